@@ -1,0 +1,209 @@
+"""The nouns of Regather: jobs, shards, attempts and outcomes, as plain frozen values."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NewType
+
+JobId = NewType("JobId", str)
+"""Canonical UUID text, 36 characters."""
+
+SubmissionId = NewType("SubmissionId", str)
+"""One upload of a job's body: 16 hexadecimal digits, random."""
+
+MAX_ATTEMPTS = 4
+"""The first execution and at most three retries."""
+
+
+class JobState(StrEnum):
+    """Where a job is; the last five are ends."""
+
+    ACCEPTED = "accepted"
+    SPLITTING = "splitting"
+    RUNNING = "running"
+    ASSEMBLING = "assembling"
+    SUCCEEDED = "succeeded"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def ended(self) -> bool:
+        """True for the states that no event leaves."""
+        return self.rank >= _FIRST_END
+
+    @property
+    def rank(self) -> int:
+        """Order in which a view lets one state replace another of the same version."""
+        return _RANKS[self]
+
+
+_RANKS = {state: rank for rank, state in enumerate(JobState)}
+_FIRST_END = _RANKS[JobState.SUCCEEDED]
+
+
+class Reason(StrEnum):
+    """Why an attempt, a shard or a job failed."""
+
+    RAISED = "raised"
+    PERMANENT = "permanent"
+    TIMED_OUT = "timed-out"
+    CRASHED = "crashed"
+    EXITED = "exited"
+    OUT_OF_MEMORY = "out-of-memory"
+    RETURNED_TOO_MUCH = "returned-too-much"
+    UNREADABLE = "unreadable"
+    SHARD_FAILED = "shard-failed"
+    NOT_SEALED = "not-sealed"
+    DEADLINE = "deadline"
+    MERGE_FAILED = "merge-failed"
+    RESULT_TOO_LARGE = "result-too-large"
+    INTERNAL = "internal"
+
+
+class OnError(StrEnum):
+    """What a shard that failed for good does to its job."""
+
+    FAIL = "fail"
+    SKIP = "skip"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose record this is. A fold drops whatever does not belong to the job's owner."""
+
+    job_id: JobId
+    submission: SubmissionId
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptError:
+    """One failed execution of a shard."""
+
+    attempt: int
+    reason: Reason
+    error: str
+    worker: str
+    started_ms: int
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A piece of a job's input as a worker gets it.
+
+    `attempt` is 0 for the first execution; `meta` is what the splitter says of this piece (JSON bytes or empty);
+    `history` holds one entry for each earlier failed execution; `delay_ms` is how long a retry has to wait.
+    """
+
+    owner: Identity
+    seq: int
+    kind: str
+    options: bytes
+    payload: bytes
+    meta: bytes = b""
+    timeout_ms: int = 15_000
+    attempt: int = 0
+    history: tuple[AttemptError, ...] = ()
+    delay_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterAddress:
+    """Where the dead letter of a shard stands in the dead-letters topic."""
+
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a shard: done with `output`, or failed for good with `failure`.
+
+    `attempts` counts executions, so 1 is a first success and 4 a shard that failed for good after three retries.
+    """
+
+    seq: int
+    attempts: int
+    input_bytes: int
+    started_ms: int
+    duration_us: int
+    output: bytes = b""
+    failure: "Failure | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a shard failed for good, with every attempt's error and the address of its dead letter."""
+
+    reason: Reason
+    error: str
+    history: tuple[AttemptError, ...] = ()
+    dead_letter: DeadLetterAddress | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A submission begins. The first one in log order owns the job."""
+
+    owner: Identity
+    kind: str
+    options: bytes
+    tenant: str
+    deadline_ms: int
+    on_error: OnError = OnError.FAIL
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Uploading:
+    """The sender of a slow upload is alive and has cut `shards` shards."""
+
+    owner: Identity
+    shards: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """The commit point of a submission: it has exactly `shards` shards."""
+
+    owner: Identity
+    shards: int
+    size_bytes: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """The gateway gave a submission up before its seal, for a reason that the client was told."""
+
+    owner: Identity
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """The outcomes of one micro-batch, all of one job."""
+
+    owner: Identity
+    worker: str
+    outcomes: Sequence[Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFailed:
+    """A shard's execution failed and a retry was published."""
+
+    owner: Identity
+    seq: int
+    error: AttemptError
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Carries nothing but the log's time."""
+
+
+Event = Opened | Uploading | Sealed | Abandoned | Outcomes | AttemptFailed | Tick

@@ -1,0 +1,86 @@
+"""What a plug-in is: how one kind of job is cut, processed and merged.
+
+A processor is found by the entry-point group `regather.processors`; its name is the kind. `splitter` runs in the
+gateway while the body arrives and must only move bytes; `process` and `merge` run in killable children.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Generic, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Options(BaseModel):
+    """Base of a processor's options: unknown names are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+OptionsT = TypeVar("OptionsT", bound=Options)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One shard as the splitter cuts it: its bytes, and what `process` must know of it (JSON bytes or empty)."""
+
+    payload: bytes
+    meta: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRequest:
+    """What the client asked of the cut.
+
+    `shard_size_bytes` is a target between 1,024 and 10,485,760; `shards` asks for that many even shards instead and
+    needs `size_bytes`, the length of the body if the client told it; `content_type` is the body's.
+    """
+
+    shard_size_bytes: int | None = None
+    shards: int | None = None
+    size_bytes: int | None = None
+    content_type: str = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardView:
+    """What `process` gets: the shard's bytes, the splitter's word about it, and which one it is."""
+
+    payload: bytes
+    meta: bytes
+    seq: int
+    attempt: int
+
+
+class Splitter(Protocol):
+    """Cuts a body that arrives in chunks of any size. Raises BadInput with where and why."""
+
+    def feed(self, data: bytes) -> Iterable[Piece]:
+        """Take the next bytes of the body; the pieces that are complete now."""
+
+    def finish(self) -> Iterable[Piece]:
+        """The body has ended; the pieces that are left. At least one piece in all, or BadInput."""
+
+
+class Processor(ABC, Generic[OptionsT]):
+    """One kind of job. Instances are stateless; `options` is what `options_model` made of the client's options."""
+
+    options_model: ClassVar[type[Options]] = Options
+    result_type: ClassVar[str] = "application/json"
+    """Media type of the result."""
+
+    merges: ClassVar[bool] = True
+    """False: the result is the outputs in order, joined; merge() is never called."""
+
+    @abstractmethod
+    def splitter(self, options: OptionsT, request: SplitRequest) -> Splitter:
+        """Make a fresh splitter for one submission; BadRequest for a cut that cannot be."""
+
+    @abstractmethod
+    def process(self, shard: ShardView, options: OptionsT) -> bytes:
+        """Return the output of one shard. Pure: the same shard gives the same bytes. PermanentError is not retried."""
+
+    def merge(self, outputs: Sequence[bytes | None], options: OptionsT) -> bytes:
+        """Return a job's result from its outputs in sequence order; None stands where a shard failed for good."""
+        raise NotImplementedError(f"{type(self).__name__} sets merges = True but has no merge()")

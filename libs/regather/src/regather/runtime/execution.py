@@ -1,0 +1,94 @@
+"""The words between those who have work and the supervisor that runs it in killable children."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from regather.core.model import Reason
+
+
+class Call(StrEnum):
+    """Which method of the processor a child is to run."""
+
+    PROCESS = "process"
+    MERGE = "merge"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkLimits:
+    """Limits of one item: wall seconds, bytes of memory above the idle child (None: none), bytes returned."""
+
+    wall_s: float = 15.0
+    memory_bytes: int | None = None
+    output_bytes: int = 10 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class WorkItem:
+    """One shard for Call.PROCESS; for Call.MERGE each item is one output in order, `missing` where a shard failed."""
+
+    seq: int
+    payload: bytes
+    meta: bytes = b""
+    attempt: int = 0
+    missing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A micro-batch for one child: items of one kind and one set of options, run one after the other.
+
+    PROCESS gives one result per item; MERGE gives exactly one result for all of them.
+    """
+
+    call: Call
+    kind: str
+    options: bytes
+    items: Sequence[WorkItem]
+    limits: WorkLimits
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """An item that returned."""
+
+    output: bytes
+    started_ms: int
+    duration_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An item that failed while it ran; `retryable` is False for a PermanentError. `error` is at most 4 KiB."""
+
+    reason: Reason
+    error: str
+    started_ms: int
+    duration_us: int
+    retryable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class NotRun:
+    """An item that was not the one executing when its child died: it spends no attempt."""
+
+
+Result = Done | Failed | NotRun
+
+
+class Executor(Protocol):
+    """Runs work in children that can be killed."""
+
+    async def start(self) -> None:
+        """Start the children; must be called before any Kafka client exists in this process."""
+
+    async def stop(self, timeout_s: float) -> None:
+        """Let running work end within the limit, then kill what is left. No process remains."""
+
+    @property
+    def slots(self) -> int:
+        """How many pieces of work can run at once."""
+
+    async def run(self, work: Work) -> list[Result]:
+        """Run one piece of work in a free slot (waits for one). Never raises for what user code does."""

@@ -1,0 +1,33 @@
+"""Waiting for a condition with a deadline, so that no test sleeps and hopes."""
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+_POLL_S = 0.01
+
+
+async def eventually(
+    condition: Callable[[], T | Awaitable[T]], *, timeout_s: float = 10.0, what: str = "the condition"
+) -> T:
+    """Call `condition` until it is truthy and return its value; AssertionError naming `what` after `timeout_s`.
+
+    An AssertionError raised by the condition counts as "not yet" and is chained to the final error.
+    """
+    end = time.monotonic() + timeout_s
+    last: AssertionError | None = None
+    while True:
+        try:
+            value = condition()
+            if inspect.isawaitable(value):
+                value = await value
+            if value:
+                return value
+        except AssertionError as error:
+            last = error
+        if time.monotonic() > end:
+            raise AssertionError(f"{what} did not come true within {timeout_s} s") from last
+        await asyncio.sleep(_POLL_S)
