@@ -1,0 +1,138 @@
+"""The fold of one partition of job-events: which jobs are open, which are done, and how far the log is settled.
+
+Identity closes most holes (protocol, section 1): only `opened` creates a job, the first one in log order owns it, and
+whatever belongs to another submission, to an unknown job or to a job that is done is dropped and counted.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from regather.core.model import Event, JobId, JobState, Opened, Reason, Tick
+from regather.core.reassembly import EmitFinal, Instruction, JobBroken, JobEvent, JobFold
+
+
+@dataclass(frozen=True, slots=True)
+class FoldPolicy:
+    """`silence_ms`: an unsealed upload without a sign of life for so long is closed."""
+
+    silence_ms: int = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A final that was read back: its version, and whether a new upload may open the next one."""
+
+    version: int
+    reopenable: bool
+
+
+class PartitionFold:
+    """Mutable, without IO. `finished` is what the owner found in `results` when it restored."""
+
+    def __init__(self, policy: FoldPolicy, finished: dict[JobId, Finished] | None = None) -> None:
+        self._policy = policy
+        self._jobs: dict[JobId, JobFold] = {}
+        self._finished = finished if finished is not None else {}
+        self._changed: set[JobId] = set()
+        self.log_ms = 0
+        self.dropped: Counter[str] = Counter()
+
+    @property
+    def open_jobs(self) -> int:
+        """Jobs whose final was not read back yet."""
+        return len(self._jobs)
+
+    def handle(self, event: Event, *, offset: int, append_ms: int) -> list[Instruction]:
+        """Fold one record; what the shell has to do now."""
+        self.log_ms = max(self.log_ms, append_ms)
+        if isinstance(event, Tick):
+            return list(self._overdue())
+        if isinstance(event, Opened):
+            self._open(event, offset)
+            return []
+        job = self._jobs.get(event.owner.job_id)
+        if job is None:
+            self.dropped["unknown-job"] += 1
+            return []
+        if event.owner != job.owner:
+            self.dropped["foreign-submission"] += 1
+            return []
+        return self.advance(job, event)
+
+    def advance(self, job: JobFold, event: JobEvent) -> list[Instruction]:
+        """Give one event to one job, behind a barrier: an error ends that job, never the partition."""
+        self._changed.add(job.owner.job_id)
+        try:
+            instruction = job.handle(event, self.log_ms)
+        except Exception as error:  # the barrier of the delivery protocol, 5.8
+            self.dropped["broken-job"] += 1
+            broken = JobBroken(Reason.INTERNAL, f"internal error: {error!r}")
+            instruction = job.handle(broken, self.log_ms)
+        return [instruction] if instruction else []
+
+    def is_open(self, job: JobFold) -> bool:
+        """Whether this very fold is still the job's."""
+        return self._jobs.get(job.owner.job_id) is job
+
+    def final_seen(self, job_id: JobId, version: int, *, reopenable: bool) -> None:
+        """A final was read back from `results`: the job of that version is done."""
+        self._finished[job_id] = Finished(version, reopenable)
+        job = self._jobs.get(job_id)
+        if job is not None and job.owner.version <= version:
+            del self._jobs[job_id]
+            self._changed.discard(job_id)
+            self.dropped["after-end"] += job.dropped
+            self.dropped["duplicate-outcome"] += job.duplicates
+
+    def forget(self, job_ids: Iterable[JobId]) -> None:
+        """Finals older than key life and longest job need not be remembered."""
+        for job_id in job_ids:
+            self._finished.pop(job_id, None)
+
+    def low_offset(self, next_offset: int) -> int:
+        """Where a restart has to begin reading: the first event of the oldest open job."""
+        return min((job.first_offset for job in self._jobs.values()), default=next_offset)
+
+    def take_changed(self) -> list[JobFold]:
+        """Open jobs that changed since the last call and have not ended."""
+        changed = [self._jobs[job_id] for job_id in self._changed if job_id in self._jobs]
+        self._changed.clear()
+        return [job for job in changed if not job.state.ended]
+
+    def _open(self, event: Opened, offset: int) -> None:
+        job_id = event.owner.job_id
+        if job_id in self._jobs:
+            same = self._jobs[job_id].owner == event.owner
+            self.dropped["repeated-opened" if same else "foreign-submission"] += 1
+            return
+        finished = self._finished.get(job_id)
+        if finished and not (finished.reopenable and event.owner.version == finished.version + 1):
+            self.dropped["already-done"] += 1
+            return
+        self._jobs[job_id] = JobFold(event, offset=offset, opened_ms=self.log_ms)
+        self._changed.add(job_id)
+
+    def _overdue(self) -> Iterator[Instruction]:
+        for job in list(self._jobs.values()):
+            reason = self._why_overdue(job)
+            if reason:
+                yield from self.advance(job, reason)
+
+    def _why_overdue(self, job: JobFold) -> JobBroken | None:
+        if job.state.ended:
+            return None
+        if job.opened_ms + job.opened.deadline_ms <= self.log_ms:
+            return JobBroken(Reason.DEADLINE, f"the deadline of {job.opened.deadline_ms} ms has passed")
+        silent_ms = self.log_ms - job.last_sign_ms
+        if job.state is JobState.SPLITTING and silent_ms >= self._policy.silence_ms:
+            return JobBroken(Reason.NOT_SEALED, f"not sealed: no sign of the upload for {silent_ms} ms")
+        return None
+
+
+def reopenable(reason: Reason | None) -> bool:
+    """Whether a job that ended for this reason may be submitted again under the same id."""
+    return reason is Reason.NOT_SEALED
+
+
+__all__ = ["EmitFinal", "Finished", "FoldPolicy", "PartitionFold", "reopenable"]

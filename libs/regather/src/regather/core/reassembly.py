@@ -1,0 +1,248 @@
+"""One job's fold: outcomes in any order and any number of times become one ordered result.
+
+The job is a state machine. Every transition is a row of `TRANSITIONS`; an event without a row for the present state is
+dropped and counted, because a log that is read at least once repeats itself. No clock: `log_ms` is the highest append
+time that the broker has stamped so far, so a replay decides the same.
+
+    opened -> SPLITTING -> sealed -> RUNNING -> all settled -> ASSEMBLING -> assembled -> SUCCEEDED | PARTIAL
+    any open state -> FAILED (a shard under on_error=fail, not sealed, merge, internal) | EXPIRED (deadline)
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from regather.core.model import (
+    Abandoned,
+    AttemptFailed,
+    JobState,
+    OnError,
+    Opened,
+    Outcome,
+    Outcomes,
+    Reason,
+    Sealed,
+    Uploading,
+)
+from regather.core.status import MAX_ERRORS_SHOWN, JobStatus, ResultAddress, ShardError
+
+MAX_ERROR_CHARS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """The shell joined or merged the outputs."""
+
+    result: bytes
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobBroken:
+    """The job cannot go on: merge failed, result too large, silence, deadline, or an error of our own."""
+
+    reason: Reason
+    error: str
+
+
+JobEvent = Uploading | Sealed | Abandoned | Outcomes | AttemptFailed | Assembled | JobBroken
+
+
+@dataclass(frozen=True, slots=True)
+class Assemble:
+    """Instruction: join or merge the outputs of this job, then hand back Assembled or JobBroken."""
+
+    job: "JobFold"
+
+
+@dataclass(frozen=True, slots=True)
+class EmitFinal:
+    """Instruction: write the one final of this job and version."""
+
+    job: "JobFold"
+    result: bytes
+    media_type: str
+
+
+Instruction = Assemble | EmitFinal
+
+
+class JobFold:
+    """The state of one open job. Mutable, without IO."""
+
+    def __init__(self, opened: Opened, *, offset: int, opened_ms: int) -> None:
+        self.opened = opened
+        self.owner = opened.owner
+        self.first_offset = offset
+        self.opened_ms = opened_ms
+        self.last_sign_ms = opened_ms
+        self.updated_ms = opened_ms
+        self.state = JobState.SPLITTING
+        self.sealed: Sealed | None = None
+        self.retries = 0
+        self.duplicates = 0
+        self.dropped = 0
+        self.frontier = 0
+        self.broken: JobBroken | None = None
+        self.result_size_bytes = 0
+        self.media_type = ""
+        self._outputs: dict[int, bytes] = {}
+        self._failed: dict[int, Outcome] = {}
+
+    def handle(self, event: JobEvent, log_ms: int) -> Instruction | None:
+        """Apply one event; what the shell has to do now, if anything."""
+        transition = TRANSITIONS.get((self.state, type(event)))
+        if transition is None:
+            self.dropped += 1
+            return None
+        self.updated_ms = max(self.updated_ms, log_ms)
+        return transition(self, event)
+
+    @property
+    def settled(self) -> int:
+        """How many shards are done or failed for good."""
+        return len(self._outputs) + len(self._failed)
+
+    def outputs(self) -> list[bytes | None]:
+        """Outputs in sequence order; None stands where a shard failed for good."""
+        total = self.sealed.shards if self.sealed else 0
+        return [self._outputs.get(seq) for seq in range(total)]
+
+    def status(self, result: ResultAddress | None = None) -> JobStatus:
+        """The job's document at this moment."""
+        opened, sealed = self.opened, self.sealed
+        return JobStatus(
+            owner=self.owner,
+            state=self.state,
+            kind=opened.kind,
+            tenant=opened.tenant,
+            label=opened.label,
+            on_error=opened.on_error,
+            created_ms=self.opened_ms,
+            updated_ms=self.updated_ms,
+            deadline_ms=self.opened_ms + opened.deadline_ms,
+            total=sealed.shards if sealed else None,
+            done=len(self._outputs),
+            failed=len(self._failed),
+            retries=self.retries,
+            frontier=self.frontier,
+            size_bytes=sealed.size_bytes if sealed else None,
+            digest=sealed.digest if sealed else "",
+            gaps=ranges(sorted(self._failed)),
+            errors=tuple(shard_error(self._failed[seq]) for seq in sorted(self._failed)[:MAX_ERRORS_SHOWN]),
+            reason=self.broken.reason if self.broken else None,
+            error=self.broken.error if self.broken else "",
+            result=result,
+            events_offset=self.first_offset,
+        )
+
+    def _on_uploading(self, _event: Uploading) -> None:
+        self.last_sign_ms = self.updated_ms
+
+    def _on_sealed(self, event: Sealed) -> Instruction | None:
+        self.sealed = event
+        self.state = JobState.RUNNING
+        for seq in [seq for seq in (*self._outputs, *self._failed) if seq >= event.shards]:
+            self._outputs.pop(seq, None)
+            self._failed.pop(seq, None)
+            self.dropped += 1
+        return self._settle()
+
+    def _on_abandoned(self, event: Abandoned) -> Instruction:
+        return self._break(JobBroken(Reason.NOT_SEALED, f"not sealed: {event.error}"))
+
+    def _on_outcomes(self, event: Outcomes) -> Instruction | None:
+        for outcome in event.outcomes:
+            self._take(outcome)
+        self._advance_frontier()
+        if self._failed and self.opened.on_error is OnError.FAIL:
+            return self._break(self._first_failure())
+        return self._settle()
+
+    def _on_attempt_failed(self, _event: AttemptFailed) -> None:
+        self.retries += 1
+
+    def _on_assembled(self, event: Assembled) -> Instruction:
+        self.state = JobState.PARTIAL if self._failed else JobState.SUCCEEDED
+        return self._emit(event.result, event.media_type)
+
+    def _break(self, broken: JobBroken) -> Instruction:
+        self.broken = JobBroken(broken.reason, broken.error[:MAX_ERROR_CHARS])
+        self.state = JobState.EXPIRED if broken.reason is Reason.DEADLINE else JobState.FAILED
+        return self._emit(b"", "")
+
+    def _emit(self, result: bytes, media_type: str) -> EmitFinal:
+        self._outputs = dict.fromkeys(self._outputs, b"")  # the bytes are not needed any more, the count is
+        return EmitFinal(self, result, media_type)
+
+    def _take(self, outcome: Outcome) -> None:
+        seq = outcome.seq
+        if seq in self._outputs or seq in self._failed:
+            self.duplicates += 1
+        elif self.sealed is not None and seq >= self.sealed.shards:
+            self.dropped += 1
+        elif outcome.failure is None:
+            self._outputs[seq] = outcome.output
+        else:
+            self._failed[seq] = outcome
+
+    def _advance_frontier(self) -> None:
+        at = self.frontier
+        while at in self._outputs or at in self._failed:
+            at += 1
+        self.frontier = at
+
+    def _settle(self) -> Instruction | None:
+        if self.sealed is None or self.settled < self.sealed.shards:
+            return None
+        self.state = JobState.ASSEMBLING
+        return Assemble(self)
+
+    def _first_failure(self) -> JobBroken:
+        seq = min(self._failed)
+        failure = self._failed[seq].failure
+        text = f"shard {seq} failed for good: {failure.reason}: {failure.error}" if failure else ""
+        return JobBroken(Reason.SHARD_FAILED, text)
+
+
+Transition = Callable[[JobFold, Any], Instruction | None]
+# Any: each handler takes the narrower event of its own row, which a mapping's type cannot say.
+
+_OPEN_STATES = (JobState.SPLITTING, JobState.RUNNING, JobState.ASSEMBLING)
+TRANSITIONS: Mapping[tuple[JobState, type], Transition] = {
+    (JobState.SPLITTING, Uploading): JobFold._on_uploading,
+    (JobState.SPLITTING, Sealed): JobFold._on_sealed,
+    (JobState.SPLITTING, Abandoned): JobFold._on_abandoned,
+    (JobState.SPLITTING, Outcomes): JobFold._on_outcomes,
+    (JobState.SPLITTING, AttemptFailed): JobFold._on_attempt_failed,
+    (JobState.RUNNING, Outcomes): JobFold._on_outcomes,
+    (JobState.RUNNING, AttemptFailed): JobFold._on_attempt_failed,
+    (JobState.ASSEMBLING, Assembled): JobFold._on_assembled,
+    **{(state, JobBroken): JobFold._break for state in _OPEN_STATES},
+}
+
+
+def ranges(numbers: Iterable[int]) -> tuple[tuple[int, int], ...]:
+    """Ascending numbers as inclusive ranges: 1 2 3 7 gives (1, 3), (7, 7)."""
+    found: list[tuple[int, int]] = []
+    for number in numbers:
+        if found and found[-1][1] == number - 1:
+            found[-1] = (found[-1][0], number)
+        else:
+            found.append((number, number))
+    return tuple(found)
+
+
+def shard_error(outcome: Outcome) -> ShardError:
+    """A failed outcome as the job's document names it."""
+    failure = outcome.failure
+    if failure is None:
+        raise ValueError(f"shard {outcome.seq} did not fail")
+    letter = failure.dead_letter
+    return ShardError(
+        seq=outcome.seq,
+        reason=failure.reason,
+        error=failure.error[:MAX_ERROR_CHARS],
+        attempts=outcome.attempts,
+        dead_letter=(letter.partition, letter.offset) if letter else None,
+    )

@@ -1,0 +1,75 @@
+"""What a job's status says, and which of two statuses a view keeps."""
+
+from dataclasses import dataclass
+
+from regather.core.model import Identity, JobState, OnError, Reason
+
+MAX_ERRORS_SHOWN = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ShardError:
+    """A shard that failed for good, as the job's document names it."""
+
+    seq: int
+    reason: Reason
+    error: str
+    attempts: int
+    dead_letter: tuple[int, int] | None = None
+    """Partition and offset in the dead-letters topic."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultAddress:
+    """Where the result stands in the results topic, its length and its media type.
+
+    `offset` is None where the result travels inside the status record itself.
+    """
+
+    partition: int
+    offset: int | None
+    size_bytes: int
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """A job at one moment. Counters of shards count settled ones; `total` is None until the job is sealed.
+
+    `gaps` are the sequence numbers of shards that failed for good as inclusive ranges; `frontier` is the length of the
+    gap-free prefix of settled shards; `events_offset` is where the job's events begin in its partition of job-events.
+    Times are milliseconds since 1970 by the broker's clock.
+    """
+
+    owner: Identity
+    state: JobState
+    kind: str
+    tenant: str = ""
+    label: str = ""
+    on_error: OnError = OnError.FAIL
+    created_ms: int = 0
+    updated_ms: int = 0
+    deadline_ms: int = 0
+    total: int | None = None
+    done: int = 0
+    failed: int = 0
+    retries: int = 0
+    frontier: int = 0
+    size_bytes: int | None = None
+    digest: str = ""
+    gaps: tuple[tuple[int, int], ...] = ()
+    errors: tuple[ShardError, ...] = ()
+    reason: Reason | None = None
+    error: str = ""
+    result: ResultAddress | None = None
+    events_offset: int | None = None
+
+    @property
+    def precedence(self) -> tuple[int, int, int]:
+        """A view keeps the status with the highest one, so a zombie's late word never hides an end."""
+        return (self.owner.version, self.state.rank, self.done + self.failed)
+
+
+def newer(old: JobStatus | None, new: JobStatus) -> JobStatus:
+    """The status that a view keeps."""
+    return new if old is None or new.precedence >= old.precedence else old

@@ -1,0 +1,203 @@
+"""Records of job-events: what happened to jobs and shards, as the aggregator folds it."""
+
+import json
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from regather.core.errors import WireError
+from regather.core.model import (
+    Abandoned,
+    AttemptFailed,
+    DeadLetterAddress,
+    Event,
+    Failure,
+    Identity,
+    OnError,
+    Opened,
+    Outcome,
+    Outcomes,
+    Reason,
+    Sealed,
+    Tick,
+    Uploading,
+)
+from regather.core.wire.identity import HEADER, Headers, header_map, pack_identity, required, unpack_identity
+from regather.core.wire.shards import attempt_from_json, attempt_to_json, decode_history, encode_history
+
+EVENT_HEADER = "event"
+_COUNT = struct.Struct(">BI")  # length of the worker's name, number of outcomes
+_ENTRY = struct.Struct(">IBBIQII")  # seq, failed, attempts, input_bytes, started_ms, duration_us, length of the body
+_MAX_U32 = 0xFFFF_FFFF
+
+EncodedEvent = tuple[list[tuple[str, bytes]], bytes]
+
+
+def encode_event(event: Event) -> EncodedEvent:
+    """Headers and value of a job event."""
+    if isinstance(event, Tick):
+        return [(EVENT_HEADER, b"tick")], b""
+    name, value = _ENCODERS[type(event)](event)
+    return [(EVENT_HEADER, name), (HEADER, pack_identity(event.owner))], value
+
+
+def decode_event(headers: Headers, value: bytes | None) -> Event:
+    """Read a job event; WireError says what is wrong with it."""
+    by_name = header_map(headers)
+    name = required(by_name, EVENT_HEADER)
+    if name == b"tick":
+        return Tick()
+    decoder = _DECODERS.get(name)
+    if decoder is None:
+        raise WireError(f"unknown job event {name!r}")
+    owner = unpack_identity(required(by_name, HEADER))
+    try:
+        return decoder(owner, value or b"")
+    except (ValueError, KeyError, TypeError, struct.error) as error:
+        raise WireError(f"job event {name.decode()} of job {owner.job_id} cannot be read: {error!r}") from error
+
+
+def _json(document: Mapping[str, object]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _encode_opened(event: Opened) -> tuple[bytes, bytes]:
+    document = {
+        "kind": event.kind,
+        "options": event.options.decode(),
+        "tenant": event.tenant,
+        "deadline_ms": event.deadline_ms,
+        "on_error": event.on_error.value,
+        "label": event.label,
+    }
+    return b"opened", _json(document)
+
+
+def _decode_opened(owner: Identity, value: bytes) -> Opened:
+    document = json.loads(value)
+    return Opened(
+        owner,
+        kind=document["kind"],
+        options=document["options"].encode(),
+        tenant=document["tenant"],
+        deadline_ms=document["deadline_ms"],
+        on_error=OnError(document["on_error"]),
+        label=document["label"],
+    )
+
+
+def _encode_uploading(event: Uploading) -> tuple[bytes, bytes]:
+    return b"uploading", _json({"shards": event.shards})
+
+
+def _decode_uploading(owner: Identity, value: bytes) -> Uploading:
+    return Uploading(owner, json.loads(value)["shards"])
+
+
+def _encode_sealed(event: Sealed) -> tuple[bytes, bytes]:
+    document = {"shards": event.shards, "size_bytes": event.size_bytes, "digest": event.digest}
+    return b"sealed", _json(document)
+
+
+def _decode_sealed(owner: Identity, value: bytes) -> Sealed:
+    document = json.loads(value)
+    return Sealed(owner, document["shards"], document["size_bytes"], document["digest"])
+
+
+def _encode_abandoned(event: Abandoned) -> tuple[bytes, bytes]:
+    return b"abandoned", _json({"error": event.error})
+
+
+def _decode_abandoned(owner: Identity, value: bytes) -> Abandoned:
+    return Abandoned(owner, json.loads(value)["error"])
+
+
+def _encode_attempt_failed(event: AttemptFailed) -> tuple[bytes, bytes]:
+    return b"attempt-failed", _json({"seq": event.seq, **attempt_to_json(event.error)})
+
+
+def _decode_attempt_failed(owner: Identity, value: bytes) -> AttemptFailed:
+    document = json.loads(value)
+    return AttemptFailed(owner, document["seq"], attempt_from_json(document))
+
+
+def _encode_outcomes(event: Outcomes) -> tuple[bytes, bytes]:
+    worker = event.worker.encode()[:255]
+    entries, bodies = [], []
+    for outcome in event.outcomes:
+        body = outcome.output if outcome.failure is None else _encode_failure(outcome.failure)
+        entries.append(
+            _ENTRY.pack(
+                outcome.seq,
+                outcome.failure is not None,
+                outcome.attempts,
+                outcome.input_bytes,
+                outcome.started_ms,
+                min(outcome.duration_us, _MAX_U32),
+                len(body),
+            )
+        )
+        bodies.append(body)
+    return b"outcomes", b"".join([_COUNT.pack(len(worker), len(entries)), worker, *entries, *bodies])
+
+
+def _decode_outcomes(owner: Identity, value: bytes) -> Outcomes:
+    name_bytes, count = _COUNT.unpack_from(value)
+    start = _COUNT.size + name_bytes
+    worker = value[_COUNT.size : start].decode()
+    table_end = start + count * _ENTRY.size
+    if table_end > len(value):
+        raise ValueError(f"{count} outcomes do not fit into {len(value)} bytes")
+    return Outcomes(owner, worker, _decode_entries(value, start, table_end))
+
+
+def _decode_entries(value: bytes, start: int, table_end: int) -> Sequence[Outcome]:
+    outcomes, at = [], table_end
+    for seq, failed, attempts, size, started_ms, duration_us, length in _ENTRY.iter_unpack(value[start:table_end]):
+        body = value[at : at + length]
+        at += length
+        failure = _decode_failure(body) if failed else None
+        outcomes.append(Outcome(seq, attempts, size, started_ms, duration_us, b"" if failed else body, failure))
+    if at != len(value):
+        raise ValueError(f"the bodies end at byte {at} of {len(value)}")
+    return outcomes
+
+
+def _encode_failure(failure: Failure) -> bytes:
+    letter = failure.dead_letter
+    document = {
+        "reason": failure.reason.value,
+        "error": failure.error,
+        "history": encode_history(failure.history).decode(),
+        "dead_letter": [letter.partition, letter.offset] if letter else None,
+    }
+    return _json(document)
+
+
+def _decode_failure(body: bytes) -> Failure:
+    document: dict[str, Any] = json.loads(body)
+    letter = document["dead_letter"]
+    return Failure(
+        Reason(document["reason"]),
+        document["error"],
+        decode_history(document["history"].encode()),
+        DeadLetterAddress(*letter) if letter else None,
+    )
+
+
+_ENCODERS: dict[type, Callable[[Any], tuple[bytes, bytes]]] = {
+    Opened: _encode_opened,
+    Uploading: _encode_uploading,
+    Sealed: _encode_sealed,
+    Abandoned: _encode_abandoned,
+    AttemptFailed: _encode_attempt_failed,
+    Outcomes: _encode_outcomes,
+}
+_DECODERS: dict[bytes, Callable[[Identity, bytes], Event]] = {
+    b"opened": _decode_opened,
+    b"uploading": _decode_uploading,
+    b"sealed": _decode_sealed,
+    b"abandoned": _decode_abandoned,
+    b"attempt-failed": _decode_attempt_failed,
+    b"outcomes": _decode_outcomes,
+}

@@ -1,0 +1,46 @@
+"""The `rg` header: wire version and identity, the same on every record."""
+
+import struct
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+
+from regather.core.errors import WireError
+from regather.core.model import Identity, JobId, SubmissionId
+
+WIRE_VERSION = 1
+HEADER = "rg"
+Headers = Iterable[tuple[str, bytes]]
+
+_IDENTITY = struct.Struct(">B16s8sH")
+IDENTITY_BYTES = _IDENTITY.size
+
+
+@lru_cache(maxsize=4096)
+def pack_identity(owner: Identity) -> bytes:
+    """27 bytes: wire version, job id, submission, job version."""
+    job = bytes.fromhex(owner.job_id.replace("-", ""))
+    return _IDENTITY.pack(WIRE_VERSION, job, bytes.fromhex(owner.submission), owner.version)
+
+
+@lru_cache(maxsize=4096)
+def unpack_identity(data: bytes) -> Identity:
+    """Read what pack_identity() wrote; WireError for another version or length."""
+    if len(data) != IDENTITY_BYTES or data[0] != WIRE_VERSION:
+        raise WireError(f"header {HEADER!r} is {data.hex()}: expected {IDENTITY_BYTES} bytes of version {WIRE_VERSION}")
+    _, job, submission, version = _IDENTITY.unpack(data)
+    text = job.hex()
+    job_id = f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    return Identity(JobId(job_id), SubmissionId(submission.hex()), version)
+
+
+def header_map(headers: Headers) -> Mapping[str, bytes]:
+    """Headers by name; of repeated names the last one counts."""
+    return dict(headers)
+
+
+def required(headers: Mapping[str, bytes], name: str) -> bytes:
+    """Return one header's value, or WireError naming it."""
+    try:
+        return headers[name]
+    except KeyError:
+        raise WireError(f"the record has no header {name!r}; it has {sorted(headers)}") from None

@@ -1,0 +1,74 @@
+"""Starting and ending a process: named side tasks that are watched, signals, and one deadline for the shutdown."""
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, Self
+
+from regather.runtime.logs import get_logger
+
+log = get_logger()
+
+
+class Deadline:
+    """One time limit shared by the steps of a shutdown."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._end = time.monotonic() + limit_s
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds left, never below zero."""
+        return max(0.0, self._end - time.monotonic())
+
+
+class WatchedTasks:
+    """Side tasks by name. When one of them ends with an error, `failed` is set and the process has to stop."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self.failed = asyncio.Event()
+        self.error: BaseException | None = None
+
+    def start(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run `work` until it ends or the group is cancelled."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks[name] = task
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(task.get_name(), None)
+        if task.cancelled() or task.exception() is None:
+            return
+        self.error = task.exception()
+        log.error("side-task-failed", task=task.get_name(), error=repr(self.error), exc_info=self.error)
+        self.failed.set()
+
+    async def cancel(self) -> None:
+        """Cancel what still runs and wait for it."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self.cancel()
+
+
+@contextlib.asynccontextmanager
+async def on_stop(callback: Callable[[], None]) -> AsyncIterator[None]:
+    """Call `callback` at SIGTERM and SIGINT while the block runs; the handlers before are restored."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, callback)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
