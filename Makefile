@@ -1,0 +1,54 @@
+# Every target that measures or proves prints one JSON object as its last line and writes it to benchmarks/results/.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.ready
+MEMBERS := libs/regather services/gateway services/shard-worker services/aggregator cli
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
+
+.PHONY: help setup up demo test fmt lint types arch lock clean bench-smoke
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  %-14s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## make the virtual environment with the locked dependencies
+
+$(STAMP): requirements.lock pyproject.toml $(addsuffix /pyproject.toml,$(MEMBERS))
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Regather needs Python 3.11 or newer")'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.8"
+	@$(UV) --require-hashes -r requirements.lock
+	@$(UV) --no-deps $(addprefix -e ,$(MEMBERS))
+	@touch $(STAMP)
+
+up: $(STAMP) ## start Kafka and the three services, print their URLs, stay until Ctrl-C
+	@$(BIN)/regather up
+
+demo: $(STAMP) ## one 200 MB image and one poisoned job through the real chain, verified
+	@$(BIN)/regather demo
+
+test: $(STAMP) ## lint, types, import rule, and every test, on a real Kafka
+	@$(BIN)/python tests/run.py
+
+bench-smoke: $(STAMP) ## 10,000 tiny shards and single tiny jobs over HTTP
+	@$(BIN)/python benchmarks/bench_smoke.py
+
+fmt: $(STAMP) ## format the code
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+lint: $(STAMP) ## check format and lint
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
+
+types: $(STAMP) ## strict type check
+	@$(BIN)/mypy
+
+arch: $(STAMP) ## import rule
+	@$(BIN)/lint-imports
+
+lock: $(STAMP) ## resolve the dependencies anew into requirements.lock
+	@$(BIN)/uv lock --quiet --upgrade
+	@$(BIN)/uv export --quiet --all-packages --all-extras --no-emit-workspace --no-header -o requirements.lock
+
+clean: ## remove the virtual environment and all caches
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,38 @@
+"""Run the aggregator: `python -m regather_aggregator`, settings from the environment."""
+
+import asyncio
+
+from regather.processors.registry import all_kinds
+from regather.runtime.health import Probes, probes_app, serve
+from regather.runtime.lifecycle import WatchedTasks, on_stop
+from regather.runtime.logs import configure_logs
+from regather.runtime.memory_tuning import tune_garbage_collector
+from regather.runtime.supervisor import Supervisor
+from regather.transport.kafka import KafkaTransport
+from regather_aggregator.app import build
+from regather_aggregator.settings import AggregatorSettings
+
+
+async def _run(settings: AggregatorSettings) -> None:
+    transport = KafkaTransport(settings.kafka_bootstrap_servers, client_id="regather-aggregator")
+    aggregator = build(settings, transport, Supervisor(slots=settings.merge_slots), all_kinds())
+    stop = asyncio.Event()
+    probes = Probes("aggregator", lambda: aggregator.not_ready_because)
+    try:
+        async with on_stop(stop.set), WatchedTasks() as tasks:
+            tune_garbage_collector()
+            tasks.start("http", serve(probes_app(probes), settings, stop))
+            await aggregator.run(stop)
+    finally:
+        await transport.close()
+
+
+def main() -> None:
+    """Read settings, build, run."""
+    settings = AggregatorSettings()
+    configure_logs("aggregator", settings.log_level)
+    asyncio.run(_run(settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""The aggregator's composition root: settings and a transport in, a service that runs until it is told to stop."""
+
+import asyncio
+from collections.abc import Callable
+
+from regather.runtime.execution import Executor
+from regather.runtime.lifecycle import WatchedTasks
+from regather.runtime.logs import get_logger
+from regather.transport.base import Transport
+from regather_aggregator.assembly import Assembly, Processors
+from regather_aggregator.loop import EventLoop
+from regather_aggregator.owner import PartitionOwner
+from regather_aggregator.readback import ReadBack
+from regather_aggregator.settings import AggregatorSettings
+
+log = get_logger()
+
+
+class Aggregator:
+    """Folds outcomes per job and emits exactly one final per job and version."""
+
+    def __init__(
+        self, settings: AggregatorSettings, transport: Transport, executor: Executor, processors: Processors
+    ) -> None:
+        self._settings = settings
+        self._executor = executor
+        self._read_back = ReadBack(transport, settings.topics.results)
+        assembly = Assembly(
+            executor,
+            processors,
+            merge_timeout_s=settings.merge_timeout_s,
+            max_result_bytes=settings.max_result_bytes,
+        )
+
+        def make_owner(partition: int, on_restored: Callable[[int, int], None]) -> PartitionOwner:
+            return PartitionOwner(
+                partition,
+                transport=transport,
+                topics=settings.topics,
+                settings=settings,
+                assembly=assembly,
+                read_back=self._read_back,
+                on_restored=on_restored,
+            )
+
+        self.events = EventLoop(transport, settings.topics, make_owner, tick_s=settings.tick_s)
+
+    @property
+    def not_ready_because(self) -> str | None:
+        """None once every partition given to this process is restored."""
+        return None if self.events.ready else "not all partitions are restored yet, or no broker answers"
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Start the children first, then the Kafka clients; end in the opposite order."""
+        await self._executor.start()
+        try:
+            async with WatchedTasks() as tasks:
+                tasks.start("read-back", self._read_back.run())
+                tasks.start("ticks", self.events.tick_forever())
+                tasks.start("stop-on-failure", _stop_on_failure(tasks, stop))
+                await self.events.run(stop)
+                if tasks.error is not None:
+                    raise RuntimeError("a side task of the aggregator failed") from tasks.error
+        finally:
+            await self._executor.stop(self._settings.drain_s)
+
+
+async def _stop_on_failure(tasks: WatchedTasks, stop: asyncio.Event) -> None:
+    await tasks.failed.wait()
+    stop.set()
+
+
+def build(settings: AggregatorSettings, transport: Transport, executor: Executor, processors: Processors) -> Aggregator:
+    """Wire an aggregator; tests call this with other parts."""
+    return Aggregator(settings, transport, executor, processors)

@@ -1,0 +1,61 @@
+"""From a job's outputs to its result: joined here, or merged by the processor in a killable child."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from regather.core.model import JobState, Reason
+from regather.core.reassembly import Assembled, JobBroken, JobFold
+from regather.processors.base import Processor
+from regather.runtime.execution import Call, Done, Executor, Failed, Work, WorkItem, WorkLimits
+
+Processors = Mapping[str, Processor[Any]]
+_MAX_LOST_RUNS = 3
+
+
+class Assembly:
+    """Makes results. User code never runs in this process."""
+
+    def __init__(
+        self, executor: Executor, processors: Processors, *, merge_timeout_s: float, max_result_bytes: int
+    ) -> None:
+        self._executor = executor
+        self._processors = processors
+        self._limits = WorkLimits(wall_s=merge_timeout_s, output_bytes=max_result_bytes)
+
+    async def assemble(self, job: JobFold) -> Assembled | JobBroken:
+        """Return the result of a job whose shards are all settled, or why there is none."""
+        kind = job.opened.kind
+        processor = self._processors.get(kind)
+        if processor is None:
+            known = ", ".join(sorted(self._processors))
+            return JobBroken(Reason.MERGE_FAILED, f"kind {kind!r} is not installed on the aggregator; it has {known}")
+        outputs = job.outputs()
+        if not processor.merges:
+            return self._bounded(b"".join(output for output in outputs if output is not None), processor)
+        return await self._merge(job, outputs, processor)
+
+    async def _merge(
+        self, job: JobFold, outputs: Sequence[bytes | None], processor: Processor[Any]
+    ) -> Assembled | JobBroken:
+        items = [WorkItem(seq, output or b"", missing=output is None) for seq, output in enumerate(outputs)]
+        work = Work(Call.MERGE, job.opened.kind, job.opened.options, items, self._limits)
+        for _ in range(_MAX_LOST_RUNS):
+            if job.state is not JobState.ASSEMBLING:  # expired or failed meanwhile: nobody waits for this
+                break
+            (result,) = await self._executor.run(work)
+            if isinstance(result, Done):
+                return self._bounded(result.output, processor)
+            if isinstance(result, Failed):
+                if result.reason is Reason.RETURNED_TOO_MUCH:
+                    return JobBroken(Reason.RESULT_TOO_LARGE, self._too_large(result.error))
+                return JobBroken(Reason.MERGE_FAILED, f"merge {result.reason}: {result.error}")
+        return JobBroken(Reason.MERGE_FAILED, f"merge was lost {_MAX_LOST_RUNS} times with its child process")
+
+    def _bounded(self, result: bytes, processor: Processor[Any]) -> Assembled | JobBroken:
+        if len(result) > self._limits.output_bytes:
+            return JobBroken(Reason.RESULT_TOO_LARGE, self._too_large(f"it has {len(result)} bytes"))
+        return Assembled(result, processor.result_type)
+
+    def _too_large(self, detail: str) -> str:
+        limit = self._limits.output_bytes
+        return f"the result is larger than {limit} bytes ({detail}); make the kind return less, or cut the job in parts"

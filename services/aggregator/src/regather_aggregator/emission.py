@@ -1,0 +1,107 @@
+"""Writing finals and statuses: one transaction for whatever is ready, every future awaited, then read back."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from regather.core.model import JobState, Reason
+from regather.core.reassembly import EmitFinal
+from regather.core.status import JobStatus, ResultAddress
+from regather.core.wire.documents import INLINE_RESULT_BYTES, encode_final, encode_status
+from regather.transport.base import RecordAddress, TransactionalProducer
+from regather.transport.topics import RESULT_RECORD_BYTES, Topics
+
+MAX_TRANSACTION_BYTES = 16 * 1024 * 1024
+_RECORD_OVERHEAD_BYTES = 4 * 1024
+
+Encoded = tuple[list[tuple[str, bytes]], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFinal:
+    """A final and the status that goes with it, encoded and known to fit."""
+
+    status: JobStatus
+    final: Encoded
+    result: bytes
+    media_type: str
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the final's value and of its document."""
+        return record_bytes(self.final)
+
+
+def record_bytes(encoded: Encoded) -> int:
+    """Bytes of a record's headers and value."""
+    headers, value = encoded
+    return len(value) + sum(len(name) + len(content) for name, content in headers)
+
+
+def plan_final(instruction: EmitFinal, partition: int) -> PlannedFinal:
+    """Encode a final; one that cannot be a record becomes a minimal `failed: internal` (delivery protocol, 5.8)."""
+    job, result = instruction.job, instruction.result
+    address = None
+    if job.state in (JobState.SUCCEEDED, JobState.PARTIAL):
+        address = ResultAddress(partition, None, len(result), instruction.media_type)
+    status = job.status(address)
+    final = encode_final(status, result, instruction.media_type)
+    if record_bytes(final) > RESULT_RECORD_BYTES - _RECORD_OVERHEAD_BYTES:
+        return _minimal(status, record_bytes(final))
+    return PlannedFinal(status, final, result, instruction.media_type)
+
+
+def _minimal(status: JobStatus, size_bytes: int) -> PlannedFinal:
+    failed = replace(
+        status,
+        state=JobState.FAILED,
+        label="",
+        gaps=(),
+        errors=(),
+        reason=Reason.INTERNAL,
+        error=f"the final would have {size_bytes} bytes, above the limit of {RESULT_RECORD_BYTES}",
+        result=None,
+    )
+    return PlannedFinal(failed, encode_final(failed, b"", ""), b"", "")
+
+
+class Emitter:
+    """Sends one transaction at a time through the fenced producer of one partition."""
+
+    def __init__(self, producer: TransactionalProducer, topics: Topics, partition: int) -> None:
+        self._producer = producer
+        self._topics = topics
+        self._partition = partition
+
+    async def emit(self, finals: Sequence[PlannedFinal], progress: Sequence[JobStatus]) -> None:
+        """Write finals and statuses in one transaction; raises ProducerDead, after which nothing here is usable."""
+        await self._producer.begin()
+        sent = [(await self._send(self._topics.results, plan.status, plan.final), plan) for plan in finals]
+        statuses = [encode_status(status) for status in progress]
+        owners = list(progress)
+        for acked, plan in sent:
+            small = len(plan.result) <= INLINE_RESULT_BYTES
+            status = plan.status if small or plan.status.result is None else _located(plan.status, (await acked).offset)
+            statuses.append(encode_status(status, plan.result if small and plan.status.result else None))
+            owners.append(status)
+        acks = [
+            await self._send(self._topics.job_status, status, encoded)
+            for status, encoded in zip(owners, statuses, strict=True)
+        ]
+        for acked in (*(entry[0] for entry in sent), *acks):
+            await acked
+        await self._producer.commit()
+
+    async def _send(self, topic: str, status: JobStatus, encoded: Encoded) -> "asyncio.Future[RecordAddress]":
+        headers, value = encoded
+        key = status.owner.job_id.encode()
+        acked = await self._producer.send(topic, value=value, key=key, headers=headers, partition=self._partition)
+        return asyncio.ensure_future(acked)
+
+
+def _located(status: JobStatus, offset: int) -> JobStatus:
+    assert status.result is not None
+    return replace(status, result=replace(status.result, offset=offset))
+
+
+__all__ = ["MAX_TRANSACTION_BYTES", "Emitter", "PlannedFinal", "plan_final"]

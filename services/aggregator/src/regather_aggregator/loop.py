@@ -1,0 +1,190 @@
+"""The aggregator's one poll loop: it hands the records of job-events to the owners of their partitions."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+
+from regather.core.errors import CommitRejected, TransportError
+from regather.core.model import Tick
+from regather.core.wire.events import encode_event
+from regather.runtime.logs import get_logger
+from regather.transport.base import Committed, Consumer, Producer, TopicPartition, Transport
+from regather.transport.topics import CONTROL_RECORD_BYTES, Topics
+from regather_aggregator.owner import PartitionOwner
+
+log = get_logger()
+_POLL_S = 0.2
+_RETRY_S = 1.0
+_COMMIT_EVERY_S = 0.5
+
+MakeOwner = Callable[[int, Callable[[int, int], None]], PartitionOwner]
+
+
+class EventLoop:
+    """A member of the aggregators' group. Owners outlive a rebalance that gives the same partition back."""
+
+    def __init__(self, transport: Transport, topics: Topics, make_owner: MakeOwner, *, tick_s: float) -> None:
+        self._transport = transport
+        self._topics = topics
+        self._make_owner = make_owner
+        self._tick_s = tick_s
+        self._owners: dict[int, PartitionOwner] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._assigned: frozenset[int] = frozenset()
+        self._consumer: Consumer | None = None
+        self._committed: dict[int, Committed] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+
+    @property
+    def owners(self) -> Mapping[int, PartitionOwner]:
+        """Owners by partition."""
+        return self._owners
+
+    @property
+    def ready(self) -> bool:
+        """True once this member polls and each partition that it was given is restored."""
+        return self._consumer is not None and all(owner.accepting for owner in self._owners.values())
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Poll until `stop` is set; a consumer that fails is replaced."""
+        while not stop.is_set():
+            consumer = self._transport.consumer(group=self._topics.group("aggregators"))
+            try:
+                await consumer.start()
+                consumer.subscribe([self._topics.job_events], self)
+                self._consumer = consumer
+                await self._poll_until(consumer, stop)
+            except TransportError as error:
+                log.warning("event-loop-restarts", error=repr(error))
+                await asyncio.sleep(_RETRY_S)
+            finally:
+                await self._release(consumer)
+
+    async def on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
+        """Pause what is new until its owner is restored; go on where a kept owner stood."""
+        assert self._consumer is not None
+        numbers = frozenset(tp.partition for tp in partitions)
+        for number in set(self._owners) - numbers:
+            self._end_owner(number)
+        self._assigned = numbers
+        for number in sorted(numbers):
+            tp = TopicPartition(self._topics.job_events, number)
+            owner = self._owners.get(number)
+            if owner is not None and owner.accepting:
+                self._consumer.seek(tp, owner.next_offset)
+                continue
+            self._consumer.pause([tp])
+            if owner is None:
+                self._begin_owner(number)
+
+    async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        """Commit what is settled; the owners stay until the new assignment is known."""
+        with contextlib.suppress(TransportError):
+            await self._commit(only_changed=True)
+        self._assigned = frozenset()
+
+    async def tick_forever(self) -> None:
+        """Append a tick to every owned partition with open jobs, so that deadlines pass by log time."""
+        producer: Producer | None = None
+        while True:
+            await asyncio.sleep(self._tick_s)
+            try:
+                producer = await self._tick(producer)
+            except TransportError as error:
+                log.warning("tick-failed", error=repr(error))
+                if producer is not None:
+                    await producer.stop()
+                producer = None
+
+    async def _poll_until(self, consumer: Consumer, stop: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        commit_due_s = loop.time() + _COMMIT_EVERY_S
+        while not stop.is_set():
+            for tp, records in (await consumer.poll(_POLL_S)).items():
+                owner = self._owners.get(tp.partition)
+                if owner is not None:
+                    owner.take(records)
+            for task in self._tasks.values():
+                if task.done():
+                    task.result()  # an owner ends only with an error that nobody expected: the process must not go on
+            if loop.time() >= commit_due_s:
+                commit_due_s = loop.time() + _COMMIT_EVERY_S
+                with contextlib.suppress(CommitRejected):  # a rebalance is under way: the next owner restores anyway
+                    await self._commit(only_changed=True)
+
+    async def _commit(self, *, only_changed: bool) -> None:
+        assert self._consumer is not None
+        offsets = {
+            number: owner.committable()
+            for number, owner in self._owners.items()
+            if owner.accepting and number in self._assigned
+        }
+        if only_changed:
+            offsets = {number: at for number, at in offsets.items() if self._committed.get(number) != at}
+        if offsets:
+            topic = self._topics.job_events
+            await self._consumer.commit({TopicPartition(topic, number): at for number, at in offsets.items()})
+            self._committed.update(offsets)
+
+    async def _tick(self, producer: Producer | None) -> Producer | None:
+        numbers = [number for number, owner in self._owners.items() if owner.accepting and owner.open_jobs]
+        if not numbers:
+            return producer
+        if producer is None:
+            producer = self._transport.producer(max_record_bytes=CONTROL_RECORD_BYTES)
+            await producer.start()
+        headers, value = encode_event(Tick())
+        for number in numbers:
+            await (await producer.send(self._topics.job_events, value=value, headers=headers, partition=number))
+        return producer
+
+    def _begin_owner(self, number: int) -> None:
+        owner = self._make_owner(number, self._on_restored)
+        self._owners[number] = owner
+        self._tasks[number] = asyncio.create_task(self._own(number, owner), name=f"owner-{number}")
+
+    def _end_owner(self, number: int) -> None:
+        self._owners.pop(number).accepting = False
+        self._committed.pop(number, None)
+        task = self._tasks.pop(number)
+        task.cancel()
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    async def _own(self, number: int, owner: PartitionOwner) -> None:
+        try:
+            committed, beginning = await self._start_of(number)
+            await owner.run(committed, beginning)
+        except Exception:
+            log.exception("owner-broken", partition=number)
+            raise
+
+    async def _start_of(self, number: int) -> tuple[Committed | None, int]:
+        tp = TopicPartition(self._topics.job_events, number)
+        while True:
+            consumer = self._consumer
+            try:
+                if consumer is not None:
+                    committed = (await consumer.committed([tp]))[tp]
+                    return committed, (await consumer.beginning_offsets([tp]))[tp]
+            except TransportError as error:
+                log.warning("start-unknown", partition=number, error=repr(error))
+            await asyncio.sleep(_RETRY_S)
+
+    def _on_restored(self, number: int, offset: int) -> None:
+        if self._consumer is None or number not in self._assigned:
+            return
+        tp = TopicPartition(self._topics.job_events, number)
+        self._consumer.seek(tp, offset)
+        self._consumer.resume([tp])
+
+    async def _release(self, consumer: Consumer) -> None:
+        if self._consumer is consumer:
+            with contextlib.suppress(TransportError):
+                await self._commit(only_changed=True)
+        self._consumer = None
+        self._assigned = frozenset()
+        for number in list(self._owners):
+            self._end_owner(number)
+        await asyncio.gather(*self._ending, return_exceptions=True)
+        await consumer.stop()

@@ -1,0 +1,252 @@
+"""The owner of one partition: fence, restore from own output, fold, emit, read back, advance.
+
+Source: the delivery protocol, section 5. Whatever goes wrong with the producer, the owner throws everything away and
+begins again with the fence; the log holds all that it needs.
+"""
+
+import asyncio
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from regather.core.errors import TransportError, WireError
+from regather.core.model import JobId, Reason
+from regather.core.partition_fold import FoldPolicy, PartitionFold, reopenable
+from regather.core.reassembly import Assemble, EmitFinal, Instruction, JobBroken
+from regather.core.status import JobStatus
+from regather.core.wire.documents import decode_final
+from regather.core.wire.events import decode_event
+from regather.core.wire.identity import HEADER, header_map, required, unpack_identity
+from regather.runtime.logs import get_logger
+from regather.transport.base import Committed, Record, TransactionalProducer, Transport
+from regather.transport.topics import RESULT_RECORD_BYTES, Topics
+from regather_aggregator.assembly import Assembly
+from regather_aggregator.emission import MAX_TRANSACTION_BYTES, Emitter, PlannedFinal, plan_final
+from regather_aggregator.readback import ReadBack
+from regather_aggregator.settings import AggregatorSettings
+
+log = get_logger()
+_READ_BACK_LIMIT_S = 15.0
+_RETRY_S = 0.5
+_REMEMBER_MS = 26 * 3600 * 1000
+"""Longer than an idempotency key's life (24 h) and the longest job (1 h) together."""
+
+Seek = Callable[[int, int], None]
+
+
+class PartitionOwner:
+    """Owns one partition of job-events from its assignment to its loss."""
+
+    def __init__(
+        self,
+        partition: int,
+        *,
+        transport: Transport,
+        topics: Topics,
+        settings: AggregatorSettings,
+        assembly: Assembly,
+        read_back: ReadBack,
+        on_restored: Seek,
+    ) -> None:
+        self.partition = partition
+        self.accepting = False
+        self.next_offset = 0
+        self._transport, self._topics, self._settings = transport, topics, settings
+        self._assembly, self._read_back, self._on_restored = assembly, read_back, on_restored
+        self._fold = self._new_fold()
+        self._wake = asyncio.Event()
+        self._pending: deque[PlannedFinal] = deque()
+        self._awaited: set[tuple[JobId, int]] = set()
+        self._all_seen = asyncio.Event()
+        self._assemblies: set[asyncio.Task[None]] = set()
+        self._finals: deque[tuple[int, int, JobId]] = deque()
+        self._restored_to = 0
+        self._progress_due_s = 0.0
+
+    async def run(self, committed: Committed | None, beginning: int) -> None:
+        """Own the partition until cancelled. `committed` is where the group stood when it was assigned."""
+        producer = None
+        start = committed
+        while True:
+            try:
+                producer = await self._fence()
+                await self._restore(start, beginning)
+                await self._emit_forever(producer)
+            except (TransportError, TimeoutError) as error:
+                log.warning("ownership-restarts", partition=self.partition, error=repr(error))
+                start = self.committable()
+                self._discard()
+                await asyncio.sleep(_RETRY_S)
+            finally:
+                self._discard()
+                if producer is not None:
+                    await producer.stop()
+
+    @property
+    def open_jobs(self) -> int:
+        """Jobs whose final was not read back yet."""
+        return self._fold.open_jobs
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """How many events were dropped, by why."""
+        return dict(self._fold.dropped)
+
+    def take(self, records: Sequence[Record]) -> None:
+        """Fold records of job-events; called by the poll loop, never waits."""
+        for record in records:
+            if not self.accepting or record.offset < self.next_offset:
+                continue
+            self.next_offset = record.offset + 1
+            self._take_one(record)
+
+    def committable(self) -> Committed:
+        """The watermark W, and in the metadata R: where a restart begins to read finals."""
+        if not self.accepting:
+            return Committed(self._restored_to, self._metadata())
+        return Committed(self._fold.low_offset(self.next_offset), self._metadata())
+
+    def _metadata(self) -> str:
+        return json.dumps({"results_from": self._finals[0][0]}) if self._finals else ""
+
+    def _new_fold(self) -> PartitionFold:
+        return PartitionFold(FoldPolicy(silence_ms=int(self._settings.silence_s * 1000)))
+
+    def _take_one(self, record: Record) -> None:
+        try:
+            event = decode_event(record.headers, record.value)
+        except WireError as error:
+            self._fold.dropped["unreadable"] += 1
+            log.warning("event-unreadable", partition=self.partition, offset=record.offset, error=str(error))
+            return
+        instructions = self._fold.handle(event, offset=record.offset, append_ms=record.timestamp_ms)
+        self._carry_out(instructions)
+
+    def _carry_out(self, instructions: Sequence[Instruction]) -> None:
+        for instruction in instructions:
+            if isinstance(instruction, Assemble):
+                task = asyncio.create_task(self._assemble(instruction), name=f"assemble-{self.partition}")
+                self._assemblies.add(task)
+                task.add_done_callback(self._assemblies.discard)
+            else:
+                self._plan(instruction)
+
+    def _plan(self, instruction: EmitFinal) -> None:
+        self._pending.append(plan_final(instruction, self.partition))
+        job = instruction.job
+        log.info("job-ends", job=job.owner.job_id, state=job.state, shards=job.settled, retries=job.retries)
+        self._wake.set()
+
+    async def _assemble(self, instruction: Assemble) -> None:
+        job, fold = instruction.job, self._fold
+        try:
+            event = await self._assembly.assemble(job)
+        except Exception as error:  # the barrier: one job's trouble ends that job
+            log.exception("assembly-broken", job=job.owner.job_id)
+            event = JobBroken(Reason.INTERNAL, f"internal error: {error!r}")
+        if fold is self._fold and fold.is_open(job):
+            self._carry_out(fold.advance(job, event))
+
+    async def _fence(self) -> TransactionalProducer:
+        identity = self._topics.transactional_id("aggregator", self.partition)
+        producer = self._transport.transactional_producer(identity, max_record_bytes=RESULT_RECORD_BYTES)
+        try:
+            await producer.start()
+        except BaseException:
+            await producer.stop()
+            raise
+        return producer
+
+    async def _restore(self, committed: Committed | None, beginning: int) -> None:
+        results_start = await self._read_back.beginning(self.partition)
+        results_from = max(_results_from(committed), results_start)
+        await self._read_back.follow(self.partition, results_from, self._on_final)
+        offset = committed.offset if committed else beginning
+        if offset < beginning:
+            log.error("records-lost-to-retention", partition=self.partition, committed=offset, beginning=beginning)
+            offset = beginning
+        self.next_offset = self._restored_to = offset
+        self.accepting = True
+        self._on_restored(self.partition, offset)
+        log.info("partition-restored", partition=self.partition, offset=offset, finals=len(self._finals))
+
+    def _on_final(self, record: Record) -> None:
+        headers = header_map(record.headers)
+        try:
+            owner = unpack_identity(required(headers, HEADER))
+            again = headers.get("state") == b"failed" and reopenable(decode_final(record.headers).reason)
+        except WireError as error:
+            log.error("final-unreadable", partition=self.partition, offset=record.offset, error=str(error))
+            return
+        self._fold.final_seen(owner.job_id, owner.version, reopenable=again)
+        self._finals.append((record.offset, record.timestamp_ms, owner.job_id))
+        self._forget_old(record.timestamp_ms)
+        self._awaited.discard((owner.job_id, owner.version))
+        if not self._awaited:
+            self._all_seen.set()
+
+    def _forget_old(self, now_ms: int) -> None:
+        while self._finals and self._finals[0][1] < now_ms - _REMEMBER_MS:
+            _, _, job_id = self._finals.popleft()
+            self._fold.forget([job_id])
+
+    async def _emit_forever(self, producer: TransactionalProducer) -> None:
+        emitter = Emitter(producer, self._topics, self.partition)
+        while True:
+            await self._wait_for_work()
+            finals = self._take_batch()
+            progress = self._take_progress()
+            if not finals and not progress:
+                continue
+            self._awaited = {(plan.status.owner.job_id, plan.status.owner.version) for plan in finals}
+            self._all_seen.clear()
+            await emitter.emit(finals, progress)
+            if self._awaited:
+                async with asyncio.timeout(_READ_BACK_LIMIT_S):
+                    await self._all_seen.wait()
+
+    async def _wait_for_work(self) -> None:
+        if not self._pending:
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(self._settings.progress_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                return  # nothing ended: time for a progress report
+
+    def _take_progress(self) -> list[JobStatus]:
+        now_s = time.monotonic()
+        if now_s < self._progress_due_s:
+            return []
+        self._progress_due_s = now_s + self._settings.progress_s
+        return [job.status() for job in self._fold.take_changed()]
+
+    def _take_batch(self) -> list[PlannedFinal]:
+        batch: list[PlannedFinal] = []
+        size_bytes = 0
+        while self._pending and size_bytes < MAX_TRANSACTION_BYTES:
+            batch.append(self._pending.popleft())
+            size_bytes += batch[-1].size_bytes
+        return batch
+
+    def _discard(self) -> None:
+        self._restored_to = self.committable().offset
+        self.accepting = False
+        for task in list(self._assemblies):
+            task.cancel()
+        self._read_back.leave(self.partition)
+        self._pending.clear()
+        self._awaited.clear()
+        self._finals.clear()
+        self._fold = self._new_fold()
+
+
+def _results_from(committed: Committed | None) -> int:
+    if committed is None or not committed.metadata:
+        return 0
+    try:
+        return int(json.loads(committed.metadata)["results_from"])
+    except (ValueError, KeyError, TypeError):
+        log.error("commit-metadata-unreadable", metadata=committed.metadata)
+        return 0

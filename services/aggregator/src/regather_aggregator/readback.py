@@ -1,0 +1,120 @@
+"""Reading our own output back: the only proof that a transaction happened (delivery protocol, 5.4 and 6)."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from regather.core.errors import TransportError
+from regather.runtime.logs import get_logger
+from regather.transport.base import Consumer, Record, TopicPartition, Transport
+
+log = get_logger()
+_POLL_S = 0.2
+_RETRY_S = 0.5
+
+Handler = Callable[[Record], None]
+
+
+@dataclass(slots=True)
+class _Follower:
+    next_offset: int
+    handler: Handler
+    waiting: list[tuple[int, asyncio.Future[None]]] = field(default_factory=list)
+
+
+class ReadBack:
+    """One read_committed reader of `results` for all partitions that this process owns."""
+
+    def __init__(self, transport: Transport, topic: str) -> None:
+        self._transport = transport
+        self._topic = topic
+        self._followers: dict[TopicPartition, _Follower] = {}
+        self._consumer: Consumer | None = None
+        self._changed = asyncio.Event()
+
+    async def follow(self, partition: int, from_offset: int, handler: Handler) -> None:
+        """Give every final at or above `from_offset` to `handler`; returns once the present end was reached."""
+        tp = TopicPartition(self._topic, partition)
+        self._followers[tp] = follower = _Follower(from_offset, handler)
+        self._changed.set()
+        consumer = await self._ready()
+        end = (await consumer.end_offsets([tp]))[tp]
+        if follower.next_offset < end:
+            caught_up = asyncio.get_running_loop().create_future()
+            follower.waiting.append((end, caught_up))
+            await caught_up
+
+    def leave(self, partition: int) -> None:
+        """Follow this partition no longer."""
+        follower = self._followers.pop(TopicPartition(self._topic, partition), None)
+        for _, waiter in follower.waiting if follower else ():
+            waiter.cancel()
+        self._changed.set()
+
+    async def beginning(self, partition: int) -> int:
+        """First offset of this partition that is still in the log."""
+        tp = TopicPartition(self._topic, partition)
+        return (await (await self._ready()).beginning_offsets([tp]))[tp]
+
+    async def run(self) -> None:
+        """Read until cancelled; a broken reader is replaced and goes on where it stood."""
+        while True:
+            consumer = self._transport.consumer()
+            try:
+                await consumer.start()
+                self._consumer = consumer
+                self._changed.set()
+                await self._read(consumer)
+            except TransportError as error:
+                log.warning("read-back-broken", error=repr(error))
+                await asyncio.sleep(_RETRY_S)
+            finally:
+                self._consumer = None
+                await consumer.stop()
+
+    async def _ready(self) -> Consumer:
+        while self._consumer is None:
+            self._changed.clear()
+            await self._changed.wait()
+        return self._consumer
+
+    async def _read(self, consumer: Consumer) -> None:
+        assigned: dict[TopicPartition, _Follower] = {}
+        while True:
+            if not self._followers:
+                self._changed.clear()
+                await self._changed.wait()
+            if assigned != self._followers:
+                assigned = self._reassign(consumer, assigned)
+            for tp, records in (await consumer.poll(_POLL_S)).items():
+                follower = self._followers.get(tp)
+                if follower is not None and follower is assigned.get(tp):
+                    self._deliver(follower, records)
+            await self._wake_waiters(consumer, assigned)
+
+    def _reassign(
+        self, consumer: Consumer, assigned: dict[TopicPartition, _Follower]
+    ) -> dict[TopicPartition, _Follower]:
+        current = dict(self._followers)
+        consumer.assign(current)
+        for tp, follower in current.items():
+            if assigned.get(tp) is not follower:
+                consumer.seek(tp, follower.next_offset)
+        return current
+
+    @staticmethod
+    def _deliver(follower: _Follower, records: list[Record]) -> None:
+        for record in records:
+            if record.offset >= follower.next_offset:
+                follower.next_offset = record.offset + 1
+                follower.handler(record)
+
+    async def _wake_waiters(self, consumer: Consumer, assigned: dict[TopicPartition, _Follower]) -> None:
+        for tp, follower in assigned.items():
+            if not follower.waiting or self._followers.get(tp) is not follower:
+                continue
+            position = await consumer.position(tp)  # steps over transaction markers, which no record shows
+            for end, waiter in follower.waiting:
+                if position >= end and not waiter.done():
+                    waiter.set_result(None)
+            follower.waiting = [entry for entry in follower.waiting if not entry[1].done()]

@@ -1,0 +1,140 @@
+"""Any order after `opened`, any repeats, foreign submissions and ghosts: the same one outcome."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from regather.core.model import (
+    Failure,
+    Identity,
+    JobId,
+    JobState,
+    OnError,
+    Opened,
+    Outcome,
+    Outcomes,
+    Reason,
+    Sealed,
+    SubmissionId,
+    Uploading,
+)
+from regather.core.partition_fold import FoldPolicy, PartitionFold
+from regather.core.reassembly import Assemble, Assembled, EmitFinal, ranges
+
+JOB = JobId("00000000-0000-7000-8000-000000000001")
+OWNER = Identity(JOB, SubmissionId("00" * 8))
+FOREIGN = Identity(JOB, SubmissionId("ff" * 8))
+GHOST = Identity(JobId("00000000-0000-7000-8000-00000000dead"), SubmissionId("00" * 8))
+
+
+def opened(on_error: OnError = OnError.FAIL, owner: Identity = OWNER) -> Opened:
+    return Opened(owner, "bytes.digest", b"{}", "", deadline_ms=3_600_000, on_error=on_error)
+
+
+def done(seq: int, owner: Identity = OWNER, mark: bytes = b"") -> Outcomes:
+    return Outcomes(owner, "w", [Outcome(seq, 1, 10, 0, 5, output=mark or f"[{seq}]".encode())])
+
+
+def dead(seq: int) -> Outcomes:
+    failure = Failure(Reason.RAISED, "boom")
+    return Outcomes(OWNER, "w", [Outcome(seq, 4, 10, 0, 5, failure=failure)])
+
+
+class Shell:
+    """Carries out the fold's instructions the simplest way: joins at once, emits at once, reads back at once."""
+
+    def __init__(self) -> None:
+        self.fold = PartitionFold(FoldPolicy())
+        self.finals: list[tuple[JobState, bytes, tuple[tuple[int, int], ...]]] = []
+        self.offset = 0
+
+    def feed(self, event: object, append_ms: int = 1) -> None:
+        instructions = self.fold.handle(event, offset=self.offset, append_ms=append_ms)
+        self.offset += 1
+        while instructions:
+            instruction = instructions.pop(0)
+            if isinstance(instruction, Assemble):
+                parts = [part for part in instruction.job.outputs() if part is not None]
+                joined = Assembled(b"".join(parts), "text/plain")
+                instructions += self.fold.advance(instruction.job, joined)
+            else:
+                self.emit(instruction)
+
+    def emit(self, final: EmitFinal) -> None:
+        status = final.job.status()
+        self.finals.append((status.state, final.result, status.gaps))
+        self.fold.final_seen(status.owner.job_id, status.owner.version, reopenable=False)
+
+
+@given(st.integers(1, 12), st.data())
+def test_any_order_and_any_repeats_give_one_ordered_result(total: int, data: st.DataObject) -> None:
+    events = [done(seq) for seq in range(total)] + [Sealed(OWNER, total, 100, "d"), Uploading(OWNER, 1)]
+    noise = [done(seq, owner, b"FOREIGN") for seq in range(total) for owner in (FOREIGN, GHOST)]
+    noise += [Sealed(FOREIGN, 1, 1, "x"), opened(owner=FOREIGN), opened(), done(total + 3, mark=b"BEYOND")]
+    extra = data.draw(st.lists(st.sampled_from(events + noise), max_size=30))
+    history = data.draw(st.permutations(events + extra))
+    shell = Shell()
+    shell.feed(opened())
+    for event in history:
+        shell.feed(event)
+    expected = b"".join(f"[{seq}]".encode() for seq in range(total))
+    assert shell.finals == [(JobState.SUCCEEDED, expected, ())]
+    assert shell.fold.open_jobs == 0
+
+
+@given(st.integers(1, 10), st.sets(st.integers(0, 9)), st.data())
+def test_skipped_shards_are_named_as_gaps(total: int, bad: set[int], data: st.DataObject) -> None:
+    bad = {seq for seq in bad if seq < total}
+    events = [dead(seq) if seq in bad else done(seq) for seq in range(total)] + [Sealed(OWNER, total, 1, "d")]
+    shell = Shell()
+    shell.feed(opened(OnError.SKIP))
+    for event in data.draw(st.permutations(events)):
+        shell.feed(event)
+    good = b"".join(f"[{seq}]".encode() for seq in range(total) if seq not in bad)
+    state = JobState.PARTIAL if bad else JobState.SUCCEEDED
+    assert shell.finals == [(state, good, ranges(sorted(bad)))]
+
+
+@given(st.integers(2, 10), st.data())
+def test_one_dead_shard_fails_the_job_once_and_nothing_raises_it_again(total: int, data: st.DataObject) -> None:
+    events = [dead(0), *(done(seq) for seq in range(1, total)), Sealed(OWNER, total, 1, "d"), opened(), opened()]
+    shell = Shell()
+    shell.feed(opened())
+    for event in data.draw(st.permutations(events)):
+        shell.feed(event)
+    assert [state for state, _, _ in shell.finals] == [JobState.FAILED]
+
+
+def test_the_first_terminal_outcome_of_a_shard_wins() -> None:
+    shell = Shell()
+    for event in (opened(), done(0, mark=b"first"), done(0, mark=b"second"), Sealed(OWNER, 1, 1, "d")):
+        shell.feed(event)
+    assert shell.finals == [(JobState.SUCCEEDED, b"first", ())]
+    assert shell.fold.dropped["duplicate-outcome"] == 1
+
+
+def test_a_seal_before_the_outcomes_does_not_end_the_job_early() -> None:
+    shell = Shell()
+    for event in (opened(), Sealed(OWNER, 2, 1, "d"), done(1)):
+        shell.feed(event)
+    assert shell.finals == []
+    shell.feed(done(0))
+    assert shell.finals == [(JobState.SUCCEEDED, b"[0][1]", ())]
+
+
+def test_a_submission_of_another_upload_gets_the_next_version_only_after_not_sealed() -> None:
+    fold = PartitionFold(FoldPolicy())
+    fold.final_seen(JOB, 1, reopenable=True)
+    fold.handle(opened(), offset=0, append_ms=1)
+    assert fold.open_jobs == 0
+    fold.handle(opened(owner=replace(OWNER, version=2)), offset=1, append_ms=1)
+    assert fold.open_jobs == 1
+
+
+@given(st.sets(st.integers(0, 60)))
+def test_ranges_name_exactly_the_numbers(numbers: set[int]) -> None:
+    found = ranges(sorted(numbers))
+    assert {n for first, last in found for n in range(first, last + 1)} == numbers
+    assert all(b[0] > a[1] + 1 for a, b in pairwise(found))
