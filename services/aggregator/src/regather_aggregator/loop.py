@@ -32,6 +32,7 @@ class EventLoop:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._assigned: frozenset[int] = frozenset()
         self._consumer: Consumer | None = None
+        self._joined = False
         self._committed: dict[int, Committed] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -43,7 +44,7 @@ class EventLoop:
     @property
     def ready(self) -> bool:
         """True once this member polls and each partition that it was given is restored."""
-        return self._consumer is not None and all(owner.accepting for owner in self._owners.values())
+        return self._joined and all(owner.accepting for owner in self._owners.values())
 
     async def run(self, stop: asyncio.Event) -> None:
         """Poll until `stop` is set; a consumer that fails is replaced."""
@@ -67,6 +68,7 @@ class EventLoop:
         for number in set(self._owners) - numbers:
             self._end_owner(number)
         self._assigned = numbers
+        self._joined = True
         for number in sorted(numbers):
             tp = TopicPartition(self._topics.job_events, number)
             owner = self._owners.get(number)
@@ -183,6 +185,7 @@ class EventLoop:
             with contextlib.suppress(TransportError):
                 await self._commit(only_changed=True)
         self._consumer = None
+        self._joined = False
         self._assigned = frozenset()
         for number in list(self._owners):
             self._end_owner(number)
