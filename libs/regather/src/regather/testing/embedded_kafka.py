@@ -1,0 +1,246 @@
+"""A real Apache Kafka (KRaft, one node, broker and controller in one process) as a child of this process."""
+
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import uuid
+from base64 import urlsafe_b64encode
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from regather.testing import kafka_probe
+from regather.testing.kafka_jars import JarLock, cache_dir, ensure_jars, java_binary
+from regather.testing.processes import end, spawn_bound, tail
+from regather.transport.topics import EVENT_RECORD_BYTES, LETTER_RECORD_BYTES, MIB
+
+_HEAP = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC")
+_START_TIMEOUT_S = 60.0
+_STOP_GRACE_S = 15.0
+_RECORD_BYTES = max(EVENT_RECORD_BYTES, LETTER_RECORD_BYTES)
+
+# Below the usual range of ports that the kernel gives to clients: a client that reconnects while the broker is down
+# could otherwise be given the broker's own port, connect to itself, and keep the broker from coming back.
+_PORTS = range(20_000, 32_000)
+
+_LOG4J2 = """\
+status = error
+appender.console.type = Console
+appender.console.name = OUT
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = [%d] %p %m (%c)%n
+rootLogger.level = info
+rootLogger.appenderRef.out.ref = OUT
+"""
+
+
+def shared_settings() -> dict[str, str]:
+    """Broker settings that do not depend on where it runs: one node, small internal topics, our record sizes."""
+    return {
+        "auto.create.topics.enable": "false",
+        "default.replication.factor": "1",
+        "min.insync.replicas": "1",
+        "offsets.topic.replication.factor": "1",
+        "offsets.topic.num.partitions": "4",
+        "transaction.state.log.replication.factor": "1",
+        "transaction.state.log.min.isr": "1",
+        "transaction.state.log.num.partitions": "4",
+        "transaction.partition.verification.enable": "true",
+        "share.coordinator.state.topic.replication.factor": "1",
+        "share.coordinator.state.topic.min.isr": "1",
+        "share.coordinator.state.topic.num.partitions": "1",
+        "group.initial.rebalance.delay.ms": "0",
+        "message.max.bytes": str(_RECORD_BYTES),
+        "replica.fetch.max.bytes": str(_RECORD_BYTES),
+        "replica.fetch.response.max.bytes": str(_RECORD_BYTES),
+        "socket.request.max.bytes": str(8 * _RECORD_BYTES),
+        "log.message.timestamp.type": "LogAppendTime",
+        "log.retention.hours": "168",
+        "log.segment.bytes": str(256 * MIB),
+        # How long the successor of a broker that was killed waits before it may register.
+        "broker.session.timeout.ms": "5000",
+        "broker.heartbeat.interval.ms": "500",
+        "num.network.threads": "2",
+        "num.io.threads": "4",
+        "log.cleaner.dedupe.buffer.size": str(16 * MIB),
+    }
+
+
+def _node_settings(port: int, controller_port: int, log_dir: Path) -> dict[str, str]:
+    return {
+        "process.roles": "broker,controller",
+        "node.id": "1",
+        "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
+        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+        "controller.listener.names": "CONTROLLER",
+        "inter.broker.listener.name": "PLAINTEXT",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "log.dirs": str(log_dir),
+    }
+
+
+class EmbeddedKafkaError(RuntimeError):
+    """The broker did not start or ended on its own; the message holds the tail of its log."""
+
+
+class EmbeddedKafka:
+    """One broker on free ports of 127.0.0.1. It dies with this process.
+
+    Without `data_dir` its data stand in a temporary directory that is removed at the end. With one, they are kept, and
+    a later broker of that directory goes on with them, on the same port if that is free. Every method is synchronous.
+    """
+
+    def __init__(self, data_dir: Path | str | None = None, *, jvm_args: tuple[str, ...] = _HEAP) -> None:
+        self._temporary = data_dir is None
+        self._home = Path(data_dir) if data_dir else Path(tempfile.mkdtemp(prefix="regather-kafka-"))
+        self._home = self._home.absolute()
+        self._jvm_args = jvm_args
+        self._process: subprocess.Popen[bytes] | None = None
+        self._port = 0
+        self.version = JarLock.load().kafka_version
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """`127.0.0.1:port`; stays the same over restarts."""
+        return f"127.0.0.1:{self._port}"
+
+    @property
+    def pid(self) -> int:
+        """Process id of the running broker; EmbeddedKafkaError if there is none."""
+        if self._process is None or self._process.poll() is not None:
+            raise EmbeddedKafkaError(f"the broker is not running\n{tail(self.log_path)}")
+        return self._process.pid
+
+    @property
+    def log_path(self) -> Path:
+        """The broker's own log."""
+        return self._home / "broker.log"
+
+    def start(self) -> None:
+        """Start the broker and wait until it answers for its metadata; raises EmbeddedKafkaError, JarsUnavailable."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        self._home.mkdir(parents=True, exist_ok=True)
+        jars = ensure_jars()
+        properties = self._configure()
+        self._format(jars, properties)
+        self._process = self._spawn(jars, "kafka.Kafka", str(properties))
+        self._await_ready()
+
+    def stop(self) -> None:
+        """End the broker and reap it; a temporary data directory is removed."""
+        if self._process is not None:
+            # What is thrown away need not be flushed.
+            end(self._process, grace_s=0 if self._temporary else _STOP_GRACE_S)
+            self._process = None
+        if self._temporary:
+            shutil.rmtree(self._home, ignore_errors=True)
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash would; `start()` brings it back with the same data and port."""
+        os.kill(self.pid, signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait()
+
+    def restart(self) -> None:
+        """An orderly stop and a start with the same data and port."""
+        if self._process is not None:
+            end(self._process, grace_s=_STOP_GRACE_S)
+        self.start()
+
+    def _configure(self) -> Path:
+        path = self._home / "server.properties"
+        known = re.search(
+            r"advertised\.listeners=PLAINTEXT://127\.0\.0\.1:(\d+)", path.read_text() if path.exists() else ""
+        )
+        preferred = self._port or (int(known[1]) if known else 0)
+        self._port = preferred if preferred and _is_free(preferred) else free_port()
+        settings = shared_settings() | _node_settings(self._port, free_port(), self._home / "log")
+        path.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+        (self._home / "log4j2.properties").write_text(_LOG4J2)
+        return path
+
+    def _format(self, jars: list[Path], properties: Path) -> None:
+        """Give an empty data directory its identity, as Kafka's own storage tool writes it.
+
+        The tool costs a JVM start (1 to 2 s), so its output is cached, and copied with a cluster id of its own.
+        """
+        log_dir = self._home / "log"
+        if (log_dir / "meta.properties").exists():
+            return
+        template = cache_dir() / f"kafka-{self.version}" / "formatted"
+        if not (template / "meta.properties").exists():
+            self._run_storage_tool(jars, properties)
+            staging = Path(tempfile.mkdtemp(dir=template.parent))
+            shutil.copytree(log_dir, staging / "formatted")
+            if not template.exists():
+                (staging / "formatted").rename(template)
+            shutil.rmtree(staging)
+            return
+        shutil.copytree(template, log_dir)
+        meta = log_dir / "meta.properties"
+        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        meta.write_text(re.sub(r"(?m)^cluster\.id=.*$", f"cluster.id={cluster_id}", meta.read_text()))
+
+    def _run_storage_tool(self, jars: list[Path], properties: Path) -> None:
+        tool = self._spawn(
+            jars, "kafka.tools.StorageTool", "format", "-t", "5L6g3nShT-eMCtK--X86sw", "-c", str(properties)
+        )
+        if tool.wait(_START_TIMEOUT_S) != 0:
+            raise EmbeddedKafkaError(f"formatting {self._home} failed\n{tail(self.log_path)}")
+
+    def _spawn(self, jars: list[Path], main_class: str, *arguments: str) -> subprocess.Popen[bytes]:
+        classpath = os.pathsep.join(str(jar) for jar in jars)
+        log4j2 = f"-Dlog4j2.configurationFile={self._home / 'log4j2.properties'}"
+        argv = [str(java_binary()), *self._jvm_args, log4j2, "-cp", classpath, main_class, *arguments]
+        return spawn_bound(argv, log_file=self.log_path, cwd=self._home)
+
+    def _await_ready(self) -> None:
+        deadline_s, step_s = _START_TIMEOUT_S, 1.0
+        while deadline_s > 0:
+            _ = self.pid
+            try:
+                kafka_probe.wait_ready(self.bootstrap_servers, step_s)
+            except TimeoutError:
+                deadline_s -= step_s
+            else:
+                return
+        raise EmbeddedKafkaError(f"the broker did not answer within {_START_TIMEOUT_S} s\n{tail(self.log_path)}")
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now, outside the range given to clients."""
+    for _ in range(200):
+        port = random.SystemRandom().choice(_PORTS)
+        if _is_free(port):
+            return port
+    raise EmbeddedKafkaError(f"no free port between {_PORTS.start} and {_PORTS.stop}")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,50 @@
+"""Shared fixtures: the broker ladder, hypothesis profiles, an environment without the developer's own settings."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from regather.testing.kafka_broker import BOOTSTRAP_VARIABLE, RUNG_VARIABLE, Broker, open_broker
+
+# Read before the scrubbing below, which lasts as long as the test run.
+_LADDER = {name: os.environ[name] for name in (BOOTSTRAP_VARIABLE, RUNG_VARIABLE) if name in os.environ}
+_BROKER = pytest.StashKey[Broker]()
+
+settings.register_profile("dev", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.register_profile("deep", deadline=None, max_examples=2_000, suppress_health_check=[HealthCheck.too_slow])
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    default = "ci" if os.environ.get("CI") else "dev"
+    settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", default))
+    for name in [name for name in os.environ if name.startswith("REGATHER_") or name == BOOTSTRAP_VARIABLE]:
+        del os.environ[name]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    broker = config.stash.get(_BROKER, None)
+    terminalreporter.write_line(f"kafka broker: {broker or 'none was needed'}")
+
+
+@pytest.fixture(scope="session")
+def kafka_broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
+    """One real broker for the whole run; tests share it, so every test names its topics anew."""
+    with open_broker(environment=_LADDER) as broker:
+        request.config.stash[_BROKER] = broker
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(kafka_broker: Broker) -> str:
+    """`host:port` of the shared broker."""
+    return kafka_broker.bootstrap_servers
+
+
+@pytest.fixture(scope="session")
+def repository_root() -> Path:
+    """The folder that holds pyproject.toml."""
+    return Path(__file__).parents[1]
