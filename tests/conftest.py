@@ -11,7 +11,6 @@ from regather.testing.kafka_broker import BOOTSTRAP_VARIABLE, RUNG_VARIABLE, Bro
 
 # Read before the scrubbing below, which lasts as long as the test run.
 _LADDER = {name: os.environ[name] for name in (BOOTSTRAP_VARIABLE, RUNG_VARIABLE) if name in os.environ}
-_BROKER = pytest.StashKey[Broker]()
 
 settings.register_profile("dev", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
@@ -26,15 +25,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    broker = config.stash.get(_BROKER, None)
-    terminalreporter.write_line(f"kafka broker: {broker or 'none was needed'}")
+    terminalreporter.write_line(f"kafka broker: {getattr(config, 'regather_kafka', 'none was needed')}")
 
 
 @pytest.fixture(scope="session")
 def kafka_broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
     """One real broker for the whole run; tests share it, so every test names its topics anew."""
     with open_broker(environment=_LADDER) as broker:
-        request.config.stash[_BROKER] = broker
+        request.config.regather_kafka = f"{broker.rung} {broker.version}"
         yield broker
 
 

@@ -6,14 +6,13 @@ import socket
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from regather.testing import kafka_probe
 from regather.testing.embedded_kafka import EmbeddedKafka, EmbeddedKafkaError
-from regather.testing.kafka_jars import JarLock, JarsUnavailable, ensure_jars
+from regather.testing.kafka_jars import JarLock
 from regather.testing.waiting import eventually
 
 pytestmark = pytest.mark.kafka
@@ -162,28 +161,3 @@ def test_the_probe_is_not_fooled_by_an_open_port() -> None:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(OSError, match="Timeout"):
             kafka_probe.ask(address, timeout_s=0.2)
-
-
-def test_a_damaged_jar_in_the_cache_is_noticed_and_named(
-    tmp_path: Path, make_cache: Callable[[bytes], JarLock]
-) -> None:
-    lock = make_cache(b"genuine")
-    (jar,) = ensure_jars(lock, tmp_path)
-    assert jar.read_bytes() == b"genuine"
-    jar.write_bytes(b"altered")
-    with pytest.raises(JarsUnavailable, match=r"invalid\.example:piece:1"):
-        ensure_jars(lock, tmp_path)
-
-
-@pytest.fixture
-def make_cache(tmp_path: Path) -> Callable[[bytes], JarLock]:
-    """Puts one jar into an empty cache and gives the lock that pins it; its coordinate exists in no repository."""
-    import hashlib
-
-    def make(content: bytes) -> JarLock:
-        home = tmp_path / "kafka-0"
-        home.mkdir()
-        (home / "piece-1.jar").write_bytes(content)
-        return JarLock("0", {"invalid.example:piece:1": hashlib.sha256(content).hexdigest()})
-
-    return make

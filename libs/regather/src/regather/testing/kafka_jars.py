@@ -62,8 +62,12 @@ def java_binary() -> Path:
     return java
 
 
-def ensure_jars(lock: JarLock | None = None, cache: Path | None = None) -> list[Path]:
+def ensure_jars(
+    lock: JarLock | None = None, cache: Path | None = None, *, repositories: Mapping[str, str] | None = None
+) -> list[Path]:
     """Paths of all pinned jars, fetched if they are not in the cache; raises JarsUnavailable.
+
+    `repositories` (name to URL) stands in for those that jgo is configured for.
 
     A jar's digest is computed once, when it enters the cache; later calls compare size and modification time with
     those noted then, and compute it again only where they differ.
@@ -75,7 +79,7 @@ def ensure_jars(lock: JarLock | None = None, cache: Path | None = None) -> list[
         stamps = _read_stamps(home)
         missing = [name for name in lock.sha256 if not _is_verified(home, name, lock.sha256[name], stamps)]
         if missing:
-            _fetch(home, {name: lock.sha256[name] for name in missing})
+            _fetch(home, {name: lock.sha256[name] for name in missing}, repositories)
         _write_stamps(home, lock)
     return [home / _file_name(name) for name in lock.sha256]
 
@@ -124,10 +128,10 @@ def _exclusive(path: Path) -> Iterator[None]:
         yield
 
 
-def _fetch(home: Path, wanted: Mapping[str, str]) -> None:
+def _fetch(home: Path, wanted: Mapping[str, str], repositories: Mapping[str, str] | None) -> None:
     """Download into a directory of this call only, verify, then move into the cache: it never holds half a jar."""
     with tempfile.TemporaryDirectory(dir=home, prefix="fetch-") as scratch:
-        context = _maven_context(Path(scratch))
+        context = _maven_context(Path(scratch), repositories)
         with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool:
             jars = list(pool.map(lambda name: _download(context, name), wanted))
         for (coordinate, digest), jar in zip(wanted.items(), jars, strict=True):
@@ -140,15 +144,15 @@ def _fetch(home: Path, wanted: Mapping[str, str]) -> None:
             shutil.move(jar, home / jar.name)
 
 
-def _maven_context(repo_cache: Path) -> Any:
+def _maven_context(repo_cache: Path, repositories: Mapping[str, str] | None = None) -> Any:
     try:
         from jgo.config import GlobalSettings
         from jgo.constants import MAVEN_CENTRAL_URL
         from jgo.maven import MavenContext
     except ImportError as error:
         raise JarsUnavailable("cannot fetch Kafka: install the extra regather[embedded] (package jgo)") from error
-    repositories = {"central": MAVEN_CENTRAL_URL} | GlobalSettings.load().repositories
-    return MavenContext(repo_cache=repo_cache, remote_repos=repositories, timeout=30)
+    configured = {"central": MAVEN_CENTRAL_URL} | GlobalSettings.load().repositories
+    return MavenContext(repo_cache=repo_cache, remote_repos=dict(repositories or configured), timeout=30)
 
 
 def _download(context: Any, coordinate: str) -> Path:

@@ -1,0 +1,159 @@
+"""The HTTP client of the command line: submit a body, follow a job to its end, fetch the result."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2
+
+_CHUNK_BYTES = 1024 * 1024
+JobDocument = dict[str, Any]
+
+
+class ApiError(RuntimeError):
+    """The gateway refused, with its own words; `status` is the HTTP status code."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class WaitTimeout(TimeoutError):
+    """The job had not ended when the wait did; the job itself goes on. `document` is its last one."""
+
+    def __init__(self, document: JobDocument) -> None:
+        super().__init__(f"job {document['job_id']} is still {document['state']}")
+        self.document = document
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What is asked of a job. `options` are the kind's own."""
+
+    kind: str
+    options: Mapping[str, str]
+    shard_size_bytes: int | None = None
+    on_error: str | None = None
+    label: str | None = None
+
+    def query(self) -> dict[str, str]:
+        """Query parameters of POST /v1/jobs."""
+        named = {
+            "kind": self.kind,
+            "shard_size": str(self.shard_size_bytes) if self.shard_size_bytes else None,
+            "on_error": self.on_error,
+            "label": self.label,
+        }
+        given = {name: value for name, value in named.items() if value is not None}
+        return given | {f"option.{name}": value for name, value in self.options.items()}
+
+
+class Client:
+    """Speaks to one gateway. `transport` stands in for the network."""
+
+    def __init__(self, url: str, transport: httpx2.AsyncBaseTransport | None = None) -> None:
+        self._http = httpx2.AsyncClient(base_url=url, timeout=httpx2.Timeout(60.0), transport=transport)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.aclose()
+
+    async def submit(self, submission: Submission, body: Path | bytes) -> JobDocument:
+        """Send the body (a file is never held in memory) and return the job's document; raises ApiError."""
+        size = len(body) if isinstance(body, bytes) else body.stat().st_size
+        answer = await self._request(
+            "POST",
+            "/v1/jobs",
+            params=submission.query(),
+            content=body if isinstance(body, bytes) else _chunks(body),
+            headers={"content-type": "application/octet-stream", "content-length": str(size)},
+            timeout=httpx2.Timeout(60.0, read=600.0),
+        )
+        return _document(answer)
+
+    async def status(self, job_id: str) -> JobDocument:
+        """The job's document as it is now; raises ApiError."""
+        return _document(await self._request("GET", f"/v1/jobs/{job_id}"))
+
+    async def wait(
+        self,
+        job_id: str,
+        *,
+        timeout_s: float,
+        on_progress: Callable[[JobDocument], None] = lambda document: None,
+        every_s: float = 0.2,
+    ) -> JobDocument:
+        """Follow a job to its end and return its last document; raises WaitTimeout."""
+        end = time.monotonic() + timeout_s
+        while True:
+            document = await self.status(job_id)
+            on_progress(document)
+            if has_ended(document):
+                return document
+            if time.monotonic() > end:
+                raise WaitTimeout(document)
+            await asyncio.sleep(every_s)
+
+    async def shards(self, job_id: str) -> list[dict[str, Any]]:
+        """What became of every shard, in order."""
+        found: list[dict[str, Any]] = []
+        after: int | None = -1
+        while after is not None:
+            answer = await self._request("GET", f"/v1/jobs/{job_id}/shards", params={"after": str(after)})
+            page = answer.json()
+            found += page["shards"]
+            after = page["next_after"]
+        return found
+
+    async def result(self, job_id: str) -> bytes:
+        """The bytes of a job's result."""
+        return bytes((await self._request("GET", f"/v1/jobs/{job_id}/result")).content)
+
+    async def _request(self, method: str, path: str, **arguments: Any) -> httpx2.Response:
+        try:
+            response = await self._http.request(method, path, **arguments)
+        except httpx2.TransportError as error:
+            message = f"no answer from {self._http.base_url}: {error!r}. Is Regather running? (`regather up`)"
+            raise ApiError(0, message) from error
+        if response.is_error:
+            raise ApiError(response.status_code, _problem(response))
+        return response
+
+
+_ENDS = frozenset({"succeeded", "partial", "failed", "cancelled", "expired"})
+
+
+def has_ended(document: JobDocument) -> bool:
+    """Whether the job's state is one that it never leaves."""
+    return document["state"] in _ENDS
+
+
+async def _chunks(path: Path) -> AsyncIterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := await asyncio.to_thread(file.read, _CHUNK_BYTES):
+            yield chunk
+
+
+def _document(response: httpx2.Response) -> JobDocument:
+    document: JobDocument = response.json()
+    return document
+
+
+def _problem(response: httpx2.Response) -> str:
+    """The sentence of a problem+json answer, or the start of any other."""
+    try:
+        problem = response.json()
+    except json.JSONDecodeError:
+        return f"HTTP {response.status_code}: {response.text[:300]}"
+    if isinstance(problem, dict) and "title" in problem:
+        return f"{problem['title']}: {problem.get('detail', '')}".rstrip(": ")
+    return f"HTTP {response.status_code}: {json.dumps(problem)[:300]}"

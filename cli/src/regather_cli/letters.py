@@ -1,0 +1,72 @@
+"""Reading dead letters as anybody can: a plain consumer of the topic, no Regather service involved."""
+
+import time
+from dataclasses import dataclass
+
+from regather.core.model import AttemptError
+from regather.core.wire.identity import header_map
+from regather.core.wire.shards import decode_shard
+from regather.transport.base import Consumer, Record, TopicPartition
+from regather.transport.kafka import KafkaTransport
+from regather.transport.topics import Topics
+
+_READ_TIMEOUT_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A shard that failed for good: its bytes, why, every attempt, and where the record stands."""
+
+    seq: int
+    payload: bytes
+    reason: str
+    attempts: tuple[AttemptError, ...]
+    address: str
+
+    def describe(self) -> str:
+        """A few lines for people."""
+        head = f"dead letter {self.address}: shard {self.seq}, {len(self.payload)} bytes, {self.reason}"
+        lines = [
+            f"  attempt {error.attempt + 1} on {error.worker}: {error.reason.value} after {error.duration_ms} ms:"
+            f" {error.error.strip().splitlines()[-1] if error.error.strip() else ''}"
+            for error in self.attempts
+        ]
+        return "\n".join([head, *lines])
+
+
+async def read_dead_letters(bootstrap_servers: str, topics: Topics, job_id: str) -> list[DeadLetter]:
+    """All dead letters of a job in the topic now, by sequence number; raises BrokerUnavailable, TimeoutError."""
+    transport = KafkaTransport(bootstrap_servers, client_id="regather-letters")
+    try:
+        counts = await transport.partition_counts([topics.dead_letters])
+        partitions = [TopicPartition(topics.dead_letters, number) for number in range(counts[topics.dead_letters])]
+        consumer = transport.consumer()
+        await consumer.start()
+        try:
+            records = await _read_all(consumer, partitions)
+        finally:
+            await consumer.stop()
+    finally:
+        await transport.close()
+    letters = [_letter(record) for record in records if record.key == job_id.encode()]
+    return sorted(letters, key=lambda letter: letter.seq)
+
+
+async def _read_all(consumer: Consumer, partitions: list[TopicPartition]) -> list[Record]:
+    consumer.assign(partitions)
+    ends = await consumer.end_offsets(partitions)
+    deadline = time.monotonic() + _READ_TIMEOUT_S
+    records: list[Record] = []
+    while any([await consumer.position(partition) < end for partition, end in ends.items()]):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the dead letters could not be read within {_READ_TIMEOUT_S:g} s")
+        for batch in (await consumer.poll(0.2)).values():
+            records += batch
+    return records
+
+
+def _letter(record: Record) -> DeadLetter:
+    shard = decode_shard(record.headers, record.value)
+    reason = header_map(record.headers).get("reason", b"").decode()
+    address = f"{record.topic}/{record.partition}/{record.offset}"
+    return DeadLetter(shard.seq, shard.payload, reason, shard.history, address)

@@ -1,0 +1,28 @@
+"""Reports of the targets that prove or measure: one JSON object, printed last and kept in benchmarks/results/."""
+
+import json
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[3]
+"""The checkout that this package was installed from in editable mode."""
+
+
+def write_report(name: str, document: dict[str, Any], started: float) -> dict[str, Any]:
+    """Add commit and seconds since `started` (time.monotonic()), write `<name>.json`, return what was written."""
+    whole = {"commit": commit(), "seconds": round(time.monotonic() - started, 1), **document}
+    results = ROOT / "benchmarks" / "results"
+    results.mkdir(parents=True, exist_ok=True)
+    (results / f"{name}.json").write_text(json.dumps(whole, indent=1) + "\n")
+    return whole
+
+
+def commit() -> str:
+    """Short hash of the checked-out commit; empty outside a checkout."""
+    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,89 @@
+"""Which queued shards run next: small lane first, bulk not starved, jobs within a lane in turn.
+
+Queued things are micro-batchable groups: shards of one job that share kind, options and time-out.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Hashable
+from enum import IntEnum
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+BULK_TURN = 8
+"""Every so many turns bulk goes first, so that an endless stream of small jobs does not starve it."""
+
+MAX_BATCH_ITEMS = 64
+MAX_BATCH_BYTES = 256 * 1024
+
+
+class Lane(IntEnum):
+    """Lanes in the order in which they are served."""
+
+    SMALL = 0
+    BULK = 1
+
+
+class LaneQueue(Generic[T]):
+    """Queued items by lane and group. Mutable, without IO."""
+
+    def __init__(self) -> None:
+        self._lanes: tuple[OrderedDict[Hashable, deque[tuple[T, int]]], ...] = tuple(OrderedDict() for _ in Lane)
+        self._turn = 0
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def push(self, lane: Lane, group: Hashable, item: T, size_bytes: int) -> None:
+        """Queue one item at the end of its group."""
+        groups = self._lanes[lane]
+        queue = groups.get(group)
+        if queue is None:
+            queue = groups[group] = deque()
+        queue.append((item, size_bytes))
+        self._count += 1
+
+    def pop_batch(self, *, idle_slots: int = 1) -> list[T]:
+        """Take the next micro-batch: items of one group, at most 64 and 256 KiB, or one larger item alone.
+
+        With several idle slots a group is shared out among them, so that no slot idles while another has a queue.
+        """
+        lane = self._next_lane()
+        if lane is None:
+            return []
+        groups = self._lanes[lane]
+        group, queue = next(iter(groups.items()))
+        batch = _take(queue, _fair_share(len(queue), len(groups), idle_slots))
+        self._count -= len(batch)
+        if queue:
+            groups.move_to_end(group)
+        else:
+            del groups[group]
+        return batch
+
+    def _next_lane(self) -> Lane | None:
+        if not self._count:
+            return None
+        self._turn += 1
+        order = (Lane.BULK, Lane.SMALL) if self._turn % BULK_TURN == 0 else (Lane.SMALL, Lane.BULK)
+        return next(lane for lane in order if self._lanes[lane])
+
+
+def _fair_share(queued: int, groups: int, idle_slots: int) -> int:
+    if groups > 1 or idle_slots <= 1:
+        return MAX_BATCH_ITEMS
+    return max(1, min(MAX_BATCH_ITEMS, -(-queued // idle_slots)))
+
+
+def _take(queue: deque[tuple[T, int]], limit: int) -> list[T]:
+    batch: list[T] = []
+    size_bytes = 0
+    while queue and len(batch) < limit:
+        item, item_bytes = queue[0]
+        if batch and size_bytes + item_bytes > MAX_BATCH_BYTES:
+            break
+        queue.popleft()
+        batch.append(item)
+        size_bytes += item_bytes
+    return batch

@@ -1,0 +1,172 @@
+"""Kind `diagnostics`: misbehaves on request, to try what the service does about it. Off unless the operator enables it."""
+
+import ctypes
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from regather.core.errors import PermanentError
+from regather.core.reassembly import ranges
+from regather.processors.base import Options, Processor, ShardView, SplitRequest, Splitter
+from regather.processors.splitting.bytes import ByteSplitter
+
+EXIT_CODE = 7
+_FLOOD_LINE = "flood " * 170 + "\n"
+_PAGE_BYTES = 16 * 1024 * 1024
+_TRIAL_LENGTH = 200_000
+
+Fault = Literal[
+    "echo", "sleep", "hang_once", "busy", "raise", "permanent", "exit", "segfault",
+    "allocate", "fork", "orphan", "flood", "return_huge", "return_wrong",
+]  # fmt: skip
+
+
+class DiagnosticsOptions(Options):
+    """`do` to the shards in `only` (all, if empty), as long as the attempt is below `attempts_below` (always, if None)."""
+
+    do: Fault = Field(default="echo", description="what a shard does")
+    seconds: float = Field(default=60.0, ge=0, le=86_400, description="how long sleep, hang_once, busy, fork, orphan last")
+    size_bytes: int = Field(
+        default=64 * 1024 * 1024, ge=0, le=1 << 40, description="how much allocate, flood and return_huge take"
+    )
+    only: str = Field(default="", pattern=r"^\s*(\d+\s*(,\s*\d+\s*)*)?$", description="shards that do it: 0,3,17")
+    attempts_below: int | None = Field(default=None, ge=0, description="do it only while the attempt is below this")
+
+    @field_validator("only", mode="before")
+    @classmethod
+    def _as_text(cls, only: object) -> object:
+        """Take a bare number or a JSON list as well."""
+        if isinstance(only, list):
+            return ",".join(str(seq) for seq in only)
+        return str(only) if isinstance(only, int) else only
+
+    def hits(self, seq: int, attempt: int) -> bool:
+        """Whether this attempt of this shard misbehaves."""
+        below = 1 if self.do == "hang_once" else self.attempts_below
+        if below is not None and attempt >= below:
+            return False
+        chosen = {int(number) for number in self.only.split(",") if number.strip()}
+        return not chosen or seq in chosen
+
+
+class Diagnostics(Processor[DiagnosticsOptions]):
+    """Shards that are not to misbehave answer with a small JSON. Result: {"shards", "gaps", "size_bytes", "attempts"}.
+
+    `gaps` are ranges of shards that failed for good, `attempts` is the sum of the attempts that the others took.
+    """
+
+    options_model = DiagnosticsOptions
+
+    def splitter(self, options: DiagnosticsOptions, request: SplitRequest) -> Splitter:
+        """See Processor."""
+        return ByteSplitter(request)
+
+    def process(self, shard: ShardView, options: DiagnosticsOptions) -> bytes:
+        """See Processor."""
+        if options.hits(shard.seq, shard.attempt):
+            output = _FAULTS[options.do](options, shard)
+            if output is not None:
+                return output
+        echo = {"seq": shard.seq, "attempt": shard.attempt, "size_bytes": len(shard.payload)}
+        return json.dumps(echo).encode()
+
+    def merge(self, outputs: Sequence[bytes | None], options: DiagnosticsOptions) -> bytes:
+        """See Processor."""
+        echoes = [json.loads(output) for output in outputs if output is not None]
+        result = {
+            "shards": len(outputs),
+            "gaps": ranges(seq for seq, output in enumerate(outputs) if output is None),
+            "size_bytes": sum(echo["size_bytes"] for echo in echoes),
+            "attempts": sum(echo["attempt"] + 1 for echo in echoes),
+        }
+        return json.dumps(result).encode()
+
+
+def _echo(options: DiagnosticsOptions, shard: ShardView) -> None:
+    """Behave."""
+
+
+def _sleep(options: DiagnosticsOptions, shard: ShardView) -> None:
+    time.sleep(options.seconds)
+
+
+def _busy(options: DiagnosticsOptions, shard: ShardView) -> None:
+    """One call into C that neither returns to the interpreter nor releases its lock: no signal handler can end it."""
+    begun_s = time.perf_counter()
+    sum(range(_TRIAL_LENGTH))
+    trial_s = time.perf_counter() - begun_s
+    sum(range(int(_TRIAL_LENGTH * options.seconds / trial_s)))
+
+
+def _raise(options: DiagnosticsOptions, shard: ShardView) -> None:
+    raise RuntimeError(f"shard {shard.seq} was asked to raise, attempt {shard.attempt}")
+
+
+def _permanent(options: DiagnosticsOptions, shard: ShardView) -> None:
+    raise PermanentError(f"shard {shard.seq} was asked to fail for good")
+
+
+def _exit(options: DiagnosticsOptions, shard: ShardView) -> None:
+    os._exit(EXIT_CODE)
+
+
+def _segfault(options: DiagnosticsOptions, shard: ShardView) -> None:
+    ctypes.string_at(0)
+
+
+def _allocate(options: DiagnosticsOptions, shard: ShardView) -> None:
+    """Take `size_bytes` of memory, touch every page and hold it until it is all there."""
+    pages = []
+    for begun_bytes in range(0, options.size_bytes, _PAGE_BYTES):
+        pages.append(bytearray(b"\1") * min(_PAGE_BYTES, options.size_bytes - begun_bytes))
+
+
+def _fork(options: DiagnosticsOptions, shard: ShardView) -> None:
+    """Have a child of one's own and hang together with it: a kill must take both."""
+    _orphan(options, shard)
+    time.sleep(options.seconds)
+
+
+def _orphan(options: DiagnosticsOptions, shard: ShardView) -> None:
+    """Leave a sleeping child behind and return."""
+    if os.fork() == 0:
+        time.sleep(options.seconds)
+        os._exit(0)
+
+
+def _flood(options: DiagnosticsOptions, shard: ShardView) -> None:
+    for _ in range(options.size_bytes // len(_FLOOD_LINE)):
+        sys.stdout.write(_FLOOD_LINE)
+    sys.stdout.flush()
+
+
+def _return_huge(options: DiagnosticsOptions, shard: ShardView) -> bytes:
+    return bytes(options.size_bytes)
+
+
+def _return_wrong(options: DiagnosticsOptions, shard: ShardView) -> bytes:
+    """Return a text where bytes are due, as a careless plug-in might."""
+    return "no bytes"  # type: ignore[return-value] # this is the fault
+
+
+_FAULTS: dict[Fault, Callable[[DiagnosticsOptions, ShardView], bytes | None]] = {
+    "echo": _echo,
+    "sleep": _sleep,
+    "hang_once": _sleep,
+    "busy": _busy,
+    "raise": _raise,
+    "permanent": _permanent,
+    "exit": _exit,
+    "segfault": _segfault,
+    "allocate": _allocate,
+    "fork": _fork,
+    "orphan": _orphan,
+    "flood": _flood,
+    "return_huge": _return_huge,
+    "return_wrong": _return_wrong,
+}

@@ -1,0 +1,131 @@
+"""The installed kinds: plug-ins found by the entry-point group `regather.processors`; an entry point's name is its kind."""
+
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from pydantic import ValidationError
+
+from regather.core.errors import BadRequest
+from regather.processors.base import Options, Processor
+
+GROUP = "regather.processors"
+DIAGNOSTICS = "diagnostics"
+
+log = logging.getLogger(__name__)
+
+
+class Registry(Mapping[str, Processor[Any]]):
+    """Kind to processor. `broken` says of each plug-in that could not be loaded why, and whose it is."""
+
+    def __init__(self, processors: Mapping[str, Processor[Any]], broken: Mapping[str, str] | None = None) -> None:
+        self._processors = dict(sorted(processors.items()))
+        self.broken = dict(broken or {})
+
+    def __getitem__(self, kind: str) -> Processor[Any]:
+        return self._processors[kind]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._processors)
+
+    def __len__(self) -> int:
+        return len(self._processors)
+
+    def kinds(self) -> tuple[str, ...]:
+        """All kinds in alphabetical order."""
+        return tuple(self._processors)
+
+    def require(self, kind: str) -> Processor[Any]:
+        """Return the kind's processor; BadRequest that lists the kinds there are, or says why this one is broken."""
+        processor = self._processors.get(kind)
+        if processor is not None:
+            return processor
+        if kind in self.broken:
+            raise BadRequest(f"kind {kind!r} is installed but broken: {self.broken[kind]}", code="unknown-kind")
+        raise BadRequest(f"unknown kind {kind!r}; installed are {', '.join(self._processors)}", code="unknown-kind")
+
+    def without(self, kind: str) -> "Registry":
+        """Return the same kinds but one."""
+        return Registry({name: made for name, made in self._processors.items() if name != kind}, self.broken)
+
+
+def load(points: Iterable[EntryPoint]) -> Registry:
+    """Load plug-ins; one that fails goes to `broken` and to the log, the others are not touched by it."""
+    processors: dict[str, Processor[Any]] = {}
+    broken: dict[str, str] = {}
+    for point in points:
+        try:
+            if point.name in processors:
+                raise TypeError(f"a second plug-in for the kind {point.name!r}; uninstall one of them")
+            processors[point.name] = _make(point)
+        except Exception as error:
+            reason = f"{point.value} of {_distribution(point)}: {type(error).__name__}: {error}"
+            broken[point.name] = reason
+            log.exception("plug-in %s cannot be loaded: %s", point.name, reason)
+    return Registry(processors, broken)
+
+
+@lru_cache(maxsize=1)
+def all_kinds() -> Registry:
+    """Return every installed kind, `diagnostics` too: for children and the aggregator, which run what was accepted."""
+    return load(entry_points(group=GROUP))
+
+
+@lru_cache(maxsize=2)
+def installed(diagnostics: bool = False) -> Registry:
+    """Return the kinds that clients may ask for; `diagnostics` can kill workers, so only if the operator wants it."""
+    return all_kinds() if diagnostics else all_kinds().without(DIAGNOSTICS)
+
+
+def parse_options(processor: Processor[Any], given: Mapping[str, object]) -> Options:
+    """Validate a client's options; texts (query parameters) become numbers and so on where the model asks for them.
+
+    BadRequest names the options that are wrong and those that the kind has.
+    """
+    model = processor.options_model
+    try:
+        return model.model_validate(dict(given), strict=False)
+    except ValidationError as error:
+        known = ", ".join(model.model_fields) or "none"
+        wrong = "; ".join(_complaint(dict(detail)) for detail in error.errors(include_url=False))
+        raise BadRequest(f"{wrong} (this kind's options: {known})", code="bad-option") from error
+
+
+def options_json(options: Options) -> bytes:
+    """Return the canonical JSON of options: only those that were given, names sorted, no spaces."""
+    given = options.model_dump(mode="json", exclude_unset=True)
+    return json.dumps(given, sort_keys=True, separators=(",", ":")).encode()
+
+
+def options_from_json(processor: Processor[Any], document: bytes) -> Options:
+    """Read what options_json() wrote; BadRequest if this version of the plug-in does not take it."""
+    try:
+        given = json.loads(document or b"{}")
+    except ValueError as error:
+        raise BadRequest(f"options are no JSON: {error}", code="bad-option") from error
+    if not isinstance(given, dict):
+        raise BadRequest("options must be a JSON object", code="bad-option")
+    return parse_options(processor, given)
+
+
+def _make(point: EntryPoint) -> Processor[Any]:
+    found = point.load()
+    if not (isinstance(found, type) and issubclass(found, Processor)):
+        raise TypeError(f"{found!r} is no subclass of regather.Processor")
+    return found()
+
+
+def _distribution(point: EntryPoint) -> str:
+    return f"distribution {point.dist.name} {point.dist.version}" if point.dist else "an unknown distribution"
+
+
+def _complaint(detail: Mapping[str, Any]) -> str:
+    name = ".".join(str(part) for part in detail["loc"]) or "options"
+    if detail["type"] == "extra_forbidden":
+        return f"option {name!r} is unknown"
+    if detail["type"] == "missing":
+        return f"option {name!r} is missing"
+    return f"option {name!r} is {detail['input']!r}: {detail['msg']}"

@@ -1,0 +1,61 @@
+"""`python -m regather_gateway`: read the settings, build the gateway, serve until SIGTERM."""
+
+import asyncio
+import sys
+
+from regather.processors.registry import installed
+from regather.runtime.health import serve
+from regather.runtime.lifecycle import on_stop
+from regather.runtime.logs import configure_logs, get_logger
+from regather.runtime.memory_tuning import tune_garbage_collector
+from regather.transport.kafka import KafkaTransport
+from regather_gateway.app import create_app
+from regather_gateway.gateway import Gateway
+from regather_gateway.settings import GatewaySettings
+
+
+async def run(settings: GatewaySettings) -> int:
+    """Serve until SIGTERM or SIGINT; 1 where a part of the gateway failed."""
+    transport = KafkaTransport(settings.kafka_bootstrap_servers, client_id="regather-gateway")
+    failed, wanted, stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    app = create_app(settings, transport, installed(diagnostics=settings.diagnostics), failed)
+    tune_garbage_collector()
+    async with on_stop(wanted.set):
+        drain = asyncio.create_task(_drain(app.state.gateway, failed, wanted, stop), name="drain")
+        try:
+            await serve(app, settings, stop, graceful_s=1)
+        finally:
+            drain.cancel()
+            await transport.close()
+    return int(failed.is_set())
+
+
+async def _drain(gateway: Gateway, failed: asyncio.Event, wanted: asyncio.Event, stop: asyncio.Event) -> None:
+    """On the wish to stop: not ready and nothing new at once, then running uploads may end, then stop."""
+    await _first_of(failed, wanted)
+    settings, admission = gateway.settings, gateway.admission
+    admission.draining = True
+    gateway.view.end_waits()
+    get_logger().info("gateway-drains", active=admission.active, limit_s=settings.drain_s)
+    await _first_of(failed, admission.idle, timeout_s=settings.drain_s)
+    stop.set()
+
+
+async def _first_of(*events: asyncio.Event, timeout_s: float | None = None) -> None:
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
+def main() -> int:
+    """Run the service; the exit code."""
+    settings = GatewaySettings()
+    configure_logs("gateway", settings.log_level)
+    return asyncio.run(run(settings))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""The gateway's composition root: settings, a transport and the installed kinds in, an application out."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI
+
+from regather import __version__
+from regather.processors.registry import Registry
+from regather.runtime.health import Probes, probes_router
+from regather.runtime.lifecycle import WatchedTasks
+from regather.transport.base import Transport
+from regather_gateway import problems, routes, seed_routes
+from regather_gateway.admission import Admission
+from regather_gateway.gateway import Gateway
+from regather_gateway.job_table import JobTable
+from regather_gateway.log_reader import LogReader
+from regather_gateway.producing import Producers
+from regather_gateway.results import Results
+from regather_gateway.settings import GatewaySettings
+from regather_gateway.submit import Submitter
+from regather_gateway.views import StatusView
+
+_RESULT_FETCH_BYTES = 2 * 1024 * 1024
+_EVENT_FETCH_BYTES = 16 * 1024 * 1024
+
+
+def create_app(
+    settings: GatewaySettings, transport: Transport, registry: Registry, failed: asyncio.Event | None = None
+) -> FastAPI:
+    """Wire a gateway. `failed` is set when one of its side tasks ends by an error: the process has to stop."""
+    topics = settings.topics
+    producers = Producers(transport, topics)
+    table = JobTable(max_ended=settings.max_ended_jobs, max_inline_bytes=settings.max_inline_bytes)
+    view = StatusView(transport, topics.job_status, table)
+    submitter = Submitter(settings, producers, view)
+    finals = LogReader(transport, fetch_max_bytes=_RESULT_FETCH_BYTES)
+    events = LogReader(transport, fetch_max_bytes=_EVENT_FETCH_BYTES)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with WatchedTasks() as tasks:
+            tasks.start("producer", producers.run())
+            tasks.start("status-view", view.run())
+            if failed is not None:
+                tasks.start("watch", _pass_on(tasks.failed, failed))
+            yield
+            await submitter.stop()
+            await finals.stop()
+            await events.stop()
+
+    app = FastAPI(title="Regather gateway", version=__version__, lifespan=lifespan)
+    app.state.gateway = gateway = Gateway(
+        settings=settings,
+        registry=registry,
+        producers=producers,
+        view=view,
+        submitter=submitter,
+        results=Results(finals, table, topics),
+        events=events,
+        admission=Admission(settings.max_concurrent_jobs),
+    )
+    problems.install(app)
+    app.include_router(probes_router(Probes("gateway", lambda: gateway.not_ready_because)))
+    app.include_router(routes.router)
+    app.include_router(seed_routes.router)
+    return app
+
+
+async def _pass_on(source: asyncio.Event, target: asyncio.Event) -> None:
+    await source.wait()
+    target.set()

@@ -1,0 +1,45 @@
+"""The parts that routes use, wired once by the composition root."""
+
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from regather.processors.registry import Registry
+from regather_gateway.admission import Admission
+from regather_gateway.log_reader import LogReader
+from regather_gateway.producing import Producers
+from regather_gateway.results import Results
+from regather_gateway.settings import GatewaySettings
+from regather_gateway.submit import Submitter
+from regather_gateway.views import StatusView
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Everything behind the HTTP routes."""
+
+    settings: GatewaySettings
+    registry: Registry
+    producers: Producers
+    view: StatusView
+    submitter: Submitter
+    results: Results
+    events: LogReader
+    admission: Admission
+
+    @property
+    def not_ready_because(self) -> str | None:
+        """None while jobs can be taken and asked for."""
+        if self.admission.draining:
+            return "the gateway is shutting down"
+        if not self.producers.ready:
+            return f"no producer: {self.producers.why_not}"
+        if not self.view.ready:
+            return "the statuses of jobs are not loaded, or no broker answers"
+        return None
+
+
+def gateway_of(request: Request) -> Gateway:
+    """Return the parts behind the application that got this request."""
+    gateway: Gateway = request.app.state.gateway
+    return gateway

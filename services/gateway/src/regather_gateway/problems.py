@@ -1,0 +1,101 @@
+"""Errors as `application/problem+json` (RFC 9457), for what this service raises and for what the framework raises."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from regather.core.errors import TransportError, UserError
+from regather.runtime.logs import get_logger
+
+log = get_logger()
+MEDIA_TYPE = "application/problem+json"
+_RETRYABLE = frozenset({408, 409, 429, 503})
+_BROKER_RETRY_S = 2
+
+
+class Problem(Exception):
+    """An answer that is an error. `code` is stable for programs, `detail` says what was wrong and what to do."""
+
+    def __init__(
+        self, status: int, code: str, detail: str, *, retry_after_s: int | None = None, **extensions: object
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+        self.extensions = extensions
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers of the answer."""
+        return {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
+
+
+def problem_of(error: Exception) -> Problem:
+    """Any error that a route may raise, as a problem."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, UserError):
+        return Problem(422, error.code, str(error))
+    if isinstance(error, TransportError):
+        return broker_unavailable(str(error))
+    if isinstance(error, RequestValidationError):
+        return _invalid(error)
+    if isinstance(error, HTTPException):
+        phrase = HTTPStatus(error.status_code).phrase
+        return Problem(error.status_code, phrase.lower().replace(" ", "-"), str(error.detail))
+    return Problem(500, "internal", "the gateway failed unexpectedly; its log says more")
+
+
+def broker_unavailable(detail: str, *, code: str = "broker-unavailable", **extensions: object) -> Problem:
+    """Kafka does not answer: repeat later."""
+    return Problem(503, code, detail, retry_after_s=_BROKER_RETRY_S, **extensions)
+
+
+def to_response(problem: Problem, instance: str, headers: Mapping[str, str] | None = None) -> Response:
+    """The problem as an answer to the request at path `instance`."""
+    document: dict[str, Any] = {
+        "type": f"urn:regather:problem:{problem.code}",
+        "title": HTTPStatus(problem.status).phrase,
+        "status": problem.status,
+        "detail": problem.detail,
+        "instance": instance,
+        "code": problem.code,
+        "retryable": problem.status in _RETRYABLE,
+        **problem.extensions,
+    }
+    return JSONResponse(
+        document,
+        status_code=problem.status,
+        headers={**(headers or {}), **problem.headers},
+        media_type=MEDIA_TYPE,
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of the application as a problem, the framework's own 404, 405 and 422 included."""
+    for kind in (Problem, UserError, TransportError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, _handle)
+
+
+async def _handle(request: Request, error: Exception) -> Response:
+    problem = problem_of(error)
+    if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.warning("request-failed", path=request.url.path, status=problem.status, error=repr(error))
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return to_response(problem, request.url.path, headers)
+
+
+def _invalid(error: RequestValidationError) -> Problem:
+    errors = [
+        {"parameter": str(entry["loc"][-1]), "in": str(entry["loc"][0]), "detail": entry["msg"]}
+        for entry in error.errors()
+    ]
+    detail = "; ".join(f"{entry['parameter']}: {entry['detail']}" for entry in errors)
+    return Problem(422, "invalid-parameter", detail, errors=errors)

@@ -1,0 +1,118 @@
+"""The gateway's one producer: started with back-off, replaced as soon as it is dead, and where its records go."""
+
+import asyncio
+import itertools
+import random
+from dataclasses import dataclass, field
+
+from regather.core.errors import BrokerUnavailable, TransportError
+from regather.runtime.logs import get_logger
+from regather.transport.base import Producer, Transport
+from regather.transport.topics import SHARD_RECORD_BYTES, Topics
+
+log = get_logger()
+_FIRST_RETRY_S, _LAST_RETRY_S = 0.2, 5.0
+
+
+@dataclass(slots=True)
+class Line:
+    """A live producer, and how many partitions its topics have.
+
+    Jobs take turns: where one job stopped in the round of partitions, the next one goes on.
+    """
+
+    producer: Producer
+    topics: Topics
+    small_partitions: int
+    bulk_partitions: int
+    event_partitions: int
+    next_small: "itertools.count[int]" = field(default_factory=itertools.count)
+    next_bulk: "itertools.count[int]" = field(default_factory=itertools.count)
+
+
+class Producers:
+    """Keeps one producer alive."""
+
+    def __init__(self, transport: Transport, topics: Topics) -> None:
+        self._transport = transport
+        self._topics = topics
+        self._line: Line | None = None
+        self._wanted = asyncio.Event()
+        self.why_not = "the producer was not started yet"
+
+    @property
+    def ready(self) -> bool:
+        """True while there is a live producer."""
+        return self._line is not None and not self._line.producer.dead
+
+    def current(self) -> Line:
+        """Return the live producer, or raise BrokerUnavailable with the reason why there is none."""
+        line = self._line
+        if line is not None and line.producer.dead:
+            self.discard(line)
+            line = None
+        if line is None:
+            raise BrokerUnavailable(f"no connection to Kafka: {self.why_not}")
+        return line
+
+    def discard(self, line: Line) -> None:
+        """Throw this producer away after a failure; another one is started."""
+        if self._line is line:
+            self._line = None
+            self.why_not = "the producer failed and is being replaced"
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Start a producer, wait until it is discarded, start the next, until cancelled."""
+        while True:
+            line = await self._start_with_retries()
+            self._wanted.clear()
+            self._line = line
+            log.info("producer-started")
+            try:
+                await self._wanted.wait()
+            finally:
+                self._line = None
+                await line.producer.stop()
+
+    async def _start_with_retries(self) -> Line:
+        delay_s = _FIRST_RETRY_S
+        while True:
+            try:
+                return await self._start()
+            except TransportError as error:
+                self.why_not = str(error)
+                log.warning("producer-start-failed", error=repr(error), retry_s=round(delay_s, 1))
+            await asyncio.sleep(delay_s * random.uniform(0.8, 1.2))  # noqa: S311 - spreads retries, keeps no secret
+            delay_s = min(_LAST_RETRY_S, delay_s * 2)
+
+    async def _start(self) -> Line:
+        producer = self._transport.producer(max_record_bytes=SHARD_RECORD_BYTES)
+        try:
+            await producer.start()
+            return await self._line_of(producer)
+        except BaseException:
+            await producer.stop()
+            raise
+
+    async def _line_of(self, producer: Producer) -> Line:
+        topics = self._topics
+        wanted = [topics.shards_small, topics.shards_bulk, topics.job_events, topics.job_status]
+        counts = await self._transport.partition_counts(wanted)
+        missing = [name for name in wanted if name not in counts]
+        if missing:
+            raise BrokerUnavailable(
+                f"topics are missing: {', '.join(missing)}; create them with `regather topics create`"
+            )
+        if counts[topics.job_events] != counts[topics.job_status]:
+            raise BrokerUnavailable(
+                f"{topics.job_events} has {counts[topics.job_events]} partitions and {topics.job_status} has "
+                f"{counts[topics.job_status]}: they must be equal"
+            )
+        return Line(
+            producer,
+            topics,
+            small_partitions=counts[topics.shards_small],
+            bulk_partitions=counts[topics.shards_bulk],
+            event_partitions=counts[topics.job_events],
+        )

@@ -1,0 +1,244 @@
+"""The HTTP interface: requests to calls, errors to answers, no rules."""
+
+import base64
+import binascii
+import hashlib
+import re
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import BaseModel, Field
+
+from regather.core.errors import UserError
+from regather.core.model import JobId, JobState, OnError
+from regather.core.status import JobStatus
+from regather.processors.base import Processor
+from regather_gateway.bodies.base import BodyReader, RawBody
+from regather_gateway.bodies.multipart_body import MultipartBody
+from regather_gateway.gateway import Gateway, gateway_of
+from regather_gateway.intake import Intake, announced_digest, announced_length, drain
+from regather_gateway.job_table import PageKey
+from regather_gateway.orders import Wish, make_order, options_of
+from regather_gateway.preferences import (
+    applied,
+    entity_tag,
+    idempotency_key,
+    matches,
+    retry_after_s,
+    wished_wait_s,
+)
+from regather_gateway.problems import Problem
+from regather_gateway.schemas import (
+    JobDocument,
+    JobList,
+    KindDocument,
+    KindList,
+    ShardList,
+    job_document,
+)
+from regather_gateway.shard_list import list_shards
+from regather_gateway.submit import JobOrder, Receipt
+
+router = APIRouter()
+Parts = Annotated[Gateway, Depends(gateway_of)]
+_JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class JobQuery(BaseModel):
+    """Parameters of a submission; `option.NAME=value` sets an option of the kind."""
+
+    kind: str = Field(description="what to run; see /v1/kinds")
+    shard_size: int | None = Field(None, description="target size of a shard, 1024 to 10485760 bytes")
+    shards: int | None = Field(None, ge=1, le=1_000_000, description="so many even shards instead")
+    timeout_s: float | None = Field(None, ge=0.1, le=3600, description="limit of one execution of a shard")
+    deadline_s: float | None = Field(None, ge=1, description="limit of the whole job")
+    on_error: OnError = Field(OnError.FAIL, description="fail: a dead shard ends the job; skip: it leaves a gap")
+    label: str = Field("", max_length=200, description="free text, shown in lists")
+
+
+class ListQuery(BaseModel):
+    """Parameters of the list of jobs."""
+
+    state: JobState | None = None
+    kind: str | None = None
+    limit: int = Field(50, ge=1, le=500)
+    cursor: str | None = Field(None, description="next_cursor of the page before")
+
+
+_JOB_PARAMETERS = frozenset(JobQuery.model_fields)
+
+
+@router.post("/v1/jobs", status_code=202, response_model=JobDocument)
+async def submit_job(request: Request, gateway: Parts, query: Annotated[JobQuery, Query()]) -> Response:
+    """Submit a job: the body (raw, or one file in a form) is its input."""
+    with gateway.admission.enter():
+        try:
+            receipt = await _submit(request, gateway, query)
+        except (UserError, Problem):
+            await drain(request)
+            raise
+        if receipt.replayed:
+            await drain(request)
+        wait_s = wished_wait_s(request, gateway.settings.max_wait_s)
+        status = await _after_wait(gateway, receipt.status, wait_s)
+    headers = {"Location": f"/v1/jobs/{status.owner.job_id}", **applied(request, wait_s)}
+    if receipt.replayed:
+        headers["Idempotent-Replayed"] = "true"
+    return _job_response(status, 200 if status.state.ended else 202, headers)
+
+
+@router.get("/v1/jobs", response_model=JobList)
+async def list_jobs(gateway: Parts, query: Annotated[ListQuery, Query()]) -> Response:
+    """Jobs that this gateway remembers, newest first."""
+    found: list[JobStatus] = []
+    before = _parse_cursor(query.cursor) if query.cursor else None
+    last: PageKey | None = None
+    for entry in gateway.view.table.newest_first(before):
+        status = entry.status
+        if (query.state and status.state is not query.state) or (query.kind and status.kind != query.kind):
+            continue
+        if len(found) == query.limit:
+            break
+        found.append(status)
+        last = entry.key
+    else:
+        last = None
+    page = JobList(jobs=[job_document(status) for status in found], next_cursor=_cursor(last) if last else None)
+    return _json(page)
+
+
+@router.get("/v1/jobs/{job_id}", response_model=JobDocument)
+async def get_job(request: Request, gateway: Parts, job_id: str) -> Response:
+    """Return the job's document; `Prefer: wait=N` waits for the end of the job."""
+    status, headers = await _found(request, gateway, job_id)
+    tag = entity_tag(status)
+    if matches(request, tag):
+        return Response(status_code=304, headers={"ETag": tag, "Cache-Control": "no-cache", **headers})
+    return _job_response(status, 200, headers)
+
+
+@router.get("/v1/jobs/{job_id}/result")
+async def get_result(request: Request, gateway: Parts, job_id: str) -> Response:
+    """Return the result's bytes; `Prefer: wait=N` waits for them."""
+    status, headers = await _found(request, gateway, job_id)
+    result = await gateway.results.read(status)
+    digest = hashlib.sha256(result).digest()
+    tag = f'"{digest.hex()[:32]}"'
+    headers |= {
+        "ETag": tag,
+        "Cache-Control": "no-cache",
+        "Repr-Digest": f"sha-256=:{base64.b64encode(digest).decode()}:",
+        "X-Content-Type-Options": "nosniff",
+    }
+    if matches(request, tag):
+        return Response(status_code=304, headers=headers)
+    assert status.result is not None
+    return Response(result, headers={**headers, "Content-Type": status.result.media_type})
+
+
+@router.get("/v1/jobs/{job_id}/shards", response_model=ShardList)
+async def get_shards(
+    request: Request,
+    gateway: Parts,
+    job_id: str,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
+    after: Annotated[int, Query(ge=-1, description="next_after of the page before")] = -1,
+) -> Response:
+    """What became of each shard, in sequence order; read from the log on demand."""
+    status, _ = await _found(request, gateway, job_id)
+    partitions = gateway.producers.current().event_partitions
+    window = range(after + 1, after + 1 + limit)
+    topic = gateway.settings.topics.job_events
+    page = await list_shards(gateway.events, topic, partitions, status, window)
+    link = f'</v1/jobs/{job_id}/shards?limit={limit}&after={page.next_after}>; rel="next"'
+    return _json(page, {"Link": link} if page.next_after is not None else {})
+
+
+@router.get("/v1/kinds", response_model=KindList)
+async def list_kinds(gateway: Parts) -> KindList:
+    """All kinds of jobs, with the JSON Schema of their options."""
+    registry = gateway.registry
+    return KindList(kinds=[_kind_document(kind, registry[kind]) for kind in registry.kinds()])
+
+
+def _kind_document(kind: str, processor: Processor[Any]) -> KindDocument:
+    return KindDocument(
+        kind=kind,
+        description=(type(processor).__doc__ or "").strip().split("\n")[0],
+        result_type=processor.result_type,
+        merges=processor.merges,
+        options=processor.options_model.model_json_schema(),
+    )
+
+
+async def _submit(request: Request, gateway: Gateway, query: JobQuery) -> Receipt:
+    reader = _body_reader(request)
+    order = _order(request, gateway, query, reader)
+    settings = gateway.settings
+    intake = Intake(request, reader, max_bytes=settings.max_body_bytes, idle_timeout_s=settings.body_idle_timeout_s)
+    return await gateway.submitter.replay(order) or await gateway.submitter.submit(order, intake.chunks())
+
+
+def _order(request: Request, gateway: Gateway, query: JobQuery, reader: BodyReader) -> JobOrder:
+    raw = isinstance(reader, RawBody)
+    wish = Wish(
+        **query.model_dump(),
+        options=options_of(request.query_params, _JOB_PARAMETERS),
+        content_type=(request.headers.get("content-type") if raw else None) or "application/octet-stream",
+        size_bytes=announced_length(request) if raw else None,
+        key=idempotency_key(request),
+        digest=announced_digest(request) if raw else None,
+    )
+    return make_order(wish, gateway.registry, gateway.settings)
+
+
+def _body_reader(request: Request) -> BodyReader:
+    content_type = request.headers.get("content-type", "")
+    if content_type.lower().startswith("multipart/form-data"):
+        return MultipartBody(content_type)
+    return RawBody()
+
+
+async def _after_wait(gateway: Gateway, status: JobStatus, wait_s: float | None) -> JobStatus:
+    owner = status.owner
+    if wait_s is not None:
+        await gateway.view.wait_ended(owner.job_id, owner.version, wait_s)
+    return gateway.view.get(owner.job_id) or status
+
+
+async def _found(request: Request, gateway: Gateway, text: str) -> tuple[JobStatus, dict[str, str]]:
+    job_id = JobId(text.lower())
+    status = await gateway.view.find(job_id) if _JOB_ID.fullmatch(job_id) else None
+    if status is None:
+        detail = f"there is no job {job_id}, or it ended so long ago that it was forgotten"
+        raise Problem(404, "unknown-job", detail, job_id=job_id)
+    wait_s = wished_wait_s(request, gateway.settings.max_wait_s)
+    if status.state.ended or wait_s is None:
+        return status, applied(request, wait_s)
+    if gateway.admission.full:  # a wait is a wish: the answer comes at once, and does not say that it was granted
+        return status, {}
+    with gateway.admission.enter():
+        return await _after_wait(gateway, status, wait_s), applied(request, wait_s)
+
+
+def _job_response(status: JobStatus, code: int, headers: dict[str, str]) -> Response:
+    headers = {"ETag": entity_tag(status), "Cache-Control": "no-cache", **headers}
+    if not status.state.ended:
+        headers["Retry-After"] = str(retry_after_s(status))
+    return _json(job_document(status), headers, code)
+
+
+def _json(document: BaseModel, headers: dict[str, str] | None = None, code: int = 200) -> Response:
+    return Response(document.model_dump_json(), status_code=code, headers=headers, media_type="application/json")
+
+
+def _cursor(key: PageKey) -> str:
+    return base64.urlsafe_b64encode(f"{key.created_ms}:{key.job_id}".encode()).decode().rstrip("=")
+
+
+def _parse_cursor(cursor: str) -> PageKey:
+    try:
+        created_ms, job_id = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().split(":")
+        return PageKey(int(created_ms), job_id)
+    except (binascii.Error, ValueError) as error:
+        raise Problem(422, "bad-cursor", "cursor is not one that this service gave") from error

@@ -1,0 +1,179 @@
+"""Bodies of requests and answers. Times are milliseconds since 1970 (`_ms`) or RFC 3339 in UTC (`_at`)."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from regather.core.status import JobStatus
+
+
+class InputDocument(BaseModel):
+    """The job's input, known once the upload has ended."""
+
+    size_bytes: int | None
+    digest: str | None = Field(description="sha256: and 64 hexadecimal digits")
+
+
+class ShardsDocument(BaseModel):
+    """Counters of shards; `total` is null until the upload has ended, `frontier` is the length of the settled part."""
+
+    total: int | None
+    done: int
+    failed: int
+    retries: int
+    frontier: int
+    gaps: list[tuple[int, int]] = Field(description="failed shards as inclusive ranges")
+
+
+class ErrorDocument(BaseModel):
+    """A shard that failed for good."""
+
+    seq: int
+    reason: str
+    error: str
+    attempts: int
+
+
+class ResultDocument(BaseModel):
+    """Where the result is and what it is."""
+
+    url: str
+    size_bytes: int
+    media_type: str
+
+
+class JobDocument(BaseModel):
+    """A job at one moment."""
+
+    job_id: str
+    version: int
+    kind: str
+    state: str
+    label: str
+    on_error: str
+    created_at: str
+    created_ms: int
+    updated_at: str
+    deadline_at: str
+    input: InputDocument
+    shards: ShardsDocument
+    progress: float | None = Field(description="settled shards of all, 0 to 1; null while the total is unknown")
+    errors: list[ErrorDocument]
+    reason: str | None
+    error: str | None
+    result: ResultDocument | None
+    links: dict[str, str]
+
+
+class JobList(BaseModel):
+    """A page of jobs, newest first."""
+
+    jobs: list[JobDocument]
+    next_cursor: str | None
+
+
+class AttemptDocument(BaseModel):
+    """One failed execution of a shard."""
+
+    attempt: int
+    reason: str
+    error: str
+    worker: str
+    started_ms: int
+    duration_ms: int
+
+
+class ShardDocument(BaseModel):
+    """One shard: waiting (not heard of yet), retrying, done or failed."""
+
+    seq: int
+    state: str
+    attempts: int = 0
+    worker: str | None = None
+    started_ms: int | None = None
+    duration_us: int | None = None
+    input_bytes: int | None = None
+    failures: list[AttemptDocument] = []
+    reason: str | None = None
+    error: str | None = None
+
+
+class ShardList(BaseModel):
+    """A page of shards in sequence order."""
+
+    job_id: str
+    version: int
+    total: int | None
+    shards: list[ShardDocument]
+    next_after: int | None
+
+
+class KindDocument(BaseModel):
+    """A kind of job that this installation can run."""
+
+    kind: str
+    description: str
+    result_type: str
+    merges: bool
+    options: dict[str, Any] = Field(description="JSON Schema of the options")
+
+
+class KindList(BaseModel):
+    """All installed kinds."""
+
+    kinds: list[KindDocument]
+
+
+class DoorAnswer(BaseModel):
+    """What the synchronous doors answer."""
+
+    model_config = ConfigDict(extra="allow")
+
+    job_id: str
+    shards: int
+
+
+def job_document(status: JobStatus) -> JobDocument:
+    """Show a status to the client."""
+    job_url = f"/v1/jobs/{status.owner.job_id}"
+    result = status.result
+    settled = status.done + status.failed
+    return JobDocument(
+        job_id=status.owner.job_id,
+        version=status.owner.version,
+        kind=status.kind,
+        state=status.state.value,
+        label=status.label,
+        on_error=status.on_error.value,
+        created_at=rfc3339(status.created_ms),
+        created_ms=status.created_ms,
+        updated_at=rfc3339(status.updated_ms),
+        deadline_at=rfc3339(status.deadline_ms),
+        input=InputDocument(size_bytes=status.size_bytes, digest=status.digest or None),
+        shards=ShardsDocument(
+            total=status.total,
+            done=status.done,
+            failed=status.failed,
+            retries=status.retries,
+            frontier=status.frontier,
+            gaps=list(status.gaps),
+        ),
+        progress=round(settled / status.total, 4) if status.total else None,
+        errors=[
+            ErrorDocument(seq=error.seq, reason=error.reason.value, error=error.error, attempts=error.attempts)
+            for error in status.errors
+        ],
+        reason=status.reason.value if status.reason else None,
+        error=status.error or None,
+        result=ResultDocument(url=f"{job_url}/result", size_bytes=result.size_bytes, media_type=result.media_type)
+        if result
+        else None,
+        links={"self": job_url, "shards": f"{job_url}/shards", "result": f"{job_url}/result"},
+    )
+
+
+def rfc3339(time_ms: int) -> str:
+    """A moment in UTC with milliseconds: 2026-11-24T07:54:00.123Z."""
+    moment = datetime.fromtimestamp(time_ms / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

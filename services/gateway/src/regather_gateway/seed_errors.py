@@ -1,0 +1,71 @@
+"""Errors of the two synchronous doors: `{"detail": ..., "code": ...}`, and for a 422 FastAPI's own list of details."""
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.encoders import jsonable_encoder
+from fastapi.routing import APIRoute
+from pydantic import ValidationError
+from starlette.responses import JSONResponse
+
+from regather.core.errors import TransportError, UserError
+from regather.runtime.logs import get_logger
+from regather_gateway.intake import drain
+from regather_gateway.problems import Problem, problem_of
+
+log = get_logger()
+_UNPROCESSABLE = 422
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class Unprocessable(Exception):
+    """A 422 with FastAPI's list: each entry has `type`, `loc` and `msg`."""
+
+    def __init__(self, code: str, details: Sequence[Mapping[str, object]], **extensions: object) -> None:
+        super().__init__(code)
+        self.code = code
+        self.details = details
+        self.extensions = extensions
+
+
+def unprocessable(code: str, location: tuple[str | int, ...], message: str, **extensions: object) -> Unprocessable:
+    """One detail, in the words of the framework."""
+    return Unprocessable(code, [{"type": code.replace("-", "_"), "loc": location, "msg": message}], **extensions)
+
+
+def from_validation(error: ValidationError, where: str) -> Unprocessable:
+    """What pydantic says of the fields; `where` is body or query."""
+    details = error.errors(include_url=False)
+    field = details[0]["loc"][0] if details[0]["loc"] else where
+    code = f"{str(field).replace('_', '-')}-invalid"
+    return Unprocessable(code, [{**detail, "loc": (where, *detail["loc"])} for detail in details])
+
+
+class SeedRoute(APIRoute):
+    """A route whose errors have the doors' own shape."""
+
+    def get_route_handler(self) -> Handler:
+        """Wrap the framework's handler."""
+        handle = super().get_route_handler()
+
+        async def guarded(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except (Unprocessable, UserError, Problem, TransportError) as error:
+                await drain(request)
+                return _answer(request, error)
+
+        return guarded
+
+
+def _answer(request: Request, error: Exception) -> Response:
+    if isinstance(error, UserError):
+        error = unprocessable(error.code, ("body",), str(error))
+    if isinstance(error, Unprocessable):
+        content = {"detail": jsonable_encoder(error.details), "code": error.code, **error.extensions}
+        return JSONResponse(content, status_code=_UNPROCESSABLE)
+    problem = problem_of(error)
+    log.info("door-refused", path=request.url.path, status=problem.status, code=problem.code)
+    content = {"detail": problem.detail, "code": problem.code, **problem.extensions}
+    return JSONResponse(content, status_code=problem.status, headers=problem.headers)

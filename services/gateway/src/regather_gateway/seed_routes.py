@@ -1,0 +1,183 @@
+"""The two synchronous doors: one request, one answer, for the simplest clients."""
+
+import base64
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, TypeVar
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field, ValidationError
+
+from regather.core.model import Reason
+from regather.core.sharding import DEFAULT_SHARD_BYTES, MAX_SHARD_BYTES, MIN_SHARD_BYTES
+from regather.core.status import JobStatus
+from regather_gateway.bodies.base import BodyReader, RawBody
+from regather_gateway.bodies.json_body import JsonBody
+from regather_gateway.bodies.multipart_body import MultipartBody
+from regather_gateway.bodies.spool import Spool
+from regather_gateway.gateway import Gateway
+from regather_gateway.intake import Intake, announced_length
+from regather_gateway.orders import Wish, make_order
+from regather_gateway.problems import Problem
+from regather_gateway.routes import Parts
+from regather_gateway.schemas import DoorAnswer
+from regather_gateway.seed_errors import SeedRoute, from_validation, unprocessable
+
+router = APIRouter(route_class=SeedRoute)
+_RETRY_AFTER_S = 2
+_RAW_TYPES = ("image/", "application/octet-stream", "application/x-npy")
+
+
+class DoorFields(BaseModel):
+    """Fields of both doors beside the data."""
+
+    shard_size: int = Field(DEFAULT_SHARD_BYTES, ge=MIN_SHARD_BYTES, le=MAX_SHARD_BYTES)
+    options: dict[str, Any] = {}
+
+
+class ProcessFields(DoorFields):
+    """Fields of /process-data."""
+
+    kind: str = "bytes.digest"
+
+
+class ImageFields(DoorFields):
+    """Fields of /analyze-image; the geometry is needed for raw pixels only."""
+
+    width: int | None = Field(None, ge=1)
+    height: int | None = Field(None, ge=1)
+    channels: int | None = Field(None, ge=1)
+    dtype: str | None = None
+
+
+FieldsT = TypeVar("FieldsT", bound=DoorFields)
+
+
+@router.post("/process-data", response_model=DoorAnswer)
+async def process_data(request: Request, gateway: Parts) -> Mapping[str, object]:
+    """Run `payload` (text, or an array whose elements become lines) and answer with the result."""
+    with gateway.admission.enter(), _spool(gateway) as spool:
+        reader = JsonBody("payload", base64=False)
+        await _fill(spool, request, gateway, reader)
+        if not reader.data_seen:
+            raise unprocessable("missing", ("body", "payload"), "Field required")
+        fields = _check(ProcessFields, reader.fields, "body")
+        wish = Wish(kind=fields.kind, options=fields.options, shard_size=fields.shard_size, size_bytes=spool.size_bytes)
+        status = await _run(gateway, wish, spool.chunks())
+        return {"result": await _result(gateway, status), **_footer(status)}
+
+
+@router.post("/analyze-image", response_model=DoorAnswer)
+async def analyze_image(request: Request, gateway: Parts) -> Mapping[str, object]:
+    """Analyse an image: raw body, one file in a form, or base64 in a JSON object."""
+    content_type = request.headers.get("content-type", "application/octet-stream").lower()
+    with gateway.admission.enter(), _spool(gateway) as spool:
+        if content_type.startswith(_RAW_TYPES):
+            status = await _analyze_raw(request, gateway, content_type)
+        else:
+            reader = _field_reader(content_type)
+            await _fill(spool, request, gateway, reader)
+            if isinstance(reader, JsonBody) and not reader.data_seen:
+                raise unprocessable("missing", ("body", "image_data"), "Field required")
+            fields = _check(ImageFields, reader.fields, "body")
+            wish = _image_wish(fields, reader.content_type, spool.size_bytes)
+            status = await _run(gateway, wish, spool.chunks())
+        return {"analysis": await _result(gateway, status), **_footer(status)}
+
+
+async def _analyze_raw(request: Request, gateway: Gateway, content_type: str) -> JobStatus:
+    """Cut the image while it arrives: all that decides the cut stands in the query."""
+    fields = _check(ImageFields, dict(request.query_params), "query")
+    wish = _image_wish(fields, content_type, announced_length(request))
+    return await _run(gateway, wish, _intake(request, gateway, RawBody()).chunks())
+
+
+def _field_reader(content_type: str) -> BodyReader:
+    if content_type.startswith("multipart/form-data"):
+        return MultipartBody(content_type)
+    if content_type.startswith("application/json"):
+        return JsonBody("image_data", base64=True)
+    accepted = "application/json, multipart/form-data, image/*, application/octet-stream, application/x-npy"
+    raise Problem(415, "content-type", f"Content-Type {content_type!r} is not one of {accepted}")
+
+
+def _image_wish(fields: ImageFields, content_type: str | None, size_bytes: int | None) -> Wish:
+    geometry = fields.model_dump(include={"width", "height", "channels", "dtype"}, exclude_none=True)
+    return Wish(
+        kind="image.features",
+        options={**fields.options, **geometry},
+        shard_size=fields.shard_size,
+        content_type=content_type or "application/octet-stream",
+        size_bytes=size_bytes,
+    )
+
+
+def _spool(gateway: Gateway) -> Spool:
+    return Spool(max_bytes=gateway.settings.max_spool_bytes, directory=gateway.settings.spool_dir)
+
+
+def _intake(request: Request, gateway: Gateway, reader: BodyReader) -> Intake:
+    settings = gateway.settings
+    return Intake(request, reader, max_bytes=settings.max_body_bytes, idle_timeout_s=settings.body_idle_timeout_s)
+
+
+async def _fill(spool: Spool, request: Request, gateway: Gateway, reader: BodyReader) -> None:
+    async for data in _intake(request, gateway, reader).chunks():
+        await spool.write(data)
+
+
+def _check(model: type[FieldsT], fields: Mapping[str, object], where: str) -> FieldsT:
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise from_validation(error, where) from error
+
+
+async def _run(gateway: Gateway, wish: Wish, body: AsyncIterator[bytes]) -> JobStatus:
+    """Submit and wait for the end; Problem 503 says where the job can be found when the wait is over."""
+    order = make_order(wish, gateway.registry, gateway.settings)
+    owner = (await gateway.submitter.submit(order, body)).status.owner
+    limit_s = gateway.settings.door_wait_s
+    await gateway.view.wait_ended(owner.job_id, owner.version, limit_s)
+    status = gateway.view.get(owner.job_id)
+    if status is None or not status.state.ended:
+        raise Problem(
+            503,
+            "wait-limit",
+            f"the job was accepted and goes on, but it did not end within {limit_s:g} s; ask at status_url",
+            retry_after_s=_RETRY_AFTER_S,
+            job_id=owner.job_id,
+            status_url=_url(owner.job_id),
+        )
+    return status
+
+
+async def _result(gateway: Gateway, status: JobStatus) -> object:
+    if status.result is None:
+        raise _failure(status)
+    content = await gateway.results.read(status)
+    media_type = status.result.media_type
+    if media_type == "application/json":
+        return json.loads(content)
+    if media_type == "application/x-ndjson":
+        return [json.loads(line) for line in content.splitlines()]
+    if media_type.startswith("text/"):
+        return content.decode(errors="replace")
+    return base64.b64encode(content).decode()
+
+
+def _failure(status: JobStatus) -> Exception:
+    """422 where the data was at fault, 500 where the processing was."""
+    job_id = status.owner.job_id
+    why = status.error or f"the job {status.state}"
+    if any(error.reason is Reason.PERMANENT for error in status.errors):
+        return unprocessable("bad-data", ("body",), why, job_id=job_id, status_url=_url(job_id))
+    return Problem(500, "job-failed", why, reason=status.reason, job_id=job_id, status_url=_url(job_id))
+
+
+def _url(job_id: str) -> str:
+    return f"/v1/jobs/{job_id}"
+
+
+def _footer(status: JobStatus) -> dict[str, object]:
+    return {"job_id": status.owner.job_id, "shards": status.total or 0}

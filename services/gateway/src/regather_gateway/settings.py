@@ -1,0 +1,36 @@
+"""Settings of the gateway."""
+
+from pydantic import Field
+
+from regather.runtime.settings import ServiceSettings
+
+_MIB, _GIB = 1024**2, 1024**3
+
+
+class GatewaySettings(ServiceSettings):
+    """Environment names: REGATHER_ and the field's name in capitals."""
+
+    http_port: int = Field(default=8080, ge=0, le=65535, description="0 takes any free port")
+    max_concurrent_jobs: int = Field(default=100, ge=1, le=10_000, description="uploads and waits at once; then 503")
+    max_body_bytes: int = Field(default=4 * _GIB, ge=1024, description="longest request body; then 413")
+    max_spool_bytes: int = Field(default=_GIB, ge=1024, description="longest data of a JSON or form request; then 413")
+    spool_dir: str = Field(default="", description="where such data waits above 1 MiB; empty: the system's own choice")
+    body_idle_timeout_s: float = Field(default=60.0, gt=0, description="an upload that sends nothing for so long: 408")
+    max_wait_s: float = Field(default=30.0, ge=0, le=300, description="cap of `Prefer: wait=N`")
+    door_wait_s: float = Field(
+        default=30.0, gt=0, le=300, description="how long the synchronous doors wait for the end"
+    )
+    default_timeout_s: float = Field(default=15.0, ge=0.1, le=3600, description="per shard, if the client says nothing")
+    default_deadline_s: float = Field(default=3600.0, ge=1, description="per job, if the client says nothing")
+    max_deadline_s: float = Field(default=3600.0, ge=1, description="longest deadline that a client may ask for")
+    window_bytes: int = Field(default=16 * _MIB, ge=_MIB, description="sent and not yet acked, for one upload")
+    all_windows_bytes: int = Field(default=128 * _MIB, ge=_MIB, description="the same for all uploads together")
+    window_records: int = Field(default=20_000, ge=1, description="shards sent and not yet acked, for one upload")
+    ack_timeout_s: float = Field(default=20.0, gt=0, description="a record without an ack for so long: 503")
+    opened_before_shards: bool = Field(
+        default=True, description="wait for the ack of `opened` before the first shard: no outcome can overtake it"
+    )
+    sign_of_life_s: float = Field(default=10.0, gt=0, description="between signs of life of a slow upload")
+    max_ended_jobs: int = Field(default=100_000, ge=1, description="ended jobs whose status is kept in memory")
+    max_inline_bytes: int = Field(default=64 * _MIB, ge=0, description="small results kept in memory, all together")
+    drain_s: float = Field(default=25.0, gt=0, description="after SIGTERM: running uploads may take so long to end")

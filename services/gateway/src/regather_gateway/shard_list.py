@@ -1,0 +1,113 @@
+"""What became of each shard, folded on demand from the job's own events."""
+
+from regather.core.errors import OffsetOutOfRange, WireError
+from regather.core.ids import event_partition
+from regather.core.model import AttemptError, AttemptFailed, Identity, Outcome, Outcomes
+from regather.core.status import JobStatus
+from regather.core.wire.events import decode_event
+from regather.core.wire.identity import HEADER, header_map, pack_identity
+from regather.transport.base import Record, TopicPartition
+from regather_gateway.log_reader import LogReader
+from regather_gateway.problems import Problem
+from regather_gateway.schemas import AttemptDocument, ShardDocument, ShardList
+
+
+class ShardFold:
+    """Folds one job's events into the shards `first` to `first + limit - 1`; the first outcome of a shard counts."""
+
+    def __init__(self, owner: Identity, total: int | None, *, first: int, limit: int) -> None:
+        self._identity = pack_identity(owner)
+        self._total = total
+        self._window = range(first, first + limit)
+        self._shards: dict[int, ShardDocument] = {}
+        self._settled = 0
+        self.highest = -1
+
+    def take(self, record: Record) -> bool:
+        """Fold one record of job-events; False once every shard in the window is settled."""
+        if header_map(record.headers).get(HEADER) == self._identity:
+            self._fold(record)
+        end = self._window.stop if self._total is None else min(self._total, self._window.stop)
+        return self._settled < end - self._window.start
+
+    def shards(self) -> list[ShardDocument]:
+        """All shards of the window that are known to exist, in order."""
+        end = self.highest + 1 if self._total is None else self._total
+        known = range(self._window.start, min(end, self._window.stop))
+        return [self._shards.get(seq) or ShardDocument(seq=seq, state="waiting") for seq in known]
+
+    def _fold(self, record: Record) -> None:
+        try:
+            event = decode_event(record.headers, record.value)
+        except WireError:  # counted and logged by the aggregator, which folds the same record
+            return
+        if isinstance(event, Outcomes):
+            for outcome in event.outcomes:
+                self._settle(outcome, event.worker)
+        elif isinstance(event, AttemptFailed):
+            self._retry(event)
+
+    def _settle(self, outcome: Outcome, worker: str) -> None:
+        self.highest = max(self.highest, outcome.seq)
+        before = self._shards.get(outcome.seq)
+        if outcome.seq not in self._window or (before and before.state in ("done", "failed")):
+            return
+        failure = outcome.failure
+        known = before.failures if before else []
+        self._settled += 1
+        self._shards[outcome.seq] = ShardDocument(
+            seq=outcome.seq,
+            state="failed" if failure else "done",
+            attempts=outcome.attempts,
+            worker=worker,
+            started_ms=outcome.started_ms,
+            duration_us=outcome.duration_us,
+            input_bytes=outcome.input_bytes,
+            failures=[_attempt(error) for error in failure.history] if failure else known,
+            reason=failure.reason.value if failure else None,
+            error=failure.error if failure else None,
+        )
+
+    def _retry(self, event: AttemptFailed) -> None:
+        self.highest = max(self.highest, event.seq)
+        if event.seq not in self._window:
+            return
+        shard = self._shards.setdefault(event.seq, ShardDocument(seq=event.seq, state="retrying"))
+        attempts = {failure.attempt for failure in shard.failures}
+        if event.error.attempt not in attempts:
+            shard.failures = [*shard.failures, _attempt(event.error)]
+        if shard.state == "retrying":
+            shard.attempts = len(shard.failures)
+            shard.worker, shard.error, shard.reason = event.error.worker, event.error.error, event.error.reason.value
+
+
+async def list_shards(reader: LogReader, topic: str, partitions: int, status: JobStatus, window: range) -> ShardList:
+    """Shards `window` of a job; Problem 410 where its events are gone."""
+    owner = status.owner
+    fold = ShardFold(owner, status.total, first=window.start, limit=len(window))
+    if status.events_offset is not None:
+        tp = TopicPartition(topic, event_partition(owner.job_id, partitions))
+        try:
+            await reader.scan(tp, status.events_offset, fold.take)
+        except OffsetOutOfRange:
+            detail = "the job's events are older than the retention of job-events"
+            raise Problem(410, "events-gone", detail, job_id=owner.job_id) from None
+    end = fold.highest + 1 if status.total is None else status.total
+    return ShardList(
+        job_id=owner.job_id,
+        version=owner.version,
+        total=status.total,
+        shards=fold.shards(),
+        next_after=window.stop - 1 if window.stop < end else None,
+    )
+
+
+def _attempt(error: AttemptError) -> AttemptDocument:
+    return AttemptDocument(
+        attempt=error.attempt,
+        reason=error.reason.value,
+        error=error.error,
+        worker=error.worker,
+        started_ms=error.started_ms,
+        duration_ms=error.duration_ms,
+    )

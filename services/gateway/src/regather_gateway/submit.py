@@ -1,0 +1,254 @@
+"""Submitting a job: the body becomes shards while it arrives; the seal commits it (delivery protocol, section 3)."""
+
+import asyncio
+import hashlib
+import os
+import time
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass, replace
+from typing import Any
+
+from starlette.requests import ClientDisconnect
+
+from regather.core.errors import TransportError, UserError
+from regather.core.ids import keyed_job_id, submission_id, uuid7
+from regather.core.model import Abandoned, Identity, JobId, JobState, OnError, Opened, Reason, Sealed
+from regather.core.status import JobStatus
+from regather.processors.base import Processor, SplitRequest, Splitter
+from regather.runtime.logs import get_logger
+from regather_gateway.problems import Problem, broker_unavailable
+from regather_gateway.producing import Line, Producers
+from regather_gateway.settings import GatewaySettings
+from regather_gateway.upload import Pace, Upload
+from regather_gateway.views import StatusView
+
+log = get_logger()
+TENANT = ""
+"""There is one tenant until there is authentication."""
+
+_MIN_WINDOW_BYTES = 1024 * 1024
+_ACCEPTED_ALONE_MS = 120_000
+"""A job that for so long is no more than `accepted` was never opened: its gateway died between two records."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobOrder:
+    """What the client asked for, checked: after this only the body can be refused."""
+
+    kind: str
+    processor: Processor[Any]
+    options: Any
+    options_json: bytes
+    split: SplitRequest
+    timeout_ms: int
+    deadline_ms: int
+    on_error: OnError = OnError.FAIL
+    label: str = ""
+    key: str | None = None
+    digest: bytes | None = None
+    """SHA-256 that the client announced for the whole input."""
+
+    def splitter(self) -> Splitter:
+        """Make a fresh splitter; BadRequest for a cut that cannot be."""
+        return self.processor.splitter(self.options, self.split)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A job that is committed; `replayed` where the idempotency key named one that was there already."""
+
+    status: JobStatus
+    replayed: bool = False
+
+
+class Submitter:
+    """Turns orders and bodies into jobs."""
+
+    def __init__(self, settings: GatewaySettings, producers: Producers, view: StatusView) -> None:
+        self._settings = settings
+        self._producers = producers
+        self._view = view
+        self._under_way: set[JobId] = set()
+        self._endings: set[asyncio.Task[None]] = set()
+
+    async def replay(self, order: JobOrder) -> Receipt | None:
+        """Return the job that the order's idempotency key names already, before any byte of the body is read.
+
+        Raises Problem 409 while another submission of it is open, 422 where the key stands for another job.
+        """
+        if order.key is None:
+            return None
+        job_id = keyed_job_id(TENANT, order.key)
+        if job_id in self._under_way:
+            raise _still_open(job_id)
+        status = await self._view.find(job_id)
+        if status is None or _may_begin_again(status):
+            return None
+        if status.kind != order.kind:
+            raise Problem(422, "idempotency-key-reused", f"the key names a job of kind {status.kind}", job_id=job_id)
+        if status.total is None and not status.state.ended:
+            raise _still_open(job_id)
+        if order.digest and status.digest and status.digest != digest_text(order.digest):
+            raise Problem(422, "idempotency-key-reused", "the key names a job with another body", job_id=job_id)
+        return Receipt(status, replayed=True)
+
+    async def submit(self, order: JobOrder, body: AsyncIterator[bytes]) -> Receipt:
+        """Send the body as shards and seal the job; the caller has asked replay() before.
+
+        Raises UserError or Problem for a wrong body (then the job, if it was opened, ends as failed), Problem 503 where
+        the state is unknown.
+        """
+        line = self._producers.current()
+        splitter = order.splitter()
+        accepted = self._accepted(order)
+        upload = Upload(line, _opened(order, accepted.owner), accepted, timeout_ms=order.timeout_ms, pace=self._pace())
+        self._under_way.add(accepted.owner.job_id)
+        try:
+            sealed = await _transfer(upload, splitter, body)
+        except (TransportError, TimeoutError) as error:
+            raise self._unknown(line, upload, accepted.owner.job_id, error) from error
+        except BaseException as error:
+            await self._give_up(upload, accepted.owner, error)
+            raise
+        finally:
+            self._under_way.discard(accepted.owner.job_id)
+        log.info("job-sealed", job=sealed.owner.job_id, kind=order.kind, shards=sealed.shards, bytes=sealed.size_bytes)
+        return self._receipt(accepted, sealed)
+
+    async def stop(self) -> None:
+        """Wait for the last words about submissions that were given up."""
+        await asyncio.gather(*self._endings, return_exceptions=True)
+
+    def _accepted(self, order: JobOrder) -> JobStatus:
+        now_ms = time.time_ns() // 1_000_000
+        randomness = os.urandom(18)
+        version = 1
+        if order.key is None:
+            job_id = uuid7(now_ms, randomness)
+        else:
+            job_id = keyed_job_id(TENANT, order.key)
+            known = self._view.get(job_id)
+            if known is not None:
+                version = known.owner.version + (1 if known.state.ended else 0)
+        return JobStatus(
+            owner=Identity(job_id, submission_id(randomness[10:]), version),
+            state=JobState.ACCEPTED,
+            kind=order.kind,
+            tenant=TENANT,
+            label=order.label,
+            on_error=order.on_error,
+            created_ms=now_ms,
+            updated_ms=now_ms,
+            deadline_ms=now_ms + order.deadline_ms,
+        )
+
+    def _pace(self) -> Pace:
+        settings = self._settings
+        share = settings.all_windows_bytes // (len(self._under_way) + 1)
+        return Pace(
+            window_bytes=min(settings.window_bytes, max(_MIN_WINDOW_BYTES, share)),
+            window_records=settings.window_records,
+            ack_timeout_s=settings.ack_timeout_s,
+            sign_of_life_s=settings.sign_of_life_s,
+            opened_before_shards=settings.opened_before_shards,
+        )
+
+    def _unknown(self, line: Line, upload: Upload, job_id: JobId, error: Exception) -> Problem:
+        self._producers.discard(line)
+        self._later(upload.drop())
+        log.warning("submission-unknown", job=job_id, error=repr(error))
+        return broker_unavailable(
+            f"Kafka did not confirm the job ({error or 'no ack in time'}); its state is unknown: ask for it, or repeat",
+            code="state-unknown",
+            job_id=job_id,
+            status_url=f"/v1/jobs/{job_id}",
+        )
+
+    async def _give_up(self, upload: Upload, owner: Identity, error: BaseException) -> None:
+        if not upload.begun:
+            upload.stop_signs()
+            return
+        ending = self._later(_abandon(upload, Abandoned(owner, _why(error))))
+        if not isinstance(error, asyncio.CancelledError):
+            await asyncio.shield(ending)
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = asyncio.create_task(work, name="end-of-submission")
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
+        return task
+
+    def _receipt(self, accepted: JobStatus, sealed: Sealed) -> Receipt:
+        owner = accepted.owner
+        mine = replace(accepted, total=sealed.shards, size_bytes=sealed.size_bytes, digest=sealed.digest)
+        truth = self._view.offer(mine)
+        if truth.owner != owner and truth.state is not JobState.ACCEPTED:
+            if truth.total is None and not truth.state.ended:
+                raise _still_open(owner.job_id)
+            return Receipt(truth, replayed=True)
+        if truth.reason is Reason.NOT_SEALED:
+            detail = f"the job was closed while its upload still ran ({truth.error}); submit it again"
+            raise Problem(409, "closed-meanwhile", detail, job_id=owner.job_id)
+        return Receipt(truth)
+
+
+async def _transfer(upload: Upload, splitter: Splitter, body: AsyncIterator[bytes]) -> Sealed:
+    digest = hashlib.sha256()
+    size_bytes = 0
+    async for chunk in body:
+        digest.update(chunk)
+        size_bytes += len(chunk)
+        await upload.send(splitter.feed(chunk))
+    await upload.send(splitter.finish())
+    await upload.settle()
+    sealed = Sealed(upload.owner, upload.shards, size_bytes, digest_text(digest.digest()))
+    await upload.tell(sealed)
+    return sealed
+
+
+async def _abandon(upload: Upload, abandoned: Abandoned) -> None:
+    log.info("job-abandoned", job=abandoned.owner.job_id, error=abandoned.error)
+    try:
+        await upload.tell(abandoned)
+    except (TransportError, TimeoutError) as error:  # the aggregator closes the job after a minute of silence
+        log.warning("abandon-failed", job=abandoned.owner.job_id, error=repr(error))
+    await upload.drop()
+
+
+def digest_text(digest: bytes) -> str:
+    """A SHA-256 as it stands in the job's document: `sha256:` and 64 hexadecimal digits."""
+    return f"sha256:{digest.hex()}"
+
+
+def _opened(order: JobOrder, owner: Identity) -> Opened:
+    return Opened(
+        owner,
+        kind=order.kind,
+        options=order.options_json,
+        tenant=TENANT,
+        deadline_ms=order.deadline_ms,
+        on_error=order.on_error,
+        label=order.label,
+    )
+
+
+def _may_begin_again(status: JobStatus) -> bool:
+    if status.state.ended:
+        return status.state is JobState.FAILED and status.reason is Reason.NOT_SEALED
+    age_ms = time.time_ns() // 1_000_000 - status.created_ms
+    return status.state is JobState.ACCEPTED and status.total is None and age_ms > _ACCEPTED_ALONE_MS
+
+
+def _still_open(job_id: JobId) -> Problem:
+    detail = "another submission with this idempotency key is under way; repeat the request when it has ended"
+    return Problem(409, "submission-open", detail, retry_after_s=2, job_id=job_id)
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, ClientDisconnect):
+        return "the client went away before the upload had ended"
+    if isinstance(error, asyncio.CancelledError):
+        return "the gateway stopped before the upload had ended"
+    if isinstance(error, UserError | Problem):
+        return str(error)
+    return f"the gateway failed while it cut the body: {error!r}"
