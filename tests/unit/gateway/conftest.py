@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from regather.core.ids import event_partition
 from regather.core.model import Event, Identity, JobId, JobState, Reason, SubmissionId
 from regather.core.status import JobStatus, ResultAddress
-from regather.core.wire.documents import encode_final, encode_status
+from regather.core.wire.documents import decode_status, encode_final, encode_status
 from regather.core.wire.events import decode_event, encode_event
 from regather.processors.registry import installed
 from regather.testing.waiting import eventually
@@ -101,9 +101,7 @@ class Harness:
         return records[-1]
 
     async def _statuses(self, job_id: str) -> list[JobStatus]:
-        from regather.core.wire.documents import decode_status
-
-        records = await self.records(self.topics.job_status)
+        records = [record for record in await self.records(self.topics.job_status) if record.headers]
         statuses = [decode_status(record.headers, record.value)[0] for record in records]
         return [status for status in statuses if status.owner.job_id == job_id]
 

@@ -151,7 +151,7 @@ async def test_wrong_shard_size_is_a_422_with_the_framework_s_list(gateway: Any,
         pytest.param("/process-data", b'{"payload": "x", "options": {"a": 1}}', "bad-option", id="unknown option"),
         pytest.param("/process-data", b'{"payload": "x", "options": 3}', "options-invalid", id="options no object"),
         pytest.param("/analyze-image", b'{"image_data": "?"}', "base64-invalid", id="no base64"),
-        pytest.param("/analyze-image", b'{"image_data": "QUJD"}', "not-npy", id="no image"),
+        pytest.param("/analyze-image", b'{"image_data": "QUJD"}', "bad-request", id="no image"),
         pytest.param("/analyze-image", b'{"shard_size": 1024}', "missing", id="no image_data"),
     ],
 )

@@ -121,7 +121,8 @@ async def test_failed_job_shows_its_errors_and_gaps(gateway: Any) -> None:
 
 
 async def test_list_is_newest_first_filtered_and_paged(gateway: Any) -> None:
-    ids = [(await gateway.submit(label=str(number)))["job_id"] for number in range(5)]
+    jobs = [await gateway.submit(label=str(number)) for number in range(5)]
+    ids = [job["job_id"] for job in sorted(jobs, key=lambda job: (job["created_ms"], job["job_id"]))]
     await gateway.succeed(ids[1], b"{}")
     await gateway.seen(ids[1], lambda document: document["state"] == "succeeded")
 

@@ -114,6 +114,7 @@ async def test_wait_that_is_over_gives_the_unfinished_job(gateway: Any) -> None:
 async def test_client_gone_in_mid_upload_abandons_the_job(gateway: Any) -> None:
     async def messages() -> AsyncIterator[dict[str, Any]]:
         yield {"type": "http.request", "body": lines(50), "more_body": True}
+        yield {"type": "http.request", "body": lines(1), "more_body": True}
         yield {"type": "http.disconnect"}
 
     await gateway.request("/v1/jobs", messages(), {}, "kind=bytes.digest&shard_size=1024")
@@ -125,9 +126,11 @@ async def test_client_gone_in_mid_upload_abandons_the_job(gateway: Any) -> None:
 
 
 async def test_truncated_image_abandons_the_job_that_was_opened(gateway: Any, npy: Callable[[int, int], bytes]) -> None:
-    body = npy(100, 512)[:-1]
+    async def body() -> AsyncIterator[bytes]:
+        for start in range(0, 50_000, 10_000):
+            yield npy(100, 512)[start : start + 10_000]
 
-    answer = await gateway.client.post("/v1/jobs?kind=image.features&shard_size=1024", content=body)
+    answer = await gateway.client.post("/v1/jobs?kind=image.features&shard_size=4096", content=body())
 
     opened, abandoned = await gateway.events()
     assert answer.status_code == 422
@@ -139,8 +142,12 @@ async def test_truncated_image_abandons_the_job_that_was_opened(gateway: Any, np
 async def test_wrong_digest_of_a_large_body_abandons_the_job(gateway: Any) -> None:
     wrong = base64.b64encode(hashlib.sha256(b"another").digest()).decode()
 
+    async def body() -> AsyncIterator[bytes]:
+        yield lines(50)
+        yield lines(50)
+
     answer = await gateway.client.post(
-        f"{JOBS}&shard_size=1024", content=lines(50), headers={"Content-Digest": f"sha-256=:{wrong}:"}
+        f"{JOBS}&shard_size=1024", content=body(), headers={"Content-Digest": f"sha-256=:{wrong}:"}
     )
 
     assert answer.status_code == 400
@@ -162,6 +169,8 @@ async def test_upload_that_stalls_is_a_408_and_abandoned(start_gateway: Any) -> 
 
         async def messages() -> AsyncIterator[dict[str, Any]]:
             yield {"type": "http.request", "body": lines(50), "more_body": True}
+            yield {"type": "http.request", "body": lines(1), "more_body": True}
+        yield {"type": "http.request", "body": lines(1), "more_body": True}
             await asyncio.Event().wait()
 
         sent = await gateway.request("/v1/jobs", messages(), {}, "kind=bytes.digest&shard_size=1024")
@@ -178,6 +187,8 @@ async def test_slow_upload_gives_signs_of_life(start_gateway: Any) -> None:
 
         async def messages() -> AsyncIterator[dict[str, Any]]:
             yield {"type": "http.request", "body": lines(50), "more_body": True}
+            yield {"type": "http.request", "body": lines(1), "more_body": True}
+        yield {"type": "http.request", "body": lines(1), "more_body": True}
             await eventually(signs, what="a sign of life")
             yield {"type": "http.request", "body": b"", "more_body": False}
 
@@ -231,6 +242,7 @@ async def test_key_of_an_open_submission_is_a_409(gateway: Any) -> None:
 
     async def messages() -> AsyncIterator[dict[str, Any]]:
         yield {"type": "http.request", "body": lines(50), "more_body": True}
+        yield {"type": "http.request", "body": lines(1), "more_body": True}
         answers.append(await gateway.client.post(JOBS, content=b"body", headers={"Idempotency-Key": "k"}))
         yield {"type": "http.request", "body": b"", "more_body": False}
 
@@ -271,6 +283,7 @@ async def test_key_of_another_job_is_a_422(gateway: Any) -> None:
 async def test_job_closed_while_its_upload_ran_is_no_202(gateway: Any) -> None:
     async def messages() -> AsyncIterator[dict[str, Any]]:
         yield {"type": "http.request", "body": lines(50), "more_body": True}
+        yield {"type": "http.request", "body": lines(1), "more_body": True}
         job_id = (await gateway.events())[0].owner.job_id
         await gateway.fail(job_id, Reason.NOT_SEALED, "not sealed: no sign of the upload for 60000 ms")
         await gateway.seen(job_id, lambda document: document["state"] == "failed")

@@ -26,12 +26,12 @@ def announced_length(request: Request) -> int | None:
 
 def announced_digest(request: Request) -> bytes | None:
     """The SHA-256 of `Content-Digest` (RFC 9530), or None; Problem 400 for one that cannot be read."""
-    header = request.headers.get("content-digest")
-    found = _SHA256.search(header) if header else None
-    if found is None:
+    header = request.headers.get("content-digest", "")
+    if "sha-256" not in header:  # other algorithms may be ignored (RFC 9530, section 2)
         return None
+    found = _SHA256.search(header)
     with contextlib.suppress(binascii.Error):
-        digest = base64.b64decode(found[1], validate=True)
+        digest = base64.b64decode(found[1] if found else "", validate=True)
         if len(digest) == hashlib.sha256().digest_size:
             return digest
     raise Problem(400, "content-digest-invalid", f"Content-Digest is {header!r}; expected sha-256=:<base64>:")

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from regather.core.errors import TransportError, UserError
@@ -47,6 +48,8 @@ def problem_of(error: Exception) -> Problem:
         return broker_unavailable(str(error))
     if isinstance(error, RequestValidationError):
         return _invalid(error)
+    if isinstance(error, ClientDisconnect):
+        return Problem(400, "client-gone", "the client went away before the upload had ended")
     if isinstance(error, HTTPException):
         phrase = HTTPStatus(error.status_code).phrase
         return Problem(error.status_code, phrase.lower().replace(" ", "-"), str(error.detail))
@@ -80,7 +83,15 @@ def to_response(problem: Problem, instance: str, headers: Mapping[str, str] | No
 
 def install(app: FastAPI) -> None:
     """Answer every error of the application as a problem, the framework's own 404, 405 and 422 included."""
-    for kind in (Problem, UserError, TransportError, RequestValidationError, HTTPException, Exception):
+    for kind in (
+        Problem,
+        UserError,
+        TransportError,
+        RequestValidationError,
+        HTTPException,
+        ClientDisconnect,
+        Exception,
+    ):
         app.add_exception_handler(kind, _handle)
 
 

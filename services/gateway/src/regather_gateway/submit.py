@@ -194,12 +194,15 @@ class Submitter:
 
 async def _transfer(upload: Upload, splitter: Splitter, body: AsyncIterator[bytes]) -> Sealed:
     digest = hashlib.sha256()
-    size_bytes = 0
+    size_bytes, last = 0, b""
     async for chunk in body:
+        if last:
+            await upload.send(splitter.feed(last))
         digest.update(chunk)
         size_bytes += len(chunk)
-        await upload.send(splitter.feed(chunk))
-    await upload.send(splitter.finish())
+        last = chunk
+    # The last chunk is cut when the whole body was found right, so that a small wrong one leaves nothing behind.
+    await upload.send([*splitter.feed(last), *splitter.finish()])
     await upload.settle()
     sealed = Sealed(upload.owner, upload.shards, size_bytes, digest_text(digest.digest()))
     await upload.tell(sealed)

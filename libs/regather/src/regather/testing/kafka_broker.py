@@ -155,16 +155,20 @@ def _docker() -> Iterator[Broker]:
 
 
 def _container_environment(port: int) -> dict[str, str]:
-    """The embedded broker's settings under the image's names; the advertised address is the one outside."""
+    """The embedded broker's settings under the image's names.
+
+    Clients come to the port that is mapped; the broker itself, whose transaction coordinator is a client of its own,
+    cannot reach that port from inside and has a listener of its own.
+    """
     settings = shared_settings() | {
         "process.roles": "broker,controller",
         "node.id": "1",
         "controller.quorum.voters": "1@localhost:9093",
-        "listeners": "PLAINTEXT://:9092,CONTROLLER://:9093",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+        "listeners": "PLAINTEXT://:9092,INSIDE://localhost:19092,CONTROLLER://localhost:9093",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port},INSIDE://localhost:19092",
         "controller.listener.names": "CONTROLLER",
-        "inter.broker.listener.name": "PLAINTEXT",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "inter.broker.listener.name": "INSIDE",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,INSIDE:PLAINTEXT,CONTROLLER:PLAINTEXT",
     }
     names = {f"KAFKA_{name.replace('.', '_').upper()}": value for name, value in settings.items()}
     return names | {"KAFKA_HEAP_OPTS": "-Xms256m -Xmx512m"}

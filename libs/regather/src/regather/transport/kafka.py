@@ -13,10 +13,24 @@ from aiokafka.producer import sender
 from aiokafka.structs import OffsetAndMetadata
 
 from regather.core.errors import (
-    BrokerUnavailable, CommitRejected, Fenced, OffsetOutOfRange, ProducerDead, RecordTooLarge, TransportError,
+    BrokerUnavailable,
+    CommitRejected,
+    Fenced,
+    OffsetOutOfRange,
+    ProducerDead,
+    RecordTooLarge,
+    TransportError,
 )
 from regather.transport.base import (
-    Committed, Consumer, Headers, Producer, RebalanceListener, Record, RecordAddress, TopicPartition, TopicSpec,
+    Committed,
+    Consumer,
+    Headers,
+    Producer,
+    RebalanceListener,
+    Record,
+    RecordAddress,
+    TopicPartition,
+    TopicSpec,
     TransactionalProducer,
 )
 

@@ -30,7 +30,9 @@ class DiagnosticsOptions(Options):
     """`do` to the shards in `only` (all, if empty), as long as the attempt is below `attempts_below` (always, if None)."""
 
     do: Fault = Field(default="echo", description="what a shard does")
-    seconds: float = Field(default=60.0, ge=0, le=86_400, description="how long sleep, hang_once, busy, fork, orphan last")
+    seconds: float = Field(
+        default=60.0, ge=0, le=86_400, description="how long sleep, hang_once, busy, fork, orphan last"
+    )
     size_bytes: int = Field(
         default=64 * 1024 * 1024, ge=0, le=1 << 40, description="how much allocate, flood and return_huge take"
     )

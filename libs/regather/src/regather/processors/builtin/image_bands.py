@@ -24,7 +24,7 @@ SUMS = ("sum", "sum_of_squares", "min", "max", "x_moment", "y_moment", "energy_x
         "laplacian_sum_of_squares")  # fmt: skip
 """Names of the whole numbers that are kept for each channel."""
 
-_TILE_VALUES = 96 * 1024
+_TILE_VALUES = 192 * 1024
 _MAGIC = b"RIF1"
 _HEAD = struct.Struct("<4s8sQQQQQQ")  # magic, dtype, width, channels, height (0: unknown), row0, rows, inner pixels
 _RING = ((-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1))

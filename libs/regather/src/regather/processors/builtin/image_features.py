@@ -1,0 +1,138 @@
+"""Kind `image.features`: statistics, slopes, sharpness and texture of an image that is cut into bands of whole rows.
+
+The sharded answer equals the unsharded one bit for bit. Definitions, for each channel I(y, x) of height h and width w:
+
+- values: every pixel. `sum`, `sum_of_squares`, `min`, `max`; `x_moment` = sum x I, `y_moment` = sum y I;
+  `histogram` of 256 bins (the value, or its high byte if it has 16 bits).
+- slopes: only pixels with all eight neighbours (1 <= y <= h-2, 1 <= x <= w-2; `inner_pixels`), nothing is padded.
+  Sobel: gx = (I(y-1,x+1) + 2 I(y,x+1) + I(y+1,x+1)) - (the same at x-1), gy likewise downwards; `energy_x` = sum gx^2.
+  Laplace: 4 I(y,x) - I(y-1,x) - I(y+1,x) - I(y,x-1) - I(y,x+1). Sharpness is its variance.
+- texture, all channels together: `orientation` = sums of |gx| + |gy| for the eighths of the circle (bit 0: gx < 0,
+  bit 1: gy < 0, bit 2: |gy| > |gx|); for each radius r = 1, 2, 3 `patterns` = histogram of local binary patterns
+  (neighbour k of eight at distance r, clockwise from the upper left, sets bit k if it is not below the centre; pixels
+  with r <= y < h-r, r <= x < w-r; `uniform` = share of patterns with at most two changes around the ring) and `pairs` =
+  counts of (level of a pixel, level of the one at distance r) to the right, lower right, below and lower left, all pairs
+  inside the image; a level is the highest four bits.
+
+A figure that has nothing to count (an image of one row has no slopes) is null.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from regather.core.errors import BadInput, BadRequest, PermanentError
+from regather.processors.base import Options, Piece, Processor, ShardView, SplitRequest, Splitter
+from regather.processors.splitting.npy import MAGIC, NpySplitter
+from regather.processors.splitting.rows import Band, RowLayout, RowSplitter, raw_layout
+
+HALO_ROWS = 3
+_MAX_CHANNELS = 4
+_DTYPES = ("uint8", "uint16")
+_NPY_TYPES = frozenset({"application/x-npy", "application/npy", "application/x-numpy"})
+_FILE_FORMATS = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"GIF8": "GIF"}
+
+
+class ImageOptions(Options):
+    """A raw image needs its width; an NPY file says all that itself, and what is given here must agree with it."""
+
+    format: Literal["auto", "raw", "npy"] = Field(
+        default="auto", description="auto looks at content type and first bytes"
+    )
+    width: int | None = Field(default=None, ge=1, description="pixels in a row")
+    height: int | None = Field(default=None, ge=1, description="rows; else known when the body has ended")
+    channels: int = Field(default=3, ge=1, le=_MAX_CHANNELS, description="interleaved values of a pixel")
+    dtype: Literal["uint8", "uint16"] = Field(default="uint8", description="type of a value, little-endian")
+
+
+class ImageFeatures(Processor[ImageOptions]):
+    """See the definitions at the top of this module."""
+
+    options_model = ImageOptions
+
+    def splitter(self, options: ImageOptions, request: SplitRequest) -> Splitter:
+        """See Processor."""
+        media_type = request.content_type.split(";")[0].strip().lower()
+        if options.format == "npy" or (options.format == "auto" and media_type in _NPY_TYPES):
+            return _npy(options, request)
+        if options.format == "raw":
+            return _raw(options, request)
+        return _Sniffer(options, request)
+
+    def process(self, shard: ShardView, options: ImageOptions) -> bytes:
+        """See Processor."""
+        from regather.processors.builtin.image_bands import count_band
+
+        try:
+            return count_band(shard.payload, Band.decode(shard.meta)).encode()
+        except (ValueError, TypeError, KeyError) as error:
+            raise PermanentError(f"shard {shard.seq} is no band of an image: {error}") from error
+
+    def merge(self, outputs: Sequence[bytes | None], options: ImageOptions) -> bytes:
+        """See Processor."""
+        from regather.processors.builtin.image_summary import summarise
+
+        return summarise(outputs)
+
+
+class _Sniffer:
+    """Waits for the first bytes to tell an NPY file from raw pixels."""
+
+    def __init__(self, options: ImageOptions, request: SplitRequest) -> None:
+        self._options = options
+        self._request = request
+        self._head = b""
+        self._splitter: Splitter | None = None
+
+    def feed(self, data: bytes) -> Iterable[Piece]:
+        """See Splitter."""
+        if self._splitter is not None:
+            return self._splitter.feed(data)
+        head = self._head + data
+        if len(head) < len(MAGIC):
+            self._head = head
+            return ()
+        self._head = b""
+        self._splitter = self._choose(head)
+        return self._splitter.feed(head)
+
+    def finish(self) -> Iterable[Piece]:
+        """See Splitter."""
+        if self._splitter is not None:
+            return self._splitter.finish()
+        splitter = _raw(self._options, self._request)
+        return [*splitter.feed(self._head), *splitter.finish()]
+
+    def _choose(self, head: bytes) -> Splitter:
+        if head.startswith(MAGIC):
+            return _npy(self._options, self._request)
+        for magic, name in _FILE_FORMATS.items():
+            if head.startswith(magic):
+                raise BadInput(
+                    f"the body is a {name} file, which cannot be cut by rows; decode it and send an NPY file or raw "
+                    "pixels (format=raw if these are raw pixels that only look like one)"
+                )
+        return _raw(self._options, self._request)
+
+
+def _npy(options: ImageOptions, request: SplitRequest) -> Splitter:
+    def check(layout: RowLayout) -> None:
+        if layout.dtype not in _DTYPES or layout.channels > _MAX_CHANNELS:
+            raise BadInput(
+                f"the array holds {layout.channels} channels of {layout.dtype}; "
+                f"an image has 1 to {_MAX_CHANNELS} of {' or '.join(_DTYPES)}"
+            )
+        for name in options.model_fields_set & {"width", "height", "channels", "dtype"}:
+            asked, found = getattr(options, name), getattr(layout, name)
+            if asked is not None and asked != found:
+                raise BadInput(f"option {name} is {asked}, but the NPY header says {found}")
+
+    return NpySplitter(request, halo=HALO_ROWS, check=check)
+
+
+def _raw(options: ImageOptions, request: SplitRequest) -> Splitter:
+    if options.width is None:
+        raise BadRequest("a raw image needs the option 'width' (and channels and dtype, if they are not 3 and uint8)")
+    layout = RowLayout(options.width, options.channels, options.dtype, options.height)
+    return RowSplitter(raw_layout(layout, request), request, halo=HALO_ROWS)

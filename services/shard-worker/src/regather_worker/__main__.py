@@ -1,0 +1,37 @@
+"""Run the worker: `python -m regather_worker`, settings from the environment."""
+
+import asyncio
+
+from regather.runtime.health import Probes, probes_app, serve
+from regather.runtime.lifecycle import WatchedTasks, on_stop
+from regather.runtime.logs import configure_logs
+from regather.runtime.memory_tuning import tune_garbage_collector
+from regather.runtime.supervisor import Supervisor
+from regather.transport.kafka import KafkaTransport
+from regather_worker.app import build
+from regather_worker.settings import WorkerSettings
+
+
+async def _run(settings: WorkerSettings) -> None:
+    transport = KafkaTransport(settings.kafka_bootstrap_servers, client_id="regather-worker")
+    worker = build(settings, transport, Supervisor(slots=settings.slots))
+    stop = asyncio.Event()
+    probes = Probes("shard-worker", lambda: worker.not_ready_because)
+    try:
+        async with on_stop(stop.set), WatchedTasks() as tasks:
+            tune_garbage_collector()
+            tasks.start("http", serve(probes_app(probes), settings, stop))
+            await worker.run(stop)
+    finally:
+        await transport.close()
+
+
+def main() -> None:
+    """Read settings, build, run."""
+    settings = WorkerSettings()
+    configure_logs("shard-worker", settings.log_level)
+    asyncio.run(_run(settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""The worker's composition root: settings, a transport and an executor in, a service that runs until it is stopped."""
+
+import asyncio
+import os
+import random
+import secrets
+import socket
+
+from regather.core.errors import BrokerUnavailable
+from regather.core.retry import RetryPolicy
+from regather.runtime.execution import Executor
+from regather.runtime.lifecycle import WatchedTasks
+from regather.runtime.logs import get_logger
+from regather.transport.base import Transport
+from regather.transport.topics import LETTER_RECORD_BYTES
+from regather_worker.dispatch import Dispatcher
+from regather_worker.loop import ShardLoop
+from regather_worker.outbox import Outbox
+from regather_worker.settings import WorkerSettings
+from regather_worker.settle import Settler
+
+log = get_logger()
+_RETRY_S = 1.0
+
+
+class Worker:
+    """Consumes shards, runs them in killable children, publishes outcomes."""
+
+    def __init__(self, settings: WorkerSettings, transport: Transport, executor: Executor) -> None:
+        self._settings = settings
+        self._transport = transport
+        self._executor = executor
+        self._loop: ShardLoop | None = None
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+
+    @property
+    def not_ready_because(self) -> str | None:
+        """None once this member has its partitions."""
+        if self._loop is not None and self._loop.ready:
+            return None
+        return "no partitions are assigned yet, or no broker answers"
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Start the children first, then the Kafka clients; end in the opposite order."""
+        await self._executor.start()
+        outbox = Outbox(self._transport, max_record_bytes=LETTER_RECORD_BYTES)
+        try:
+            partitions = await self._event_partitions(stop)
+            if partitions:
+                await outbox.start()
+                await self._serve(outbox, partitions, stop)
+        finally:
+            await self._executor.stop(self._settings.drain_s)
+            await outbox.stop()
+
+    async def _serve(self, outbox: Outbox, event_partitions: int, stop: asyncio.Event) -> None:
+        settings = self._settings
+        settler = Settler(
+            outbox,
+            settings.topics,
+            event_partitions=event_partitions,
+            policy=RetryPolicy(base_ms=settings.retry_base_ms, cap_ms=settings.retry_cap_ms),
+            worker=self.name,
+            jitter=random.random,
+        )
+        dispatcher = Dispatcher(self._executor, settler, memory_limit_bytes=settings.memory_limit_bytes or None)
+        self._loop = ShardLoop(self._transport, settings.topics, settings, dispatcher, settler)
+        log.info("worker-starts", worker=self.name, slots=self._executor.slots)
+        async with WatchedTasks() as tasks:
+            tasks.start("dispatch", dispatcher.run(stop))
+            tasks.start("stop-on-failure", _stop_on_failure(tasks, stop))
+            await self._loop.run(stop)
+            if tasks.error is not None:
+                raise RuntimeError("a side task of the worker failed") from tasks.error
+
+    async def _event_partitions(self, stop: asyncio.Event) -> int:
+        """How many partitions job-events has, however long the broker takes to say; 0 if the worker is stopped first."""
+        topic = self._settings.topics.job_events
+        while not stop.is_set():
+            try:
+                found = await self._transport.partition_counts([topic])
+            except BrokerUnavailable as error:
+                log.warning("no-broker", error=str(error))
+            else:
+                if found.get(topic):
+                    return found[topic]
+                log.warning("topic-missing", topic=topic)
+            await asyncio.sleep(_RETRY_S)
+        return 0
+
+
+async def _stop_on_failure(tasks: WatchedTasks, stop: asyncio.Event) -> None:
+    await tasks.failed.wait()
+    stop.set()
+
+
+def build(settings: WorkerSettings, transport: Transport, executor: Executor) -> Worker:
+    """Wire a worker; tests call this with other parts."""
+    return Worker(settings, transport, executor)

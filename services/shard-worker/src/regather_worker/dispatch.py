@@ -1,0 +1,136 @@
+"""From queued shards to free slots: lanes decide the order, micro-batches keep tiny shards cheap."""
+
+import asyncio
+import heapq
+import time
+from collections.abc import Sequence
+from itertools import count
+
+from regather.core.lanes import Lane, LaneQueue
+from regather.runtime.execution import Call, Executor, Work, WorkItem, WorkLimits
+from regather.runtime.logs import get_logger
+from regather_worker.intake import QueuedShard, ShardKey
+from regather_worker.settle import Settler
+
+log = get_logger()
+_MAX_DELAY_AFTER_APPEND_MS = 60_000
+
+
+class Dispatcher:
+    """Runs micro-batches in the executor's slots and hands their results to the settler."""
+
+    def __init__(self, executor: Executor, settler: Settler, *, memory_limit_bytes: int | None) -> None:
+        self._executor = executor
+        self._settler = settler
+        self._memory_limit_bytes = memory_limit_bytes
+        self._queue: LaneQueue[QueuedShard] = LaneQueue()
+        self._delayed: list[tuple[float, int, QueuedShard]] = []
+        self._running: dict[ShardKey, QueuedShard] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._busy = 0
+        self._wake = asyncio.Event()
+        self._order = count()
+        self.failed: BaseException | None = None
+
+    @property
+    def busy(self) -> int:
+        """Slots in use."""
+        return self._busy
+
+    def accept(self, queued: QueuedShard, lane: Lane) -> None:
+        """Queue a shard, or wait out its delay first; a shard that runs here already only gains a place."""
+        running = self._running.get(queued.key)
+        if running is not None:
+            running.places += queued.places
+        elif queued.shard.delay_ms:
+            heapq.heappush(self._delayed, (_due_s(queued), next(self._order), queued))
+            self._wake.set()
+        else:
+            self._push(queued, lane)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Start micro-batches until `stop` is set."""
+        while not stop.is_set():
+            self._wake.clear()
+            self._release_due()
+            while self._busy < self._executor.slots and len(self._queue):
+                self._start_batch()
+            await self._wait(stop)
+
+    async def drain(self, limit_s: float) -> None:
+        """Let what runs end and be published within the limit; the rest spends no attempt."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=limit_s)
+
+    def stopped(self) -> None:
+        """Wake the loop so that it sees the stop."""
+        self._wake.set()
+
+    def _push(self, queued: QueuedShard, lane: Lane) -> None:
+        self._queue.push(lane, queued.group, queued, len(queued.shard.payload))
+        self._wake.set()
+
+    def _release_due(self) -> None:
+        now_s = time.monotonic()
+        while self._delayed and self._delayed[0][0] <= now_s:
+            self._push(heapq.heappop(self._delayed)[2], Lane.SMALL)
+
+    async def _wait(self, stop: asyncio.Event) -> None:
+        if stop.is_set():
+            return
+        timeout_s = max(0.0, self._delayed[0][0] - time.monotonic()) if self._delayed else None
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._wake.wait()
+        except TimeoutError:
+            return  # a retry is due
+
+    def _start_batch(self) -> None:
+        batch = self._queue.pop_batch(idle_slots=self._executor.slots - self._busy)
+        batch = [queued for queued in batch if queued.wanted and self._adopt(queued)]
+        if not batch:
+            return
+        self._busy += 1
+        task = asyncio.create_task(self._run_batch(batch), name="micro-batch")
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _adopt(self, queued: QueuedShard) -> bool:
+        running = self._running.setdefault(queued.key, queued)
+        if running is not queued:
+            running.places += queued.places
+        return running is queued
+
+    async def _run_batch(self, batch: Sequence[QueuedShard]) -> None:
+        try:
+            results = await self._executor.run(self._work(batch))
+        finally:
+            self._busy -= 1
+            self._wake.set()
+        try:
+            again = await self._settler.settle(batch, results)
+        finally:
+            for queued in batch:
+                self._running.pop(queued.key, None)
+        for queued in again:
+            queued.alone = True
+            self._push(queued, Lane.SMALL)
+
+    def _work(self, batch: Sequence[QueuedShard]) -> Work:
+        first = batch[0].shard
+        items = [WorkItem(q.shard.seq, q.shard.payload, q.shard.meta, q.shard.attempt) for q in batch]
+        limits = WorkLimits(wall_s=first.timeout_ms / 1000, memory_bytes=self._memory_limit_bytes)
+        return Work(Call.PROCESS, first.kind, first.options, items, limits)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self.failed = task.exception()
+            log.error("micro-batch-broken", error=repr(self.failed), exc_info=self.failed)
+
+
+def _due_s(queued: QueuedShard) -> float:
+    """When a retry is due: first sight + delay, but never later than append time + delay + 60 s, storms or not."""
+    waited_ms = max(0, time.time_ns() // 1_000_000 - queued.places[0].record.timestamp_ms)
+    excess_ms = max(0, waited_ms - _MAX_DELAY_AFTER_APPEND_MS)
+    return time.monotonic() + max(0, queued.shard.delay_ms - excess_ms) / 1000

@@ -1,0 +1,65 @@
+"""What was taken from the shard topics and is not settled yet, per partition and assignment."""
+
+from dataclasses import dataclass, field
+
+from regather.core.model import Identity, Shard
+from regather.core.watermark import Watermark
+from regather.transport.base import Record, TopicPartition
+
+
+@dataclass(slots=True, eq=False)
+class PartitionIntake:
+    """One partition from its assignment to its revocation. `revoked` makes late words about it harmless."""
+
+    tp: TopicPartition
+    watermark: Watermark
+    open_bytes: int = 0
+    paused: bool = False
+    revoked: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """Where a shard came from: settling it frees that place."""
+
+    intake: PartitionIntake
+    record: Record
+
+    def settle(self) -> None:
+        """The record is settled on this side."""
+        self.intake.watermark.settle(self.record.offset)
+        self.intake.open_bytes -= len(self.record.value or b"")
+
+
+ShardKey = tuple[Identity, int, int]
+
+
+@dataclass(slots=True, eq=False)
+class QueuedShard:
+    """A shard with the places that wait for it: more than one if it was delivered again while it ran here."""
+
+    shard: Shard
+    places: list[Place] = field(default_factory=list)
+    alone: bool = False
+
+    @property
+    def key(self) -> ShardKey:
+        """Owner, sequence number and attempt: the same execution, however often it is delivered."""
+        return (self.shard.owner, self.shard.seq, self.shard.attempt)
+
+    @property
+    def wanted(self) -> bool:
+        """False once every partition it came from was taken away: the next owner has it."""
+        return any(not place.intake.revoked for place in self.places)
+
+    @property
+    def group(self) -> object:
+        """Shards of one group may share a micro-batch."""
+        shard = self.shard
+        batch = (shard.owner, shard.kind, shard.options, shard.timeout_ms)
+        return (*batch, shard.seq) if self.alone else batch
+
+    def settle(self) -> None:
+        """Free every place."""
+        for place in self.places:
+            place.settle()

@@ -1,0 +1,206 @@
+"""The worker's one poll loop: it polls, decodes and queues, and never works itself.
+
+Partitions are paused while too much of theirs is open. Offsets are committed only up to the watermark, with a bitmap of
+what is settled above it, so that the next owner repeats little. A revocation does not kill: what runs ends and publishes.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Sequence
+
+from regather.core.errors import CommitRejected, TransportError, WireError
+from regather.core.lanes import Lane
+from regather.core.watermark import Watermark
+from regather.core.wire.shards import decode_shard
+from regather.runtime.logs import get_logger
+from regather.transport.base import Committed, Consumer, Record, TopicPartition, Transport
+from regather.transport.topics import SHARD_RECORD_BYTES, Topics
+from regather_worker.dispatch import Dispatcher
+from regather_worker.intake import PartitionIntake, Place, QueuedShard
+from regather_worker.settings import WorkerSettings
+from regather_worker.settle import Settler
+
+log = get_logger()
+_POLL_S = 0.2
+_RETRY_S = 1.0
+
+
+class ShardLoop:
+    """A member of the workers' group over the small, bulk and retry topics."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        topics: Topics,
+        settings: WorkerSettings,
+        dispatcher: Dispatcher,
+        settler: Settler,
+    ) -> None:
+        self._transport = transport
+        self._topics = topics
+        self._settings = settings
+        self._dispatcher = dispatcher
+        self._settler = settler
+        self._consumer: Consumer | None = None
+        self._intakes: dict[TopicPartition, PartitionIntake] = {}
+        self._starting: dict[TopicPartition, asyncio.Task[None]] = {}
+        self._committed: dict[TopicPartition, Committed] = {}
+        self._unreadable: set[asyncio.Task[None]] = set()
+        self._joined = False
+
+    @property
+    def ready(self) -> bool:
+        """True once this member has its partitions and knows where to begin in each."""
+        return self._joined and not self._starting
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Poll until `stop` is set; a consumer that fails is replaced. What runs is then left to drain()."""
+        while not stop.is_set():
+            consumer = self._transport.consumer(
+                group=self._topics.group("workers"), fetch_max_bytes=2 * SHARD_RECORD_BYTES
+            )
+            try:
+                await consumer.start()
+                topics = [self._topics.shards_small, self._topics.shards_bulk, self._topics.shards_retry]
+                consumer.subscribe(topics, self)
+                self._consumer = consumer
+                await self._poll_until(consumer, stop)
+            except TransportError as error:
+                log.warning("shard-loop-restarts", error=repr(error))
+                await asyncio.sleep(_RETRY_S)
+            finally:
+                await self._leave(consumer)
+
+    async def on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
+        """Pause, and find out beside the loop where each partition stood."""
+        assert self._consumer is not None
+        self._joined = True
+        for tp in partitions:
+            self._consumer.pause([tp])
+            self._starting[tp] = asyncio.create_task(self._start(self._consumer, tp), name=f"start-{tp}")
+
+    async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        """Commit what is settled, and forget the partitions; what runs goes on."""
+        with contextlib.suppress(TransportError):
+            await self._commit()
+        self._forget(partitions)
+
+    async def _poll_until(self, consumer: Consumer, stop: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        commit_due_s = loop.time() + self._settings.commit_s
+        while not stop.is_set():
+            for tp, records in (await consumer.poll(_POLL_S)).items():
+                intake = self._intakes.get(tp)
+                if intake is not None:
+                    self._take(intake, records)
+            if self._dispatcher.failed is not None:
+                raise RuntimeError("a micro-batch could not be settled") from self._dispatcher.failed
+            self._regulate(consumer)
+            if loop.time() >= commit_due_s:
+                commit_due_s = loop.time() + self._settings.commit_s
+                with contextlib.suppress(CommitRejected):  # a rebalance is under way; what is settled stays settled
+                    await self._commit()
+
+    def _take(self, intake: PartitionIntake, records: Sequence[Record]) -> None:
+        bulk = intake.tp.topic == self._topics.shards_bulk
+        for record in records:
+            if not intake.watermark.deliver(record.offset):
+                continue
+            intake.open_bytes += len(record.value or b"")
+            place = Place(intake, record)
+            try:
+                shard = decode_shard(record.headers, record.value)
+            except WireError as error:
+                self._bury(place, str(error))
+                continue
+            self._dispatcher.accept(QueuedShard(shard, [place]), Lane.BULK if bulk else Lane.SMALL)
+
+    def _bury(self, place: Place, error: str) -> None:
+        record = place.record
+        log.warning(
+            "record-unreadable", topic=record.topic, partition=record.partition, offset=record.offset, error=error
+        )
+        task = asyncio.create_task(self._settler.bury_unreadable(place, error), name="unreadable")
+        self._unreadable.add(task)
+        task.add_done_callback(self._unreadable.discard)
+
+    def _regulate(self, consumer: Consumer) -> None:
+        """Pause partitions with too much open, resume them at half; by hysteresis, because a pause drops the buffer."""
+        limit, limit_bytes = self._settings.max_open_records, self._settings.max_open_bytes
+        for intake in self._intakes.values():
+            open_count, open_bytes = intake.watermark.open_count, intake.open_bytes
+            if not intake.paused and (open_count >= limit or open_bytes >= limit_bytes):
+                consumer.pause([intake.tp])
+                intake.paused = True
+            elif intake.paused and open_count <= limit // 2 and open_bytes <= limit_bytes // 2:
+                consumer.resume([intake.tp])
+                intake.paused = False
+
+    async def _start(self, consumer: Consumer, tp: TopicPartition) -> None:
+        try:
+            committed = await self._position_of(consumer, tp)
+            if self._consumer is consumer and self._starting.get(tp) is asyncio.current_task():
+                self._intakes[tp] = PartitionIntake(tp, Watermark(committed.offset, committed.metadata))
+                self._committed[tp] = committed
+                consumer.seek(tp, committed.offset)
+                consumer.resume([tp])
+        finally:
+            if self._starting.get(tp) is asyncio.current_task():
+                del self._starting[tp]
+
+    async def _position_of(self, consumer: Consumer, tp: TopicPartition) -> Committed:
+        while True:
+            try:
+                committed = (await consumer.committed([tp]))[tp]
+                beginning = (await consumer.beginning_offsets([tp]))[tp]
+            except TransportError as error:
+                log.warning("start-unknown", partition=str(tp), error=repr(error))
+                await asyncio.sleep(_RETRY_S)
+                continue
+            if committed is None:
+                return Committed(beginning, "")
+            if committed.offset < beginning:
+                log.error(
+                    "records-lost-to-retention", partition=str(tp), committed=committed.offset, beginning=beginning
+                )
+                return Committed(beginning, "")
+            return committed
+
+    async def _commit(self) -> None:
+        if self._consumer is None:
+            return
+        offsets = dict(self._changed())
+        if offsets:
+            await self._consumer.commit(offsets)
+            self._committed.update(offsets)
+
+    def _changed(self) -> Iterator[tuple[TopicPartition, Committed]]:
+        for tp, intake in self._intakes.items():
+            committed = Committed(*intake.watermark.committable())
+            if self._committed.get(tp) != committed:
+                yield tp, committed
+
+    def _forget(self, partitions: Sequence[TopicPartition]) -> None:
+        for tp in partitions:
+            starting = self._starting.pop(tp, None)
+            if starting is not None:
+                starting.cancel()
+            intake = self._intakes.pop(tp, None)
+            if intake is not None:
+                intake.revoked = True
+            self._committed.pop(tp, None)
+
+    async def drain(self) -> None:
+        """Commit what was settled after the polling ended, while this member still owns its partitions."""
+        with contextlib.suppress(TransportError):
+            await self._commit()
+
+    async def _leave(self, consumer: Consumer) -> None:
+        if self._consumer is consumer:
+            self._dispatcher.stopped()
+            await self._dispatcher.drain(self._settings.drain_s)
+            await self.drain()
+        self._consumer = None
+        self._joined = False
+        self._forget([*self._intakes, *self._starting])
+        await consumer.stop()

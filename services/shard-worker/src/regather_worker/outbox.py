@@ -1,0 +1,86 @@
+"""Publishing with an ack: a dead producer is replaced and the same records go out again; ids make that harmless."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from regather.core.errors import BrokerUnavailable, ProducerDead, RecordTooLarge
+from regather.runtime.logs import get_logger
+from regather.transport.base import Headers, Producer, RecordAddress, Transport
+
+log = get_logger()
+_FIRST_BACKOFF_S, _MAX_BACKOFF_S = 0.1, 5.0
+
+
+class OutRecord(NamedTuple):
+    """A record to be published."""
+
+    topic: str
+    value: bytes
+    key: bytes
+    headers: Headers
+    partition: int | None = None
+
+
+class Outbox:
+    """One producer for all micro-batches of this process."""
+
+    def __init__(self, transport: Transport, *, max_record_bytes: int) -> None:
+        self._transport = transport
+        self._max_record_bytes = max_record_bytes
+        self._producer: Producer | None = None
+        self._replacing = asyncio.Lock()
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a living producer."""
+        return self._producer is not None and not self._producer.dead
+
+    async def start(self) -> None:
+        """Connect, however long that takes."""
+        await self._living()
+
+    async def publish(self, records: Sequence[OutRecord]) -> list[RecordAddress]:
+        """Send and await every ack; tries until the broker takes them. RecordTooLarge if one can never be sent."""
+        backoff_s = _FIRST_BACKOFF_S
+        while True:
+            producer = await self._living()
+            try:
+                acks = [
+                    await producer.send(r.topic, value=r.value, key=r.key, headers=r.headers, partition=r.partition)
+                    for r in records
+                ]
+                return [await ack for ack in acks]
+            except RecordTooLarge:
+                await self._discard(producer)
+                raise
+            except (ProducerDead, BrokerUnavailable) as error:
+                log.warning("publish-again", records=len(records), error=repr(error), backoff_s=backoff_s)
+                await self._discard(producer)
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(_MAX_BACKOFF_S, backoff_s * 2)
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        if self._producer is not None:
+            await self._producer.stop()
+            self._producer = None
+
+    async def _discard(self, producer: Producer) -> None:
+        if self._producer is producer:
+            self._producer = None
+            await producer.stop()
+
+    async def _living(self) -> Producer:
+        backoff_s = _FIRST_BACKOFF_S
+        async with self._replacing:
+            while self._producer is None or self._producer.dead:
+                producer = self._transport.producer(max_record_bytes=self._max_record_bytes)
+                try:
+                    await producer.start()
+                    self._producer = producer
+                except BrokerUnavailable as error:
+                    log.warning("no-broker", error=str(error), backoff_s=backoff_s)
+                    await asyncio.sleep(backoff_s)
+                    backoff_s = min(_MAX_BACKOFF_S, backoff_s * 2)
+            return self._producer

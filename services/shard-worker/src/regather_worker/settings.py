@@ -1,0 +1,20 @@
+"""Settings of the shard worker."""
+
+import os
+
+from pydantic import Field
+
+from regather.runtime.settings import ServiceSettings
+
+
+class WorkerSettings(ServiceSettings):
+    """Environment names: REGATHER_ and the field's name in capitals."""
+
+    slots: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=256, description="shards that run at once")
+    drain_s: float = Field(default=20.0, gt=0, description="limit of the shutdown: running shards may end within it")
+    commit_s: float = Field(default=0.5, gt=0, description="between commits of what is settled")
+    retry_base_ms: int = Field(default=200, ge=1, description="first backoff between attempts, before jitter")
+    retry_cap_ms: int = Field(default=10_000, ge=1, description="largest backoff between attempts, before jitter")
+    max_open_records: int = Field(default=4096, ge=1, description="records of a partition taken in and not settled")
+    max_open_bytes: int = Field(default=32 * 1024 * 1024, ge=1, description="the same in bytes")
+    memory_limit_bytes: int = Field(default=0, ge=0, description="memory of one shard above an idle child; 0: no limit")

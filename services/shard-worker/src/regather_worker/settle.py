@@ -1,0 +1,177 @@
+"""What becomes of executed shards: outcomes, retries and dead letters; settled only once they are acked.
+
+A shard that failed for good is first a dead letter and then an outcome that points at it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from regather.core.errors import RecordTooLarge
+from regather.core.ids import event_partition
+from regather.core.model import (
+    AttemptError,
+    AttemptFailed,
+    DeadLetterAddress,
+    Event,
+    Failure,
+    Identity,
+    Outcome,
+    Outcomes,
+    Reason,
+    Shard,
+)
+from regather.core.retry import Retry, RetryPolicy
+from regather.core.wire.events import encode_event
+from regather.core.wire.shards import dead_letter_headers, shard_headers
+from regather.runtime.execution import Done, Failed, NotRun, Result
+from regather.runtime.logs import get_logger
+from regather.transport.base import Record
+from regather.transport.topics import Topics
+from regather_worker.intake import Place, QueuedShard
+from regather_worker.outbox import Outbox, OutRecord
+
+log = get_logger()
+_EVENT_BYTES = 8 * 1024 * 1024
+"""Outcomes of a micro-batch share an event record up to this size."""
+
+
+class Settler:
+    """Publishes what a micro-batch came to."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        topics: Topics,
+        *,
+        event_partitions: int,
+        policy: RetryPolicy,
+        worker: str,
+        jitter: Callable[[], float],
+    ) -> None:
+        self._outbox = outbox
+        self._topics = topics
+        self._event_partitions = event_partitions
+        self._policy = policy
+        self._worker = worker
+        self._jitter = jitter
+
+    async def settle(self, batch: Sequence[QueuedShard], results: Sequence[Result]) -> list[QueuedShard]:
+        """Publish the results and free the places; returned are the shards that did not run and have to."""
+        executed = [(queued, result) for queued, result in zip(batch, results, strict=True)]
+        done = [(queued, result) for queued, result in executed if isinstance(result, Done)]
+        failed = [(queued, result) for queued, result in executed if isinstance(result, Failed)]
+        outcomes = [_done(queued.shard, result) for queued, result in done]
+        retries: list[OutRecord] = []
+        for queued, failure in failed:
+            error = self._attempt_error(queued.shard, failure)
+            verdict = self._policy.decide(
+                failure.reason, queued.shard.attempt, retryable=failure.retryable, jitter=self._jitter()
+            )
+            if isinstance(verdict, Retry):
+                retries += self._retry(queued.shard, error, verdict)
+            else:
+                outcomes.append(await self._bury(queued, failure, error))
+        owner = batch[0].shard.owner
+        await self._publish([*self._outcome_records(owner, outcomes), *retries])
+        for queued, _ in (*done, *failed):
+            queued.settle()
+        return [queued for queued, result in executed if isinstance(result, NotRun)]
+
+    async def bury_unreadable(self, place: Place, error: str) -> None:
+        """Put a record that cannot be decoded into the dead letters as it is; its offset moves on."""
+        record = place.record
+        headers = [
+            *record.headers,
+            ("reason", Reason.UNREADABLE.value.encode()),
+            ("error", error.encode()),
+            ("worker", self._worker.encode()),
+            *_origin(record),
+        ]
+        letter = OutRecord(self._topics.dead_letters, record.value or b"", record.key or b"unreadable", headers)
+        await self._outbox.publish([letter])
+        place.settle()
+
+    def _attempt_error(self, shard: Shard, failed: Failed) -> AttemptError:
+        log.info("attempt-failed", job=shard.owner.job_id, seq=shard.seq, attempt=shard.attempt, reason=failed.reason)
+        return AttemptError(
+            attempt=shard.attempt,
+            reason=failed.reason,
+            error=failed.error,
+            worker=self._worker,
+            started_ms=failed.started_ms,
+            duration_ms=failed.duration_us // 1000,
+        )
+
+    def _retry(self, shard: Shard, error: AttemptError, verdict: Retry) -> Iterator[OutRecord]:
+        again = replace(shard, attempt=shard.attempt + 1, history=(*shard.history, error), delay_ms=verdict.delay_ms)
+        key = shard.owner.job_id.encode()
+        yield OutRecord(self._topics.shards_retry, again.payload, key, shard_headers(again))
+        yield self._event(AttemptFailed(shard.owner, shard.seq, error), shard.owner)
+
+    async def _bury(self, queued: QueuedShard, failed: Failed, error: AttemptError) -> Outcome:
+        shard, record = queued.shard, queued.places[0].record
+        failure = Failure(failed.reason, failed.error, (*shard.history, error))
+        headers = dead_letter_headers(
+            shard,
+            failure,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            worker=self._worker,
+        )
+        letter = OutRecord(self._topics.dead_letters, shard.payload, shard.owner.job_id.encode(), headers)
+        (address,) = await self._outbox.publish([letter])
+        log.warning("dead-letter", job=shard.owner.job_id, seq=shard.seq, attempt=shard.attempt, reason=failed.reason)
+        return Outcome(
+            seq=shard.seq,
+            attempts=shard.attempt + 1,
+            input_bytes=len(shard.payload),
+            started_ms=failed.started_ms,
+            duration_us=failed.duration_us,
+            failure=replace(failure, dead_letter=DeadLetterAddress(address.partition, address.offset)),
+        )
+
+    def _outcome_records(self, owner: Identity, outcomes: Sequence[Outcome]) -> Iterator[OutRecord]:
+        part: list[Outcome] = []
+        size_bytes = 0
+        for outcome in outcomes:
+            if part and size_bytes + len(outcome.output) > _EVENT_BYTES:
+                yield self._event(Outcomes(owner, self._worker, part), owner)
+                part, size_bytes = [], 0
+            part.append(outcome)
+            size_bytes += len(outcome.output)
+        if part:
+            yield self._event(Outcomes(owner, self._worker, part), owner)
+
+    def _event(self, event: Event, owner: Identity) -> OutRecord:
+        headers, value = encode_event(event)
+        partition = event_partition(owner.job_id, self._event_partitions)
+        return OutRecord(self._topics.job_events, value, owner.job_id.encode(), headers, partition)
+
+    async def _publish(self, records: Sequence[OutRecord]) -> None:
+        if not records:
+            return
+        try:
+            await self._outbox.publish(records)
+        except RecordTooLarge as error:  # limits derive from one number, so this is a fault of our own: say it loudly
+            log.error("record-too-large", records=len(records), error=str(error))
+            raise
+
+
+def _done(shard: Shard, result: Done) -> Outcome:
+    return Outcome(
+        seq=shard.seq,
+        attempts=shard.attempt + 1,
+        input_bytes=len(shard.payload),
+        started_ms=result.started_ms,
+        duration_us=result.duration_us,
+        output=result.output,
+    )
+
+
+def _origin(record: Record) -> list[tuple[str, bytes]]:
+    return [
+        ("kafka_dlt-original-topic", record.topic.encode()),
+        ("kafka_dlt-original-partition", str(record.partition).encode()),
+        ("kafka_dlt-original-offset", str(record.offset).encode()),
+    ]
