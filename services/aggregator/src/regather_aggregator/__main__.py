@@ -14,7 +14,11 @@ from regather_aggregator.settings import AggregatorSettings
 
 
 async def _run(settings: AggregatorSettings) -> None:
-    transport = KafkaTransport(settings.kafka_bootstrap_servers, client_id="regather-aggregator")
+    transport = KafkaTransport(
+        settings.kafka_bootstrap_servers,
+        client_id="regather-aggregator",
+        session_timeout_ms=settings.session_timeout_ms,
+    )
     aggregator = build(settings, transport, Supervisor(slots=settings.merge_slots), all_kinds())
     stop = asyncio.Event()
     probes = Probes("aggregator", lambda: aggregator.not_ready_because)

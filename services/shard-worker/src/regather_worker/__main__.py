@@ -13,7 +13,9 @@ from regather_worker.settings import WorkerSettings
 
 
 async def _run(settings: WorkerSettings) -> None:
-    transport = KafkaTransport(settings.kafka_bootstrap_servers, client_id="regather-worker")
+    transport = KafkaTransport(
+        settings.kafka_bootstrap_servers, client_id="regather-worker", session_timeout_ms=settings.session_timeout_ms
+    )
     worker = build(settings, transport, Supervisor(slots=settings.slots))
     stop = asyncio.Event()
     probes = Probes("shard-worker", lambda: worker.not_ready_because)

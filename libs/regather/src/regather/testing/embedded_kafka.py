@@ -22,6 +22,7 @@ from regather.transport.topics import EVENT_RECORD_BYTES, LETTER_RECORD_BYTES, M
 _HEAP = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC")
 _START_TIMEOUT_S = 60.0
 _STOP_GRACE_S = 15.0
+_TEMPORARY = "regather-kafka-"
 _RECORD_BYTES = max(EVENT_RECORD_BYTES, LETTER_RECORD_BYTES)
 
 # Below the usual range of ports that the kernel gives to clients: a client that reconnects while the broker is down
@@ -98,8 +99,7 @@ class EmbeddedKafka:
 
     def __init__(self, data_dir: Path | str | None = None, *, jvm_args: tuple[str, ...] = _HEAP) -> None:
         self._temporary = data_dir is None
-        self._home = Path(data_dir) if data_dir else Path(tempfile.mkdtemp(prefix="regather-kafka-"))
-        self._home = self._home.absolute()
+        self._home = (Path(data_dir) if data_dir else _temporary_home()).absolute()
         self._jvm_args = jvm_args
         self._process: subprocess.Popen[bytes] | None = None
         self._port = 0
@@ -225,6 +225,25 @@ class EmbeddedKafka:
             else:
                 return
         raise EmbeddedKafkaError(f"the broker did not answer within {_START_TIMEOUT_S} s\n{tail(self.log_path)}")
+
+
+def _temporary_home() -> Path:
+    """A fresh directory named after this process; those of processes that were killed are removed first."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_TEMPORARY}*-*"):
+        owner = left.name.removeprefix(_TEMPORARY).partition("-")[0]
+        if owner.isdecimal() and not _is_running(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{_TEMPORARY}{os.getpid()}-"))
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # somebody else's process
+    return True
 
 
 def free_port() -> int:

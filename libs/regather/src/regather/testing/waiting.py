@@ -4,15 +4,19 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 _POLL_S = 0.01
 
 
+@overload
 async def eventually(
-    condition: Callable[[], T | Awaitable[T]], *, timeout_s: float = 10.0, what: str = "the condition"
-) -> T:
+    condition: Callable[[], Awaitable[T]], *, timeout_s: float = 10.0, what: str = "the condition"
+) -> T: ...
+@overload
+async def eventually(condition: Callable[[], T], *, timeout_s: float = 10.0, what: str = "the condition") -> T: ...
+async def eventually(condition: Callable[[], Any], *, timeout_s: float = 10.0, what: str = "the condition") -> Any:
     """Call `condition` until it is truthy and return its value; AssertionError naming `what` after `timeout_s`.
 
     An AssertionError raised by the condition counts as "not yet" and is chained to the final error.

@@ -1,0 +1,5 @@
+"""Kafka through aiokafka. This package is the only place that knows the client; its traps are handled here."""
+
+from regather.transport.kafka.factory import KafkaTransport
+
+__all__ = ["KafkaTransport"]

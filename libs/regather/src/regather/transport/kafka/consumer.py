@@ -1,0 +1,180 @@
+"""Consumers: members of a group, or readers of partitions that were assigned by hand."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+from aiokafka import TopicPartition as ClientPartition
+from aiokafka import errors as client_errors
+from aiokafka.structs import OffsetAndMetadata
+
+from regather.core.errors import BrokerUnavailable, TransportError
+from regather.transport.base import Committed, RebalanceListener, Record, TopicPartition
+from regather.transport.kafka.failures import limited, stopped, translate
+
+MakeClient = Callable[[], AIOKafkaConsumer]
+_POLL_SLACK_S = 120.0
+"""A poll may outlast its time-out while a rebalance is under way; longer than this is a client that hangs."""
+
+
+class KafkaConsumer:
+    """Keeps the next offset of every partition itself, so that an error in a poll loses no record."""
+
+    def __init__(self, make_client: MakeClient) -> None:
+        self._make_client = make_client
+        self._client: AIOKafkaConsumer | None = None
+        self._next: dict[ClientPartition, int] = {}
+        self._listener_error: BaseException | None = None
+
+    async def start(self) -> None:
+        """Connect; raises BrokerUnavailable."""
+        client = self._make_client()
+        try:
+            await limited(client.start())
+        except Exception as error:
+            await stopped(client.stop())
+            raise BrokerUnavailable(f"the consumer could not start: {error}") from error
+        await asyncio.sleep(0)  # a client that is stopped before its tasks have begun leaves its connections open
+        self._client = client
+
+    async def stop(self) -> None:
+        """Leave the group and disconnect within a time limit."""
+        client, self._client = self._client, None
+        if client is not None:
+            await stopped(client.stop())
+
+    def subscribe(self, topics: Iterable[str], listener: RebalanceListener) -> None:
+        """Join the group for these topics."""
+        self._running().subscribe(list(topics), listener=_Listener(self, listener))
+
+    def assign(self, partitions: Iterable[TopicPartition]) -> None:
+        """Read these partitions without a group; positions of those kept are kept (the client forgets them)."""
+        wanted = _to_client(partitions)
+        self._next = {tp: at for tp, at in self._next.items() if tp in wanted}
+        self._running().assign(wanted)
+        for tp, at in self._next.items():
+            self._running().seek(tp, at)
+
+    def assignment(self) -> frozenset[TopicPartition]:
+        """The partitions owned now."""
+        return frozenset(TopicPartition(*tp) for tp in self._running().assignment())
+
+    async def poll(self, timeout_s: float, max_records: int | None = None) -> Mapping[TopicPartition, list[Record]]:
+        """Return what is there; after any error every position is still at the next record that was not returned."""
+        client = self._running()
+        if self._listener_error is not None:
+            raise TransportError(f"the rebalance listener failed: {self._listener_error!r}") from self._listener_error
+        try:
+            async with asyncio.timeout(timeout_s + _POLL_SLACK_S):
+                found = await client.getmany(timeout_ms=int(timeout_s * 1000), max_records=max_records)
+        except client_errors.NoOffsetForPartitionError as error:
+            await limited(client.seek_to_beginning(*error.args))
+            return {}
+        except Exception as error:
+            self._rewind(client)
+            raise translate(error) from error
+        batches: dict[TopicPartition, list[Record]] = {}
+        for tp, records in found.items():
+            self._next[tp] = records[-1].offset + 1
+            batches[TopicPartition(*tp)] = [
+                Record(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, r.headers) for r in records
+            ]
+        return batches
+
+    def pause(self, partitions: Iterable[TopicPartition]) -> None:
+        """Stop delivering these. A rebalance forgets pauses."""
+        self._running().pause(*_to_client(partitions))
+
+    def resume(self, partitions: Iterable[TopicPartition]) -> None:
+        """Deliver these again."""
+        self._running().resume(*_to_client(partitions))
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """The next record of this partition is the first at or above `offset`."""
+        tp = ClientPartition(*partition)
+        self._running().seek(tp, offset)
+        self._next[tp] = offset
+
+    async def position(self, partition: TopicPartition) -> int:
+        """The next offset to be delivered."""
+        return int(await limited(self._running().position(ClientPartition(*partition))))
+
+    async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
+        """Commit explicit offsets with their metadata."""
+        wanted = {ClientPartition(*tp): OffsetAndMetadata(at.offset, at.metadata) for tp, at in offsets.items()}
+        await limited(self._running().commit(wanted))
+
+    async def committed(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, Committed | None]:
+        """The group's committed offsets; asked of the coordinator, because committed() drops the metadata."""
+        wanted = list(partitions)
+        coordinator: Any = self._running()._coordinator
+        found = await limited(coordinator.fetch_committed_offsets(_to_client(wanted)))
+        entries = {tp: found.get(ClientPartition(*tp)) for tp in wanted}
+        return {tp: Committed(entry.offset, entry.metadata) if entry else None for tp, entry in entries.items()}
+
+    async def beginning_offsets(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """First offset still in the log."""
+        return _from_client(await limited(self._running().beginning_offsets(_to_client(partitions))))
+
+    async def end_offsets(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """The last stable offset."""
+        return _from_client(await limited(self._running().end_offsets(_to_client(partitions))))
+
+    async def offsets_for_time(
+        self, partitions: Iterable[TopicPartition], timestamp_ms: int
+    ) -> Mapping[TopicPartition, int]:
+        """First offset appended at or after `timestamp_ms`; the end offset where there is none."""
+        wanted = _to_client(partitions)
+        found = await limited(self._running().offsets_for_times(dict.fromkeys(wanted, timestamp_ms)))
+        ends = await limited(self._running().end_offsets(wanted))
+        return {TopicPartition(*tp): found[tp].offset if found.get(tp) else ends[tp] for tp in wanted}
+
+    def listener_failed(self, error: BaseException) -> None:
+        """Remember what the client would only log; the next poll raises it."""
+        self._listener_error = error
+
+    def forget(self, partitions: Iterable[ClientPartition]) -> None:
+        """These were taken away: their positions are somebody else's."""
+        for tp in partitions:
+            self._next.pop(tp, None)
+
+    def _rewind(self, client: AIOKafkaConsumer) -> None:
+        """An error of one partition throws away what was drained of the others: go back to our own positions."""
+        for tp in client.assignment():
+            if tp in self._next:
+                client.seek(tp, self._next[tp])
+
+    def _running(self) -> AIOKafkaConsumer:
+        if self._client is None:
+            raise BrokerUnavailable("this consumer was not started, or was stopped")
+        return self._client
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # the client has no annotations here
+    """Passes rebalances on; the client would log an error and go on."""
+
+    def __init__(self, consumer: KafkaConsumer, listener: RebalanceListener) -> None:
+        self._consumer = consumer
+        self._listener = listener
+
+    async def on_partitions_revoked(self, revoked: Iterable[ClientPartition]) -> None:
+        await self._tell(self._listener.on_revoked, revoked)
+        self._consumer.forget(revoked)
+
+    async def on_partitions_assigned(self, assigned: Iterable[ClientPartition]) -> None:
+        await self._tell(self._listener.on_assigned, assigned)
+
+    async def _tell(self, method: Callable[[Sequence[TopicPartition]], Any], tps: Iterable[ClientPartition]) -> None:
+        try:
+            await method([TopicPartition(*tp) for tp in tps])
+        except Exception as error:  # raised again by the next poll
+            self._consumer.listener_failed(error)
+
+
+def _to_client(partitions: Iterable[TopicPartition]) -> list[ClientPartition]:
+    return [ClientPartition(*tp) for tp in partitions]
+
+
+def _from_client(offsets: Mapping[ClientPartition, int]) -> dict[TopicPartition, int]:
+    return {TopicPartition(*tp): offset for tp, offset in offsets.items()}

@@ -1,0 +1,157 @@
+"""Producers: idempotent ones for gateways and workers, transactional ones that fence."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.producer import sender
+
+from regather.core.errors import BrokerUnavailable, ProducerDead, RecordTooLarge
+from regather.transport.base import Headers, RecordAddress
+from regather.transport.kafka.failures import limited, stopped, translate
+
+TRANSACTION_PAUSE_S = 0.002
+"""The client's pause before the next transaction while the markers of the last one are written (ADR 0006)."""
+
+sender.BACKOFF_OVERRIDE = TRANSACTION_PAUSE_S
+
+MakeClient = Callable[[], AIOKafkaProducer]
+
+
+class _Ack:
+    """Resolves at a record's ack; an error marks its producer dead. Thin, because there is one for each record."""
+
+    __slots__ = ("_future", "_producer")
+
+    def __init__(self, future: "asyncio.Future[Any]", producer: "KafkaProducer") -> None:
+        self._future = future
+        self._producer = producer
+
+    def __await__(self) -> Generator[Any, None, RecordAddress]:
+        future = self._future
+        try:
+            if not future.done():
+                yield from asyncio.wait([future]).__await__()
+            meta = future.result()
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            raise self._producer.died_of(error) from error
+        return RecordAddress(meta.topic, meta.partition, meta.offset, meta.timestamp)
+
+
+class KafkaProducer:
+    """An idempotent producer. One failed record poisons the client's sequence numbers, so it makes this one dead."""
+
+    def __init__(self, make_client: MakeClient, *, max_record_bytes: int) -> None:
+        self._make_client = make_client
+        self._max_record_bytes = max_record_bytes
+        self._client: AIOKafkaProducer | None = None
+        self._dead = False
+
+    @property
+    def dead(self) -> bool:
+        """True after any failed record, time-out or fencing, and after stop()."""
+        return self._dead
+
+    async def start(self) -> None:
+        """Connect; raises BrokerUnavailable."""
+        client = self._make_client()
+        try:
+            await limited(client.start())
+        except Exception as error:
+            self._dead = True
+            await stopped(client.stop())
+            raise BrokerUnavailable(f"the producer could not start: {error}") from error
+        self._client = client
+
+    async def stop(self) -> None:
+        """Flush and disconnect within a time limit."""
+        client, self._client, self._dead = self._client, None, True
+        if client is not None:
+            await stopped(client.stop())
+
+    async def send(
+        self,
+        topic: str,
+        *,
+        value: bytes | None,
+        key: bytes | None = None,
+        headers: Headers = (),
+        partition: int | None = None,
+    ) -> Awaitable[RecordAddress]:
+        """Queue one record and return what resolves at its ack."""
+        client = self._living()
+        if value is not None and len(value) > self._max_record_bytes:
+            self._dead = True
+            raise RecordTooLarge(f"{len(value)} bytes for {topic}; this producer takes {self._max_record_bytes}")
+        if value is None and key is None:
+            key = b""  # the client wants one of the two
+        try:
+            future = await client.send(topic, value=value, key=key, headers=headers, partition=partition)
+        except Exception as error:
+            raise self.died_of(error) from error
+        future.add_done_callback(self._acked)
+        return self._remember(_Ack(future, self))
+
+    def died_of(self, error: BaseException) -> Exception:
+        """Mark this producer dead; the error to raise for the client's."""
+        self._dead = True
+        return translate(error)
+
+    def _acked(self, future: "asyncio.Future[Any]") -> None:
+        if not future.cancelled() and future.exception() is not None:
+            self._dead = True  # whether or not anybody awaits this ack
+
+    def _remember(self, ack: _Ack) -> _Ack:
+        return ack
+
+    def _living(self) -> AIOKafkaProducer:
+        if self._client is None or self._dead:
+            raise ProducerDead("this producer was stopped, or died of an earlier error; make a new one")
+        return self._client
+
+
+class KafkaTransactionalProducer(KafkaProducer):
+    """A fencing producer. Every record's ack is awaited before a commit: the client itself would commit without."""
+
+    def __init__(self, make_client: MakeClient, *, max_record_bytes: int) -> None:
+        super().__init__(make_client, max_record_bytes=max_record_bytes)
+        self._transaction: list[_Ack] = []
+
+    async def begin(self) -> None:
+        """Begin a transaction."""
+        await self._step(self._living().begin_transaction())
+        self._transaction = []
+
+    async def commit(self) -> None:
+        """Await every record, then commit; an error kills this producer."""
+        client = self._living()
+        try:
+            for ack in self._transaction:
+                await limited(ack)
+        except Exception as error:
+            raise self.died_of(error) from error
+        await self._step(client.commit_transaction())
+
+    async def abort(self) -> None:
+        """Abort; this producer is dead afterwards."""
+        client = self._living()
+        try:
+            await self._step(client.abort_transaction())
+        finally:
+            self._dead = True
+
+    def _remember(self, ack: _Ack) -> _Ack:
+        self._transaction.append(ack)
+        return ack
+
+    async def _step(self, call: Awaitable[None]) -> None:
+        try:
+            await limited(call)
+        except Exception as error:
+            found = self.died_of(error)
+            if isinstance(found, ProducerDead):
+                raise found from error
+            raise ProducerDead(f"the transaction's state is unknown: {error}") from error

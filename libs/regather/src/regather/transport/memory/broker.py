@@ -1,0 +1,168 @@
+"""The broker: topics, transactional ids with epochs, groups, and faults that tests inject."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from regather.core.errors import BrokerUnavailable, Fenced, ProducerDead, RecordTooLarge
+from regather.transport.base import Headers, Record, TopicPartition, TopicSpec
+from regather.transport.memory.groups import Group
+from regather.transport.memory.log import PartitionLog, Transaction, TransactionState
+
+
+@dataclass(slots=True)
+class Faults:
+    """What goes wrong next. `unavailable`: no call succeeds. The others count down with every record sent.
+
+    `fail_sends`: the record is not written and its ack fails. `lose_acks`: the record is written and its ack fails.
+    `fail_commits`: the transaction's commit is not carried out and raises.
+    """
+
+    unavailable: bool = False
+    fail_sends: int = 0
+    lose_acks: int = 0
+    fail_commits: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class ProducerEpoch:
+    """The state of a transactional id as one producer knows it."""
+
+    transactional_id: str
+    epoch: int
+    transaction: Transaction | None = None
+    touched: set[TopicPartition] = field(default_factory=set)
+
+
+class MemoryBroker:
+    """Holds everything; all clients of one broker must live in one event loop. `now_ms` is its clock."""
+
+    def __init__(self, now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> None:
+        self.faults = Faults()
+        self._now_ms = now_ms
+        self._logs: dict[str, list[PartitionLog]] = {}
+        self._limits: dict[str, int] = {}
+        self._groups: dict[str, Group] = {}
+        self._epochs: dict[str, ProducerEpoch] = {}
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._spread = itertools.count()
+
+    def create(self, spec: TopicSpec) -> bool:
+        """Create a topic; False if it exists."""
+        if spec.name in self._logs:
+            return False
+        self._logs[spec.name] = [PartitionLog(TopicPartition(spec.name, n)) for n in range(spec.partitions)]
+        self._limits[spec.name] = spec.max_record_bytes
+        return True
+
+    def partition_counts(self) -> Mapping[str, int]:
+        """Partitions of every topic."""
+        return {name: len(logs) for name, logs in self._logs.items()}
+
+    def log(self, tp: TopicPartition) -> PartitionLog:
+        """One partition's log; BrokerUnavailable if there is no such partition, as a client's time-out would say."""
+        try:
+            return self._logs[tp.topic][tp.partition]
+        except (KeyError, IndexError):
+            raise BrokerUnavailable(f"there is no partition {tp}") from None
+
+    def delete_records(self, tp: TopicPartition, before_offset: int) -> None:
+        """Truncate a partition from its beginning, as retention does."""
+        self.log(tp).delete_before(before_offset)
+
+    def group(self, name: str) -> Group:
+        """A consumer group, made when first named."""
+        return self._groups.setdefault(name, Group())
+
+    def check_available(self) -> None:
+        """BrokerUnavailable while the fault is on."""
+        if self.faults.unavailable:
+            raise BrokerUnavailable("no broker answers (injected)")
+
+    def append(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers,
+        partition: int | None,
+        epoch: ProducerEpoch | None,
+    ) -> Record:
+        """Write one record; RecordTooLarge, Fenced, BrokerUnavailable or ProducerDead where that fails."""
+        self.check_available()
+        tp = self._place(topic, key, partition)
+        if len(value or b"") > self._limits[topic]:
+            raise RecordTooLarge(f"{len(value or b'')} bytes for {topic}, which takes {self._limits[topic]}")
+        if self.faults.fail_sends:
+            self.faults.fail_sends -= 1
+            raise ProducerDead("the record was not written (injected)")
+        if epoch is not None:
+            self.check_epoch(epoch)
+            epoch.touched.add(tp)
+        transaction = epoch.transaction if epoch is not None else None
+        record = self.log(tp).append(key, value, headers, self._now_ms(), transaction)
+        self.notify()
+        if self.faults.lose_acks:
+            self.faults.lose_acks -= 1
+            raise ProducerDead("the ack was lost (injected)")
+        return record
+
+    def init_producer(self, transactional_id: str) -> ProducerEpoch:
+        """Fence older producers of this id and abort their open transaction."""
+        self.check_available()
+        old = self._epochs.get(transactional_id)
+        if old is not None:
+            self._end(old, TransactionState.ABORTED)
+        fresh = ProducerEpoch(transactional_id, old.epoch + 1 if old else 0)
+        self._epochs[transactional_id] = fresh
+        return fresh
+
+    def check_epoch(self, epoch: ProducerEpoch) -> None:
+        """Fenced if a newer producer of this id took over."""
+        if self._epochs[epoch.transactional_id] is not epoch:
+            raise Fenced(f"a newer producer of {epoch.transactional_id} took over")
+
+    def end_transaction(self, epoch: ProducerEpoch, state: TransactionState) -> None:
+        """Commit or abort; Fenced for an old epoch."""
+        self.check_available()
+        self.check_epoch(epoch)
+        if state is TransactionState.COMMITTED and self.faults.fail_commits:
+            self.faults.fail_commits -= 1
+            raise ProducerDead("the commit was not carried out (injected)")
+        self._end(epoch, state)
+
+    def notify(self) -> None:
+        """Wake everybody who waits for something to happen."""
+        waiting, self._waiting = self._waiting, set()
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    async def changed(self, timeout_s: float) -> None:
+        """Wait until something happens, at most `timeout_s`."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.add(future)
+        await asyncio.wait([future], timeout=timeout_s)
+        self._waiting.discard(future)
+
+    def _place(self, topic: str, key: bytes | None, partition: int | None) -> TopicPartition:
+        count = len(self._logs.get(topic, ()))
+        if not count:
+            raise BrokerUnavailable(f"there is no topic {topic}")
+        if partition is None:
+            partition = (next(self._spread) if key is None else sum(key)) % count
+        if not 0 <= partition < count:
+            raise BrokerUnavailable(f"topic {topic} has {count} partitions, not {partition + 1}")
+        return TopicPartition(topic, partition)
+
+    def _end(self, epoch: ProducerEpoch, state: TransactionState) -> None:
+        if epoch.transaction is None:
+            return
+        epoch.transaction.state = state
+        epoch.transaction = None
+        for tp in sorted(epoch.touched):
+            self.log(tp).append_marker()
+        epoch.touched = set()
+        self.notify()
