@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 RADII = (1, 2, 3)
-BLOCK_PIXELS = 1 << 20
+BLOCK_PIXELS = 1 << 16
 SOBEL_X = {(-1, 1): 1, (0, 1): 2, (1, 1): 1, (-1, -1): -1, (0, -1): -2, (1, -1): -1}
 SOBEL_Y = {(x, y): weight for (y, x), weight in SOBEL_X.items()}
 LAPLACE = {(0, 0): 4, (-1, 0): -1, (1, 0): -1, (0, -1): -1, (0, 1): -1}
@@ -54,9 +54,9 @@ class Rectangle:
 
     def filtered(self, block: tuple[int, int], kernel: dict[tuple[int, int], int]) -> Plane:
         """Correlate the block with a kernel."""
-        result = np.zeros((block[1] - block[0], self.right - self.left), np.int64)
+        result = np.zeros((block[1] - block[0], self.right - self.left), np.int32)
         for offset, weight in kernel.items():
-            result += weight * self.moved(block, offset).astype(np.int64)
+            result += weight * self.moved(block, offset).astype(np.int32)
         return result
 
 
@@ -128,16 +128,20 @@ def slope_sums(plane: Plane) -> dict[str, Any]:
     sums["orientation"] = [0] * 8
     for block in area.blocks():
         gx, gy, laplacian = (area.filtered(block, kernel) for kernel in (SOBEL_X, SOBEL_Y, LAPLACE))
-        sums["energy_x"] += int((gx**2).sum())
-        sums["energy_y"] += int((gy**2).sum())
+        sums["energy_x"] += squared(gx)
+        sums["energy_y"] += squared(gy)
         sums["laplacian_sum"] += int(laplacian.sum())
-        sums["laplacian_sum_of_squares"] += int((laplacian**2).sum())
+        sums["laplacian_sum_of_squares"] += squared(laplacian)
         length = abs(gx) + abs(gy)
+        halves = [(~is_one, is_one) for is_one in (gx < 0, gy < 0, abs(gy) > abs(gx))]
         for octant in range(8):
-            wanted = [bool(octant & bit) for bit in (1, 2, 4)]
-            chosen = ((gx < 0) == wanted[0]) & ((gy < 0) == wanted[1]) & ((abs(gy) > abs(gx)) == wanted[2])
-            sums["orientation"][octant] += int(length[chosen].sum())
+            chosen = halves[0][octant & 1] & halves[1][octant >> 1 & 1] & halves[2][octant >> 2]
+            sums["orientation"][octant] += int((length * chosen).sum())
     return sums
+
+
+def squared(values: Plane) -> int:
+    return int((values.astype(np.int64) ** 2).sum())
 
 
 def ring(radius: int) -> list[tuple[int, int]]:
@@ -153,8 +157,11 @@ def pattern_features(planes: list[Plane], radius: int) -> dict[str, Any]:
         area = Rectangle(plane, offsets)
         for block in area.blocks():
             centre = area.moved(block, (0, 0))
-            bits = np.stack([area.moved(block, offset) >= centre for offset in offsets], axis=-1)
-            histogram += np.bincount(np.packbits(bits, axis=-1, bitorder="little").ravel(), minlength=256)
+            code = np.zeros(centre.shape, np.uint8)
+            for offset in reversed(offsets):  # by Horner's rule, from the highest bit down
+                code += code
+                code += area.moved(block, offset) >= centre
+            histogram += np.bincount(code.ravel(), minlength=256)
     uniform = [code for code in range(256) if changes(f"{code:08b}") <= 2]
     return {
         "radius": radius,
@@ -195,8 +202,7 @@ def pair_features(planes: list[Plane], radius: int) -> dict[str, Any]:
 def correlation(cells: list[tuple[int, int, int]], total: int) -> float | None:
     sum_i, sum_j = (sum(cell[side] * cell[2] for cell in cells) for side in (0, 1))
     spread_i, spread_j = (
-        total * sum(cell[side] ** 2 * cell[2] for cell in cells) - whole**2
-        for side, whole in ((0, sum_i), (1, sum_j))
+        total * sum(cell[side] ** 2 * cell[2] for cell in cells) - whole**2 for side, whole in ((0, sum_i), (1, sum_j))
     )
     common = total * sum(i * j * n for i, j, n in cells) - sum_i * sum_j
     return common / (math.sqrt(spread_i) * math.sqrt(spread_j)) if spread_i and spread_j else None
@@ -227,10 +233,10 @@ def exact_part(value: Any) -> Any:
 def read_image(path: Path, arguments: argparse.Namespace) -> np.ndarray[Any, Any]:
     with path.open("rb") as file:
         if file.read(6) == b"\x93NUMPY":
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            array: np.ndarray[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
             return array.reshape(*array.shape[:2], -1)
     values = np.memmap(path, np.dtype(arguments.dtype).newbyteorder("<"), "r", offset=arguments.skip_bytes)
-    image = values.reshape(-1, arguments.width, arguments.channels)
+    image: np.ndarray[Any, Any] = values.reshape(-1, arguments.width, arguments.channels)
     if arguments.height not in (None, len(image)):
         raise SystemExit(f"{path} holds {len(image)} rows, not {arguments.height}")
     return image

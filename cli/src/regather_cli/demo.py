@@ -7,45 +7,41 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from regather.core.errors import TransportError
 from regather.runtime.lifecycle import on_stop
-from regather_cli.client import Client, JobDocument, Submission
-from regather_cli.demo_image import CHANNELS, HEIGHT, SIZE_BYTES, WIDTH, write_demo_image
-from regather_cli.demo_poison import POISONED_SEQ, SHARDS, poison_body, poison_submission
-from regather_cli.letters import DeadLetter, read_dead_letters
+from regather_cli import demo_poison
+from regather_cli.client import ApiError, Client, JobDocument, Submission, WaitTimeout
+from regather_cli.demo_image import CHANNELS, HEIGHT, KIND, OPTIONS, SHARD_BYTES, SIZE_BYTES, WIDTH, write_demo_image
+from regather_cli.demo_reference import NoReference, independent_answer, serial_seconds
+from regather_cli.letters import read_dead_letters
 from regather_cli.progress import Progress
-from regather_cli.report import ROOT, write_report
-from regather_cli.stack import Stack, StackSettings
+from regather_cli.report import write_report
+from regather_cli.stack import START_ERRORS, Stack, StackSettings
 
 _JOB_TIMEOUT_S = 120.0
 _SLOTS = 2
-_REFERENCE = ROOT / "tests" / "reference" / "image_features.py"
-_IMAGE_SHARD_BYTES = 4 * 1024 * 1024
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """What an independent program says about the image, and how long it took alone on one core."""
-
-    digest: str
-    serial_s: float
+_FAILURES = (*START_ERRORS, ApiError, WaitTimeout, TransportError, NoReference, TimeoutError)
 
 
 async def run_demo(home: Path | None) -> int:
     """Run the demo; 0 only if both jobs were verified and no process is left."""
     started = time.monotonic()
     task = asyncio.ensure_future(_demo(home))
-    async with on_stop(task.cancel):
+
+    def interrupt() -> None:
+        task.cancel()
+
+    async with on_stop(interrupt):
         try:
             document = await task
         except asyncio.CancelledError:
             sys.stderr.write("regather: the demo was interrupted; everything it started has ended\n")
             return 130
+        except _FAILURES as error:
+            document = {"demo": "failed", "ok": False, "error": str(error)}
     document = write_report("demo", document, started)
     print(json.dumps(document), flush=True)
     return 0 if document["ok"] else 1
@@ -75,48 +71,48 @@ async def _image_job(client: Client, scratch: Path) -> dict[str, Any]:
     image = scratch / "image.raw"
     _say(f"\nimage: {WIDTH} x {HEIGHT} x {CHANNELS}, {SIZE_BYTES / 1e6:.0f} MB, made from a fixed seed")
     await asyncio.to_thread(write_demo_image, image)
-    reference = await _reference(image)
-    _say(f"image: the reference program needed {reference.serial_s:.2f} s on one core")
-    options = {"width": str(WIDTH), "height": str(HEIGHT), "channels": str(CHANNELS)}
-    submission = Submission("image.features", options, shard_size_bytes=_IMAGE_SHARD_BYTES, label="demo image")
+    reference = await independent_answer(image)
+    when = "of an earlier run " if reference.kept else ""
+    _say(f"image: an independent program {when}needed {reference.seconds:.2f} s to say what the result must be")
+    serial_s = await asyncio.to_thread(serial_seconds, image)
+    _say(f"image: the kind's own code needed {serial_s:.2f} s in one process")
+    submission = Submission(KIND, OPTIONS, shard_size_bytes=SHARD_BYTES, label="demo image")
     document, sharded_s = await _run(client, "image", submission, image)
-    result = await client.result(document["job_id"]) if document["state"] == "succeeded" else b""
-    digest = digest_of(result)
-    verified = document["state"] == "succeeded" and digest == reference.digest
-    _say(f"image: {sharded_s:.2f} s in shards; the result {'equals' if verified else 'DIFFERS FROM'} the reference's")
+    result = json.loads(await client.result(document["job_id"])) if document["state"] == "succeeded" else None
+    verified = result == reference.features
+    verdict = "equals" if verified else "DIFFERS FROM"
+    _say(f"image: {sharded_s:.2f} s from the upload's first byte to the result, which {verdict} the independent one")
     return {
         **await _facts(client, "image", document),
         "dead_letters": document["shards"]["failed"],
         "verified": verified,
-        "digest": digest,
-        "expected_digest": reference.digest,
-        "serial_s": round(reference.serial_s, 3),
+        "digest": digest_of(result),
+        "expected_digest": digest_of(reference.features),
+        "reference_s": reference.seconds,
+        "reference_kept": reference.kept,
+        "serial_s": round(serial_s, 3),
         "sharded_s": round(sharded_s, 3),
     }
 
 
 async def _poison_job(client: Client, stack: Stack) -> dict[str, Any]:
-    _say(f"\npoison: {SHARDS} shards, of which shard {POISONED_SEQ} raises at every attempt")
-    body = poison_body()
-    document, sharded_s = await _run(client, "poison", poison_submission(), body)
+    _say(f"\npoison: {demo_poison.SHARDS} shards, of which shard {demo_poison.POISONED_SEQ} raises at every attempt")
+    document, sharded_s = await _run(client, "poison", demo_poison.SUBMISSION, demo_poison.BODY)
     letters = await read_dead_letters(stack.broker.bootstrap_servers, stack.topics, document["job_id"])
     for letter in letters:
         _say(letter.describe())
-    digest = digest_of(await client.result(document["job_id"]))
+    result = json.loads(await client.result(document["job_id"])) if document["state"] == "partial" else None
+    complaints = demo_poison.complaints(document, letters)
+    _say(f"poison: NOT as it must be: {', '.join(complaints)}" if complaints else "poison: a result with one named gap")
     return {
         **await _facts(client, "poison", document),
         "dead_letters": len(letters),
-        "verified": _poison_verified(document, letters, body),
-        "digest": digest,
-        "expected_digest": digest,
+        "verified": not complaints and result == demo_poison.EXPECTED_RESULT,
+        "digest": digest_of(result),
+        "expected_digest": digest_of(demo_poison.EXPECTED_RESULT),
         "serial_s": None,
         "sharded_s": round(sharded_s, 3),
     }
-
-
-def _poison_verified(document: JobDocument, letters: list[DeadLetter], body: bytes) -> bool:
-    del body
-    return document["state"] == "partial" and [letter.seq for letter in letters] == [POISONED_SEQ]
 
 
 async def _run(client: Client, name: str, submission: Submission, body: Path | bytes) -> tuple[JobDocument, float]:
@@ -137,27 +133,13 @@ async def _facts(client: Client, name: str, document: JobDocument) -> dict[str, 
         "input_bytes": document["input"]["size_bytes"],
         "shards": document["shards"]["total"],
         "state": document["state"],
-        "attempts_max": max(shard["attempts"] for shard in shards),
+        "attempts_max": max((shard["attempts"] for shard in shards), default=0),
     }
 
 
-async def _reference(image: Path) -> Reference:
-    """Run the independent computation as a program of its own, before the shards, so that neither slows the other."""
-    arguments = [str(image), "--width", str(WIDTH), "--height", str(HEIGHT), "--channels", str(CHANNELS)]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, str(_REFERENCE), *arguments, stdout=asyncio.subprocess.PIPE
-    )
-    output, _ = await process.communicate()
-    if process.returncode != 0:
-        raise RuntimeError(f"the reference program {_REFERENCE} ended with {process.returncode}")
-    answer = json.loads(output)
-    return Reference(digest_of(json.dumps(answer["result"]).encode()), float(answer["serial_s"]))
-
-
-def digest_of(result: bytes) -> str:
-    """SHA-256 of a JSON result in canonical form, so that two writers of the same values agree."""
-    document = json.loads(result) if result else None
-    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
+def digest_of(result: object) -> str:
+    """SHA-256 of a JSON value in canonical form, so that two writers of the same values agree."""
+    canonical = json.dumps(result, sort_keys=True, separators=(",", ":"))
     return f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
 
 

@@ -8,6 +8,9 @@ WIDTH, HEIGHT, CHANNELS = 8192, 8192, 3
 _SEED = 20_260_101
 _BAND_ROWS = 256
 SIZE_BYTES = WIDTH * HEIGHT * CHANNELS
+KIND = "image.features"
+OPTIONS = {"width": str(WIDTH), "height": str(HEIGHT), "channels": str(CHANNELS)}
+SHARD_BYTES = 4 * 1024 * 1024
 
 
 def write_demo_image(path: Path) -> None:

@@ -26,12 +26,13 @@ class DeadLetter:
     def describe(self) -> str:
         """A few lines for people."""
         head = f"dead letter {self.address}: shard {self.seq}, {len(self.payload)} bytes, {self.reason}"
-        lines = [
-            f"  attempt {error.attempt + 1} on {error.worker}: {error.reason.value} after {error.duration_ms} ms:"
-            f" {error.error.strip().splitlines()[-1] if error.error.strip() else ''}"
-            for error in self.attempts
-        ]
-        return "\n".join([head, *lines])
+        return "\n".join([head, *map(_describe_attempt, self.attempts)])
+
+
+def _describe_attempt(error: AttemptError) -> str:
+    message = error.error.partition("\n")[0]
+    took = f"{error.reason.value} after {error.duration_ms} ms"
+    return f"  attempt {error.attempt + 1}: {took} on {error.worker}: {message}"
 
 
 async def read_dead_letters(bootstrap_servers: str, topics: Topics, job_id: str) -> list[DeadLetter]:
@@ -54,6 +55,8 @@ async def read_dead_letters(bootstrap_servers: str, topics: Topics, job_id: str)
 
 async def _read_all(consumer: Consumer, partitions: list[TopicPartition]) -> list[Record]:
     consumer.assign(partitions)
+    for partition, first in (await consumer.beginning_offsets(partitions)).items():
+        consumer.seek(partition, first)
     ends = await consumer.end_offsets(partitions)
     deadline = time.monotonic() + _READ_TIMEOUT_S
     records: list[Record] = []

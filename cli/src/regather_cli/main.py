@@ -12,19 +12,18 @@ from typing import Annotated, Any
 import typer
 
 from regather.runtime.lifecycle import on_stop
-from regather.testing.embedded_kafka import EmbeddedKafkaError
-from regather.testing.kafka_broker import BrokerLadderError
-from regather.testing.kafka_jars import JarsUnavailable
 from regather_cli import doctor as doctor_checks
 from regather_cli.client import ApiError, Client, JobDocument, Submission, WaitTimeout, has_ended
 from regather_cli.progress import Progress
-from regather_cli.stack import Stack, StackError, StackSettings
+from regather_cli.stack import START_ERRORS, Stack, StackSettings
 
 EXIT_FAILED, EXIT_USAGE, EXIT_PARTIAL, EXIT_TIMED_OUT = 1, 2, 3, 124
 _EXIT_BY_STATE = {"succeeded": 0, "partial": EXIT_PARTIAL}
 
 app = typer.Typer(
-    help="Cut a heavy job into shards, process them in parallel, gather one ordered result.", no_args_is_help=True
+    help="Cut a heavy job into shards, process them in parallel, gather one ordered result.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
 )
 
 Url = Annotated[str, typer.Option(envvar="REGATHER_URL", help="the gateway")]
@@ -36,7 +35,7 @@ def _run(work: Coroutine[Any, Any, int]) -> None:
     """Run a command to its exit code; what a user can mend is said in one sentence, without a traceback."""
     try:
         code = asyncio.run(work)
-    except (ApiError, StackError, BrokerLadderError, EmbeddedKafkaError, JarsUnavailable) as error:
+    except (ApiError, *START_ERRORS) as error:
         typer.echo(f"regather: {error}", err=True)
         code = EXIT_USAGE if isinstance(error, ApiError) and error.status in {400, 404, 422} else EXIT_FAILED
     except KeyboardInterrupt:
@@ -178,7 +177,7 @@ def _exit_code(document: JobDocument) -> int:
 
 def _print(document: JobDocument, *, as_json: bool, result: bytes = b"") -> None:
     if as_json:
-        extra = {"result": _readable(result)} if result else {}
+        extra = {"output": _readable(result)} if result else {}
         typer.echo(json.dumps(document | extra))
         return
     typer.echo(f"{document['job_id']}  {document['kind']}  {document['state']}", err=bool(result))
@@ -190,7 +189,7 @@ def _print(document: JobDocument, *, as_json: bool, result: bytes = b"") -> None
 
 
 def _readable(result: bytes) -> object:
-    """A result inside JSON: JSON as it is, other text as a string, other bytes as their length."""
+    """A result inside the document: JSON as it is, other text as a string, other bytes as their length."""
     try:
         return json.loads(result)
     except ValueError:

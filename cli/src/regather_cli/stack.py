@@ -12,13 +12,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from regather.testing.kafka_broker import BOOTSTRAP_VARIABLE, Broker, open_broker
+from regather.core.errors import BrokerUnavailable
+from regather.testing.embedded_kafka import EmbeddedKafkaError
+from regather.testing.kafka_broker import BOOTSTRAP_VARIABLE, Broker, BrokerLadderError, open_broker
+from regather.testing.kafka_jars import JarsUnavailable
 from regather.transport.kafka import KafkaTransport
 from regather.transport.topics import Size, Topics, topic_specs
 from regather_cli.process_table import adopt_orphans, descendants
 from regather_cli.service_process import Role, Service, StackError
 
 _STOP_GRACE_S = 20.0
+START_ERRORS = (StackError, BrokerLadderError, EmbeddedKafkaError, JarsUnavailable, BrokerUnavailable)
+"""What entering a stack raises when something is missing or broken; each message says what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,4 +176,4 @@ class Stack:
             shutil.rmtree(self._home, ignore_errors=True)
 
 
-__all__ = ["Role", "Service", "Stack", "StackError", "StackSettings"]
+__all__ = ["START_ERRORS", "Role", "Service", "Stack", "StackError", "StackSettings"]

@@ -30,7 +30,7 @@ class Plan(Protocol):
 
 
 class EvenPlan:
-    """A known number of units in a known number of shards; the first ones are one unit larger where it does not divide."""
+    """A known number of units in a known number of shards; the first ones have one more where it does not divide."""
 
     def __init__(self, total: int, shards: int) -> None:
         self._base, self._larger = divmod(total, shards)
@@ -52,7 +52,7 @@ class EvenPlan:
 
 
 class HeldBackPlan:
-    """An unknown number of units in shards of a given size; half a shard is held back, so that the end is never tiny."""
+    """An unknown number of units in shards of a given size; half a shard is held back, so the end is never tiny."""
 
     def __init__(self, units_per_shard: int) -> None:
         self._units = units_per_shard

@@ -1,4 +1,4 @@
-"""The installed kinds: plug-ins found by the entry-point group `regather.processors`; an entry point's name is its kind."""
+"""The installed kinds: plug-ins of the entry-point group `regather.processors`; an entry point's name is its kind."""
 
 import json
 import logging

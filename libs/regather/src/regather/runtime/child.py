@@ -1,214 +1,282 @@
-"""The child: runs user code, one micro-batch after the other, until it is killed or its pipe closes."""
+"""A child: runs the items of one piece of work after another and answers on its channel. Forked by the zygote."""
 
-import importlib
-import io
-import mmap
+import faulthandler
 import os
-import resource
+import signal
 import socket
-import struct
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from types import TracebackType
+from typing import Any, BinaryIO
 
-from regather.core.errors import PermanentError
+from regather.core.errors import BadRequest, UserError
 from regather.core.model import Reason
-from regather.processors.base import Processor, ShardView
-from regather.runtime.child_protocol import LENGTH, decode_work, encode_results
-from regather.runtime.execution import Call, Done, Failed, Result, Work
+from regather.processors.base import Options, Processor, ShardView
+from regather.processors.registry import Registry, options_from_json
+from regather.runtime import child_limits
+from regather.runtime.child_limits import ChildRules
+from regather.runtime.child_protocol import (
+    CHANNEL_LOST,
+    DIRTY,
+    FLUSH_BYTES,
+    HELLO,
+    LAST,
+    STACK_SIGNAL,
+    Buffer,
+    Cell,
+    cut_text,
+    encode_reply,
+    read_work,
+)
+from regather.runtime.execution import Call, Done, Failed, NotRun, Result, Work, WorkItem, WorkLimits
 
-CELL_BYTES = 64
-NOT_BEGUN = -1
-_CELL_START = struct.Struct("=q")
-_MAX_ERROR_BYTES = 4096
-_MAX_PRINTED_CHARS = 8192
-_RECEIVE_BYTES = 1 << 20
-
-Kinds = Mapping[str, Processor[Any]]
+_FLUSH_AFTER_NS = 20_000_000  # results this old are sent before the next item begins, so that a kill loses little
+_BATCH_BYTES = 64 * 1024 * 1024  # outputs of one batch; items beyond are left for another
+_READ_AHEAD_BYTES = 256 * 1024
+_OPTIONS_KEPT = 16
+_FRAMES_SHOWN = 12
+_MESSAGE_BYTES = 1024
 
 
-class Cell:
-    """Shared memory that tells the supervisor which item runs, and since when (monotonic ns, the same clock for both).
+def run_child(channel: socket.socket, cell_fd: int, printed_fd: int, registry: Registry, rules: ChildRules) -> None:
+    """Set up the freshly forked process and serve until the supervisor hangs up. Never returns."""
+    try:
+        zygote = os.getppid()
+        child_limits.die_with(zygote)
+        os.setsid()
+        child_limits.adopt_orphans()
+        _redirect_output(printed_fd)
+        _default_signals()
+        _reseed()
+        cell = Cell(cell_fd)
+        child_limits.apply(rules)
+        _Child(channel, cell, registry).serve()
+    except BaseException:  # nothing may climb into the zygote's own stack
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(1)
 
-    The start is written before the index and read after it, so that a reader in between only sees a fresher start.
+
+def _redirect_output(printed_fd: int) -> None:
+    """Let everything that is printed, by Python or by C, go to the supervisor's capped pipe; stdin is empty."""
+    null_fd = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null_fd, 0)
+    os.dup2(printed_fd, 1)
+    os.dup2(printed_fd, 2)
+    for fd in {null_fd, printed_fd} - {0, 1, 2}:
+        os.close(fd)
+    sys.stdout = open(1, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115 - by number
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115 - by number
+    faulthandler.enable(file=2)
+    faulthandler.register(STACK_SIGNAL, file=2, all_threads=False)
+
+
+def _default_signals() -> None:
+    """Outlive a SIGTERM or SIGINT that a service manager sends to everybody: the supervisor ends children.
+
+    A handler, not SIG_IGN: what is ignored would stay ignored in programs that user code starts.
     """
-
-    def __init__(self, fd: int) -> None:
-        self._memory = mmap.mmap(fd, CELL_BYTES)
-
-    def mark(self, index: int) -> None:
-        """Item `index` begins now."""
-        _CELL_START.pack_into(self._memory, 0, time.monotonic_ns())
-        _CELL_START.pack_into(self._memory, 8, index)
-
-    def read(self) -> tuple[int, int]:
-        """Index of the running item (NOT_BEGUN before the first) and its start."""
-        (index,) = _CELL_START.unpack_from(self._memory, 8)
-        (start_ns,) = _CELL_START.unpack_from(self._memory, 0)
-        return index, start_ns
-
-    def close(self) -> None:
-        """Release the memory."""
-        self._memory.close()
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
 
 
-class CappedText(io.TextIOBase):
-    """What user code prints: kept up to a cap, for the error's text; the rest is dropped."""
+def _reseed() -> None:
+    """Children of one zygote must not draw the same numbers; the random module sees to itself at a fork."""
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+
+
+class _Child:
+    """The serving loop. One method per level: work, item, attempt."""
+
+    def __init__(self, channel: socket.socket, cell: Cell, registry: Registry) -> None:
+        self._channel = channel
+        self._channel_inode = os.fstat(channel.fileno()).st_ino
+        self._cell = cell
+        self._registry = registry
+        self._options = lru_cache(maxsize=_OPTIONS_KEPT)(self._parse_options)
+        self._idle_bytes = child_limits.peak_bytes()
+        self._out_of_memory = False
+
+    def serve(self) -> None:
+        """Answer work until the channel ends."""
+        stream: BinaryIO = open(self._channel.fileno(), "rb", _READ_AHEAD_BYTES, closefd=False)  # noqa: SIM115 - by number
+        self._send(encode_reply(0, [], flags=HELLO))
+        while (work := read_work(stream, self._cell)) is not None:
+            if work.call is Call.MERGE:
+                self._answer(0, [self._merge(work)])
+            else:
+                self._process(work)
+
+    def _process(self, work: Work) -> None:
+        """Run the items in order; stop early where going on would be unfair to the items left."""
+        unsent = _Unsent()
+        last = len(work.items) - 1
+        for index, item in enumerate(work.items):
+            unsent.add(self._attempt(index, partial(self._call_process, work, item), work))
+            if self._out_of_memory or unsent.batch_bytes > _BATCH_BYTES:
+                unsent.results += [NotRun()] * (last - index)
+                break
+            if index < last and unsent.due:
+                self._send(encode_reply(unsent.first, unsent.results, flags=0))
+                unsent.sent()
+        self._answer(unsent.first, unsent.results)
+
+    def _call_process(self, work: Work, item: WorkItem) -> object:
+        processor = self._processor(work.kind)
+        view = ShardView(item.payload, item.meta, item.seq, item.attempt)
+        return processor.process(view, self._options(work.kind, work.options))
+
+    def _merge(self, work: Work) -> Result:
+        def call() -> object:
+            outputs = [None if item.missing else item.payload for item in work.items]
+            return self._processor(work.kind).merge(outputs, self._options(work.kind, work.options))
+
+        return self._attempt(0, call, work)
+
+    def _attempt(self, index: int, call: Callable[[], object], work: Work) -> Result:
+        """Run user code once, with its start visible to the supervisor, and say how it ended."""
+        started_ms = time.time_ns() // 1_000_000
+        start_ns = time.monotonic_ns()
+        self._cell.mark(index, start_ns)
+        output, failure = b"", None
+        try:
+            with child_limits.memory_limit(work.limits.memory_bytes):
+                output = _as_bytes(call(), work)
+        except BaseException as error:  # SystemExit of user code must not end the batch either
+            failure = _explain(error)
+        self._out_of_memory |= failure is not None and failure[0] is Reason.OUT_OF_MEMORY
+        self._check_channel()
+        duration_us = (time.monotonic_ns() - start_ns) // 1000
+        if failure is None and len(output) > work.limits.output_bytes:
+            failure = _too_much(len(output), work.limits)
+        if failure is None:
+            return Done(output, started_ms, duration_us)
+        reason, text, retryable = failure
+        return Failed(reason, text, started_ms, duration_us, retryable)
+
+    def _processor(self, kind: str) -> Processor[Any]:
+        try:
+            return self._registry.require(kind)
+        except BadRequest as error:
+            raise _KindMissing(str(error)) from error
+
+    def _parse_options(self, kind: str, document: bytes) -> Options:
+        return options_from_json(self._processor(kind), document)
+
+    def _check_channel(self) -> None:
+        """End here if user code closed the channel: the cell still names the item that did it."""
+        try:
+            intact = os.fstat(self._channel.fileno()).st_ino == self._channel_inode
+        except OSError:
+            intact = False
+        if not intact:
+            os._exit(CHANNEL_LOST)
+
+    def _answer(self, first: int, results: Sequence[Result]) -> None:
+        self._cell.mark(Cell.ANSWERING, 0)
+        dirty = DIRTY if self._out_of_memory or _left_processes() else 0
+        growth_kib = max(0, child_limits.peak_bytes() - self._idle_bytes) // 1024
+        frame = encode_reply(first, results, flags=LAST | dirty, growth_kib=min(growth_kib, 0xFFFFFFFF))
+        self._send(frame)
+        self._cell.mark(Cell.WAITING, 0)
+
+    def _send(self, buffers: Sequence[Buffer]) -> None:
+        try:
+            for buffer in buffers:
+                self._channel.sendall(buffer)
+        except OSError:
+            os._exit(CHANNEL_LOST)
+
+
+class _Unsent:
+    """Results of a batch that are still here; `batch_bytes` counts those that were sent too."""
 
     def __init__(self) -> None:
-        self._parts: list[str] = []
-        self._left = _MAX_PRINTED_CHARS
+        self.first = 0
+        self.results: list[Result] = []
+        self.batch_bytes = 0
+        self._bytes = 0
+        self._since_ns = time.monotonic_ns()
 
-    def write(self, text: str) -> int:
-        """Keep what fits."""
-        if self._left > 0:
-            self._parts.append(text[: self._left])
-            self._left -= len(self._parts[-1])
-        return len(text)
+    def sent(self) -> None:
+        """Begin anew after what was sent."""
+        self.first += len(self.results)
+        self.results = []
+        self._bytes = 0
+        self._since_ns = time.monotonic_ns()
 
-    def take(self) -> str:
-        """Return what was printed and begin anew."""
-        text, self._parts, self._left = "".join(self._parts), [], _MAX_PRINTED_CHARS
-        return text
+    def add(self, result: Result) -> None:
+        """Keep one more."""
+        size_bytes = len(result.output) if isinstance(result, Done) else 0
+        self.results.append(result)
+        self._bytes += size_bytes
+        self.batch_bytes += size_bytes
 
-
-def load_kinds(registry: str) -> Kinds:
-    """Kinds from `module:attribute`, a mapping or a function that returns one."""
-    module, _, attribute = registry.partition(":")
-    found = getattr(importlib.import_module(module), attribute)
-    kinds: Kinds = found() if callable(found) else found
-    return kinds
-
-
-def serve(connection: socket.socket, cell: Cell, kinds: Kinds) -> None:
-    """Answer requests until the supervisor closes the connection."""
-    printed = CappedText()
-    sys.stdout = sys.stderr = printed
-    options = OptionsCache(kinds)
-    while True:
-        frame = _receive_frame(connection)
-        if frame is None:
-            return
-        work = decode_work(frame)
-        results = _run(work, kinds, options, cell, printed)
-        cell.mark(len(work.items))
-        connection.sendall(b"".join(encode_results(results)))
+    @property
+    def due(self) -> bool:
+        """Whether a kill from now on would lose too much."""
+        return self._bytes >= FLUSH_BYTES or time.monotonic_ns() - self._since_ns > _FLUSH_AFTER_NS
 
 
-class OptionsCache:
-    """Options models by kind and bytes: a job's options are validated once in a child."""
-
-    def __init__(self, kinds: Kinds) -> None:
-        self._kinds = kinds
-        self._found: dict[tuple[str, bytes], Any] = {}
-
-    def get(self, kind: str, document: bytes) -> Any:
-        """Return the validated options."""
-        key = (kind, document)
-        if key not in self._found:
-            if len(self._found) > 256:
-                self._found.clear()
-            self._found[key] = self._kinds[kind].options_model.model_validate_json(document or b"{}")
-        return self._found[key]
+class _KindMissing(Exception):
+    """The registry of this worker has not got the kind."""
 
 
-def _run(work: Work, kinds: Kinds, options: OptionsCache, cell: Cell, printed: CappedText) -> list[Result]:
-    processor = kinds.get(work.kind)
-    calls: list[Callable[[], bytes]]
-    if processor is None:
-        known = ", ".join(sorted(kinds))
-        text = f"kind {work.kind!r} is not installed on this worker; it has {known}"
-        return [Failed(Reason.PERMANENT, text, _now_ms(), 0, retryable=False) for _ in work.items]
-    if work.call is Call.MERGE:
-        outputs = [None if item.missing else item.payload for item in work.items]
-        calls = [lambda: processor.merge(outputs, options.get(work.kind, work.options))]
-    else:
-        views = [ShardView(item.payload, item.meta, item.seq, item.attempt) for item in work.items]
-        calls = [
-            lambda view=view: processor.process(view, options.get(work.kind, work.options))  # type: ignore[misc] # bound default
-            for view in views
-        ]
-    results = []
-    for index, call in enumerate(calls):
-        cell.mark(index)
-        results.append(_run_one(call, work, printed))
-    return results
+def _as_bytes(output: object, work: Work) -> bytes:
+    if isinstance(output, bytes):
+        return output
+    if isinstance(output, bytearray | memoryview):
+        return bytes(output)
+    raise TypeError(f"{work.call}() of kind {work.kind!r} returned {type(output).__name__}; it must return bytes")
 
 
-def _run_one(call: Callable[[], bytes], work: Work, printed: CappedText) -> Result:
-    started_ms, began_ns = _now_ms(), time.monotonic_ns()
+def _too_much(size_bytes: int, limits: WorkLimits) -> tuple[Reason, str, bool]:
+    text = f"returned {size_bytes} bytes; at most {limits.output_bytes} are allowed"
+    return Reason.RETURNED_TOO_MUCH, text, True
 
-    def failed(reason: Reason, text: str, *, retryable: bool = True) -> Failed:
-        duration_us = (time.monotonic_ns() - began_ns) // 1000
-        said = printed.take()
-        whole = f"{text}\n--- printed:\n{said}" if said else text
-        return Failed(reason, whole[:_MAX_ERROR_BYTES], started_ms, duration_us, retryable=retryable)
 
+def _explain(error: BaseException) -> tuple[Reason, str, bool]:
+    """Return reason, text and whether another attempt can help."""
+    if isinstance(error, MemoryError):
+        return Reason.OUT_OF_MEMORY, _describe(error), True
+    if isinstance(error, UserError):
+        return Reason.PERMANENT, _describe(error), False
+    if isinstance(error, SystemExit):
+        return Reason.EXITED, f"called sys.exit({error.code!r})", True
+    if isinstance(error, _KindMissing):
+        return Reason.INTERNAL, str(error), True
+    return Reason.RAISED, _describe(error), True
+
+
+def _describe(error: BaseException) -> str:
+    """Type and message, then the innermost frames; never raises, whatever the exception's own methods do."""
     try:
-        with _memory_limit(work.limits.memory_bytes):
-            output = call()
-    except PermanentError as error:
-        return failed(Reason.PERMANENT, str(error), retryable=False)
-    except MemoryError:
-        return failed(Reason.OUT_OF_MEMORY, f"out of memory (limit {work.limits.memory_bytes} bytes)")
-    except Exception as error:
-        return failed(Reason.RAISED, describe(error))
-    if not isinstance(output, bytes):
-        return failed(Reason.RAISED, f"TypeError: the processor returned {type(output).__name__}, not bytes")
-    if len(output) > work.limits.output_bytes:
-        limit = work.limits.output_bytes
-        return failed(Reason.RETURNED_TOO_MUCH, f"returned {len(output)} bytes, the limit is {limit}")
-    return Done(output, started_ms, (time.monotonic_ns() - began_ns) // 1000)
+        message = cut_text(f"{type(error).__name__}: {error}", _MESSAGE_BYTES)
+        frames = "".join(traceback.format_tb(_user_frames(error.__traceback__), limit=-_FRAMES_SHOWN))
+    except BaseException:  # a __str__ that raises, or no memory left to format with
+        return type(error).__name__
+    return cut_text(f"{message}\n{frames}".rstrip())
 
 
-def describe(error: BaseException) -> str:
-    """Type and message, then the last lines of the traceback."""
-    head = f"{type(error).__name__}: {error}"
-    lines = "".join(traceback.format_tb(error.__traceback__)[-3:])
-    return f"{head}\n{lines}".rstrip()
+def _user_frames(trace: TracebackType | None) -> TracebackType | None:
+    """Leave out the frames of this module, which begin every traceback."""
+    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+        trace = trace.tb_next
+    return trace
 
 
-class _memory_limit:  # noqa: N801 - reads as a statement where it is used
-    def __init__(self, limit_bytes: int | None) -> None:
-        self._limit_bytes = limit_bytes
-
-    def __enter__(self) -> None:
-        if self._limit_bytes:
-            used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()  # noqa: PTH123 - hot path
-            resource.setrlimit(resource.RLIMIT_AS, (used + self._limit_bytes, resource.RLIM_INFINITY))
-
-    def __exit__(self, *_error: object) -> None:
-        if self._limit_bytes:
-            resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-
-
-def _receive_frame(connection: socket.socket) -> memoryview | None:
-    head = _receive_exactly(connection, LENGTH.size)
-    if head is None:
-        return None
-    return _receive_exactly(connection, LENGTH.unpack(head)[0])
-
-
-def _receive_exactly(connection: socket.socket, count: int) -> memoryview | None:
-    buffer = bytearray(count)
-    view, at = memoryview(buffer), 0
-    while at < count:
-        got = connection.recv_into(view[at:], min(count - at, _RECEIVE_BYTES))
-        if not got:
-            return None
-        at += got
-    return view
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
-def silence_descriptors() -> None:
-    """Point standard input, output and error at nothing; Python's own prints are captured above them."""
-    null = os.open(os.devnull, os.O_RDWR)
-    for fd in (0, 1, 2):
-        os.dup2(null, fd)
-    os.close(null)
+def _left_processes() -> bool:
+    """Whether user code left processes of its own behind, running or dead."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True

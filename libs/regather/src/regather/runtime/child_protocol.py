@@ -1,117 +1,294 @@
-"""What the supervisor and a child say to each other: length-prefixed frames of packed fields and raw bytes, no pickle.
+"""Frames between the supervisor and a child, and the shared cell that says which item the child is executing.
 
-request  = length u64 | call u8, kind u16, options u32, memory u64, output u64, items u32 | kind | options
-           | items x (seq u32, attempt u8, missing u8, meta u32, payload u32) | metas and payloads, item by item
-reply    = length u64 | results u32 | results x (failed u8, reason u8, retryable u8, started_ms u64, duration_us u32,
-           body u32) | bodies
+A request is REQUEST, one ITEM row per item, then kind, options and each item's meta and payload. A reply frame is REPLY,
+one ROW per result, then the rows' bytes; results of one piece of work may come in several frames, the last one flagged.
+Little-endian throughout; both sides are the same program on the same machine, so there is no version.
 """
 
+import mmap
+import os
+import signal
+import socket
 import struct
+import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import BinaryIO
 
+from regather.core.errors import RegatherError
 from regather.core.model import Reason
 from regather.runtime.execution import Call, Done, Failed, NotRun, Result, Work, WorkItem, WorkLimits
 
-LENGTH = struct.Struct(">Q")
-MAX_FRAME_BYTES = 4 << 30
-_REQUEST = struct.Struct(">BHIQQI")
-_ITEM = struct.Struct(">IBBII")
-_COUNT = struct.Struct(">I")
-_RESULT = struct.Struct(">BBBQII")
-_CALLS = tuple(Call)
-_REASONS = tuple(Reason)
-_MAX_U32 = 0xFFFF_FFFF
+REQUEST = struct.Struct(
+    "<4sBxxxIIIqQd"
+)  # magic, call, bytes of kind and options, items, memory limit, output limit, wall
+ITEM = struct.Struct("<qIBxxxIQ")  # seq, attempt, missing, bytes of meta and payload
+REPLY = struct.Struct("<4sBxxxIIIQ")  # magic, flags, first item, rows, growth in KiB, bytes of rows and blobs
+ROW = struct.Struct("<BBBxIqq")  # what, reason, retryable, bytes, started_ms, duration_us
+CELL = struct.Struct("<qq")  # monotonic start in ns, index
+
+MAX_ERROR_BYTES = 4096
+
+LAST = 1  # this frame completes the work
+DIRTY = 2  # the child left processes behind or ran out of memory: replace it
+HELLO = 4  # sent once, when the child is ready
+
+CHANNEL_LOST = 213  # exit code of a child that cannot answer any more
+STACK_SIGNAL = signal.SIGUSR1  # makes a child write its Python stack to stderr, whoever holds the interpreter's lock
+
+FLUSH_BYTES = 1024 * 1024  # results of this size are sent before the next item begins
+
+_REQUEST_MAGIC = b"rgW1"
+_REPLY_MAGIC = b"rgR1"
+_CALLS = list(Call)
+_REASONS = list(Reason)
+_REASON_NUMBERS = {reason: number for number, reason in enumerate(_REASONS)}
+_DONE, _FAILED, _NOT_RUN = range(3)
+_NO_MEMORY_LIMIT = -1
+_JOIN_BYTES = 16 * 1024  # blobs below this are joined with their neighbours before they are sent
+_JOINED_BYTES = 256 * 1024
+_RECEIVE_BYTES = 256 * 1024
+
+Buffer = bytes | memoryview
 
 
-class FrameError(ValueError):
-    """Bytes that are no frame of this protocol."""
+class BrokenReply(RegatherError):
+    """What came from a child is no reply. `reason` is what the guilty item failed of."""
+
+    def __init__(self, message: str, reason: Reason = Reason.CRASHED) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
-def encode_work(work: Work) -> list[bytes]:
-    """The request as buffers, so that large payloads are not copied."""
-    kind = work.kind.encode()
-    limits = work.limits
-    head = _REQUEST.pack(
-        _CALLS.index(work.call),
-        len(kind),
-        len(work.options),
-        limits.memory_bytes or 0,
-        limits.output_bytes,
-        len(work.items),
-    )
-    table = b"".join([_ITEM.pack(i.seq, i.attempt, i.missing, len(i.meta), len(i.payload)) for i in work.items])
-    parts = [head, kind, work.options, table]
+class Cell:
+    """Shared memory of one child: index of the item executing and since when. Read with no lock, written by the child.
+
+    The start is written before the index, so that a reader in between sees an item younger than it is, never older.
+    """
+
+    WAITING = -1
+    READING = -2
+    ANSWERING = -3
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._memory = mmap.mmap(fd, mmap.PAGESIZE)
+
+    @classmethod
+    def create(cls) -> "Cell":
+        """Make the shared memory; its file has no name and vanishes with its last user."""
+        if hasattr(os, "memfd_create"):
+            fd = os.memfd_create("regather-cell")
+        else:
+            with tempfile.TemporaryFile() as file:
+                fd = os.dup(file.fileno())
+        os.ftruncate(fd, mmap.PAGESIZE)
+        cell = cls(fd)
+        cell.mark(cls.WAITING, 0)
+        return cell
+
+    def mark(self, index: int, start_ns: int) -> None:
+        """Say that this item begins, or that none is executing (one of the negative constants)."""
+        CELL.pack_into(self._memory, 0, start_ns, index)
+
+    def read(self) -> tuple[int, int]:
+        """Return (index, start in ns of the monotonic clock)."""
+        start_ns, index = CELL.unpack_from(self._memory, 0)
+        return index, start_ns
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._memory.close()
+        os.close(self.fd)
+
+
+def encode_work(work: Work) -> list[Buffer]:
+    """Return the request frame as few buffers; large payloads are not copied."""
+    kind, options, limits = work.kind.encode(), work.options, work.limits
+    memory = _NO_MEMORY_LIMIT if limits.memory_bytes is None else limits.memory_bytes
+    head = REQUEST.pack(
+        _REQUEST_MAGIC, _CALLS.index(work.call), len(kind), len(options), len(work.items), memory, limits.output_bytes,
+        limits.wall_s,
+    )  # fmt: skip
+    rows = [
+        ITEM.pack(item.seq, item.attempt, item.missing, len(item.meta), len(item.payload)) for item in work.items
+    ]  # fmt: skip
+    blobs = [head, *rows, kind, options]
     for item in work.items:
-        if item.meta:
-            parts.append(item.meta)
-        parts.append(item.payload)
-    return [LENGTH.pack(sum(map(len, parts))), *parts]
+        blobs += (item.meta, item.payload) if item.meta else (item.payload,)
+    return _joined(blobs)
 
 
-def decode_work(frame: memoryview) -> Work:
-    """Read a request; FrameError if it is something else."""
-    try:
-        call, kind_bytes, options_bytes, memory, output, count = _REQUEST.unpack_from(frame)
-        at = _REQUEST.size
-        kind = bytes(frame[at : at + kind_bytes]).decode()
-        at += kind_bytes
-        options = bytes(frame[at : at + options_bytes])
-        at += options_bytes
-        table_end = at + count * _ITEM.size
-        rows = list(_ITEM.iter_unpack(frame[at:table_end]))
-    except (struct.error, UnicodeDecodeError) as error:
-        raise FrameError(f"not a request: {error}") from error
-    items, at = [], table_end
-    for seq, attempt, missing, meta_bytes, payload_bytes in rows:
-        payload_at = at + meta_bytes
-        end = payload_at + payload_bytes
-        items.append(WorkItem(seq, bytes(frame[payload_at:end]), bytes(frame[at:payload_at]), attempt, bool(missing)))
-        at = end
-    limits = WorkLimits(memory_bytes=memory or None, output_bytes=output)
+def read_work(stream: BinaryIO, cell: Cell) -> Work | None:
+    """Wait for the next request in a child; None at the end of the stream."""
+    head = stream.read(REQUEST.size)
+    if len(head) < REQUEST.size:
+        return None
+    cell.mark(Cell.READING, 0)
+    magic, call, kind_bytes, options_bytes, count, memory, output_bytes, wall_s = REQUEST.unpack(head)
+    if magic != _REQUEST_MAGIC:
+        return None
+    rows = list(ITEM.iter_unpack(stream.read(ITEM.size * count)))
+    kind, options = stream.read(kind_bytes).decode(), stream.read(options_bytes)
+    items = [
+        WorkItem(seq, meta=stream.read(meta_bytes), payload=stream.read(size), attempt=attempt, missing=bool(missing))
+        for seq, attempt, missing, meta_bytes, size in rows
+    ]
+    limits = WorkLimits(wall_s, None if memory == _NO_MEMORY_LIMIT else memory, output_bytes)
     return Work(_CALLS[call], kind, options, items, limits)
 
 
-def encode_results(results: Sequence[Result]) -> list[bytes]:
-    """The reply as buffers."""
-    rows, bodies = [], []
+def encode_reply(first: int, results: Sequence[Result], *, flags: int, growth_kib: int = 0) -> list[Buffer]:
+    """Return one reply frame for the items from `first` on."""
+    rows, blobs = [], []
     for result in results:
-        if isinstance(result, Done):
-            body, failed, reason, retryable = result.output, 0, 0, 0
-        elif isinstance(result, Failed):
-            body, failed = result.error.encode(errors="replace"), 1
-            reason, retryable = _REASONS.index(result.reason), int(result.retryable)
+        row, blob = _encode_result(result)
+        rows.append(row)
+        blobs.append(blob)
+    size = ROW.size * len(rows) + sum(map(len, blobs))
+    return _joined([REPLY.pack(_REPLY_MAGIC, flags, first, len(rows), growth_kib, size), *rows, *blobs])
+
+
+def _encode_result(result: Result) -> tuple[bytes, bytes]:
+    if isinstance(result, Done):
+        row = ROW.pack(_DONE, 0, 0, len(result.output), result.started_ms, result.duration_us)
+        return row, result.output
+    if isinstance(result, Failed):
+        error = cut_text(result.error).encode()
+        reason = _REASON_NUMBERS[result.reason]
+        row = ROW.pack(_FAILED, reason, result.retryable, len(error), result.started_ms, result.duration_us)
+        return row, error
+    return ROW.pack(_NOT_RUN, 0, 0, 0, 0, 0), b""
+
+
+def cut_text(text: str, limit_bytes: int = MAX_ERROR_BYTES) -> str:
+    """Return the beginning of a text that fits into so many bytes of UTF-8; what UTF-8 cannot hold is escaped."""
+    return text.encode("utf-8", "backslashreplace")[:limit_bytes].decode("utf-8", "ignore")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One reply frame: results of the items from `first` on; the child's memory grew by `growth_bytes` at its peak."""
+
+    flags: int
+    first: int
+    results: list[Result]
+    growth_bytes: int
+
+
+class ReplyReader:
+    """Cuts what arrives on a non-blocking socket into reply frames; knows the largest that may come."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._pending = bytearray()
+        self._filled = 0  # bytes of _pending that have arrived, if it was made as large as its frame
+        self._limit_bytes = 0
+        self._items = 0
+
+    def expect(self, work: Work) -> None:
+        """Prepare for the reply to this work."""
+        self._items = 1 if work.call is Call.MERGE else len(work.items)
+        rows_bytes = self._items * (ROW.size + MAX_ERROR_BYTES)
+        self._limit_bytes = FLUSH_BYTES + work.limits.output_bytes + rows_bytes
+
+    def read(self) -> list[Reply]:
+        """Return the frames that are complete now; EOFError at the end, BrokenReply for what is no reply."""
+        replies: list[Reply] = []
+        try:
+            while True:
+                self._receive()
+                while (reply := self._next_frame()) is not None:
+                    replies.append(reply)
+                if not self._filled and not self._pending:
+                    break
+        except BlockingIOError:
+            pass
+        except ConnectionError as error:
+            raise EOFError(str(error)) from error
+        return replies
+
+    def _receive(self) -> None:
+        if self._filled:
+            received = self._channel.recv_into(memoryview(self._pending)[self._filled :])
+            self._filled += received
         else:
-            raise FrameError("a child reports only what ran")
-        duration_us = min(result.duration_us, _MAX_U32)
-        rows.append(_RESULT.pack(failed, reason, retryable, result.started_ms, duration_us, len(body)))
-        bodies.append(body)
-    parts = [_COUNT.pack(len(results)), *rows, *bodies]
-    return [LENGTH.pack(sum(map(len, parts))), *parts]
+            data = self._channel.recv(_RECEIVE_BYTES)
+            received = len(data)
+            self._pending += data
+        if not received:
+            raise EOFError("the child closed its end")
+
+    def _next_frame(self) -> Reply | None:
+        if len(self._pending) < REPLY.size:
+            return None
+        magic, flags, first, count, growth_kib, size = REPLY.unpack_from(self._pending)
+        self._check(magic, first, count, size)
+        end = REPLY.size + size
+        arrived = self._filled or len(self._pending)
+        if arrived < end:
+            self._make_room(end)
+            return None
+        reply = Reply(flags, first, decode_rows(memoryview(self._pending)[REPLY.size : end], count), growth_kib * 1024)
+        self._pending = self._pending[end:]
+        self._filled = 0
+        return reply
+
+    def _make_room(self, frame_bytes: int) -> None:
+        """Let the rest of a large frame arrive in place."""
+        if not self._filled and frame_bytes > _RECEIVE_BYTES:
+            frame = bytearray(frame_bytes)
+            self._filled = len(self._pending)
+            frame[: self._filled] = self._pending
+            self._pending = frame
+
+    def _check(self, magic: bytes, first: int, count: int, size: int) -> None:
+        if magic != _REPLY_MAGIC or first + count > self._items or size < count * ROW.size:
+            raise BrokenReply("wrote something to the supervisor's channel that is no reply")
+        if size > self._limit_bytes:
+            raise BrokenReply(f"announced a reply of {size} bytes", Reason.RETURNED_TOO_MUCH)
 
 
-def decode_results(frame: bytes, expected: int, limits: WorkLimits) -> list[Result]:
-    """Read a reply of `expected` results; FrameError if it is something else."""
-    try:
-        (count,) = _COUNT.unpack_from(frame)
-        if count != expected:
-            raise FrameError(f"{count} results for {expected} items")
-        table_end = _COUNT.size + count * _RESULT.size
-        rows = list(_RESULT.iter_unpack(frame[_COUNT.size : table_end]))
-    except struct.error as error:
-        raise FrameError(f"not a reply: {error}") from error
+def decode_rows(body: memoryview, count: int) -> list[Result]:
+    """Return the results of a reply frame's rows and blobs; BrokenReply if they do not fit together."""
+    blobs = body[count * ROW.size :]
     results: list[Result] = []
-    at = table_end
-    for failed, reason, retryable, started_ms, duration_us, body_bytes in rows:
-        body = frame[at : at + body_bytes]
-        at += body_bytes
-        if len(body) != body_bytes or reason >= len(_REASONS) or (not failed and body_bytes > limits.output_bytes):
-            raise FrameError("a reply that does not hold what it announces")
-        if failed:
-            text = body.decode(errors="replace")
-            results.append(Failed(_REASONS[reason], text, started_ms, duration_us, retryable=bool(retryable)))
+    at = 0
+    for what, reason, retryable, size, started_ms, duration_us in ROW.iter_unpack(body[: count * ROW.size]):
+        blob = bytes(blobs[at : at + size])
+        at += size
+        if what == _DONE:
+            results.append(Done(blob, started_ms, duration_us))
+        elif what == _FAILED and reason < len(_REASONS):
+            error = blob.decode("utf-8", "replace")
+            results.append(Failed(_REASONS[reason], error, started_ms, duration_us, bool(retryable)))
+        elif what == _NOT_RUN:
+            results.append(NotRun())
         else:
-            results.append(Done(body, started_ms, duration_us))
+            raise BrokenReply("sent a reply with an unknown kind of result")
+    if at != len(blobs):
+        raise BrokenReply("sent a reply whose lengths do not add up")
     return results
 
 
-__all__ = ["LENGTH", "FrameError", "NotRun", "decode_results", "decode_work", "encode_results", "encode_work"]
+def alone(work: Work, index: int) -> Work:
+    """Return the work of one item of a batch."""
+    return replace(work, items=[work.items[index]])
+
+
+def _joined(blobs: Sequence[bytes]) -> list[Buffer]:
+    """Join runs of small blobs, so that a batch is one write; leave large ones as they are."""
+    buffers: list[Buffer] = []
+    run: list[bytes] = []
+    run_bytes = 0
+    for blob in blobs:
+        if len(blob) >= _JOIN_BYTES or run_bytes >= _JOINED_BYTES:
+            buffers.append(b"".join(run))
+            run, run_bytes = [], 0
+        if len(blob) >= _JOIN_BYTES:
+            buffers.append(blob)
+        else:
+            run.append(blob)
+            run_bytes += len(blob)
+    buffers.append(b"".join(run))
+    return [buffer for buffer in buffers if buffer]

@@ -1,339 +1,293 @@
-"""The supervisor: gives work to children, kills what overruns its deadline, and refills the slot at once.
+"""Runs user code in children that can be killed: one child per slot, forked by a zygote, replaced when it dies.
 
-One child per slot and one socket per child, no lock between children. Which item is running, and since when, stands in
-memory shared with the child, so that a deadline, a crash or an exit is charged to the guilty item alone; all others of
-its micro-batch come back as NotRun.
+Linux only. What is promised: an item that passes its wall limit is dead, with its whole process group, a few
+milliseconds later, whatever it does; the slot is free again at once; nothing that a child started outlives it, nor this
+process, however it ends. What is not: protection from code that means harm. Children run as the same user.
 """
 
 import asyncio
-import os
-import signal
-import socket
-import subprocess
+import itertools
+import logging
 import sys
-import tempfile
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 
-from regather.core.model import Reason
-from regather.runtime.child import CELL_BYTES, NOT_BEGUN, Cell
-from regather.runtime.child_protocol import LENGTH, MAX_FRAME_BYTES, FrameError, decode_results, encode_work
-from regather.runtime.execution import Call, Failed, NotRun, Result, Work
-from regather.runtime.logs import get_logger
+from regather.runtime.child_handle import ChildHandle
+from regather.runtime.child_limits import ChildRules, kill_group
+from regather.runtime.child_protocol import alone
+from regather.runtime.execution import Call, NotRun, Result, Work
+from regather.runtime.supervisor_stats import SupervisorStats
+from regather.runtime.zygote_link import ChildrenUnavailable, ZygoteLink, scrubbed_environment
 
-log = get_logger()
-DEFAULT_REGISTRY = "regather.processors.registry:all_kinds"
-_START_S = 60.0
-_SPAWN_S = 20.0
-_EXIT_S = 5.0
-_RECEIVE_BYTES = 1 << 18
-_SOCKET_BUFFER_BYTES = 1 << 20
-_GRACE_S = 0.001
-_ENVIRONMENT = ("PATH", "PYTHONPATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV")
-_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+ALL_KINDS = "regather.processors.registry:all_kinds"
 
+_MAX_FAILED_STARTS = 3
+_FIRST_BACKOFF_S = 0.1
+_MAX_BACKOFF_S = 5.0
+_ZYGOTE_END_S = 6.0
 
-@dataclass(slots=True)
-class Statistics:
-    """Counters since the start; times of the last 1,000 kills and refills."""
-
-    kills: int = 0
-    crashes: int = 0
-    refills: int = 0
-    overrun_ms: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
-    refill_ms: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
-
-
-@dataclass(slots=True, eq=False)
-class _Child:
-    pid: int
-    connection: socket.socket
-    cell: Cell
-    exited: asyncio.Future[int]
-    served: int = 0
-    deadline: asyncio.TimerHandle | None = None
-    timed_out: bool = False
-
-    def close(self) -> None:
-        if self.deadline is not None:
-            self.deadline.cancel()
-        self.connection.close()
-        self.cell.close()
+log = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """Implements Executor. `registry` is `module:attribute` of the kinds that the children load."""
+    """An Executor. Cancelling a task that is in run() kills its child: that is how work in progress is stopped.
 
-    def __init__(self, slots: int, registry: str = DEFAULT_REGISTRY, *, items_per_child: int = 100_000) -> None:
+    `registry` is "module:attribute" and names a mapping of kind to Processor, or a function that returns one; the
+    zygote and its children import it, so it must be importable with their environment: PATH, PYTHONPATH, the locale and
+    `environment`, nothing else of this process's own.
+    """
+
+    def __init__(
+        self,
+        slots: int,
+        registry: str = ALL_KINDS,
+        *,
+        rules: ChildRules | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.stats = SupervisorStats()
         self._slots = slots
         self._registry = registry
-        self._items_per_child = items_per_child
-        self._zygote: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
-        self._idle: asyncio.Queue[_Child] = asyncio.Queue()
-        self._children: dict[int, _Child] = {}
-        self._spawning: dict[bytes, asyncio.Future[int]] = {}
-        self._refills: set[asyncio.Task[None]] = set()
-        self._running = 0
-        self._quiet = asyncio.Event()
+        self._rules = rules or ChildRules()
+        self._environment = scrubbed_environment(environment or {})
+        self._link: ZygoteLink | None = None
+        self._children: dict[int, ChildHandle] = {}  # by request
+        self._by_pid: dict[int, ChildHandle] = {}
+        self._idle: list[ChildHandle] = []
+        self._waiters: deque[asyncio.Future[ChildHandle | None]] = deque()
+        self._lost_at_s: deque[float] = deque()  # when the slots that have no ready child lost theirs
+        self._requests = 0
+        self._failed_starts = 0
+        self._last_trouble = "no child became ready"
         self._stopping = False
-        self._token = 0
-        self.stats = Statistics()
+        self._full: asyncio.Event = asyncio.Event()
+        self._restart: asyncio.Task[None] | None = None
 
     @property
     def slots(self) -> int:
         """How many pieces of work can run at once."""
         return self._slots
 
+    @property
+    def busy(self) -> int:
+        """How many run now."""
+        return sum(child.work is not None for child in self._children.values())
+
     async def start(self) -> None:
-        """Start the zygote and one child per slot; RuntimeError if the kinds cannot be loaded."""
-        await self._start_zygote()
-        for _ in range(self._slots):
-            self._idle.put_nowait(await self._spawn())
+        """Start the zygote and one child per slot; ChildrenUnavailable if they do not become ready."""
+        if sys.platform != "linux":
+            raise ChildrenUnavailable(f"killable children need Linux, this is {sys.platform}")
+        try:
+            async with asyncio.timeout(self._rules.start_s):
+                await self._start_zygote()
+                await self._full.wait()
+        except TimeoutError:
+            await self.stop(0)
+            raise ChildrenUnavailable(f"not ready within {self._rules.start_s:g} s: {self._last_trouble}") from None
+        except ChildrenUnavailable:
+            await self.stop(0)
+            raise
+        if self._failed_starts:
+            await self.stop(0)
+            raise ChildrenUnavailable(f"children end as soon as they start: {self._last_trouble}")
 
     async def stop(self, timeout_s: float) -> None:
-        """Let running work end within the limit, then kill what is left."""
+        """Let running work end within the limit, then kill what is left. No process remains."""
         self._stopping = True
-        if self._running:
-            try:
-                async with asyncio.timeout(timeout_s):
-                    await self._quiet.wait()
-            except TimeoutError:
-                log.warning("children-killed-at-stop", running=self._running)
-        for task in list(self._refills):
-            task.cancel()
-        self._end_zygote()
-        for child in list(self._children.values()):
-            child.close()
-        self._children.clear()
+        if self._restart is not None:
+            self._restart.cancel()
+            await asyncio.wait([self._restart])
+        while self._waiters:
+            _resolve(self._waiters.popleft(), None)
+        running = [child.work for child in self._children.values() if child.work is not None]
+        if running:
+            await asyncio.wait(running, timeout=timeout_s)
+        for child in self._children.values():
+            child.retire()
+        if self._link is not None:
+            await self._link.stop(_ZYGOTE_END_S)
+        self._forget_children()
 
     async def run(self, work: Work) -> list[Result]:
-        """Run one piece of work in a free slot; waits for one."""
-        expected = 1 if work.call is Call.MERGE else len(work.items)
-        child = await self._idle.get()
-        self._running += 1
-        self._quiet.clear()
-        alive = False
+        """Run one piece of work in a free slot (waits for one). Never raises for what user code does.
+
+        NotRun for items whose results were lost with the child, for all items when the children were lost as a whole or
+        when stop() was called. Where the guilty item of a dead batch cannot be told, its items are run alone here.
+        """
+        if work.call is Call.PROCESS and not work.items:
+            return []
+        results = await self._run_once(work)
+        if results is not None:
+            return results
+        return [(await self.run(alone(work, index)))[0] for index in range(len(work.items))]
+
+    async def _run_once(self, work: Work) -> list[Result] | None:
+        child = await self._free_child()
+        if child is None:
+            return [NotRun()] * (1 if work.call is Call.MERGE else len(work.items))
+        future = child.run(work)
         try:
-            results, alive = await self._converse(child, work, expected)
-        finally:
-            self._running -= 1
-            if not self._running:
-                self._quiet.set()
-            if alive and not self._stopping and child.served < self._items_per_child:
-                self._idle.put_nowait(child)
-            else:
-                self._replace(child)
-        return results
+            return await future
+        except asyncio.CancelledError:
+            child.kill_if_running(future)
+            raise
 
-    async def _converse(self, child: _Child, work: Work, expected: int) -> tuple[list[Result], bool]:
-        child.served += expected
-        child.timed_out = False
-        child.cell.mark(NOT_BEGUN)
-        wall_s = work.limits.wall_s
-        self._watch(child, wall_s, wall_s)
+    async def _free_child(self) -> ChildHandle | None:
+        """Wait for a child that can take work; None when stopping."""
+        while not self._stopping:
+            child = self._idle.pop() if self._idle else await self._next_child()
+            if child is None or not child.ended:
+                return child
+        return None
+
+    async def _next_child(self) -> ChildHandle | None:
+        waiter: asyncio.Future[ChildHandle | None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
         try:
-            frame = await _exchange(child.connection, encode_work(work))
-            if frame is not None:
-                return decode_results(frame, expected, work.limits), True
-        except (OSError, FrameError) as error:
-            log.warning("child-reply-unusable", pid=child.pid, error=repr(error))
-        finally:
-            if child.deadline is not None:
-                child.deadline.cancel()
-        self._kill(child.pid)
-        return await self._post_mortem(child, work, expected), False
+            return await waiter
+        except asyncio.CancelledError:
+            child = None if waiter.cancelled() else waiter.result()
+            if child is not None:
+                self._offer(child)
+            raise
 
-    def _watch(self, child: _Child, wall_s: float, delay_s: float) -> None:
-        loop = asyncio.get_running_loop()
-        child.deadline = loop.call_later(max(delay_s, _GRACE_S), self._check_deadline, child, wall_s)
+    def _offer(self, child: ChildHandle) -> None:
+        while self._waiters:
+            if _resolve(self._waiters.popleft(), child):
+                return
+        self._idle.append(child)
 
-    def _check_deadline(self, child: _Child, wall_s: float) -> None:
-        _, start_ns = child.cell.read()
-        over_s = (time.monotonic_ns() - start_ns) / 1e9 - wall_s
-        if over_s < 0:
-            self._watch(child, wall_s, -over_s)
+    # What a child tells.
+
+    def child_started(self, child: ChildHandle) -> None:
+        """See ChildEvents."""
+        self._failed_starts = 0
+        if self._lost_at_s:
+            self.stats.refills += 1
+            self.stats.refill_ms.append((time.monotonic() - self._lost_at_s.popleft()) * 1000)
+        if sum(known.greeted for known in self._children.values()) >= self._slots:
+            self._full.set()
+
+    def child_ready(self, child: ChildHandle) -> None:
+        """See ChildEvents."""
+        if child.dirty or self._worn_out(child):
+            self.stats.recycled += 1
+            child.retire()
+        else:
+            self._offer(child)
+
+    def child_ending(self, child: ChildHandle) -> None:
+        """See ChildEvents."""
+        if child in self._idle:
+            self._idle.remove(child)
+        if self._stopping or self._link is None or not self._link.alive:
             return
-        child.timed_out = True
-        self.stats.kills += 1
-        self._kill(child.pid)
-        child.exited.add_done_callback(lambda _: self.stats.overrun_ms.append(self._overrun_ms(start_ns, wall_s)))
+        if child.greeted:
+            self._lost_at_s.append(time.monotonic())
+            self._spawn()
+        else:
+            self._start_failed(child.printed or "a child ended before it was ready")
 
-    @staticmethod
-    def _overrun_ms(start_ns: int, wall_s: float) -> float:
-        return (time.monotonic_ns() - start_ns) / 1e6 - wall_s * 1e3
+    def _worn_out(self, child: ChildHandle) -> bool:
+        return (
+            child.items_run >= self._rules.recycle_after_items or child.growth_bytes > self._rules.recycle_growth_bytes
+        )
 
-    async def _post_mortem(self, child: _Child, work: Work, expected: int) -> list[Result]:
-        index, start_ns = child.cell.read()
-        try:
-            async with asyncio.timeout(_EXIT_S):
-                status = await asyncio.shield(child.exited)
-        except (TimeoutError, RuntimeError):  # the zygote itself is gone: nobody's fault
-            return [NotRun()] * expected
-        results: list[Result] = [NotRun()] * expected
-        if child.timed_out and index == NOT_BEGUN:
-            index = 0  # it never read its work within the whole time limit
-        if index > NOT_BEGUN:
-            guilty = min(index, expected - 1) if index < len(work.items) or expected == 1 else None
-            if guilty is not None:
-                results[guilty] = self._verdict(child, work, status, start_ns)
-        elif child.served <= expected:
-            results[0] = self._verdict(child, work, status, start_ns)
-        return results
+    # Starting children.
 
-    def _verdict(self, child: _Child, work: Work, status: int, start_ns: int) -> Failed:
-        duration_us = (time.monotonic_ns() - start_ns) // 1000
-        started_ms = time.time_ns() // 1_000_000 - duration_us // 1000
-        if child.timed_out:
-            text = f"killed at its time limit of {work.limits.wall_s:g} s"
-            return Failed(Reason.TIMED_OUT, text, started_ms, duration_us)
-        self.stats.crashes += 1
-        if os.WIFEXITED(status):
-            text = f"the child ended itself with exit code {os.WEXITSTATUS(status)}"
-            return Failed(Reason.EXITED, text, started_ms, duration_us)
-        number = os.WTERMSIG(status)
-        text = f"the child was killed by {signal.Signals(number).name}"
-        return Failed(Reason.CRASHED, text, started_ms, duration_us)
-
-    def _replace(self, child: _Child) -> None:
-        self._kill(child.pid)
-        if self._stopping:
+    def _spawn(self) -> None:
+        if self._stopping or self._link is None or not self._link.alive:
             return
-        task = asyncio.create_task(self._refill(child), name="refill")
-        self._refills.add(task)
-        task.add_done_callback(self._refills.discard)
+        self._requests += 1
+        try:
+            child = ChildHandle(self._requests, asyncio.get_running_loop(), self, self._rules, self.stats)
+        except OSError as error:
+            self._start_failed(str(error))
+            return
+        self._children[child.request] = child
+        self._link.fork(child.request, child.child_fds())
+        child.handed_over()
 
-    async def _refill(self, dead: _Child) -> None:
-        began = time.monotonic()
-        while True:
-            try:
-                if self._zygote is None or self._zygote.poll() is not None:
-                    await self._restart_zygote()
-                fresh = await self._spawn()
-                break
-            except (OSError, TimeoutError, RuntimeError) as error:
-                log.error("refill-failed", error=repr(error))
-                await asyncio.sleep(0.2)
-        self.stats.refills += 1
-        self.stats.refill_ms.append((time.monotonic() - began) * 1e3)
-        self._children.pop(dead.pid, None)
-        dead.close()
-        self._idle.put_nowait(fresh)
-
-    async def _spawn(self) -> _Child:
-        assert self._control is not None
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        for end in (ours, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES)
-        loop = asyncio.get_running_loop()
-        with tempfile.TemporaryFile() as memory:
-            memory.truncate(CELL_BYTES)
-            self._token += 1
-            token = str(self._token).encode()
-            self._spawning[token] = spawned = loop.create_future()
-            try:
-                socket.send_fds(self._control, [b"S" + token], [theirs.fileno(), memory.fileno()])
-                async with asyncio.timeout(_SPAWN_S):
-                    pid = await spawned
-            except BaseException:
-                ours.close()
-                raise
-            finally:
-                theirs.close()
-                self._spawning.pop(token, None)
-            child = _Child(pid, ours, Cell(memory.fileno()), loop.create_future())
-        self._children[pid] = child
-        return child
-
-    def _kill(self, pid: int) -> None:
-        if self._control is not None and pid in self._children and not self._children[pid].exited.done():
-            try:
-                self._control.send(b"K%d" % pid)
-            except OSError as error:
-                log.warning("zygote-unreachable", error=repr(error))
+    def _start_failed(self, trouble: str) -> None:
+        """Try again, less and less often; start() gives up after a few."""
+        self._failed_starts += 1
+        self._last_trouble = trouble
+        log.error("a child could not be started (%d in a row): %s", self._failed_starts, trouble)
+        if self._failed_starts >= _MAX_FAILED_STARTS:
+            self._full.set()
+        asyncio.get_running_loop().call_later(_backoff_s(self._failed_starts), self._spawn)
 
     async def _start_zygote(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
-        environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ} | _ONE_THREAD
-        arguments = [str(theirs.fileno()), self._registry, str(os.getpid())]
-        self._zygote = subprocess.Popen(  # noqa: ASYNC220 - it returns at once; the wait is below
-            [sys.executable, "-m", "regather.runtime.zygote", *arguments],
-            pass_fds=[theirs.fileno()],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-        )
-        theirs.close()
-        self._control = ours
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(_START_S):
-                hello = await loop.sock_recv(ours, 64)
-        except TimeoutError:
-            hello = b""
-        if hello != b"r":
-            self._end_zygote()
-            raise RuntimeError(f"the kinds of {self._registry} could not be loaded; the log above says why")
-        loop.add_reader(ours.fileno(), self._hear, ours)
+        self._link = link = ZygoteLink(asyncio.get_running_loop(), self)
+        link.start(self._registry, self._rules, self._environment)
+        async with asyncio.timeout(self._rules.start_s):
+            kinds = await link.ready
+        log.info("children can run %s", kinds or "no kind at all")
+        for _ in range(self._slots):
+            self._spawn()
 
-    async def _restart_zygote(self) -> None:
-        log.error("zygote-died", exit=self._zygote.poll() if self._zygote else None)
-        self._end_zygote()
-        await self._start_zygote()
-
-    def _end_zygote(self) -> None:
-        if self._control is not None:
-            asyncio.get_running_loop().remove_reader(self._control.fileno())
-            self._control.close()
-            self._control = None
-        if self._zygote is not None:
+    async def _start_again(self, lost: ZygoteLink) -> None:
+        await lost.stop(0)
+        for failures in itertools.count(1):
             try:
-                self._zygote.wait(_EXIT_S)
-            except subprocess.TimeoutExpired:
-                self._zygote.kill()
-                self._zygote.wait()
-        for child in self._children.values():
-            if not child.exited.done():
-                child.exited.set_exception(RuntimeError("the zygote is gone"))
-                child.exited.exception()  # seen: nobody has to wait for it
+                await self._start_zygote()
+            except (ChildrenUnavailable, OSError, TimeoutError) as error:
+                log.error("the zygote could not be started (%d in a row): %s", failures, error)
+                assert self._link is not None
+                await self._link.stop(0)
+                await asyncio.sleep(_backoff_s(failures))
+            else:
+                return
 
-    def _hear(self, control: socket.socket) -> None:
-        try:
-            message = control.recv(64)
-        except OSError:
-            message = b""
-        if not message:
-            asyncio.get_running_loop().remove_reader(control.fileno())
+    def _forget_children(self) -> None:
+        """Settle what is left of children that are dead, or die with their zygote; their groups go the same way."""
+        for child in list(self._children.values()):
+            if child.pid is not None:
+                kill_group(child.pid)
+            child.exited(None)
+        self._children.clear()
+        self._by_pid.clear()
+        self._idle.clear()
+
+    # What the zygote tells.
+
+    def forked(self, request: int, pid: int) -> None:
+        """See ZygoteEvents."""
+        child = self._children[request]
+        self._by_pid[pid] = child
+        child.forked(pid)
+
+    def fork_failed(self, request: int, error: str) -> None:
+        """See ZygoteEvents."""
+        child = self._children.pop(request, None)
+        if child is not None:
+            log.error("no child could be forked: %s", error)
+            child.exited(None)
+
+    def child_exited(self, pid: int, status: int) -> None:
+        """See ZygoteEvents."""
+        child = self._by_pid.pop(pid)
+        del self._children[child.request]
+        child.exited(status)
+
+    def zygote_lost(self, link: ZygoteLink) -> None:
+        """See ZygoteEvents."""
+        if self._stopping or self._link is not link:
             return
-        first, number = message[1:].split()
-        if message[:1] == b"s":
-            spawned = self._spawning.get(first)
-            if spawned is not None and not spawned.done():
-                spawned.set_result(int(number))
-        else:
-            child = self._children.get(int(first))
-            if child is not None and not child.exited.done():
-                child.exited.set_result(int(number))
+        log.error("the zygote is gone, and all children with it: starting it again")
+        self.stats.zygote_restarts += 1
+        self._forget_children()
+        self._lost_at_s = deque([time.monotonic()] * self._slots)
+        self._restart = asyncio.get_running_loop().create_task(self._start_again(link), name="zygote-restart")
 
 
-async def _exchange(connection: socket.socket, request: list[bytes]) -> bytes | None:
-    """Send a request and receive its reply; None if the child closed its end."""
-    loop = asyncio.get_running_loop()
-    await loop.sock_sendall(connection, b"".join(request))
-    received = await loop.sock_recv(connection, _RECEIVE_BYTES)
-    if len(received) < LENGTH.size:
-        return None
-    (total,) = LENGTH.unpack_from(received)
-    if total > MAX_FRAME_BYTES:
-        raise FrameError(f"a reply of {total} bytes")
-    if len(received) == LENGTH.size + total:
-        return received[LENGTH.size :]
-    buffer = bytearray(received[LENGTH.size :])
-    while len(buffer) < total:
-        received = await loop.sock_recv(connection, _RECEIVE_BYTES)
-        if not received:
-            return None
-        buffer += received
-    return bytes(buffer)
+def _resolve(future: "asyncio.Future[ChildHandle | None]", child: ChildHandle | None) -> bool:
+    if future.done():
+        return False
+    future.set_result(child)
+    return True
+
+
+def _backoff_s(failures: int) -> float:
+    return min(_MAX_BACKOFF_S, _FIRST_BACKOFF_S * 2.0 ** (failures - 1))

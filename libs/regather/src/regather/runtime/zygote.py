@@ -1,147 +1,230 @@
-"""The zygote: imports everything once, then forks a child in milliseconds whenever the supervisor asks.
+"""The zygote: a small single-threaded process that has imported every processor and forks children on request.
 
-It is started before any Kafka client exists, is single-threaded, and has no credentials in its environment. It dies with
-the supervisor's process, and every child dies with it; grandchildren are killed with their child's process group, and
-those that left the group are found because orphans of this tree become the zygote's own children (subreaper).
-
-Messages, one per datagram: `S<token>` with two descriptors spawns, `K<pid>` kills a child's group; back come
-`s<token> <pid>` and `x<pid> <status>`.
+`python -m regather.runtime.zygote CONTROL_FD SUPERVISOR_PID REGISTRY RULES`, started by the supervisor with a scrubbed
+environment. It answers on CONTROL_FD (a SOCK_SEQPACKET socket), reports every child's end, kills what a dead child left
+behind, and kills everything when the supervisor is gone. User code runs here only while modules are imported.
 """
 
 import contextlib
-import ctypes
+import gc
+import importlib
 import os
-import resource
 import select
 import signal
 import socket
+import struct
 import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from regather.runtime.child import Cell, Kinds, load_kinds, serve, silence_descriptors
+from regather.processors.registry import Registry
+from regather.runtime import child_limits
+from regather.runtime.child import run_child
+from regather.runtime.child_limits import ChildRules
 
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
-_MESSAGE_BYTES = 64
+MESSAGE = struct.Struct("<Bqq")  # what, request or pid, pid or status or errno
+READY, BROKEN, FORKED, FORK_FAILED, EXITED = range(5)
+FORK = struct.Struct("<q")  # request; comes with the descriptors channel, cell, printed
+FORK_FDS = 3
+MAX_TEXT_BYTES = 8192
+
+_SHUTDOWN_S = 5.0
+_SHUTDOWN_POLL_S = 0.01
 
 
-def die_with_parent() -> None:
-    """Ask the kernel for SIGKILL when the parent dies (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def load_registry(spec: str) -> Registry:
+    """Return the registry named by "module:attribute": a mapping of kind to processor, or a function that returns one."""
+    module, _, attribute = spec.partition(":")
+    found = getattr(importlib.import_module(module), attribute)
+    registry = found() if callable(found) else found
+    if isinstance(registry, Registry):
+        return registry
+    if isinstance(registry, Mapping):
+        return Registry(registry)
+    raise TypeError(f"{spec} is {type(registry).__name__}, not a mapping of kind to processor")
 
 
 class Zygote:
-    """Forks, kills and reaps children on request."""
+    """Forks, reaps, and kills."""
 
-    def __init__(self, control: socket.socket, kinds: Kinds) -> None:
+    def __init__(self, control: socket.socket, supervisor: int, registry: Registry, rules: ChildRules) -> None:
         self._control = control
-        self._kinds = kinds
+        self._supervisor = supervisor
+        self._registry = registry
+        self._rules = rules
         self._children: set[int] = set()
+        self._wakeup, self._wakeup_write = _wakeup_pipe()
 
-    def run(self) -> None:
-        """Serve until the supervisor goes away; then kill every child's group."""
-        wake_read, wake_write = os.pipe()
-        os.set_blocking(wake_write, False)
-        signal.set_wakeup_fd(wake_write)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        try:
-            while True:
-                readable = select.select([self._control.fileno(), wake_read], [], [])[0]
-                if wake_read in readable:
-                    os.read(wake_read, 4096)
+    def serve(self) -> None:
+        """Work until the supervisor hangs up or dies, then leave no process behind."""
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        poll.register(self._wakeup, select.POLLIN)
+        while os.getppid() == self._supervisor:
+            ready = {fd for fd, _ in poll.poll()}
+            if self._control.fileno() in ready and not self._take_request():
+                break
+            if self._wakeup in ready:
+                _drain(self._wakeup)
                 self._reap()
-                if self._control.fileno() in readable and not self._obey():
-                    return
-        finally:
-            for pid in self._children:
-                _kill_group(pid)
+        self._kill_everything()
 
-    def _obey(self) -> bool:
-        message, fds, _, _ = socket.recv_fds(self._control, _MESSAGE_BYTES, 2)
-        if not message:
+    def _take_request(self) -> bool:
+        """Fork a child; False if the supervisor is gone."""
+        try:
+            data, fds, _, _ = socket.recv_fds(self._control, FORK.size, FORK_FDS, socket.MSG_CMSG_CLOEXEC)
+        except ConnectionError:
             return False
-        if message[:1] == b"S":
-            self._spawn(message[1:], fds)
-        elif int(message[1:]) in self._children:
-            _kill_group(int(message[1:]))
-        return True
-
-    def _spawn(self, token: bytes, fds: list[int]) -> None:
-        parent = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            self._become_child(fds, parent)
+        if not data:
+            return False
+        (request,) = FORK.unpack(data)
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._report(FORK_FAILED, request, error.errno or 0)
+        else:
+            if pid == 0:
+                self._become_child(*fds)
+            self._children.add(pid)
+            self._report(FORKED, request, pid)
         for fd in fds:
             os.close(fd)
-        self._children.add(pid)
-        self._control.send(b"s%s %d" % (token, pid))
+        return True
 
-    def _become_child(self, fds: list[int], parent: int) -> None:
-        try:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            os.setsid()
-            die_with_parent()
-            if os.getppid() != parent:
-                os._exit(1)
-            self._control.close()
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            silence_descriptors()
-            serve(socket.socket(fileno=fds[0]), Cell(fds[1]), self._kinds)
-        finally:
-            os._exit(0)
+    def _become_child(self, channel_fd: int, cell_fd: int, printed_fd: int) -> None:
+        for fd in (self._control.detach(), self._wakeup, self._wakeup_write):
+            os.close(fd)
+        run_child(socket.socket(fileno=channel_fd), cell_fd, printed_fd, self._registry, self._rules)
 
     def _reap(self) -> None:
-        while self._children or _own_children():
+        """Report ended children, killing each one's group while its pid still cannot be anybody else's."""
+        while (ended := _ended_child()) is not None:
+            if ended in self._children:
+                child_limits.kill_group(ended)
+            _, status = os.waitpid(ended, 0)
+            if ended in self._children:
+                self._children.remove(ended)
+                self._report(EXITED, ended, status)
+        self._kill_strays()
+
+    def _kill_strays(self) -> None:
+        """Kill whatever the kernel made ours: descendants of dead children, in whatever session they hide.
+
+        Their own children come here when they die, and the SIGCHLD of that death brings us here again.
+        """
+        for pid in _children_of(os.getpid()) - self._children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _kill_everything(self) -> None:
+        for pid in self._children:
+            child_limits.kill_group(pid)
+        end_s = time.monotonic() + _SHUTDOWN_S
+        while time.monotonic() < end_s:
             try:
-                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
             except ChildProcessError:
                 return
-            if found is None:
-                return
-            pid = found.si_pid
-            known = pid in self._children
-            if known:  # still a zombie, so its group's number cannot belong to anybody else
-                _kill_group(pid)
-            _, status = os.waitpid(pid, 0)
-            if known:
-                self._children.discard(pid)
-                self._kill_strangers()
-                self._control.send(b"x%d %d" % (pid, status))
+            self._children.clear()
+            self._kill_strays()
+            select.select([self._wakeup], [], [], _SHUTDOWN_POLL_S)
+            _drain(self._wakeup)
 
-    def _kill_strangers(self) -> None:
-        for pid in _own_children() - self._children:
-            os.kill(pid, signal.SIGKILL)
+    def _report(self, what: int, first: int, second: int) -> None:
+        with contextlib.suppress(OSError):  # the supervisor is gone; serve() is about to see it
+            self._control.send(MESSAGE.pack(what, first, second))
 
 
-def _own_children() -> set[int]:
+def _wakeup_pipe() -> tuple[int, int]:
+    """Let signals end a poll. A service manager's SIGTERM or a terminal's SIGINT is the supervisor's to act on."""
+    read_fd, write_fd = os.pipe()
+    os.set_blocking(read_fd, False)
+    os.set_blocking(write_fd, False)
+    signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
+    return read_fd, write_fd
+
+
+def _drain(fd: int) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while os.read(fd, 4096):
+            pass
+
+
+def _ended_child() -> int | None:
+    """Pid of a child that is dead and not yet reaped."""
     try:
-        return {int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()}
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return ended.si_pid if ended is not None else None
+
+
+def _children_of(parent: int) -> set[int]:
+    """Pids of the living children of a process, from /proc; empty where there is none."""
+    try:
+        return {int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()}
+    except OSError:  # the kernel was built without this file
+        return {pid for pid in _all_pids() if _parent_of(pid) == parent}
+
+
+def _all_pids() -> set[int]:
+    try:
+        return {int(name) for name in os.listdir("/proc") if name.isdigit()}  # noqa: PTH208 - hundreds of entries, often
     except OSError:
         return set()
 
 
-def _kill_group(pid: int) -> None:
-    """Kill a child that was not reaped yet, with its group; the child alone before it has made its own session."""
-    for kill in (os.killpg, os.kill):
-        with contextlib.suppress(ProcessLookupError):
-            kill(pid, signal.SIGKILL)
+def _parent_of(pid: int) -> int | None:
+    """Parent of a living process; None for one that is gone or a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:  # noqa: PTH123 - hundreds of files, often
+            state, parent = stat.read().rpartition(b")")[2].split()[:2]
+    except OSError:
+        return None
+    return None if state in b"ZX" else int(parent)
 
 
-def main(control_fd: int, registry: str, supervisor_pid: int) -> None:
-    """Entry of the zygote's process."""
-    die_with_parent()
-    if os.getppid() != supervisor_pid:
-        return
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    control = socket.socket(fileno=control_fd)
-    kinds = load_kinds(registry)
-    control.send(b"r")
-    Zygote(control, kinds).run()
+def _prepare(spec: str) -> Registry:
+    """Import everything that children will need, so that a fork costs milliseconds and shares its memory."""
+    registry = load_registry(spec)
+    with contextlib.suppress(ImportError):
+        importlib.import_module("numpy")
+    if threading.active_count() > 1:
+        names = ", ".join(thread.name for thread in threading.enumerate()[1:])
+        print(f"a processor's module started threads ({names}); they do not exist in children", file=sys.stderr)  # noqa: T201 - the zygote's only log
+    gc.collect()
+    gc.freeze()
+    return registry
+
+
+def _or_report(control: socket.socket, prepare: Callable[[], Registry]) -> Registry:
+    """Return what `prepare` returns; if it fails, tell the supervisor why and leave."""
+    try:
+        return prepare()
+    except BaseException as error:
+        text = f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace")[:MAX_TEXT_BYTES]
+        control.send(MESSAGE.pack(BROKEN, 0, 0) + text)
+        raise
+
+
+def main(arguments: list[str]) -> None:
+    """Run the zygote."""
+    control_fd, supervisor, spec, rules = arguments
+    # While modules are imported nobody listens to the control socket, and there is no child yet that must be killed.
+    child_limits.die_with(int(supervisor))
+    control = socket.socket(fileno=int(control_fd))
+    child_limits.adopt_orphans()
+    registry = _or_report(control, lambda: _prepare(spec))
+    zygote = Zygote(control, int(supervisor), registry, ChildRules.from_json(rules))
+    child_limits.die_with(int(supervisor), signal.SIGTERM)
+    control.send(MESSAGE.pack(READY, os.getpid(), 0) + ",".join(registry).encode()[:MAX_TEXT_BYTES])
+    zygote.serve()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1:])

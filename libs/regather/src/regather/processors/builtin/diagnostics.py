@@ -1,4 +1,4 @@
-"""Kind `diagnostics`: misbehaves on request, to try what the service does about it. Off unless the operator enables it."""
+"""Kind `diagnostics`: misbehaves on request, to try what the services do about it. Off unless enabled."""
 
 import ctypes
 import json
@@ -18,6 +18,9 @@ from regather.processors.splitting.bytes import ByteSplitter
 EXIT_CODE = 7
 _FLOOD_LINE = "flood " * 170 + "\n"
 _PAGE_BYTES = 16 * 1024 * 1024
+_MAX_SIZE_BYTES = 8 * 1024**3
+"""Above any sensible limit of a child, yet an end where no limit is set."""
+
 _TRIAL_LENGTH = 200_000
 
 Fault = Literal[
@@ -27,14 +30,14 @@ Fault = Literal[
 
 
 class DiagnosticsOptions(Options):
-    """`do` to the shards in `only` (all, if empty), as long as the attempt is below `attempts_below` (always, if None)."""
+    """`do` to the shards in `only` (empty: all) while the attempt is below `attempts_below` (None: always)."""
 
     do: Fault = Field(default="echo", description="what a shard does")
     seconds: float = Field(
         default=60.0, ge=0, le=86_400, description="how long sleep, hang_once, busy, fork, orphan last"
     )
     size_bytes: int = Field(
-        default=64 * 1024 * 1024, ge=0, le=1 << 40, description="how much allocate, flood and return_huge take"
+        default=64 * 1024 * 1024, ge=0, le=_MAX_SIZE_BYTES, description="how much allocate, flood and return_huge take"
     )
     only: str = Field(default="", pattern=r"^\s*(\d+\s*(,\s*\d+\s*)*)?$", description="shards that do it: 0,3,17")
     attempts_below: int | None = Field(default=None, ge=0, description="do it only while the attempt is below this")
@@ -123,9 +126,11 @@ def _segfault(options: DiagnosticsOptions, shard: ShardView) -> None:
 
 def _allocate(options: DiagnosticsOptions, shard: ShardView) -> None:
     """Take `size_bytes` of memory, touch every page and hold it until it is all there."""
-    pages = []
-    for begun_bytes in range(0, options.size_bytes, _PAGE_BYTES):
-        pages.append(bytearray(b"\1") * min(_PAGE_BYTES, options.size_bytes - begun_bytes))
+    held = [
+        bytearray(b"\1") * min(_PAGE_BYTES, options.size_bytes - begun_bytes)
+        for begun_bytes in range(0, options.size_bytes, _PAGE_BYTES)
+    ]
+    held.clear()
 
 
 def _fork(options: DiagnosticsOptions, shard: ShardView) -> None:

@@ -11,8 +11,8 @@ The sharded answer equals the unsharded one bit for bit. Definitions, for each c
   bit 1: gy < 0, bit 2: |gy| > |gx|); for each radius r = 1, 2, 3 `patterns` = histogram of local binary patterns
   (neighbour k of eight at distance r, clockwise from the upper left, sets bit k if it is not below the centre; pixels
   with r <= y < h-r, r <= x < w-r; `uniform` = share of patterns with at most two changes around the ring) and `pairs` =
-  counts of (level of a pixel, level of the one at distance r) to the right, lower right, below and lower left, all pairs
-  inside the image; a level is the highest four bits.
+  counts of (level of a pixel, level of the one at distance r) to the right, lower right, below and lower left, all
+  pairs inside the image; a level is the highest four bits.
 
 A figure that has nothing to count (an image of one row has no slopes) is null.
 """

@@ -8,7 +8,7 @@ _SMALL_CHUNKS = 1_024
 
 
 class ByteQueue:
-    """A first-in first-out queue of bytes. Tiny chunks are joined early, or their objects would outweigh their bytes."""
+    """A first-in first-out queue of bytes. Tiny chunks are joined early: objects outweigh their bytes."""
 
     __slots__ = ("_chunks", "_head", "_size_bytes", "_small")
 
@@ -64,7 +64,7 @@ class ByteQueue:
         return taken
 
     def take_many(self, count: int, size_bytes: int) -> list[bytes]:
-        """Return the next `count` pieces of `size_bytes` each; many small ones out of one chunk are nothing but slices."""
+        """Return the next `count` pieces of `size_bytes` each; small ones out of one chunk are nothing but slices."""
         self._join_small()
         taken: list[bytes] = []
         while len(taken) < count:

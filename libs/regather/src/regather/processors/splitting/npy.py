@@ -85,7 +85,7 @@ class NpySplitter:
 
 
 def parse_header(head: bytes | bytearray) -> NpyHeader | None:
-    """Read the header at the start of `head`; None while it is not complete, BadInput with the offset if it is wrong."""
+    """Read the header at the start of `head`; None while it is incomplete, BadInput with the offset if wrong."""
     if not MAGIC.startswith(bytes(head[: len(MAGIC)])):
         raise BadInput(f"byte 0: no NPY file, which begins with {MAGIC!r}; this one with {bytes(head[:6])!r}")
     if len(head) < _VERSION_END:

@@ -35,7 +35,7 @@ class RowLayout:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A shard's `meta`: rows `row0` to `row0 + rows - 1`, with `top` halo rows above and `bottom` below in the payload."""
+    """A shard's `meta`: rows `row0` to `row0 + rows - 1`, with `top` halo rows above and `bottom` below them."""
 
     row0: int
     rows: int

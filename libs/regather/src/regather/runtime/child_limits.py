@@ -1,0 +1,121 @@
+"""What the operating system is asked to do about a child: die with its parent, stay inside limits, be killed first."""
+
+import contextlib
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_OUT_OF_MEMORY_SCORE = "500"
+_PAGE_BYTES = resource.getpagesize()
+_GROWTH_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ChildRules:
+    """How children are kept, whatever they run.
+
+    A child is replaced between two works after `recycle_after_items` items, or when its memory has grown by more than
+    `recycle_growth_bytes` at its peak. `file_bytes` is the largest file it may write and `open_files` how many it may
+    have open. `processes` limits its user's processes on the whole machine (RLIMIT_NPROC; the kernel does not apply it
+    to root): None, the default, unless the workers' user runs nothing else. `transfer_s` is how long neither side may
+    move a byte of a request or a reply; `start_s` is how long the zygote and a child may take to be ready.
+    """
+
+    recycle_after_items: int = 10_000
+    recycle_growth_bytes: int = 512 * 1024 * 1024
+    file_bytes: int = 1024 * 1024 * 1024
+    open_files: int = 1024
+    processes: int | None = None
+    transfer_s: float = 10.0
+    start_s: float = 60.0
+
+    def to_json(self) -> str:
+        """Return the rules as one argument of a command line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, document: str) -> "ChildRules":
+        """Read what to_json() wrote."""
+        return cls(**json.loads(document))
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _prctl(option: int, value: int) -> None:
+    """Call prctl where there is one (Linux); OSError if it refuses."""
+    prctl = getattr(_libc, "prctl", None)
+    if prctl is not None and prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option}, {value}) was refused")
+
+
+def die_with(parent: int, number: signal.Signals = signal.SIGKILL) -> None:
+    """Ask for a signal at the parent's death; leave at once if it died before that."""
+    _prctl(_PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent ends, so that none can slip away."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def apply(rules: ChildRules) -> None:
+    """Set the limits that hold for a child's whole life, and let the kernel prefer it when memory runs out."""
+    _lower(resource.RLIMIT_CORE, 0)
+    _lower(resource.RLIMIT_FSIZE, rules.file_bytes)
+    _lower(resource.RLIMIT_NOFILE, rules.open_files)
+    if rules.processes is not None:
+        _lower(resource.RLIMIT_NPROC, rules.processes)
+    with contextlib.suppress(OSError):  # only a preference, and absent outside Linux
+        Path("/proc/self/oom_score_adj").write_text(_OUT_OF_MEMORY_SCORE)
+
+
+def _lower(limit: int, value: int) -> None:
+    """Set soft and hard limit, never above the hard limit that there is."""
+    hard = resource.getrlimit(limit)[1]
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(limit, (value, value))
+
+
+@contextlib.contextmanager
+def memory_limit(above_now_bytes: int | None) -> Iterator[None]:
+    """Let the process grow by so many bytes of address space inside the block; None: without limit."""
+    if above_now_bytes is None:
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    ceiling = _address_space_bytes() + above_now_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (ceiling if hard == resource.RLIM_INFINITY else min(ceiling, hard), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def _address_space_bytes() -> int:
+    return int(Path("/proc/self/statm").read_bytes().split()[0]) * _PAGE_BYTES
+
+
+def peak_bytes() -> int:
+    """Return the largest resident size this process ever had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _GROWTH_UNIT_BYTES
+
+
+def kill_group(pid: int) -> None:
+    """SIGKILL the process and its group; what is gone already is no error.
+
+    The pid must not have been reaped long ago: the group's id is its leader's and free only when all members are gone.
+    """
+    for kill in (os.killpg, os.kill):  # the group does not exist yet if the child was forked a moment ago
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            kill(pid, signal.SIGKILL)

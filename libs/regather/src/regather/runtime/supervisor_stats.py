@@ -1,0 +1,30 @@
+"""Figures about children, for metrics and for tests."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+_KEPT = 1000
+
+
+def _bounded() -> deque[float]:
+    return deque(maxlen=_KEPT)
+
+
+@dataclass(slots=True)
+class SupervisorStats:
+    """Counts since the start, and the latest 1,000 durations of each sort.
+
+    `kills`: children killed on purpose while the service ran, `overdue` of them at a deadline; `deaths`: children that
+    died by themselves; `recycled`: children replaced between two works; `refills`: children that took a dead one's
+    place; `zygote_restarts`: times that all children were lost at once. `overrun_ms`: from an item's deadline to the
+    confirmed death; `refill_ms`: from a child's end to the readiness of its successor.
+    """
+
+    kills: int = 0
+    overdue: int = 0
+    deaths: int = 0
+    recycled: int = 0
+    refills: int = 0
+    zygote_restarts: int = 0
+    overrun_ms: deque[float] = field(default_factory=_bounded)
+    refill_ms: deque[float] = field(default_factory=_bounded)

@@ -1,0 +1,171 @@
+"""Kinds that misbehave in ways that the built-in `diagnostics` does not know. Imported by the zygote of the tests."""
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from regather.processors.base import Options, Processor, ShardView, SplitRequest, Splitter
+
+FOREVER_S = 600
+
+
+class FaultOptions(Options):
+    """`do` to the shards whose seq is in `only` (all if empty); `folder` is where pids are written."""
+
+    do: str = "echo"
+    only: tuple[int, ...] = ()
+    folder: str = ""
+
+
+class Fault(Processor[FaultOptions]):
+    """Echoes, or does what its options say."""
+
+    options_model = FaultOptions
+
+    def splitter(self, options: FaultOptions, request: SplitRequest) -> Splitter:
+        raise NotImplementedError
+
+    def process(self, shard: ShardView, options: FaultOptions) -> bytes:
+        if options.only and shard.seq not in options.only:
+            return shard.payload
+        output = FAULTS[options.do](shard, options)
+        return shard.payload if output is None else output
+
+    def merge(self, outputs: Sequence[bytes | None], options: FaultOptions) -> bytes:
+        if options.do != "echo":
+            FAULTS[options.do](ShardView(b"", b"", 0, 0), options)
+        return json.dumps([None if output is None else output.decode() for output in outputs]).encode()
+
+
+def hold_the_interpreter(shard: ShardView, options: FaultOptions) -> None:
+    """One call into C that keeps the interpreter's lock and answers no signal."""
+    sum(range(10**13))
+
+
+def release_the_interpreter(shard: ShardView, options: FaultOptions) -> None:
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000_000)
+
+
+def sleep(shard: ShardView, options: FaultOptions) -> None:
+    time.sleep(FOREVER_S)
+
+
+def sleep_a_little(shard: ShardView, options: FaultOptions) -> None:
+    time.sleep(0.03)
+
+
+def ignore_signals(shard: ShardView, options: FaultOptions) -> None:
+    for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_IGN)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(FOREVER_S)
+
+
+def close_everything(shard: ShardView, options: FaultOptions) -> None:
+    os.closerange(0, 4096)
+
+
+def write_everywhere(shard: ShardView, options: FaultOptions) -> None:
+    """Write junk to every socket, as code that mixes up descriptors might."""
+    for fd in range(3, 256):
+        try:
+            socket.socket(fileno=os.dup(fd)).send(b"junk that is long enough to be taken for the head of a frame")
+        except OSError:
+            continue
+
+
+def stop_oneself(shard: ShardView, options: FaultOptions) -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def exit_politely(shard: ShardView, options: FaultOptions) -> None:
+    sys.exit("enough")
+
+
+def raise_unprintable(shard: ShardView, options: FaultOptions) -> None:
+    class Unprintable(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no text for you")
+
+    raise Unprintable
+
+
+def environment(shard: ShardView, options: FaultOptions) -> bytes:
+    return json.dumps(dict(os.environ)).encode()
+
+
+def identity(shard: ShardView, options: FaultOptions) -> bytes:
+    return json.dumps(
+        {"pid": os.getpid(), "group": os.getpgrp(), "session": os.getsid(0), "zygote": os.getppid()}
+    ).encode()
+
+
+def print_and_crash(shard: ShardView, options: FaultOptions) -> None:
+    print(f"last words of {shard.seq}")
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def leave_helper(shard: ShardView, options: FaultOptions) -> None:
+    """Leave a process of the same group behind and return."""
+    _note(options, subprocess.Popen(["sleep", str(FOREVER_S)]).pid)
+
+
+def family(shard: ShardView, options: FaultOptions) -> None:
+    """Hang with a child of the same group, one in a session of its own, and one that was orphaned on purpose."""
+    _note(options, os.getpid())
+    _note(options, subprocess.Popen(["sleep", str(FOREVER_S)]).pid)
+    _note(options, subprocess.Popen(["sleep", str(FOREVER_S)], start_new_session=True).pid)
+    read_fd, write_fd = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        orphan = os.fork()
+        if orphan == 0:
+            time.sleep(FOREVER_S)
+        os.write(write_fd, str(orphan).encode())
+        os._exit(0)
+    _note(options, int(os.read(read_fd, 100)))
+    Path(options.folder, "complete").touch()
+    time.sleep(FOREVER_S)
+
+
+def grow(shard: ShardView, options: FaultOptions) -> None:
+    bytearray(b"x") * 200_000_000
+
+
+def kill_zygote(shard: ShardView, options: FaultOptions) -> None:
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(FOREVER_S)
+
+
+def _note(options: FaultOptions, pid: int) -> None:
+    Path(options.folder, f"pid-{pid}").touch()
+
+
+FAULTS: dict[str, Callable[[ShardView, FaultOptions], bytes | None]] = {
+    "echo": lambda shard, options: shard.payload,
+    "hold_the_interpreter": hold_the_interpreter,
+    "release_the_interpreter": release_the_interpreter,
+    "sleep": sleep,
+    "sleep_a_little": sleep_a_little,
+    "ignore_signals": ignore_signals,
+    "close_everything": close_everything,
+    "write_everywhere": write_everywhere,
+    "stop_oneself": stop_oneself,
+    "exit_politely": exit_politely,
+    "raise_unprintable": raise_unprintable,
+    "environment": environment,
+    "identity": identity,
+    "print_and_crash": print_and_crash,
+    "leave_helper": leave_helper,
+    "family": family,
+    "grow": grow,
+    "kill_zygote": kill_zygote,
+}
+KINDS = {"fault": Fault()}

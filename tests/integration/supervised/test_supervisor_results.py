@@ -1,0 +1,189 @@
+"""What comes back from children that behave, or fail without dying."""
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from regather.core.model import Reason
+from regather.runtime.child_limits import ChildRules
+from regather.runtime.execution import Call, Done, Failed, NotRun, Result, Work, WorkItem, WorkLimits
+from regather.runtime.supervisor import Supervisor
+from regather.runtime.zygote_link import ChildrenUnavailable
+
+MakeWork = Callable[..., Work]
+StartSupervisor = Callable[..., Awaitable[Supervisor]]
+
+
+def diagnostics(do: str, *, limits: WorkLimits | None = None, **options: object) -> Work:
+    document = json.dumps({"do": do, **options}).encode()
+    return Work(Call.PROCESS, "diagnostics", document, [WorkItem(0, b"abc")], limits or WorkLimits())
+
+
+def failure(results: list[Result]) -> Failed:
+    (failed,) = results
+    assert isinstance(failed, Failed)
+    return failed
+
+
+async def test_results_come_in_the_order_of_the_items(supervisor: Supervisor, work: MakeWork) -> None:
+    results = await supervisor.run(work(count=200))
+    assert [result.output for result in results if isinstance(result, Done)] == [b"payload-%d" % n for n in range(200)]
+
+
+async def test_large_payloads_and_outputs_pass_whole(supervisor: Supervisor) -> None:
+    payloads = [os.urandom(size) for size in (3_000_000, 1, 300_000, 0, 10_485_760)]
+    items = [WorkItem(seq, payload) for seq, payload in enumerate(payloads)]
+    results = await supervisor.run(Work(Call.PROCESS, "fault", b"{}", items, WorkLimits()))
+    assert [result.output for result in results if isinstance(result, Done)] == payloads
+
+
+async def test_more_work_than_slots_waits_and_all_of_it_is_done(started: StartSupervisor, work: MakeWork) -> None:
+    supervisor = await started(2)
+    results = await asyncio.gather(*(supervisor.run(work(payload=b"%d" % n)) for n in range(50)))
+    assert [result[0].output for result in results if isinstance(result[0], Done)] == [b"%d-0" % n for n in range(50)]
+    assert supervisor.slots == 2
+    assert supervisor.busy == 0
+
+
+async def test_work_without_items_gives_no_results(supervisor: Supervisor, work: MakeWork) -> None:
+    assert await supervisor.run(work(count=0)) == []
+
+
+async def test_merge_sees_gaps_as_none_and_gives_one_result(supervisor: Supervisor) -> None:
+    items = [WorkItem(0, b"a"), WorkItem(1, b"", missing=True), WorkItem(2, b"")]
+    (merged,) = await supervisor.run(Work(Call.MERGE, "fault", b"{}", items, WorkLimits()))
+    assert isinstance(merged, Done)
+    assert json.loads(merged.output) == ["a", None, ""]
+
+
+async def test_an_exception_fails_its_item_only_and_tells_where(started: StartSupervisor) -> None:
+    supervisor = await started(registry="regather.processors.registry:all_kinds")
+    items = [WorkItem(seq, b"abc") for seq in range(3)]
+    options = b'{"do": "raise", "only": "1"}'
+    results = await supervisor.run(Work(Call.PROCESS, "diagnostics", options, items, WorkLimits()))
+    assert [type(result) for result in results] == [Done, Failed, Done]
+    failed = results[1]
+    assert isinstance(failed, Failed)
+    assert failed.reason is Reason.RAISED
+    assert failed.error.startswith("RuntimeError: shard 1 was asked to raise")
+    assert "diagnostics.py" in failed.error
+    assert "runtime/child.py" not in failed.error
+    assert failed.retryable
+    assert failed.started_ms > 1_600_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("do", "options", "reason", "retryable", "word"),
+    [
+        ("permanent", {}, Reason.PERMANENT, False, "PermanentError"),
+        ("exit", {}, Reason.EXITED, True, "exit code 7"),
+        ("segfault", {}, Reason.CRASHED, True, "SIGSEGV"),
+        ("return_wrong", {}, Reason.RAISED, True, "returned str; it must return bytes"),
+        ("return_huge", {"size_bytes": 20_000_000}, Reason.RETURNED_TOO_MUCH, True, "20000000 bytes"),
+        ("no such thing", {}, Reason.PERMANENT, False, "option 'do'"),
+    ],
+)
+async def test_faults_of_the_diagnostics_kind(
+    started: StartSupervisor, do: str, options: dict[str, object], reason: Reason, retryable: bool, word: str
+) -> None:
+    supervisor = await started(registry="regather.processors.registry:all_kinds")
+    failed = failure(await supervisor.run(diagnostics(do, **options)))
+    assert failed.reason is reason
+    assert failed.retryable is retryable
+    assert word in failed.error
+    (after,) = await supervisor.run(diagnostics("echo"))
+    assert isinstance(after, Done)
+
+
+async def test_memory_above_the_limit_is_told_from_other_errors(started: StartSupervisor, work: MakeWork) -> None:
+    supervisor = await started()
+    results = await supervisor.run(work("grow", 3, only=[1], memory_bytes=50_000_000))
+    assert isinstance(results[0], Done)
+    assert isinstance(results[1], Failed)
+    assert results[1].reason is Reason.OUT_OF_MEMORY
+    assert results[2] == NotRun()
+    assert supervisor.stats.recycled == 1
+    (without_limit,) = await supervisor.run(work("grow"))
+    assert isinstance(without_limit, Done)
+
+
+async def test_a_flood_of_prints_neither_blocks_nor_shows(
+    started: StartSupervisor, capfd: pytest.CaptureFixture[str]
+) -> None:
+    supervisor = await started(registry="regather.processors.registry:all_kinds")
+    (flooded,) = await supervisor.run(diagnostics("flood", size_bytes=50_000_000))
+    assert isinstance(flooded, Done)
+    assert "flood" not in "".join(capfd.readouterr())
+
+
+async def test_sys_exit_fails_the_item_and_the_child_lives_on(supervisor: Supervisor, work: MakeWork) -> None:
+    results = await supervisor.run(work("exit_politely", 2, only=[0]))
+    assert isinstance(results[0], Failed)
+    assert results[0].reason is Reason.EXITED
+    assert "sys.exit('enough')" in results[0].error
+    assert isinstance(results[1], Done)
+    assert supervisor.stats.deaths == 0
+
+
+async def test_an_exception_that_cannot_be_printed_is_named(supervisor: Supervisor, work: MakeWork) -> None:
+    assert failure(await supervisor.run(work("raise_unprintable"))).error == "Unprintable"
+
+
+async def test_an_unknown_kind_names_the_kinds_there_are(supervisor: Supervisor, work: MakeWork) -> None:
+    failed = failure(await supervisor.run(work(kind="fautl")))
+    assert failed.reason is Reason.INTERNAL
+    assert "unknown kind 'fautl'; installed are fault" in failed.error
+
+
+async def test_outputs_that_fill_a_batch_are_sent_as_they_come(supervisor: Supervisor) -> None:
+    items = [WorkItem(seq, bytes([seq]) * 900_000) for seq in range(30)]
+    results = await supervisor.run(Work(Call.PROCESS, "fault", b"{}", items, WorkLimits(output_bytes=900_000)))
+    assert [result.output[:1] for result in results if isinstance(result, Done)] == [bytes([seq]) for seq in range(30)]
+
+
+async def test_children_know_no_secret_and_have_sessions_of_their_own(started: StartSupervisor, work: MakeWork) -> None:
+    supervisor = await started(2)
+    (told,) = await supervisor.run(work("environment"))
+    assert isinstance(told, Done)
+    assert "KAFKA" not in told.output.decode()
+    assert {"OMP_NUM_THREADS", "PYTHONPATH"} <= json.loads(told.output).keys()
+    assert "HOME" not in json.loads(told.output)
+    both = await asyncio.gather(*(supervisor.run(work("identity")) for _ in range(2)))
+    told_by = [json.loads(result.output) for (result,) in both if isinstance(result, Done)]
+    assert all(one["pid"] == one["group"] == one["session"] for one in told_by)
+    assert told_by[0]["zygote"] == told_by[1]["zygote"] != os.getpid()
+
+
+async def test_a_child_is_replaced_after_so_many_items(started: StartSupervisor, work: MakeWork) -> None:
+    supervisor = await started(rules=ChildRules(recycle_after_items=10))
+    for _ in range(9):
+        await supervisor.run(work(count=5))
+    assert supervisor.stats.recycled >= 4
+    assert supervisor.stats.kills == supervisor.stats.deaths == 0
+
+
+async def test_a_child_that_grew_is_replaced(started: StartSupervisor, work: MakeWork) -> None:
+    supervisor = await started(rules=ChildRules(recycle_growth_bytes=100_000_000))
+    await supervisor.run(work())
+    assert supervisor.stats.recycled == 0
+    await supervisor.run(work("grow"))
+    await supervisor.run(work())
+    assert supervisor.stats.recycled == 1
+
+
+@pytest.mark.parametrize(
+    ("registry", "word"),
+    [
+        ("no_such_module:KINDS", "No module named 'no_such_module'"),
+        ("supervised_kinds:NOTHING", "has no attribute 'NOTHING'"),
+        ("supervised_kinds:FOREVER_S", "not a mapping of kind to processor"),
+    ],
+)
+async def test_a_registry_that_cannot_be_loaded_is_told_at_the_start(
+    started: StartSupervisor, registry: str, word: str
+) -> None:
+    with pytest.raises(ChildrenUnavailable, match=word):
+        await started(registry=registry)

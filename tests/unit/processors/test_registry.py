@@ -1,0 +1,131 @@
+"""Kinds are found, filtered and refused clearly; options come from texts and go round as JSON."""
+
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from regather.core.errors import BadRequest
+from regather.processors.base import Options
+from regather.processors.builtin.bytes_digest import BytesDigest
+from regather.processors.builtin.image_features import ImageFeatures, ImageOptions
+from regather.processors.registry import (
+    GROUP,
+    Registry,
+    all_kinds,
+    installed,
+    load,
+    options_from_json,
+    options_json,
+    parse_options,
+)
+
+DIGEST = "regather.processors.builtin.bytes_digest:BytesDigest"
+
+
+def point(kind: str, value: str) -> EntryPoint:
+    return EntryPoint(kind, value, GROUP)
+
+
+def test_the_builtin_kinds_are_installed_and_diagnostics_only_if_enabled() -> None:
+    assert {"bytes.digest", "image.features"} <= set(installed())
+    assert "diagnostics" not in installed()
+    assert "diagnostics" in installed(diagnostics=True)
+    assert "diagnostics" in all_kinds()
+    assert not all_kinds().broken
+    assert isinstance(installed()["bytes.digest"], BytesDigest)
+    assert installed() is installed()
+
+
+def test_kinds_are_listed_in_order() -> None:
+    registry = Registry({"b": BytesDigest(), "a": BytesDigest()})
+    assert registry.kinds() == ("a", "b")
+    assert list(registry) == ["a", "b"]
+    assert len(registry) == 2
+
+
+def test_an_unknown_kind_is_refused_with_the_kinds_there_are() -> None:
+    with pytest.raises(BadRequest, match=r"unknown kind 'x'; installed are a, b") as caught:
+        Registry({"b": BytesDigest(), "a": BytesDigest()}).require("x")
+    assert caught.value.code == "unknown-kind"
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("no_such_module_anywhere:Kind", "ModuleNotFoundError"),
+        ("regather.processors.builtin.bytes_digest:Missing", "AttributeError"),
+        ("regather.processors.builtin.bytes_digest:adler32_combine", "no subclass of regather.Processor"),
+        ("regather.processors.base:Processor", "abstract"),
+    ],
+)
+def test_a_plug_in_that_cannot_be_loaded_is_named_and_the_others_go_on(value: str, why: str) -> None:
+    registry = load([point("broken", value), point("fine", DIGEST)])
+    assert registry.kinds() == ("fine",)
+    assert why in registry.broken["broken"]
+    assert value in registry.broken["broken"]
+    with pytest.raises(BadRequest, match=rf"kind 'broken' is installed but broken: .*{why}"):
+        registry.require("broken")
+
+
+def test_a_broken_plug_in_is_reported_with_its_distribution(caplog: pytest.LogCaptureFixture) -> None:
+    (found,) = all_points("bytes.digest")
+    broken = EntryPoint("mine", "nowhere:Kind", GROUP)._for(found.dist)
+    registry = load([broken])
+    assert "distribution regather 0." in registry.broken["mine"]
+    assert "distribution regather 0." in caplog.text
+
+
+def all_points(kind: str) -> list[EntryPoint]:
+    from importlib.metadata import entry_points
+
+    return list(entry_points(group=GROUP, name=kind))
+
+
+def test_of_two_plug_ins_for_one_kind_the_first_stays_and_the_second_is_reported() -> None:
+    features = "regather.processors.builtin.image_features:ImageFeatures"
+    registry = load([point("same", DIGEST), point("same", features)])
+    assert isinstance(registry["same"], BytesDigest)
+    assert "a second plug-in for the kind 'same'" in registry.broken["same"]
+
+
+def test_texts_become_what_the_options_ask_for() -> None:
+    options = parse_options(ImageFeatures(), {"width": "8192", "channels": "4", "dtype": "uint16"})
+    assert options == ImageOptions(width=8192, channels=4, dtype="uint16")
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"widht": "3"}, r"option 'widht' is unknown \(this kind's options: format, width, height, channels, dtype\)"),
+        ({"width": "many"}, r"option 'width' is 'many': .*integer"),
+        ({"channels": 5}, r"option 'channels' is 5: .*less than or equal to 4"),
+        ({"dtype": "float32", "width": 0}, r"option 'width' is 0: .*; option 'dtype' is 'float32'"),
+    ],
+)
+def test_wrong_options_are_refused_by_name(given: dict[str, object], why: str) -> None:
+    with pytest.raises(BadRequest, match=why) as caught:
+        parse_options(ImageFeatures(), given)
+    assert caught.value.code == "bad-option"
+
+
+def test_a_kind_without_options_refuses_any() -> None:
+    assert parse_options(BytesDigest(), {}) == Options()
+    with pytest.raises(BadRequest, match=r"option 'level' is unknown \(this kind's options: none\)"):
+        parse_options(BytesDigest(), {"level": "9"})
+
+
+def test_options_go_round_as_canonical_json_with_only_what_was_given() -> None:
+    given = parse_options(ImageFeatures(), {"width": "5", "channels": "1"})
+    document = options_json(given)
+    assert document == b'{"channels":1,"width":5}'
+    again = options_from_json(ImageFeatures(), document)
+    assert again == given
+    assert again.model_fields_set == {"width", "channels"}
+    assert options_from_json(BytesDigest(), b"") == Options()
+
+
+@pytest.mark.parametrize("document", [b"{", b"[1]", b"\xff", b'{"widht":1}'])
+def test_options_that_cannot_be_read_are_refused(document: bytes) -> None:
+    with pytest.raises(BadRequest) as caught:
+        options_from_json(ImageFeatures(), document)
+    assert caught.value.code == "bad-option"
