@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from regather.core.errors import BadInput, BadRequest
@@ -78,12 +78,14 @@ def test_at_most_two_shards_are_held_while_a_body_of_unknown_length_arrives() ->
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 9_000)), max_size=60))
+@example([(True, 2), (True, 5_000), (False, 3)])
+@example([(True, 5_000), (True, 2), (False, 4_000), (True, 5_000), (False, 5_000)])
 def test_the_queue_gives_the_bytes_in_order(steps: list[tuple[bool, int]]) -> None:
     queue, model, position = ByteQueue(), b"", 0
     for is_append, size in steps:
         if is_append:
-            data = bytes((position + at) % 251 for at in range(size))
-            position += size
+            data = SEVERAL_KIB[position : position + size]
+            position = (position + 1) % 251
             queue.append(data)
             model += data
         else:

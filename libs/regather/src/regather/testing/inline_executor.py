@@ -1,0 +1,55 @@
+"""An executor without children, for tests and plug-in authors: same results, no isolation, no time limits."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from regather.core.errors import PermanentError
+from regather.core.model import Reason
+from regather.processors.base import Processor, ShardView
+from regather.runtime.execution import Call, Done, Failed, Result, Work
+
+
+class InlineExecutor:
+    """Runs processors in this very process, one after the other."""
+
+    def __init__(self, processors: Mapping[str, Processor[Any]], slots: int = 1) -> None:
+        self._processors = processors
+        self._slots = slots
+        self.executions: list[tuple[int, int]] = []
+        """(seq, attempt) of every shard that ran."""
+
+    @property
+    def slots(self) -> int:
+        """How many pieces of work are taken at once."""
+        return self._slots
+
+    async def start(self) -> None:
+        """There is nothing to start."""
+
+    async def stop(self, timeout_s: float) -> None:
+        """There is nothing to stop."""
+
+    async def run(self, work: Work) -> list[Result]:
+        """Run the items where we stand."""
+        processor = self._processors[work.kind]
+        options = processor.options_model.model_validate_json(work.options or b"{}")
+        if work.call is Call.MERGE:
+            outputs = [None if item.missing else item.payload for item in work.items]
+            return [_attempt(lambda: processor.merge(outputs, options))]
+        results = []
+        for item in work.items:
+            self.executions.append((item.seq, item.attempt))
+            view = ShardView(item.payload, item.meta, item.seq, item.attempt)
+            results.append(_attempt(lambda view=view: processor.process(view, options)))  # type: ignore[misc] # the default binds the loop variable
+        return results
+
+
+def _attempt(call: Any) -> Result:
+    started_ms = time.time_ns() // 1_000_000
+    try:
+        return Done(call(), started_ms, 1)
+    except PermanentError as error:
+        return Failed(Reason.PERMANENT, str(error), started_ms, 1, retryable=False)
+    except Exception as error:
+        return Failed(Reason.RAISED, f"{type(error).__name__}: {error}", started_ms, 1)

@@ -1,0 +1,76 @@
+"""Lanes and micro-batches: nothing lost, nothing mixed, small first, bulk not starved, jobs in turn."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from regather.core.lanes import BULK_TURN, MAX_BATCH_BYTES, MAX_BATCH_ITEMS, Lane, LaneQueue
+
+shards = st.tuples(st.sampled_from(Lane), st.sampled_from("abc"), st.integers(0, 2 * MAX_BATCH_BYTES))
+
+
+def drain(queue: LaneQueue[int], idle_slots: int = 1) -> list[list[int]]:
+    batches = []
+    while batch := queue.pop_batch(idle_slots=idle_slots):
+        batches.append(batch)
+    return batches
+
+
+@given(st.lists(shards, max_size=300), st.integers(1, 4))
+def test_every_shard_comes_out_once_in_batches_of_one_group_within_the_limits(
+    queued: list[tuple[Lane, str, int]], idle_slots: int
+) -> None:
+    queue: LaneQueue[int] = LaneQueue()
+    for number, (lane, group, size_bytes) in enumerate(queued):
+        queue.push(lane, group, number, size_bytes)
+    batches = drain(queue, idle_slots)
+    assert sorted(number for batch in batches for number in batch) == list(range(len(queued)))
+    assert len(queue) == 0
+    for batch in batches:
+        assert len({queued[number][:2] for number in batch}) == 1
+        assert len(batch) <= MAX_BATCH_ITEMS
+        assert len(batch) == 1 or sum(queued[number][2] for number in batch) <= MAX_BATCH_BYTES
+
+
+@given(st.lists(shards, max_size=200))
+def test_the_order_within_a_group_is_kept(queued: list[tuple[Lane, str, int]]) -> None:
+    queue: LaneQueue[int] = LaneQueue()
+    for number, (lane, group, size_bytes) in enumerate(queued):
+        queue.push(lane, group, number, size_bytes)
+    out = [number for batch in drain(queue) for number in batch]
+    for key in {entry[:2] for entry in queued}:
+        numbers = [number for number in out if queued[number][:2] == key]
+        assert numbers == sorted(numbers)
+
+
+def test_small_goes_before_bulk_and_bulk_is_not_starved() -> None:
+    queue: LaneQueue[str] = LaneQueue()
+    for number in range(20):
+        queue.push(Lane.BULK, f"big-{number}", "bulk", 1)
+        queue.push(Lane.SMALL, f"job-{number}", "small", 1)
+    first = [queue.pop_batch()[0] for _ in range(2 * BULK_TURN)]
+    assert first.count("bulk") == 2
+    assert first[: BULK_TURN - 1] == ["small"] * (BULK_TURN - 1)
+
+
+def test_a_small_job_does_not_wait_behind_a_big_one_of_its_lane() -> None:
+    queue: LaneQueue[str] = LaneQueue()
+    for _ in range(1000):
+        queue.push(Lane.BULK, "big", "big", 1024)
+    queue.push(Lane.BULK, "small", "small", 1024)
+    assert [queue.pop_batch()[0] for _ in range(2)] == ["big", "small"]
+
+
+def test_few_shards_are_shared_out_among_idle_slots() -> None:
+    queue: LaneQueue[int] = LaneQueue()
+    for number in range(10):
+        queue.push(Lane.SMALL, "job", number, 1024)
+    assert len(queue.pop_batch(idle_slots=2)) == 5
+    assert len(queue.pop_batch(idle_slots=1)) == 5
+
+
+def test_a_shard_above_the_batch_limit_goes_alone() -> None:
+    queue: LaneQueue[str] = LaneQueue()
+    queue.push(Lane.SMALL, "job", "tiny", 10)
+    queue.push(Lane.SMALL, "job", "huge", MAX_BATCH_BYTES + 1)
+    queue.push(Lane.SMALL, "job", "tiny", 10)
+    assert drain(queue) == [["tiny"], ["huge"], ["tiny"]]

@@ -1,0 +1,269 @@
+"""The aggregator over the broker in memory: one final per job, whatever is repeated, lost or taken over."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from regather.core.ids import event_partition, uuid7
+from regather.core.model import (
+    Abandoned,
+    Event,
+    Failure,
+    Identity,
+    JobId,
+    JobState,
+    OnError,
+    Opened,
+    Outcome,
+    Outcomes,
+    Reason,
+    Sealed,
+    SubmissionId,
+)
+from regather.core.status import JobStatus
+from regather.core.wire.documents import decode_final, decode_status
+from regather.core.wire.events import encode_event
+from regather.core.wire.identity import header_map
+from regather.processors.registry import all_kinds
+from regather.testing.inline_executor import InlineExecutor
+from regather.testing.waiting import eventually
+from regather.transport.base import Record, TopicPartition
+from regather.transport.memory import MemoryBroker, MemoryTransport
+from regather.transport.topics import EVENT_RECORD_BYTES, Size, Topics, topic_specs
+from regather_aggregator.app import Aggregator, build
+from regather_aggregator.settings import AggregatorSettings
+
+TOPICS = Topics()
+SETTINGS = AggregatorSettings(progress_s=0.02, tick_s=0.02, silence_s=0.2, max_result_bytes=2048)
+
+
+class World:
+    """A broker in memory, aggregators over it, and a hand that writes job events."""
+
+    def __init__(self) -> None:
+        self.now_ms = 1_000_000
+        self.broker = MemoryBroker(lambda: self.now_ms)
+        self.transport = MemoryTransport(self.broker)
+        self._running: list[tuple[asyncio.Event, asyncio.Task[None]]] = []
+
+    async def start(self) -> Aggregator:
+        aggregator = build(SETTINGS, self.transport, InlineExecutor(all_kinds()), all_kinds())
+        stop = asyncio.Event()
+        self._running.append((stop, asyncio.create_task(aggregator.run(stop))))
+        await eventually(lambda: aggregator.not_ready_because is None, what="a ready aggregator")
+        return aggregator
+
+    async def stop(self) -> None:
+        for stop, task in self._running:
+            stop.set()
+            await task
+        self._running.clear()
+
+    async def tell(self, *events: Event) -> None:
+        producer = self.transport.producer(max_record_bytes=EVENT_RECORD_BYTES)
+        await producer.start()
+        for event in events:
+            headers, value = encode_event(event)
+            await (await producer.send(TOPICS.job_events, value=value, headers=headers, partition=0))
+
+    def finals(self) -> list[Record]:
+        return self.broker.log(TopicPartition(TOPICS.results, 0)).read(0, None)[0]
+
+    def statuses(self) -> list[JobStatus]:
+        records = self.broker.log(TopicPartition(TOPICS.job_status, 0)).read(0, None)[0]
+        return [decode_status(record.headers, record.value)[0] for record in records]
+
+    async def final(self) -> Record:
+        await eventually(self.finals, what="a final")
+        return self.finals()[0]
+
+
+@pytest_asyncio.fixture
+async def world() -> AsyncIterator[World]:
+    found = World()
+    await found.transport.create_topics(topic_specs(TOPICS, Size.EMBEDDED))
+    yield found
+    await found.stop()
+
+
+def job(number: int = 1, submission: str = "00") -> Identity:
+    return Identity(uuid7(number, bytes(10)), SubmissionId(submission * 8))
+
+
+def opened(owner: Identity, on_error: OnError = OnError.FAIL, deadline_ms: int = 3_600_000) -> Opened:
+    return Opened(owner, "diagnostics", b"{}", "", deadline_ms, on_error)
+
+
+def done(owner: Identity, *seqs: int) -> Outcomes:
+    return Outcomes(owner, "w", [Outcome(seq, 1, 4, 0, 1, output=_output(seq)) for seq in seqs])
+
+
+def _output(seq: int) -> bytes:
+    from regather.processors.base import ShardView
+
+    processor = all_kinds()["diagnostics"]
+    return processor.process(ShardView(b"%04d" % seq, b"", seq, 0), processor.options_model())
+
+
+def dead(owner: Identity, seq: int) -> Outcomes:
+    return Outcomes(owner, "w", [Outcome(seq, 4, 4, 0, 1, failure=Failure(Reason.RAISED, "boom"))])
+
+
+def whole(owner: Identity, shards: int = 3) -> list[Event]:
+    return [opened(owner), done(owner, *range(shards)), Sealed(owner, shards, 4 * shards, "sha256:x")]
+
+
+async def test_a_job_ends_with_one_final_and_a_status_that_carries_the_result(world: World) -> None:
+    await world.start()
+    await world.tell(*whole(job()))
+    final = await world.final()
+    assert json.loads(final.value or b"")["shards"] == 3
+    status = decode_final(final.headers)
+    assert (status.state, status.total, status.done, status.frontier) == (JobState.SUCCEEDED, 3, 3, 3)
+    assert header_map(final.headers)["state"] == b"succeeded"
+    assert world.statuses()[-1].state is JobState.SUCCEEDED
+
+
+async def test_a_repeated_history_gives_no_second_final(world: World) -> None:
+    await world.start()
+    await world.tell(*whole(job()))
+    await world.final()
+    await world.tell(*whole(job()), *whole(job(submission="ff")), *whole(job(2)))
+    await eventually(lambda: len(world.finals()) == 2, what="the second job's final")
+    owners = [decode_final(record.headers).owner.job_id for record in world.finals()]
+    assert owners == [job().job_id, job(2).job_id]
+
+
+async def test_a_successor_restores_from_the_log_and_ends_the_open_job_once(world: World) -> None:
+    await world.start()
+    await world.tell(*whole(job()), opened(job(2)), done(job(2), 1))
+    await world.final()
+    await world.stop()
+    await world.start()
+    await world.tell(done(job(2), 0), Sealed(job(2), 2, 8, "d"), *whole(job()))
+    await eventually(lambda: len(world.finals()) == 2, what="the open job's final")
+    assert decode_final(world.finals()[1].headers).owner == job(2)
+    await world.tell(*whole(job(3)))
+    await eventually(lambda: len(world.finals()) == 3, what="a later job's final")
+    assert [decode_final(r.headers).owner for r in world.finals()] == [job(), job(2), job(3)]
+
+
+@pytest.mark.parametrize("fault", ["fail_sends", "lose_acks", "fail_commits"])
+async def test_a_failed_transaction_is_done_again_and_visible_once(world: World, fault: str) -> None:
+    await world.start()
+    setattr(world.broker.faults, fault, 1)
+    producer_faults = world.broker.faults
+    owner = job()
+    headers_values = [encode_event(event) for event in whole(owner)]
+    log = world.broker.log(TopicPartition(TOPICS.job_events, 0))
+    for headers, value in headers_values:  # written past the faults, which are meant for the aggregator
+        log.append(None, value, headers, world.now_ms, None)
+    world.broker.notify()
+    await world.final()
+    assert getattr(producer_faults, fault) == 0
+    await world.tell(*whole(job(2)))
+    await eventually(lambda: len(world.finals()) == 2, what="the next job's final")
+    assert [decode_final(record.headers).owner for record in world.finals()] == [owner, job(2)]
+
+
+async def test_two_aggregators_give_one_final_per_job_through_a_takeover(world: World) -> None:
+    await world.start()
+    await world.start()
+    owners = [job(number) for number in range(1, 6)]
+    for owner in owners:
+        await world.tell(*whole(owner))
+    await eventually(lambda: len(world.finals()) >= 5, what="five finals")
+    assert sorted(decode_final(r.headers).owner.job_id for r in world.finals()) == sorted(o.job_id for o in owners)
+
+
+async def test_skipped_shards_make_a_partial_result_with_named_gaps(world: World) -> None:
+    await world.start()
+    owner = job()
+    await world.tell(opened(owner, OnError.SKIP), done(owner, 0, 2), dead(owner, 1), Sealed(owner, 3, 12, "d"))
+    status = decode_final((await world.final()).headers)
+    assert (status.state, status.gaps, status.failed) == (JobState.PARTIAL, ((1, 1),), 1)
+    assert [(error.seq, error.attempts, error.error) for error in status.errors] == [(1, 4, "boom")]
+
+
+async def test_a_dead_shard_ends_a_job_that_may_not_fail(world: World) -> None:
+    await world.start()
+    owner = job()
+    await world.tell(opened(owner), dead(owner, 1))
+    status = decode_final((await world.final()).headers)
+    assert (status.state, status.reason) == (JobState.FAILED, Reason.SHARD_FAILED)
+    assert "shard 1 failed for good" in status.error
+
+
+async def test_a_job_that_was_given_up_before_its_seal_fails_and_may_be_sent_again(world: World) -> None:
+    await world.start()
+    owner = job()
+    await world.tell(opened(owner), done(owner, 0), Abandoned(owner, "the client went away"))
+    status = decode_final((await world.final()).headers)
+    assert (status.state, status.reason) == (JobState.FAILED, Reason.NOT_SEALED)
+    again = Identity(owner.job_id, SubmissionId("aa" * 8), version=2)
+    await world.tell(*whole(again))
+    await eventually(lambda: len(world.finals()) == 2, what="the second version's final")
+    assert decode_final(world.finals()[1].headers).owner == again
+
+
+async def test_a_silent_upload_is_closed_by_the_logs_own_time(world: World) -> None:
+    await world.start()
+    await world.tell(opened(job()))
+    await eventually(lambda: [s.state for s in world.statuses()][-1:] == [JobState.SPLITTING], what="the open job")
+    assert world.finals() == []
+    world.now_ms += 250
+    status = decode_final((await world.final()).headers)
+    assert (status.state, status.reason) == (JobState.FAILED, Reason.NOT_SEALED)
+
+
+async def test_a_deadline_passes_by_the_logs_own_time(world: World) -> None:
+    await world.start()
+    await world.tell(opened(job(), deadline_ms=5_000), Sealed(job(), 2, 8, "d"))
+    world.now_ms += 5_001
+    status = decode_final((await world.final()).headers)
+    assert (status.state, status.reason) == (JobState.EXPIRED, Reason.DEADLINE)
+
+
+async def test_a_kind_that_is_not_installed_ends_its_job_only(world: World) -> None:
+    await world.start()
+    stranger = Opened(job(), "no.such.kind", b"{}", "", 1000)
+    await world.tell(stranger, done(job(), 0), Sealed(job(), 1, 4, "d"), *whole(job(2)))
+    await eventually(lambda: len(world.finals()) == 2, what="both finals")
+    states = {decode_final(r.headers).owner: decode_final(r.headers).state for r in world.finals()}
+    assert states == {job(): JobState.FAILED, job(2): JobState.SUCCEEDED}
+
+
+async def test_an_unreadable_event_is_counted_and_stops_nothing(world: World) -> None:
+    aggregator = await world.start()
+    log = world.broker.log(TopicPartition(TOPICS.job_events, 0))
+    log.append(None, b"junk", [("event", b"opened")], world.now_ms, None)
+    await world.tell(*whole(job()))
+    await world.final()
+    assert aggregator.events.owners[0].dropped["unreadable"] == 1
+
+
+async def test_the_groups_offset_moves_only_when_finals_were_read_back(world: World) -> None:
+    await world.start()
+    await world.tell(opened(job()), *whole(job(2)))
+    await eventually(lambda: len(world.finals()) == 1, what="the second job's final")
+    tp = TopicPartition(TOPICS.job_events, 0)
+    await world.stop()
+    assert world.broker.group(TOPICS.group("aggregators")).committed[tp].offset == 0
+
+
+async def test_progress_is_told_while_a_job_runs(world: World) -> None:
+    await world.start()
+    await world.tell(opened(job()), done(job(), 0, 1), Sealed(job(), 4, 16, "d"))
+    await eventually(
+        lambda: world.statuses() and (world.statuses()[-1].done, world.statuses()[-1].total) == (2, 4),
+        what="the progress",
+    )
+    assert world.statuses()[-1].state is JobState.RUNNING
+
+
+def test_jobs_spread_over_the_partitions() -> None:
+    job_ids = [JobId(f"{n:032x}") for n in range(64)]
+    assert {event_partition(job_id, 4) for job_id in job_ids} == {0, 1, 2, 3}

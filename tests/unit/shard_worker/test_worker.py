@@ -1,0 +1,257 @@
+"""The worker over the broker in memory: what becomes of shards, what is committed, what a takeover repeats."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import pytest
+import pytest_asyncio
+
+from regather.core.model import Identity, JobId, Outcome, Outcomes, Reason, SubmissionId
+from regather.core.wire.events import decode_event
+from regather.core.wire.identity import header_map
+from regather.core.wire.shards import ShardEncoder, decode_history
+from regather.processors.registry import all_kinds
+from regather.runtime.execution import Failed, NotRun, Result, Work
+from regather.testing.inline_executor import InlineExecutor
+from regather.testing.waiting import eventually
+from regather.transport.base import Record, TopicPartition
+from regather.transport.memory import MemoryBroker, MemoryTransport
+from regather.transport.topics import SHARD_RECORD_BYTES, Size, Topics, topic_specs
+from regather_worker.app import Worker, build
+from regather_worker.settings import WorkerSettings
+
+TOPICS = Topics()
+OWNER = Identity(JobId("00000000-0000-7000-8000-000000000001"), SubmissionId("00" * 8))
+FAST_RETRY = WorkerSettings(commit_s=0.02, retry_base_ms=1, retry_cap_ms=2, drain_s=5)
+
+
+class World:
+    """A broker in memory with the installation's topics, and workers over it."""
+
+    def __init__(self) -> None:
+        self.broker = MemoryBroker()
+        self.transport = MemoryTransport(self.broker)
+
+    async def send(
+        self, count: int, *, options: bytes = b"{}", topic: str = TOPICS.shards_small, first: int = 0
+    ) -> None:
+        producer = self.transport.producer(max_record_bytes=SHARD_RECORD_BYTES)
+        await producer.start()
+        headers = ShardEncoder(OWNER, "diagnostics", options, 15_000).headers
+        for seq in range(first, first + count):
+            await (await producer.send(topic, value=b"shard %d" % seq, headers=headers(seq), partition=seq % 8))
+        await producer.stop()
+
+    def records(self, topic: str) -> list[Record]:
+        found = []
+        for partition in range(self.broker.partition_counts()[topic]):
+            log = self.broker.log(TopicPartition(topic, partition))
+            found += log.read(log.beginning, None)[0]
+        return found
+
+    def outcomes(self) -> list[Outcome]:
+        events = [decode_event(record.headers, record.value) for record in self.records(TOPICS.job_events)]
+        return [outcome for event in events if isinstance(event, Outcomes) for outcome in event.outcomes]
+
+    def lag(self) -> int:
+        """Shards that no commit covers."""
+        committed = self.broker.group(TOPICS.group("workers")).committed
+        topics = (TOPICS.shards_small, TOPICS.shards_bulk, TOPICS.shards_retry)
+        tps = [TopicPartition(t, n) for t in topics for n in range(self.broker.partition_counts()[t])]
+        return sum(self.broker.log(tp).end - (committed[tp].offset if tp in committed else 0) for tp in tps)
+
+
+Start = Callable[..., Worker]
+
+
+@pytest_asyncio.fixture
+async def world() -> World:
+    found = World()
+    await found.transport.create_topics(topic_specs(TOPICS, Size.EMBEDDED))
+    return found
+
+
+@pytest_asyncio.fixture
+async def workers(world: World) -> AsyncIterator["Workers"]:
+    running = Workers(world)
+    yield running
+    await running.stop_all()
+
+
+class Workers:
+    """Starts workers and stops them, or kills them."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._running: list[tuple[asyncio.Event, asyncio.Task[None]]] = []
+
+    async def start(self, executor: InlineExecutor | None = None) -> InlineExecutor:
+        executor = executor or InlineExecutor(all_kinds(), slots=2)
+        worker = build(FAST_RETRY, self._world.transport, executor)
+        stop = asyncio.Event()
+        self._running.append((stop, asyncio.create_task(worker.run(stop))))
+        await eventually(lambda: worker.not_ready_because is None, what="a ready worker")
+        return executor
+
+    async def stop_all(self) -> None:
+        for stop, task in self._running:
+            stop.set()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        self._running.clear()
+
+
+async def test_every_shard_gives_one_outcome_and_is_committed(world: World, workers: Workers) -> None:
+    await world.send(20)
+    await world.send(50, topic=TOPICS.shards_bulk, first=20)
+    await workers.start()
+    await eventually(lambda: len(world.outcomes()) == 70 and world.lag() == 0, what="70 settled shards")
+    assert sorted(outcome.seq for outcome in world.outcomes()) == list(range(70))
+    assert {outcome.attempts for outcome in world.outcomes()} == {1}
+
+
+async def test_a_shard_that_always_fails_runs_four_times_and_becomes_a_dead_letter(
+    world: World, workers: Workers
+) -> None:
+    await world.send(4, options=b'{"do":"raise","only":"2"}')
+    executor = await workers.start()
+    await eventually(lambda: len(world.outcomes()) == 4, what="four outcomes")
+    (failed,) = [outcome for outcome in world.outcomes() if outcome.failure]
+    assert failed.seq == 2
+    assert failed.attempts == 4
+    assert [attempt for seq, attempt in executor.executions if seq == 2] == [0, 1, 2, 3]
+    (letter,) = world.records(TOPICS.dead_letters)
+    assert letter.value == b"shard 2"
+    history = decode_history(header_map(letter.headers)["history"])
+    assert [(error.attempt, error.reason) for error in history] == [(n, Reason.RAISED) for n in range(4)]
+    assert failed.failure is not None
+    assert failed.failure.dead_letter is not None
+    assert (failed.failure.dead_letter.partition, failed.failure.dead_letter.offset) == (
+        letter.partition,
+        letter.offset,
+    )
+
+
+async def test_a_shard_that_fails_twice_succeeds_with_its_third_execution(world: World, workers: Workers) -> None:
+    await world.send(1, options=b'{"do":"raise","attempts_below":2}')
+    await workers.start()
+    await eventually(lambda: len(world.outcomes()) == 1, what="the outcome")
+    (outcome,) = world.outcomes()
+    assert (outcome.failure, outcome.attempts) == (None, 3)
+    assert world.records(TOPICS.dead_letters) == []
+
+
+async def test_a_permanent_error_is_not_retried(world: World, workers: Workers) -> None:
+    await world.send(1, options=b'{"do":"permanent"}')
+    executor = await workers.start()
+    await eventually(lambda: len(world.outcomes()) == 1, what="the outcome")
+    assert world.outcomes()[0].attempts == 1
+    assert executor.executions == [(0, 0)]
+    assert len(world.records(TOPICS.dead_letters)) == 1
+
+
+async def test_an_unreadable_record_becomes_a_dead_letter_and_the_offset_moves_on(
+    world: World, workers: Workers
+) -> None:
+    producer = world.transport.producer(max_record_bytes=1000)
+    await producer.start()
+    await (await producer.send(TOPICS.shards_small, value=b"junk", headers=[("who", b"knows")], partition=0))
+    await world.send(1)
+    await workers.start()
+    await eventually(lambda: len(world.outcomes()) == 1 and world.lag() == 0, what="the shard behind the junk")
+    (letter,) = world.records(TOPICS.dead_letters)
+    headers = header_map(letter.headers)
+    assert (letter.value, headers["reason"], headers["who"]) == (b"junk", b"unreadable", b"knows")
+    assert (headers["kafka_dlt-original-topic"], headers["kafka_dlt-original-offset"]) == (b"shards.small", b"0")
+
+
+@pytest.mark.parametrize("fault", ["fail_sends", "lose_acks"])
+async def test_nothing_is_committed_before_its_ack_and_nothing_is_lost(
+    world: World, workers: Workers, fault: str
+) -> None:
+    await world.send(8)
+    setattr(world.broker.faults, fault, 3)
+    await workers.start()
+    await eventually(lambda: world.lag() == 0, what="everything committed")
+    assert {outcome.seq for outcome in world.outcomes()} == set(range(8))
+
+
+class LosingExecutor(InlineExecutor):
+    """Loses the first batch with its child: one item was the guilty one, the others did not run."""
+
+    def __init__(self) -> None:
+        super().__init__(all_kinds())
+        self.batches: list[list[tuple[int, int]]] = []
+
+    async def run(self, work: Work) -> list[Result]:
+        self.batches.append([(item.seq, item.attempt) for item in work.items])
+        if len(self.batches) == 1:
+            results: list[Result] = [NotRun() for _ in work.items]
+            results[0] = Failed(Reason.CRASHED, "died", 0, 0)
+            return results
+        return await super().run(work)
+
+
+async def test_only_the_guilty_member_of_a_lost_batch_spends_an_attempt_and_the_rest_runs_alone(
+    world: World, workers: Workers
+) -> None:
+    producer = world.transport.producer(max_record_bytes=SHARD_RECORD_BYTES)
+    await producer.start()
+    headers = ShardEncoder(OWNER, "diagnostics", b"{}", 15_000).headers
+    for seq in range(5):
+        await (await producer.send(TOPICS.shards_small, value=b"x", headers=headers(seq), partition=0))
+    executor = LosingExecutor()
+    await workers.start(executor)
+    await eventually(lambda: len(world.outcomes()) == 5, what="five outcomes")
+    attempts = {outcome.seq: outcome.attempts for outcome in world.outcomes()}
+    guilty = executor.batches[0][0][0]
+    assert attempts == {seq: 2 if seq == guilty else 1 for seq in range(5)}
+    assert all(len(batch) == 1 for batch in executor.batches[1:])
+
+
+class HeldExecutor(InlineExecutor):
+    """Holds every batch until it is released."""
+
+    def __init__(self) -> None:
+        super().__init__(all_kinds())
+        self.release = asyncio.Event()
+
+    async def run(self, work: Work) -> list[Result]:
+        await self.release.wait()
+        return await super().run(work)
+
+
+async def test_a_stop_lets_running_shards_end_and_spends_no_attempt(world: World, workers: Workers) -> None:
+    await world.send(3)
+    executor = HeldExecutor()
+    await workers.start(executor)
+    stopping = asyncio.create_task(workers.stop_all())
+    await asyncio.sleep(0)
+    executor.release.set()
+    await stopping
+    heir = await workers.start()
+    await eventually(lambda: {outcome.seq for outcome in world.outcomes()} == {0, 1, 2}, what="all outcomes")
+    assert {attempt for _, attempt in executor.executions + heir.executions} == {0}
+    assert world.records(TOPICS.shards_retry) == []
+
+
+async def test_a_successor_repeats_only_what_was_not_settled(world: World, workers: Workers) -> None:
+    await world.send(40)
+    await workers.start()
+    await eventually(lambda: world.lag() == 0, what="everything committed")
+    await workers.stop_all()
+    await world.send(5, first=40)
+    heir = await workers.start()
+    await eventually(lambda: len(world.outcomes()) == 45, what="the new shards")
+    assert sorted(seq for seq, _ in heir.executions) == list(range(40, 45))
+
+
+async def test_two_workers_share_the_shards(world: World, workers: Workers) -> None:
+    one, two = await workers.start(), await workers.start()
+    await world.send(80)
+    await eventually(lambda: len(world.outcomes()) >= 80 and world.lag() == 0, what="80 settled shards")
+    seen: Sequence[int] = [seq for seq, _ in one.executions + two.executions]
+    assert set(seen) == set(range(80))
+    assert one.executions
+    assert two.executions
