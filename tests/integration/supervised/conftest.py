@@ -87,6 +87,7 @@ def descendants(root: int) -> set[int]:
 class Processes:
     """What tests ask about processes; handed out by a fixture, because test files cannot import each other."""
 
+    parent_of = staticmethod(parent_of)
     lives = staticmethod(lives)
     descendants = staticmethod(descendants)
 
@@ -99,3 +100,9 @@ class Processes:
 @pytest.fixture
 def processes() -> type[Processes]:
     return Processes
+
+
+@pytest.fixture
+def pythonpath() -> str:
+    """Where children find the tests' kinds."""
+    return ENVIRONMENT["PYTHONPATH"]

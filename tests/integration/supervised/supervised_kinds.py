@@ -117,20 +117,17 @@ def leave_helper(shard: ShardView, options: FaultOptions) -> None:
     _note(options, subprocess.Popen(["sleep", str(FOREVER_S)]).pid)
 
 
+def leave_daemon(shard: ShardView, options: FaultOptions) -> None:
+    """Leave a process behind that has neither parent nor session in common with the child."""
+    _note(options, _daemon())
+
+
 def family(shard: ShardView, options: FaultOptions) -> None:
     """Hang with a child of the same group, one in a session of its own, and one that was orphaned on purpose."""
     _note(options, os.getpid())
     _note(options, subprocess.Popen(["sleep", str(FOREVER_S)]).pid)
     _note(options, subprocess.Popen(["sleep", str(FOREVER_S)], start_new_session=True).pid)
-    read_fd, write_fd = os.pipe()
-    if os.fork() == 0:
-        os.setsid()
-        orphan = os.fork()
-        if orphan == 0:
-            time.sleep(FOREVER_S)
-        os.write(write_fd, str(orphan).encode())
-        os._exit(0)
-    _note(options, int(os.read(read_fd, 100)))
+    _note(options, _daemon())
     Path(options.folder, "complete").touch()
     time.sleep(FOREVER_S)
 
@@ -142,6 +139,20 @@ def grow(shard: ShardView, options: FaultOptions) -> None:
 def kill_zygote(shard: ShardView, options: FaultOptions) -> None:
     os.kill(os.getppid(), signal.SIGKILL)
     time.sleep(FOREVER_S)
+
+
+def _daemon() -> int:
+    read_fd, write_fd = os.pipe()
+    middle = os.fork()
+    if middle == 0:
+        os.setsid()
+        orphan = os.fork()
+        if orphan == 0:
+            time.sleep(FOREVER_S)
+        os.write(write_fd, str(orphan).encode())
+        os._exit(0)
+    os.waitpid(middle, 0)
+    return int(os.read(read_fd, 100))
 
 
 def _note(options: FaultOptions, pid: int) -> None:
@@ -164,6 +175,7 @@ FAULTS: dict[str, Callable[[ShardView, FaultOptions], bytes | None]] = {
     "identity": identity,
     "print_and_crash": print_and_crash,
     "leave_helper": leave_helper,
+    "leave_daemon": leave_daemon,
     "family": family,
     "grow": grow,
     "kill_zygote": kill_zygote,

@@ -100,6 +100,7 @@ async def test_a_crash_in_a_batch_is_charged_to_its_item(
     assert failure(results[4]).reason is reason
     assert word in failure(results[4]).error
     assert all(isinstance(result, Done | NotRun) for at, result in enumerate(results) if at != 4)
+    assert supervisor.stats.deaths == 1
     assert isinstance((await supervisor.run(work()))[0], Done)
 
 
@@ -142,10 +143,11 @@ async def test_processes_of_a_killed_item_die_with_it(
     await eventually(lambda: not any(map(processes.lives, family)), what="the death of the family")
 
 
-async def test_a_helper_that_was_left_behind_is_killed_after_the_work(
-    supervisor: Supervisor, work: MakeWork, processes: Any, tmp_path: Path
+@pytest.mark.parametrize("do", ["leave_helper", "leave_daemon"])
+async def test_a_process_that_was_left_behind_is_killed_after_the_work(
+    supervisor: Supervisor, work: MakeWork, processes: Any, tmp_path: Path, do: str
 ) -> None:
-    (result,) = await supervisor.run(work("leave_helper", folder=str(tmp_path)))
+    (result,) = await supervisor.run(work(do, folder=str(tmp_path)))
     assert isinstance(result, Done)
     (helper,) = processes.noted(tmp_path)
     await eventually(lambda: not processes.lives(helper), what="the helper's death")
@@ -187,6 +189,24 @@ async def test_a_caller_that_gives_up_waiting_for_a_slot_loses_none(supervisor: 
     await asyncio.wait([waiting, busy])
     assert waiting.cancelled()
     assert isinstance((await supervisor.run(work()))[0], Done)
+
+
+async def test_a_caller_cancelled_in_the_moment_it_gets_a_slot_gives_it_back(
+    supervisor: Supervisor, work: MakeWork
+) -> None:
+    async def first() -> None:
+        await supervisor.run(work("sleep_a_little"))
+        assert not waiting.done()
+        waiting.cancel()
+
+    running = asyncio.create_task(first())
+    waiting = asyncio.create_task(supervisor.run(work("sleep")))
+    await running
+    await asyncio.wait([waiting])
+    assert waiting.cancelled()
+    assert supervisor.stats.kills == 0
+    async with asyncio.timeout(5):
+        assert isinstance((await supervisor.run(work()))[0], Done)
 
 
 async def test_an_idle_child_that_is_killed_from_outside_is_replaced(supervisor: Supervisor, work: MakeWork) -> None:

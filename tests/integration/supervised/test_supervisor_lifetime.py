@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from regather.runtime.child_limits import ChildRules
 from regather.runtime.execution import Done, Failed, NotRun, Work
 from regather.runtime.supervisor import Supervisor
+from regather.runtime.zygote_link import ChildrenUnavailable
 from regather.testing.waiting import eventually
 
 MakeWork = Callable[..., Work]
@@ -20,7 +22,7 @@ StartSupervisor = Callable[..., Awaitable[Supervisor]]
 
 HOLDER = """
 import asyncio, sys
-sys.path.insert(0, sys.argv[1])
+from regather.runtime.child_limits import ChildRules
 from regather.runtime.execution import Call, Work, WorkItem, WorkLimits
 from regather.runtime.supervisor import Supervisor
 
@@ -42,11 +44,9 @@ async def zygote_of(supervisor: Supervisor, work: MakeWork) -> int:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 async def test_nobody_survives_the_death_of_the_supervisors_process(
-    processes: Any, tmp_path: Path, number: signal.Signals
+    processes: Any, tmp_path: Path, pythonpath: str, number: signal.Signals
 ) -> None:
-    holder = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", HOLDER, str(Path(__file__).parent), str(tmp_path)
-    )
+    holder = await asyncio.create_subprocess_exec(sys.executable, "-c", HOLDER, pythonpath, str(tmp_path))
     try:
         await eventually((tmp_path / "complete").exists, what="the family", timeout_s=30)
         below = processes.descendants(holder.pid)
@@ -56,6 +56,31 @@ async def test_nobody_survives_the_death_of_the_supervisors_process(
         holder.send_signal(number)
         await holder.wait()
     await eventually(lambda: not any(map(processes.lives, below)), what="everybody's death")
+
+
+async def test_children_do_not_survive_the_death_of_supervisor_and_zygote_at_once(
+    processes: Any, tmp_path: Path, pythonpath: str
+) -> None:
+    holder = await asyncio.create_subprocess_exec(sys.executable, "-c", HOLDER, pythonpath, str(tmp_path))
+    await eventually((tmp_path / "complete").exists, what="the family", timeout_s=30)
+    below = processes.descendants(holder.pid)
+    (zygote,) = [pid for pid in below if processes.parent_of(pid) == holder.pid]
+    children = {pid for pid in below if processes.parent_of(pid) == zygote}
+    os.kill(zygote, signal.SIGSTOP)  # it must not find the time to clean up
+    holder.kill()
+    await holder.wait()
+    os.kill(zygote, signal.SIGKILL)
+    try:
+        assert len(children) == 2
+        await eventually(lambda: not any(map(processes.lives, children)), what="the children's death")
+    finally:
+        for pid in filter(processes.lives, below):  # grandchildren: a stated limit
+            os.kill(pid, signal.SIGKILL)
+
+
+async def test_children_that_end_as_they_start_are_told_at_the_start(started: StartSupervisor) -> None:
+    with pytest.raises(ChildrenUnavailable, match=r"(?s)as soon as they start.*ValueError"):
+        await started(rules=ChildRules(open_files=-2))
 
 
 async def test_stop_lets_running_work_end(started: StartSupervisor, work: MakeWork, processes: Any) -> None:

@@ -20,7 +20,7 @@ from regather.core.wire.events import decode_event, encode_event
 from regather.processors.registry import installed
 from regather.testing.waiting import eventually
 from regather.transport.base import Record, RecordAddress, TopicPartition
-from regather.transport.memory import MemoryTransport
+from regather.transport.memory import MemoryBroker, MemoryTransport
 from regather.transport.topics import RESULT_RECORD_BYTES, Size, Topics, topic_specs
 from regather_gateway.app import create_app
 from regather_gateway.settings import GatewaySettings
@@ -188,7 +188,7 @@ StartGateway = Callable[..., AbstractAsyncContextManager[Harness]]
 @pytest.fixture
 async def transport() -> MemoryTransport:
     """A fresh log with all topics of an embedded installation."""
-    transport = MemoryTransport()
+    transport = MemoryTransport(MemoryBroker())
     await transport.create_topics(topic_specs(Topics(), Size.EMBEDDED))
     return transport
 

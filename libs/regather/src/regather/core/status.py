@@ -65,9 +65,9 @@ class JobStatus:
     events_offset: int | None = None
 
     @property
-    def precedence(self) -> tuple[int, int, int]:
-        """A view keeps the status with the highest one, so a zombie's late word never hides an end."""
-        return (self.owner.version, self.state.rank, self.done + self.failed)
+    def precedence(self) -> tuple[int, int, bool, int]:
+        """A view keeps the status with the highest one, so a zombie's late word never hides an end, or a seal."""
+        return (self.owner.version, self.state.rank, self.total is not None, self.done + self.failed)
 
 
 def newer(old: JobStatus | None, new: JobStatus) -> JobStatus:
