@@ -13,6 +13,7 @@ import time
 import zlib
 
 import httpx2
+
 from regather_cli.report import write_report
 from regather_cli.stack import Stack, StackSettings
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from regather_cli.client import Client
-from regather_cli.stack import Stack, StackSettings
 
 from regather.core.wire.identity import HEADER, header_map, unpack_identity
 from regather.testing.kafka_broker import Broker
 from regather.transport.base import TopicPartition
 from regather.transport.kafka import KafkaTransport
+from regather_cli.client import Client
+from regather_cli.stack import Stack, StackSettings
 
 FAST = {
     "REGATHER_PROGRESS_S": "0.1",

@@ -112,6 +112,10 @@ def print_and_crash(shard: ShardView, options: FaultOptions) -> None:
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
+def print_much(shard: ShardView, options: FaultOptions) -> None:
+    print("earlier words\n" * 60_000)
+
+
 def leave_helper(shard: ShardView, options: FaultOptions) -> None:
     """Leave a process of the same group behind and return."""
     _note(options, subprocess.Popen(["sleep", str(FOREVER_S)]).pid)
@@ -174,6 +178,7 @@ FAULTS: dict[str, Callable[[ShardView, FaultOptions], bytes | None]] = {
     "environment": environment,
     "identity": identity,
     "print_and_crash": print_and_crash,
+    "print_much": print_much,
     "leave_helper": leave_helper,
     "leave_daemon": leave_daemon,
     "family": family,

@@ -57,6 +57,14 @@ async def test_a_time_out_tells_where_the_shard_was(supervisor: Supervisor, work
     assert "runtime/child.py" not in failure(result).error
 
 
+async def test_an_error_shows_what_its_own_work_printed(supervisor: Supervisor, work: MakeWork) -> None:
+    for _ in range(5):  # whether the earlier text is still in the pipe when the next work begins is a matter of luck
+        await supervisor.run(work("print_much"))
+        (result,) = await supervisor.run(work("print_and_crash"))
+        assert "last words of 0" in failure(result).error
+        assert "earlier" not in failure(result).error
+
+
 async def test_only_the_hanging_item_of_a_batch_is_charged(supervisor: Supervisor, work: MakeWork) -> None:
     results = await supervisor.run(work("sleep", 10, only=[3], wall_s=0.2))
     assert failure(results[3]).reason is Reason.TIMED_OUT

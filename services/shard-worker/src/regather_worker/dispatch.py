@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from itertools import count
 
 from regather.core.lanes import Lane, LaneQueue
-from regather.runtime.execution import Call, Executor, Work, WorkItem, WorkLimits
+from regather.core.model import Reason
+from regather.runtime.execution import Call, Executor, Failed, NotRun, Result, Work, WorkItem, WorkLimits
 from regather.runtime.logs import get_logger
 from regather_worker.intake import QueuedShard, ShardKey
 from regather_worker.settle import Settler
 
 log = get_logger()
 _MAX_DELAY_AFTER_APPEND_MS = 60_000
+_MAX_LOST = 20
 
 
 class Dispatcher:
@@ -103,7 +105,10 @@ class Dispatcher:
 
     async def _run_batch(self, batch: Sequence[QueuedShard]) -> None:
         try:
-            results = await self._executor.run(self._work(batch))
+            results = [
+                _charged_at_last(queued, result)
+                for queued, result in zip(batch, await self._executor.run(self._work(batch)), strict=True)
+            ]
         finally:
             self._busy -= 1
             self._wake.set()
@@ -114,6 +119,7 @@ class Dispatcher:
                 self._running.pop(queued.key, None)
         for queued in again:
             queued.alone = True
+            queued.lost += 1
             self._push(queued, Lane.SMALL)
 
     def _work(self, batch: Sequence[QueuedShard]) -> Work:
@@ -127,6 +133,13 @@ class Dispatcher:
         if not task.cancelled() and task.exception() is not None:
             self.failed = task.exception()
             log.error("micro-batch-broken", error=repr(self.failed), exc_info=self.failed)
+
+
+def _charged_at_last(queued: QueuedShard, result: Result) -> Result:
+    """A shard that is lost again and again with its child is charged in the end, or it would run for ever."""
+    if not isinstance(result, NotRun) or queued.lost < _MAX_LOST:
+        return result
+    return Failed(Reason.CRASHED, f"its child was lost {_MAX_LOST + 1} times", time.time_ns() // 1_000_000, 0)
 
 
 def _due_s(queued: QueuedShard) -> float:

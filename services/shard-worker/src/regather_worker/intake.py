@@ -41,6 +41,8 @@ class QueuedShard:
     shard: Shard
     places: list[Place] = field(default_factory=list)
     alone: bool = False
+    lost: int = 0
+    """How often its child was lost without its being the one that ran."""
 
     @property
     def key(self) -> ShardKey:

@@ -31,6 +31,7 @@ class PrintedTail:
 
     def forget(self) -> None:
         """Begin anew: what was printed so far belongs to an earlier work."""
+        self.drain()
         self._tail = b""
         self._work_bytes = 0
 

@@ -41,7 +41,7 @@ class InlineExecutor:
         for item in work.items:
             self.executions.append((item.seq, item.attempt))
             view = ShardView(item.payload, item.meta, item.seq, item.attempt)
-            results.append(_attempt(lambda view=view: processor.process(view, options)))  # type: ignore[misc] # the default binds the loop variable
+            results.append(_attempt(lambda view=view: processor.process(view, options)))
         return results
 
 
