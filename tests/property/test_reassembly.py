@@ -1,6 +1,5 @@
 """Any order after `opened`, any repeats, foreign submissions and ghosts: the same one outcome."""
 
-from dataclasses import replace
 from itertools import pairwise
 
 from hypothesis import given
@@ -129,7 +128,7 @@ def test_a_submission_of_another_upload_gets_the_next_version_only_after_not_sea
     fold.final_seen(JOB, 1, reopenable=True)
     fold.handle(opened(), offset=0, append_ms=1)
     assert fold.open_jobs == 0
-    fold.handle(opened(owner=replace(OWNER, version=2)), offset=1, append_ms=1)
+    fold.handle(opened(owner=OWNER._replace(version=2)), offset=1, append_ms=1)
     assert fold.open_jobs == 1
 
 

@@ -48,7 +48,7 @@ shards = st.builds(
 )  # fmt: skip
 letters = st.none() | st.builds(DeadLetterAddress, st.integers(0, 9), ms)
 failures = st.builds(Failure, st.sampled_from(Reason), text, histories, letters)
-good = st.builds(Outcome, u32, st.integers(1, 4), u32, ms, u32, st.binary(max_size=30))
+good = st.builds(Outcome, u32, st.integers(1, 4), u32, ms, u32, st.binary(max_size=30), st.none())
 bad = st.builds(Outcome, u32, st.integers(1, 4), u32, ms, u32, st.just(b""), failures)
 worker_names = st.text(max_size=20)
 events = st.one_of(

@@ -33,7 +33,7 @@ def test_oldest_ended_jobs_make_room_and_open_ones_stay(table: JobTable, make_st
 def test_reopened_job_is_not_counted_as_ended(table: JobTable, make_status: MakeStatus) -> None:
     failed = make_status(0, JobState.FAILED)
     table.put(failed)
-    table.put(replace(failed, owner=replace(failed.owner, version=2), state=JobState.RUNNING))
+    table.put(replace(failed, owner=failed.owner._replace(version=2), state=JobState.RUNNING))
     for number in range(1, 9):
         table.put(make_status(number, JobState.SUCCEEDED))
 

@@ -3,6 +3,7 @@
 import asyncio
 
 from regather.processors.registry import all_kinds
+from regather.runtime import event_loop
 from regather.runtime.health import Probes, probes_app, serve
 from regather.runtime.lifecycle import WatchedTasks, on_stop
 from regather.runtime.logs import configure_logs
@@ -35,7 +36,7 @@ def main() -> None:
     """Read settings, build, run."""
     settings = AggregatorSettings()
     configure_logs("aggregator", settings.log_level)
-    asyncio.run(_run(settings))
+    event_loop.run(_run(settings))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import asyncio
 import sys
 
 from regather.processors.registry import installed
+from regather.runtime import event_loop
 from regather.runtime.health import serve
 from regather.runtime.lifecycle import on_stop
 from regather.runtime.logs import configure_logs, get_logger
@@ -54,7 +55,7 @@ def main() -> int:
     """Run the service; the exit code."""
     settings = GatewaySettings()
     configure_logs("gateway", settings.log_level)
-    return asyncio.run(run(settings))
+    return event_loop.run(run(settings))
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ class Gateway:
         return None
 
 
-def gateway_of(request: Request) -> Gateway:
-    """Return the parts behind the application that got this request."""
+async def gateway_of(request: Request) -> Gateway:
+    """Return the parts behind the application that got this request. Async, or each request would visit a thread."""
     gateway: Gateway = request.app.state.gateway
     return gateway

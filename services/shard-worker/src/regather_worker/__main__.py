@@ -2,6 +2,7 @@
 
 import asyncio
 
+from regather.runtime import event_loop
 from regather.runtime.health import Probes, probes_app, serve
 from regather.runtime.lifecycle import WatchedTasks, on_stop
 from regather.runtime.logs import configure_logs
@@ -32,7 +33,7 @@ def main() -> None:
     """Read settings, build, run."""
     settings = WorkerSettings()
     configure_logs("shard-worker", settings.log_level)
-    asyncio.run(_run(settings))
+    event_loop.run(_run(settings))
 
 
 if __name__ == "__main__":

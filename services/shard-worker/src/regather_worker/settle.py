@@ -103,7 +103,7 @@ class Settler:
         )
 
     def _retry(self, shard: Shard, error: AttemptError, verdict: Retry) -> Iterator[OutRecord]:
-        again = replace(shard, attempt=shard.attempt + 1, history=(*shard.history, error), delay_ms=verdict.delay_ms)
+        again = shard._replace(attempt=shard.attempt + 1, history=(*shard.history, error), delay_ms=verdict.delay_ms)
         key = shard.owner.job_id.encode()
         yield OutRecord(self._topics.shards_retry, again.payload, key, shard_headers(again))
         yield self._event(AttemptFailed(shard.owner, shard.seq, error), shard.owner)

@@ -1,9 +1,12 @@
-"""The nouns of Regather: jobs, shards, attempts and outcomes, as plain frozen values."""
+"""The nouns of Regather: jobs, shards, attempts and outcomes, as plain frozen values.
+
+What exists once for each shard is a NamedTuple: made in a third of the time that a frozen dataclass takes.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NewType
+from typing import NamedTuple, NewType
 
 JobId = NewType("JobId", str)
 """Canonical UUID text, 36 characters."""
@@ -69,8 +72,7 @@ class OnError(StrEnum):
     SKIP = "skip"
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """Whose record this is. A fold drops whatever does not belong to the job's owner."""
 
     job_id: JobId
@@ -90,8 +92,7 @@ class AttemptError:
     duration_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Shard:
+class Shard(NamedTuple):
     """A piece of a job's input as a worker gets it.
 
     `attempt` is 0 for the first execution; `meta` is what the splitter says of this piece (JSON bytes or empty);
@@ -118,8 +119,7 @@ class DeadLetterAddress:
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of a shard: done with `output`, or failed for good with `failure`.
 
     `attempts` counts executions, so 1 is a first success and 4 a shard that failed for good after three retries.

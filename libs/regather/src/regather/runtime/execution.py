@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from regather.core.model import Reason
 
@@ -24,8 +24,7 @@ class WorkLimits:
     output_bytes: int = 10 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class WorkItem:
+class WorkItem(NamedTuple):
     """One shard for Call.PROCESS; for Call.MERGE each item is one output in order, `missing` where a shard failed."""
 
     seq: int
@@ -49,8 +48,7 @@ class Work:
     limits: WorkLimits
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(NamedTuple):
     """An item that returned."""
 
     output: bytes

@@ -5,6 +5,7 @@ walk goes in tiles of a few rows that fit a core's cache, so its time depends on
 """
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,7 @@ SUMS = ("sum", "sum_of_squares", "min", "max", "x_moment", "y_moment", "energy_x
 """Names of the whole numbers that are kept for each channel."""
 
 _TILE_VALUES = 192 * 1024
+_PAIRED_FROM = 128 * 1024
 _MAGIC = b"RIF1"
 _HEAD = struct.Struct("<4s8sQQQQQQ")  # magic, dtype, width, channels, height (0: unknown), row0, rows, inner pixels
 _RING = ((-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1))
@@ -154,7 +156,7 @@ class _Walk:
             totals["sum_of_squares"] += np.square(own, dtype=np.int64).sum(axis=(1, 2))
             totals["min"][:] = np.minimum(totals["min"], own.min(axis=(1, 2)))
             totals["max"][:] = np.maximum(totals["max"], own.max(axis=(1, 2)))
-        for channel, plane in enumerate(own >> self._shift):
+        for channel, plane in enumerate(own >> self._shift if self._shift else own):
             self._histogram[channel] += np.bincount(plane.ravel(), minlength=BINS)
 
     def _add_slopes(self, planes: Wide) -> None:
@@ -195,7 +197,7 @@ def _octants(x_slope: Wide, y_slope: Wide) -> Counts:
     Bit 0: gx < 0, bit 1: gy < 0, bit 2: |gy| > |gx|. The weights are whole numbers far below 2**53: floats hold them.
     """
     x_size, y_size = np.abs(x_slope), np.abs(y_slope)
-    octant = (x_slope < 0).view(np.uint8) | (y_slope < 0).view(np.uint8) << 1 | (y_size > x_size).view(np.uint8) << 2
+    octant = _bits([y_size > x_size, y_slope < 0, x_slope < 0])
     return np.bincount(octant.ravel(), (x_size + y_size).ravel(), OCTANTS).astype(np.int64)
 
 
@@ -205,23 +207,43 @@ def _patterns(planes: Pixels, radius: int) -> Counts:
     if rows < 1 or columns < 1:
         return np.zeros(BINS, np.int64)
     centre = planes[:, radius : radius + rows, radius : radius + columns]
-    code = np.zeros(centre.shape, np.uint8)
-    for bit, (down, right) in enumerate(_RING):
-        top, left = radius + down * radius, radius + right * radius
-        neighbour = planes[:, top : top + rows, left : left + columns]
-        code |= (neighbour >= centre).view(np.uint8) << np.uint8(bit)
-    return np.bincount(code.ravel(), minlength=BINS)
+    corners = ((radius + down * radius, radius + right * radius) for down, right in reversed(_RING))
+    return _tally(_bits(planes[:, top : top + rows, left : left + columns] >= centre for top, left in corners))
 
 
 def _pairs(levels: NDArray[np.uint8], own: slice, radius: int) -> Counts:
     """Counts of (level, level of the pixel `radius` further) in four directions; a pair belongs to its first pixel."""
-    counts = np.zeros(LEVELS * LEVELS, np.int64)
     first_levels = levels[:, own] * np.uint8(LEVELS)
+    codes = np.empty(len(_FORWARD) * first_levels.size, np.uint8)
+    filled = 0
     for down, right in _FORWARD:
         second = levels[:, own.start + down * radius : own.stop + down * radius]
         first = first_levels[:, : second.shape[1]]
         if right:
             far, near = slice(radius, None), slice(None, -radius)
             first, second = first[:, :, near if right > 0 else far], second[:, :, far if right > 0 else near]
-        counts += np.bincount((first | second).ravel(), minlength=LEVELS * LEVELS)
+        np.bitwise_or(first, second, out=codes[filled : filled + first.size].reshape(first.shape))
+        filled += first.size
+    return _tally(codes[:filled])
+
+
+def _bits(flags: Iterable[NDArray[np.bool_]]) -> NDArray[np.uint8]:
+    """Numbers made of flags, the highest bit first. Doubling is an addition: numpy shifts bytes one by one."""
+    rest = iter(flags)
+    code = next(rest).astype(np.uint8)
+    for flag in rest:
+        np.add(code, code, out=code)
+        np.bitwise_or(code, flag.view(np.uint8), out=code)
+    return code
+
+
+def _tally(codes: NDArray[np.uint8]) -> Counts:
+    """How often each byte occurs. Many are counted as pairs of bytes: half as many steps."""
+    flat = codes.reshape(-1)
+    if flat.size < _PAIRED_FROM:
+        return np.bincount(flat, minlength=BINS)
+    even = flat.size & ~1
+    two = np.bincount(flat[:even].view(np.uint16), minlength=BINS * BINS).reshape(BINS, BINS)
+    counts: Counts = two.sum(axis=0) + two.sum(axis=1)
+    counts[flat[even:]] += 1
     return counts

@@ -92,17 +92,12 @@ class KafkaProducer:
             future = await client.send(topic, value=value, key=key, headers=headers, partition=partition)
         except Exception as error:
             raise self.died_of(error) from error
-        future.add_done_callback(self._acked)
         return self._remember(_Ack(future, self))
 
     def died_of(self, error: BaseException) -> Exception:
         """Mark this producer dead; the error to raise for the client's."""
         self._dead = True
         return translate(error)
-
-    def _acked(self, future: "asyncio.Future[Any]") -> None:
-        if not future.cancelled() and future.exception() is not None:
-            self._dead = True  # whether or not anybody awaits this ack
 
     def _remember(self, ack: _Ack) -> _Ack:
         return ack
