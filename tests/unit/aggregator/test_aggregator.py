@@ -242,7 +242,7 @@ async def test_an_unreadable_event_is_counted_and_stops_nothing(world: World) ->
     log.append(None, b"junk", [("event", b"opened")], world.now_ms, None)
     await world.tell(*whole(job()))
     await world.final()
-    assert aggregator.events.owners[0].dropped["unreadable"] == 1
+    assert aggregator.counts.dropped["unreadable"] == 1
 
 
 async def test_the_groups_offset_moves_only_when_finals_were_read_back(world: World) -> None:

@@ -269,3 +269,15 @@ async def test_unreadable_status_is_skipped(gateway: Any) -> None:
 
     await gateway.seen(job_id, lambda document: document["state"] == "succeeded")
     assert gateway.app.state.gateway.view.unreadable == 1
+
+
+async def test_metrics_count_submissions_by_their_end(gateway: Any) -> None:
+    await gateway.submit(bytes(3 * 1024), shard_size="1024")
+    await gateway.client.post("/v1/jobs?kind=bytes.digest", content=b"")
+
+    text = (await gateway.client.get("/metrics")).text
+
+    assert 'regather_submissions_total{result="sealed"} 1.0' in text
+    assert 'regather_submissions_total{result="refused"} 1.0' in text
+    assert "regather_submitted_shards_total 3.0" in text
+    assert "regather_submitted_bytes_total 3072.0" in text

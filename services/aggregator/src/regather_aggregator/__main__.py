@@ -1,6 +1,7 @@
 """Run the aggregator: `python -m regather_aggregator`, settings from the environment."""
 
 import asyncio
+from itertools import chain
 
 from regather.processors.registry import all_kinds
 from regather.runtime import event_loop
@@ -20,9 +21,14 @@ async def _run(settings: AggregatorSettings) -> None:
         client_id="regather-aggregator",
         session_timeout_ms=settings.session_timeout_ms,
     )
-    aggregator = build(settings, transport, Supervisor(slots=settings.merge_slots), all_kinds())
+    children = Supervisor(slots=settings.merge_slots)
+    aggregator = build(settings, transport, children, all_kinds())
     stop = asyncio.Event()
-    probes = Probes("aggregator", lambda: aggregator.not_ready_because)
+    probes = Probes(
+        "aggregator",
+        lambda: aggregator.not_ready_because,
+        lambda: chain(aggregator.samples(), children.stats.samples()),
+    )
     try:
         async with on_stop(stop.set), WatchedTasks() as tasks:
             tune_garbage_collector()

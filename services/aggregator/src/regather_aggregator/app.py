@@ -1,15 +1,16 @@
 """The aggregator's composition root: settings and a transport in, a service that runs until it is told to stop."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from regather.runtime.execution import Executor
 from regather.runtime.lifecycle import WatchedTasks
 from regather.runtime.logs import get_logger
+from regather.runtime.metrics import Sample, by_label
 from regather.transport.base import Transport
 from regather_aggregator.assembly import Assembly, Processors
 from regather_aggregator.loop import EventLoop
-from regather_aggregator.owner import PartitionOwner
+from regather_aggregator.owner import OwnerCounts, PartitionOwner
 from regather_aggregator.readback import ReadBack
 from regather_aggregator.settings import AggregatorSettings
 
@@ -24,6 +25,7 @@ class Aggregator:
     ) -> None:
         self._settings = settings
         self._executor = executor
+        self.counts = OwnerCounts()
         self._read_back = ReadBack(transport, settings.topics.results)
         assembly = Assembly(
             executor,
@@ -41,6 +43,7 @@ class Aggregator:
                 assembly=assembly,
                 read_back=self._read_back,
                 on_restored=on_restored,
+                counts=self.counts,
             )
 
         self.events = EventLoop(transport, settings.topics, make_owner, tick_s=settings.tick_s)
@@ -49,6 +52,16 @@ class Aggregator:
     def not_ready_because(self) -> str | None:
         """None once every partition given to this process is restored."""
         return None if self.events.ready else "not all partitions are restored yet, or no broker answers"
+
+    def samples(self) -> Iterator[Sample]:
+        """Return the aggregator's own metrics at this moment."""
+        owners = self.events.owners.values()
+        yield Sample("regather_partitions", len(owners))
+        yield Sample("regather_jobs_open", sum(owner.open_jobs for owner in owners))
+        yield from by_label("regather_events_dropped_total", self.counts.dropped)
+        yield Sample("regather_finals_total", self.counts.finals)
+        yield Sample("regather_transactions_total", self.counts.transactions)
+        yield Sample("regather_ownership_restarts_total", self.counts.restarts)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Start the children first, then the Kafka clients; end in the opposite order."""

@@ -7,8 +7,9 @@ begins again with the fence; the log holds all that it needs.
 import asyncio
 import json
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from regather.core.errors import TransportError, WireError
 from regather.core.model import JobId, Reason
@@ -35,6 +36,16 @@ _REMEMBER_MS = 26 * 3600 * 1000
 Seek = Callable[[int, int], None]
 
 
+@dataclass(slots=True)
+class OwnerCounts:
+    """Since the process began, of all its owners: events dropped by why, finals read back, transactions, restarts."""
+
+    dropped: Counter[str] = field(default_factory=Counter)
+    finals: int = 0
+    transactions: int = 0
+    restarts: int = 0
+
+
 class PartitionOwner:
     """Owns one partition of job-events from its assignment to its loss."""
 
@@ -48,12 +59,14 @@ class PartitionOwner:
         assembly: Assembly,
         read_back: ReadBack,
         on_restored: Seek,
+        counts: OwnerCounts,
     ) -> None:
         self.partition = partition
         self.accepting = False
         self.next_offset = 0
         self._transport, self._topics, self._settings = transport, topics, settings
         self._assembly, self._read_back, self._on_restored = assembly, read_back, on_restored
+        self._counts = counts
         self._fold = self._new_fold()
         self._wake = asyncio.Event()
         self._pending: deque[PlannedFinal] = deque()
@@ -74,6 +87,7 @@ class PartitionOwner:
                 await self._restore(start, beginning)
                 await self._emit_forever(producer)
             except (TransportError, TimeoutError) as error:
+                self._counts.restarts += 1
                 log.warning("ownership-restarts", partition=self.partition, error=repr(error))
                 start = self.committable()
                 self._discard()
@@ -87,11 +101,6 @@ class PartitionOwner:
     def open_jobs(self) -> int:
         """Jobs whose final was not read back yet."""
         return self._fold.open_jobs
-
-    @property
-    def dropped(self) -> dict[str, int]:
-        """How many events were dropped, by why."""
-        return dict(self._fold.dropped)
 
     def take(self, records: Sequence[Record]) -> None:
         """Fold records of job-events; called by the poll loop, never waits."""
@@ -111,7 +120,7 @@ class PartitionOwner:
         return json.dumps({"results_from": self._finals[0][0]}) if self._finals else ""
 
     def _new_fold(self) -> PartitionFold:
-        return PartitionFold(FoldPolicy(silence_ms=int(self._settings.silence_s * 1000)))
+        return PartitionFold(FoldPolicy(silence_ms=int(self._settings.silence_s * 1000)), self._counts.dropped)
 
     def _take_one(self, record: Record) -> None:
         try:
@@ -180,6 +189,7 @@ class PartitionOwner:
             log.error("final-unreadable", partition=self.partition, offset=record.offset, error=str(error))
             return
         self._fold.final_seen(owner.job_id, owner.version, reopenable=again)
+        self._counts.finals += 1
         self._finals.append((record.offset, record.timestamp_ms, owner.job_id))
         self._forget_old(record.timestamp_ms)
         self._awaited.discard((owner.job_id, owner.version))
@@ -202,6 +212,7 @@ class PartitionOwner:
             self._awaited = {(plan.status.owner.job_id, plan.status.owner.version) for plan in finals}
             self._all_seen.clear()
             await emitter.emit(finals, progress)
+            self._counts.transactions += 1
             if self._awaited:
                 async with asyncio.timeout(_READ_BACK_LIMIT_S):
                     await self._all_seen.wait()

@@ -16,6 +16,7 @@ from regather_gateway.admission import Admission
 from regather_gateway.gateway import Gateway
 from regather_gateway.job_table import JobTable
 from regather_gateway.log_reader import LogReader
+from regather_gateway.metrics import samples
 from regather_gateway.producing import Producers
 from regather_gateway.results import Results
 from regather_gateway.settings import GatewaySettings
@@ -62,7 +63,7 @@ def create_app(
         admission=Admission(settings.max_concurrent_jobs),
     )
     problems.install(app)
-    app.include_router(probes_router(Probes("gateway", lambda: gateway.not_ready_because)))
+    app.include_router(probes_router(Probes("gateway", lambda: gateway.not_ready_because, lambda: samples(gateway))))
     app.include_router(routes.router)
     app.include_router(seed_routes.router)
     return app

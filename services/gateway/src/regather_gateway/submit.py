@@ -4,8 +4,9 @@ import asyncio
 import hashlib
 import os
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from starlette.requests import ClientDisconnect
@@ -61,6 +62,21 @@ class Receipt:
     replayed: bool = False
 
 
+@dataclass(slots=True)
+class SubmissionCounts:
+    """Since the start: submissions by how they ended (sealed, replayed, refused, abandoned, unknown), what was sealed."""
+
+    ended: Counter[str] = field(default_factory=Counter)
+    shards: int = 0
+    size_bytes: int = 0
+
+    def sealed(self, sealed: Sealed) -> None:
+        """One more submission is committed."""
+        self.ended["sealed"] += 1
+        self.shards += sealed.shards
+        self.size_bytes += sealed.size_bytes
+
+
 class Submitter:
     """Turns orders and bodies into jobs."""
 
@@ -70,6 +86,7 @@ class Submitter:
         self._view = view
         self._under_way: set[JobId] = set()
         self._endings: set[asyncio.Task[None]] = set()
+        self.counts = SubmissionCounts()
 
     async def replay(self, order: JobOrder) -> Receipt | None:
         """Return the job that the order's idempotency key names already, before any byte of the body is read.
@@ -90,6 +107,7 @@ class Submitter:
             raise _still_open(job_id)
         if order.digest and status.digest and status.digest != digest_text(order.digest):
             raise Problem(422, "idempotency-key-reused", "the key names a job with another body", job_id=job_id)
+        self.counts.ended["replayed"] += 1
         return Receipt(status, replayed=True)
 
     async def submit(self, order: JobOrder, body: AsyncIterator[bytes]) -> Receipt:
@@ -112,6 +130,7 @@ class Submitter:
             raise
         finally:
             self._under_way.discard(accepted.owner.job_id)
+        self.counts.sealed(sealed)
         log.info("job-sealed", job=sealed.owner.job_id, kind=order.kind, shards=sealed.shards, bytes=sealed.size_bytes)
         return self._receipt(accepted, sealed)
 
@@ -154,6 +173,7 @@ class Submitter:
         )
 
     def _unknown(self, line: Line, upload: Upload, job_id: JobId, error: Exception) -> Problem:
+        self.counts.ended["unknown"] += 1
         self._producers.discard(line)
         self._later(upload.drop())
         log.warning("submission-unknown", job=job_id, error=repr(error))
@@ -165,6 +185,7 @@ class Submitter:
         )
 
     async def _give_up(self, upload: Upload, owner: Identity, error: BaseException) -> None:
+        self.counts.ended["abandoned" if upload.begun else "refused"] += 1
         if not upload.begun:
             upload.stop_signs()
             return

@@ -1,6 +1,7 @@
 """Run the worker: `python -m regather_worker`, settings from the environment."""
 
 import asyncio
+from itertools import chain
 
 from regather.runtime import event_loop
 from regather.runtime.health import Probes, probes_app, serve
@@ -17,9 +18,12 @@ async def _run(settings: WorkerSettings) -> None:
     transport = KafkaTransport(
         settings.kafka_bootstrap_servers, client_id="regather-worker", session_timeout_ms=settings.session_timeout_ms
     )
-    worker = build(settings, transport, Supervisor(slots=settings.slots))
+    children = Supervisor(slots=settings.slots)
+    worker = build(settings, transport, children)
     stop = asyncio.Event()
-    probes = Probes("shard-worker", lambda: worker.not_ready_because)
+    probes = Probes(
+        "shard-worker", lambda: worker.not_ready_because, lambda: chain(worker.samples(), children.stats.samples())
+    )
     try:
         async with on_stop(stop.set), WatchedTasks() as tasks:
             tune_garbage_collector()

@@ -5,12 +5,14 @@ import os
 import random
 import secrets
 import socket
+from collections.abc import Iterator
 
 from regather.core.errors import BrokerUnavailable
 from regather.core.retry import RetryPolicy
 from regather.runtime.execution import Executor
 from regather.runtime.lifecycle import WatchedTasks
 from regather.runtime.logs import get_logger
+from regather.runtime.metrics import Sample, by_label
 from regather.transport.base import Transport
 from regather.transport.topics import LETTER_RECORD_BYTES
 from regather_worker.dispatch import Dispatcher
@@ -31,6 +33,8 @@ class Worker:
         self._transport = transport
         self._executor = executor
         self._loop: ShardLoop | None = None
+        self._dispatcher: Dispatcher | None = None
+        self._settler: Settler | None = None
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
     @property
@@ -39,6 +43,22 @@ class Worker:
         if self._loop is not None and self._loop.ready:
             return None
         return "no partitions are assigned yet, or no broker answers"
+
+    def samples(self) -> Iterator[Sample]:
+        """Return the worker's own metrics at this moment; few before the broker has answered."""
+        yield Sample("regather_slots", self._executor.slots)
+        if self._loop is None or self._dispatcher is None or self._settler is None:
+            return
+        counts = self._settler.counts
+        yield Sample("regather_slots_busy", self._dispatcher.busy)
+        yield Sample("regather_shards_queued", self._dispatcher.queued)
+        yield Sample("regather_shards_delayed", self._dispatcher.delayed)
+        yield from by_label("regather_shards_settled_total", counts.settled)
+        yield from by_label("regather_attempts_failed_total", counts.attempts_failed)
+        yield from by_label("regather_dead_letters_total", counts.letters)
+        yield Sample("regather_shard_seconds_total", counts.run_us / 1e6)
+        yield Sample("regather_partitions", self._loop.partitions)
+        yield Sample("regather_records_open", self._loop.open_records)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Start the children first, then the Kafka clients; end in the opposite order."""
@@ -64,6 +84,7 @@ class Worker:
             jitter=random.random,
         )
         dispatcher = Dispatcher(self._executor, settler, memory_limit_bytes=settings.memory_limit_bytes or None)
+        self._dispatcher, self._settler = dispatcher, settler
         self._loop = ShardLoop(self._transport, settings.topics, settings, dispatcher, settler)
         log.info("worker-starts", worker=self.name, slots=self._executor.slots)
         async with WatchedTasks() as tasks:

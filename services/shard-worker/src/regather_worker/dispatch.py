@@ -39,6 +39,16 @@ class Dispatcher:
         """Slots in use."""
         return self._busy
 
+    @property
+    def queued(self) -> int:
+        """Shards that wait for a slot."""
+        return len(self._queue)
+
+    @property
+    def delayed(self) -> int:
+        """Retries that wait for their time."""
+        return len(self._delayed)
+
     def accept(self, queued: QueuedShard, lane: Lane) -> None:
         """Queue a shard, or wait out its delay first; a shard that runs here already only gains a place."""
         running = self._running.get(queued.key)

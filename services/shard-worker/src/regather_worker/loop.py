@@ -53,6 +53,16 @@ class ShardLoop:
         """True once this member has its partitions and knows where to begin in each."""
         return self._joined and not self._starting
 
+    @property
+    def partitions(self) -> int:
+        """How many partitions this member reads."""
+        return len(self._intakes)
+
+    @property
+    def open_records(self) -> int:
+        """Records taken in and not settled."""
+        return sum(intake.watermark.open_count for intake in self._intakes.values())
+
     async def run(self, stop: asyncio.Event) -> None:
         """Poll until `stop` is set; a consumer that fails is replaced. What runs is then left to drain()."""
         while not stop.is_set():

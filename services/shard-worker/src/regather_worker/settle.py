@@ -3,8 +3,9 @@
 A shard that failed for good is first a dead letter and then an outcome that points at it.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from regather.core.errors import RecordTooLarge
 from regather.core.ids import event_partition
@@ -35,6 +36,16 @@ _EVENT_BYTES = 8 * 1024 * 1024
 """Outcomes of a micro-batch share an event record up to this size."""
 
 
+@dataclass(slots=True)
+class SettleCounts:
+    """Since the start: shards by result (done, retried, failed), failed executions and dead letters by reason."""
+
+    settled: Counter[str] = field(default_factory=Counter)
+    attempts_failed: Counter[str] = field(default_factory=Counter)
+    letters: Counter[str] = field(default_factory=Counter)
+    run_us: int = 0
+
+
 class Settler:
     """Publishes what a micro-batch came to."""
 
@@ -54,6 +65,7 @@ class Settler:
         self._policy = policy
         self._worker = worker
         self._jitter = jitter
+        self.counts = SettleCounts()
 
     async def settle(self, batch: Sequence[QueuedShard], results: Sequence[Result]) -> list[QueuedShard]:
         """Publish the results and free the places; returned are the shards that did not run and have to."""
@@ -75,6 +87,9 @@ class Settler:
         await self._publish([*self._outcome_records(owner, outcomes), *retries])
         for queued, _ in (*done, *failed):
             queued.settle()
+        self.counts.settled["done"] += len(done)
+        self.counts.run_us += sum(result.duration_us for _, result in done)
+        self.counts.run_us += sum(result.duration_us for _, result in failed)
         return [queued for queued, result in executed if isinstance(result, NotRun)]
 
     async def bury_unreadable(self, place: Place, error: str) -> None:
@@ -89,9 +104,11 @@ class Settler:
         ]
         letter = OutRecord(self._topics.dead_letters, record.value or b"", record.key or b"unreadable", headers)
         await self._outbox.publish([letter])
+        self.counts.letters[Reason.UNREADABLE] += 1
         place.settle()
 
     def _attempt_error(self, shard: Shard, failed: Failed) -> AttemptError:
+        self.counts.attempts_failed[failed.reason] += 1
         log.info("attempt-failed", job=shard.owner.job_id, seq=shard.seq, attempt=shard.attempt, reason=failed.reason)
         return AttemptError(
             attempt=shard.attempt,
@@ -103,6 +120,7 @@ class Settler:
         )
 
     def _retry(self, shard: Shard, error: AttemptError, verdict: Retry) -> Iterator[OutRecord]:
+        self.counts.settled["retried"] += 1
         again = shard._replace(attempt=shard.attempt + 1, history=(*shard.history, error), delay_ms=verdict.delay_ms)
         key = shard.owner.job_id.encode()
         yield OutRecord(self._topics.shards_retry, again.payload, key, shard_headers(again))
@@ -121,6 +139,8 @@ class Settler:
         )
         letter = OutRecord(self._topics.dead_letters, shard.payload, shard.owner.job_id.encode(), headers)
         (address,) = await self._outbox.publish([letter])
+        self.counts.settled["failed"] += 1
+        self.counts.letters[failed.reason] += 1
         log.warning("dead-letter", job=shard.owner.job_id, seq=shard.seq, attempt=shard.attempt, reason=failed.reason)
         return Outcome(
             seq=shard.seq,

@@ -28,15 +28,15 @@ class Finished:
 
 
 class PartitionFold:
-    """Mutable, without IO. `finished` is what the owner found in `results` when it restored."""
+    """Mutable, without IO. `dropped` counts what was dropped, by why; it may be shared with other folds."""
 
-    def __init__(self, policy: FoldPolicy, finished: dict[JobId, Finished] | None = None) -> None:
+    def __init__(self, policy: FoldPolicy, dropped: Counter[str] | None = None) -> None:
         self._policy = policy
         self._jobs: dict[JobId, JobFold] = {}
-        self._finished = finished if finished is not None else {}
+        self._finished: dict[JobId, Finished] = {}
         self._changed: set[JobId] = set()
         self.log_ms = 0
-        self.dropped: Counter[str] = Counter()
+        self.dropped = Counter[str]() if dropped is None else dropped
 
     @property
     def open_jobs(self) -> int:

@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from regather import __version__
+from regather.runtime.metrics import ReadSamples, no_samples, registry_of
 from regather.runtime.settings import ServiceSettings
 
 GRACEFUL_S = 1
@@ -23,15 +24,17 @@ GRACEFUL_S = 1
 
 @dataclass(frozen=True, slots=True)
 class Probes:
-    """A service's name, and why it is not ready (None: it is)."""
+    """A service's name, why it is not ready (None: it is), and its own metrics."""
 
     service: str
     not_ready_because: Callable[[], str | None]
+    samples: ReadSamples = no_samples
 
 
 def probes_router(probes: Probes) -> APIRouter:
     """Routes of the probes, for a service's own application."""
     router = APIRouter(include_in_schema=False)
+    registry = registry_of(probes.samples)
 
     @router.get("/livez")
     async def livez() -> dict[str, str]:
@@ -46,7 +49,7 @@ def probes_router(probes: Probes) -> APIRouter:
 
     @router.get("/metrics")
     async def metrics() -> Response:
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     @router.get("/version")
     async def version() -> dict[str, str]:

@@ -1,7 +1,10 @@
 """Figures about children, for metrics and for tests."""
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+
+from regather.runtime.metrics import Sample
 
 _KEPT = 1000
 
@@ -28,3 +31,10 @@ class SupervisorStats:
     zygote_restarts: int = 0
     overrun_ms: deque[float] = field(default_factory=_bounded)
     refill_ms: deque[float] = field(default_factory=_bounded)
+
+    def samples(self) -> Iterator[Sample]:
+        """The counts as metrics."""
+        yield Sample("regather_children_killed_total", self.kills)
+        yield Sample("regather_children_overdue_total", self.overdue)
+        yield Sample("regather_children_died_total", self.deaths)
+        yield Sample("regather_children_lost_total", self.zygote_restarts)

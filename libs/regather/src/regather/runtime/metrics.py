@@ -1,0 +1,108 @@
+"""All metrics of Regather by name. Parts count in plain numbers; `/metrics` reads them when it is asked.
+
+A job's id is never a label: every job would leave a time series behind.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from prometheus_client import GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric as MetricFamily
+from prometheus_client.registry import Collector, CollectorRegistry
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What a name means; `label` is the one label that its samples have, if any."""
+
+    sort: Literal["counter", "gauge"]
+    help: str
+    label: str | None = None
+
+
+METRICS: Mapping[str, Metric] = {
+    # gateway
+    "regather_submissions_total": Metric("counter", "Submissions by how they ended", "result"),
+    "regather_submitted_shards_total": Metric("counter", "Shards of sealed submissions"),
+    "regather_submitted_bytes_total": Metric("counter", "Input bytes of sealed submissions"),
+    "regather_requests_active": Metric("gauge", "Uploads and waits under way"),
+    "regather_jobs_remembered": Metric("gauge", "Jobs whose status this gateway holds"),
+    "regather_statuses_unreadable_total": Metric("counter", "Records of job-status that could not be decoded"),
+    # shard worker
+    "regather_slots": Metric("gauge", "Shards, or micro-batches of tiny ones, that can run at once"),
+    "regather_slots_busy": Metric("gauge", "Slots in use"),
+    "regather_shards_queued": Metric("gauge", "Shards taken in that wait for a slot"),
+    "regather_shards_delayed": Metric("gauge", "Retries that wait for their time"),
+    "regather_shards_settled_total": Metric("counter", "Executed shards by what became of them", "result"),
+    "regather_attempts_failed_total": Metric("counter", "Failed executions by reason", "reason"),
+    "regather_shard_seconds_total": Metric("counter", "Seconds that shards ran in children"),
+    "regather_dead_letters_total": Metric("counter", "Dead letters written, by reason", "reason"),
+    "regather_records_open": Metric("gauge", "Records taken in and not settled"),
+    "regather_partitions": Metric("gauge", "Partitions that this process owns"),
+    # children of workers and aggregators
+    "regather_children_killed_total": Metric("counter", "Children killed on purpose"),
+    "regather_children_overdue_total": Metric("counter", "Children killed at a deadline"),
+    "regather_children_died_total": Metric("counter", "Children that died by themselves"),
+    "regather_children_lost_total": Metric("counter", "Times that all children were lost at once"),
+    # aggregator
+    "regather_jobs_open": Metric("gauge", "Jobs whose final was not read back yet"),
+    "regather_events_dropped_total": Metric("counter", "Job events dropped, by why", "why"),
+    "regather_finals_total": Metric("counter", "Finals read back from results since the partitions were assigned"),
+    "regather_transactions_total": Metric("counter", "Transactions committed"),
+    "regather_ownership_restarts_total": Metric("counter", "Times an owner began again with the fence"),
+}
+
+
+class Sample(NamedTuple):
+    """One number of one metric; `label` is the value of the metric's label."""
+
+    name: str
+    value: float
+    label: str | None = None
+
+
+ReadSamples = Callable[[], Iterable[Sample]]
+
+
+def no_samples() -> Iterable[Sample]:
+    """Of a service that has nothing to say of itself."""
+    return ()
+
+
+def by_label(name: str, counts: Mapping[str, float]) -> Iterator[Sample]:
+    """One sample for each label's value."""
+    for label, value in counts.items():
+        yield Sample(name, value, label)
+
+
+def registry_of(read: ReadSamples) -> CollectorRegistry:
+    """Make a registry with a service's own samples and those of its process."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    registry.register(_OnDemand(read))
+    return registry
+
+
+class _OnDemand(Collector):
+    def __init__(self, read: ReadSamples) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[MetricFamily]:
+        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+        for sample in self._read():
+            if sample.name not in families:
+                families[sample.name] = _family(sample.name)
+            families[sample.name].add_metric([] if sample.label is None else [sample.label], sample.value)
+        yield from families.values()
+
+
+def _family(name: str) -> CounterMetricFamily | GaugeMetricFamily:
+    metric = METRICS[name]
+    labels = [metric.label] if metric.label else []
+    if metric.sort == "counter":
+        return CounterMetricFamily(name.removesuffix("_total"), metric.help, labels=labels)
+    return GaugeMetricFamily(name, metric.help, labels=labels)

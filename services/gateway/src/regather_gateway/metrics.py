@@ -1,0 +1,17 @@
+"""What the gateway counts."""
+
+from collections.abc import Iterator
+
+from regather.runtime.metrics import Sample, by_label
+from regather_gateway.gateway import Gateway
+
+
+def samples(gateway: Gateway) -> Iterator[Sample]:
+    """Return the gateway's own metrics at this moment."""
+    counts = gateway.submitter.counts
+    yield from by_label("regather_submissions_total", counts.ended)
+    yield Sample("regather_submitted_shards_total", counts.shards)
+    yield Sample("regather_submitted_bytes_total", counts.size_bytes)
+    yield Sample("regather_requests_active", gateway.admission.active)
+    yield Sample("regather_jobs_remembered", len(gateway.view.table))
+    yield Sample("regather_statuses_unreadable_total", gateway.view.unreadable)

@@ -1,0 +1,42 @@
+"""Metrics: every name is described, a scrape shows what the parts have counted, a job's id is never a label."""
+
+import pytest
+from prometheus_client import generate_latest
+
+from regather.runtime.metrics import METRICS, Sample, by_label, registry_of
+from regather.runtime.supervisor_stats import SupervisorStats
+
+
+def test_a_scrape_reads_the_counts_of_that_moment() -> None:
+    stats = SupervisorStats()
+    registry = registry_of(stats.samples)
+    stats.kills = 3
+
+    text = generate_latest(registry).decode()
+
+    assert "# TYPE regather_children_killed_total counter" in text
+    assert "\nregather_children_killed_total 3.0\n" in text
+    assert "process_resident_memory_bytes" in text
+
+
+def test_labelled_samples_share_one_family() -> None:
+    registry = registry_of(lambda: by_label("regather_finals_total", {}) or ())
+    assert "regather_finals" not in generate_latest(registry).decode()
+
+    registry = registry_of(lambda: by_label("regather_dead_letters_total", {"raised": 2, "timed-out": 1}))
+    text = generate_latest(registry).decode()
+    assert text.count("# HELP regather_dead_letters_total") == 1
+    assert 'regather_dead_letters_total{reason="timed-out"} 1.0' in text
+
+
+def test_an_undescribed_name_is_an_error() -> None:
+    with pytest.raises(KeyError, match="regather_made_up"):
+        generate_latest(registry_of(lambda: [Sample("regather_made_up", 1)]))
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_names_follow_the_conventions(name: str) -> None:
+    metric = METRICS[name]
+    assert name.startswith("regather_")
+    assert (metric.sort == "counter") == name.endswith("_total")
+    assert metric.label in (None, "result", "reason", "why")
