@@ -1,0 +1,81 @@
+"""Docs that a command can check: links lead somewhere, names are true, tables are whole."""
+
+import re
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+
+from regather.processors.registry import all_kinds
+from regather.runtime.metrics import METRICS
+from regather.runtime.settings import ServiceSettings
+from regather.transport.memory import MemoryBroker, MemoryTransport
+from regather_aggregator.settings import AggregatorSettings
+from regather_gateway.app import create_app
+from regather_gateway.settings import GatewaySettings
+from regather_worker.settings import WorkerSettings
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted(
+    page.relative_to(ROOT).as_posix()
+    for pattern in ("*.md", "docs/**/*.md", "services/*/README.md", "examples/*/README.md")
+    for page in ROOT.glob(pattern)
+)
+
+
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_relative_links_lead_somewhere(page: str) -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", text_of(page))
+    local = [link for link in links if "://" not in link]
+    broken = [link for link in local if not ((ROOT / page).parent / link).exists()]
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", ["docs/architecture.md", *(page for page in PAGES if page.startswith("services/"))])
+def test_files_that_a_page_names_exist(page: str) -> None:
+    named = set(re.findall(r"[\w/.-]*?([\w-]+\.py)\b", text_of(page)))
+    there = {path.name for folder in ("libs", "services", "cli", "tests") for path in (ROOT / folder).rglob("*.py")}
+    assert named
+    assert named - there == set()
+
+
+def test_every_route_stands_in_the_reference() -> None:
+    app: FastAPI = create_app(GatewaySettings(), MemoryTransport(MemoryBroker()), all_kinds())
+    text = text_of("docs/reference/http.md")
+    paths = [*app.openapi()["paths"], "/livez", "/readyz", "/metrics", "/version"]
+    assert len(paths) > 8
+    assert [path for path in paths if path not in text] == []
+
+
+def test_every_code_stands_in_the_reference() -> None:
+    text = text_of("docs/reference/http.md")
+    sources = [*(ROOT / "services/gateway/src").rglob("*.py"), *(ROOT / "libs/regather/src").rglob("*.py")]
+    found = {
+        code
+        for source in sources
+        for code in re.findall(r"(?:code=|Problem\(\s*\d{3},\s*)\"([a-z][a-z-]+)\"", source.read_text())
+    }
+    assert {"not-ready", "busy", "bad-split"} <= found
+    assert {code for code in found if f"`{code}`" not in text} == set()
+
+
+@pytest.mark.parametrize("settings", [ServiceSettings, GatewaySettings, WorkerSettings, AggregatorSettings])
+def test_every_setting_stands_in_the_reference(settings: type[ServiceSettings]) -> None:
+    text = text_of("docs/reference/settings.md")
+    names = [str(field.validation_alias or f"REGATHER_{name.upper()}") for name, field in settings.model_fields.items()]
+    assert [name for name in names if f"`{name}`" not in text] == []
+
+
+def test_every_metric_stands_in_the_reference() -> None:
+    text = text_of("docs/reference/metrics.md")
+    assert [name for name in METRICS if f"`{name}`" not in text] == []
+
+
+def test_alerts_use_metrics_that_exist() -> None:
+    used = set(re.findall(r"\bregather_\w+", text_of("deploy/prometheus/alerts.yml")))
+    assert len(used) > 4
+    assert used - set(METRICS) == set()
