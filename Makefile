@@ -44,7 +44,7 @@ types: $(STAMP) ## strict type check
 	@$(BIN)/mypy
 
 arch: $(STAMP) ## import rule
-	@$(BIN)/lint-imports
+	@PYTHONPATH=tests $(BIN)/lint-imports
 
 lock: $(STAMP) ## resolve the dependencies anew into requirements.lock
 	@$(BIN)/uv lock --quiet --upgrade

@@ -5,6 +5,7 @@ A skipped test fails the run unless its reason stands in ALLOWED_SKIPS.
 """
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -81,7 +82,8 @@ def main(arguments: list[str]) -> int:
 
 def _check(name: str, command: list[str | Path], report: Report) -> bool:
     started = time.monotonic()
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "tests")}  # where the import rule finds tests/reference
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     report.suites[name] = time.monotonic() - started
     print(f"{name}: {'ok' if result.returncode == 0 else 'FAILED'}", flush=True)
     if result.returncode != 0:
