@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -140,6 +141,14 @@ def grow(shard: ShardView, options: FaultOptions) -> None:
     bytearray(b"x") * 200_000_000
 
 
+def count_faults(shard: ShardView, options: FaultOptions) -> bytes:
+    """Fill 16 MiB in a block and give it back; say how many pages had to be fetched for that."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    block = bytearray(16 * 1024 * 1024)
+    block[:: resource.getpagesize()] = b"x" * (len(block) // resource.getpagesize())
+    return str(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before).encode()
+
+
 def kill_zygote(shard: ShardView, options: FaultOptions) -> None:
     os.kill(os.getppid(), signal.SIGKILL)
     time.sleep(FOREVER_S)
@@ -183,6 +192,7 @@ FAULTS: dict[str, Callable[[ShardView, FaultOptions], bytes | None]] = {
     "leave_daemon": leave_daemon,
     "family": family,
     "grow": grow,
+    "count_faults": count_faults,
     "kill_zygote": kill_zygote,
 }
 KINDS = {"fault": Fault()}

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import platform
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -187,3 +188,12 @@ async def test_a_registry_that_cannot_be_loaded_is_told_at_the_start(
 ) -> None:
     with pytest.raises(ChildrenUnavailable, match=word):
         await started(registry=registry)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep freed memory")
+async def test_a_child_keeps_what_a_shard_freed_for_the_next_one(supervisor: Supervisor, work: MakeWork) -> None:
+    results = await supervisor.run(work("count_faults", 4))
+    first, *others = [int(result.output) for result in results if isinstance(result, Done)]
+    assert first > 4000
+    assert len(others) == 3
+    assert max(others) < 400

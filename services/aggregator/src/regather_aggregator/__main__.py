@@ -8,7 +8,7 @@ from regather.runtime import event_loop
 from regather.runtime.health import Probes, probes_app, serve
 from regather.runtime.lifecycle import WatchedTasks, on_stop
 from regather.runtime.logs import configure_logs
-from regather.runtime.memory_tuning import tune_garbage_collector
+from regather.runtime.memory_tuning import tune_service
 from regather.runtime.supervisor import Supervisor
 from regather.transport.kafka import KafkaTransport
 from regather_aggregator.app import build
@@ -31,7 +31,7 @@ async def _run(settings: AggregatorSettings) -> None:
     )
     try:
         async with on_stop(stop.set), WatchedTasks() as tasks:
-            tune_garbage_collector()
+            tune_service()
             tasks.start("http", serve(probes_app(probes), settings, stop))
             await aggregator.run(stop)
     finally:

@@ -8,7 +8,7 @@ from regather.runtime import event_loop
 from regather.runtime.health import serve
 from regather.runtime.lifecycle import on_stop
 from regather.runtime.logs import configure_logs, get_logger
-from regather.runtime.memory_tuning import tune_garbage_collector
+from regather.runtime.memory_tuning import tune_service
 from regather.transport.kafka import KafkaTransport
 from regather_gateway.app import create_app
 from regather_gateway.gateway import Gateway
@@ -20,7 +20,7 @@ async def run(settings: GatewaySettings) -> int:
     transport = KafkaTransport(settings.kafka_bootstrap_servers, client_id="regather-gateway")
     failed, wanted, stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
     app = create_app(settings, transport, installed(diagnostics=settings.diagnostics), failed)
-    tune_garbage_collector()
+    tune_service()
     async with on_stop(wanted.set):
         drain = asyncio.create_task(_drain(app.state.gateway, failed, wanted, stop), name="drain")
         try:

@@ -32,6 +32,7 @@ from regather.runtime.child_protocol import (
     read_work,
 )
 from regather.runtime.execution import Call, Done, Failed, NotRun, Result, Work, WorkItem, WorkLimits
+from regather.runtime.memory_tuning import CHILD_KEEPS_BYTES, keep_freed_memory
 
 _FLUSH_AFTER_NS = 20_000_000  # results this old are sent before the next item begins, so that a kill loses little
 _BATCH_BYTES = 64 * 1024 * 1024  # outputs of one batch; items beyond are left for another
@@ -53,6 +54,7 @@ def run_child(channel: socket.socket, cell_fd: int, printed_fd: int, registry: R
         _reseed()
         cell = Cell(cell_fd)
         child_limits.apply(rules)
+        keep_freed_memory(CHILD_KEEPS_BYTES)
         _Child(channel, cell, registry).serve()
     except BaseException:  # nothing may climb into the zygote's own stack
         traceback.print_exc()
