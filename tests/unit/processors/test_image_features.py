@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from regather.core.errors import PermanentError, UserError
 from regather.core.sharding import MAX_SHARD_BYTES
-from regather.processors.base import Piece, ShardView, SplitRequest
+from regather.processors.base import HEAD_BYTES, Piece, ShardView, SplitRequest
 from regather.processors.builtin.image_bands import RADII, BandCounts, count_band
 from regather.processors.builtin.image_features import HALO_ROWS, ImageFeatures, ImageOptions
 from regather.processors.splitting.rows import Band
@@ -25,7 +26,8 @@ def npy(array: np.ndarray) -> bytes:
 
 
 def cut(body: bytes, options: ImageOptions, request: SplitRequest | None = None) -> list[Piece]:
-    splitter = KIND.splitter(options, request or SplitRequest(shard_size_bytes=1024))
+    request = replace(request or SplitRequest(shard_size_bytes=1024), head=body[:HEAD_BYTES])
+    splitter = KIND.splitter(options, request)
     pieces: list[Piece] = []
     for at in range(0, len(body), 5):
         pieces += splitter.feed(body[at : at + 5])

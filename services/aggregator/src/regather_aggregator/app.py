@@ -11,7 +11,7 @@ from regather.transport.base import Transport
 from regather_aggregator.assembly import Assembly, Processors
 from regather_aggregator.loop import EventLoop
 from regather_aggregator.owner import OwnerCounts, PartitionOwner
-from regather_aggregator.readback import ReadBack
+from regather_aggregator.readback import OwnOutput, ReadBack
 from regather_aggregator.settings import AggregatorSettings
 
 log = get_logger()
@@ -26,7 +26,10 @@ class Aggregator:
         self._settings = settings
         self._executor = executor
         self.counts = OwnerCounts()
-        self._read_back = ReadBack(transport, settings.topics.results)
+        self._output = OwnOutput(
+            finals=ReadBack(transport, settings.topics.results),
+            segments=ReadBack(transport, settings.topics.segments),
+        )
         assembly = Assembly(
             executor,
             processors,
@@ -41,7 +44,7 @@ class Aggregator:
                 topics=settings.topics,
                 settings=settings,
                 assembly=assembly,
-                read_back=self._read_back,
+                output=self._output,
                 on_restored=on_restored,
                 counts=self.counts,
             )
@@ -68,7 +71,8 @@ class Aggregator:
         await self._executor.start()
         try:
             async with WatchedTasks() as tasks:
-                tasks.start("read-back", self._read_back.run())
+                tasks.start("read-back", self._output.finals.run())
+                tasks.start("segments-read-back", self._output.segments.run())
                 tasks.start("ticks", self.events.tick_forever())
                 tasks.start("stop-on-failure", _stop_on_failure(tasks, stop))
                 await self.events.run(stop)

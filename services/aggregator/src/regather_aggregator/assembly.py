@@ -6,6 +6,7 @@ from typing import Any
 from regather.core.model import JobState, Reason
 from regather.core.reassembly import Assembled, JobBroken, JobFold
 from regather.processors.base import Processor
+from regather.processors.registry import options_from_json
 from regather.runtime.execution import Call, Done, Executor, Failed, Work, WorkItem, WorkLimits
 
 Processors = Mapping[str, Processor[Any]]
@@ -29,14 +30,14 @@ class Assembly:
         if processor is None:
             known = ", ".join(sorted(self._processors))
             return JobBroken(Reason.MERGE_FAILED, f"kind {kind!r} is not installed on the aggregator; it has {known}")
+        options = options_from_json(processor, job.opened.options)
+        media_type = processor.media_type(options)
         outputs = job.outputs()
-        if not processor.merges:
-            return self._bounded(b"".join(output for output in outputs if output is not None), processor)
-        return await self._merge(job, outputs, processor)
+        if not processor.merges_outputs(options):
+            return self._bounded(b"".join(output for output in outputs if output is not None), media_type)
+        return await self._merge(job, outputs, media_type)
 
-    async def _merge(
-        self, job: JobFold, outputs: Sequence[bytes | None], processor: Processor[Any]
-    ) -> Assembled | JobBroken:
+    async def _merge(self, job: JobFold, outputs: Sequence[bytes | None], media_type: str) -> Assembled | JobBroken:
         items = [WorkItem(seq, output or b"", missing=output is None) for seq, output in enumerate(outputs)]
         work = Work(Call.MERGE, job.opened.kind, job.opened.options, items, self._limits)
         for _ in range(_MAX_LOST_RUNS):
@@ -44,17 +45,17 @@ class Assembly:
                 break
             (result,) = await self._executor.run(work)
             if isinstance(result, Done):
-                return self._bounded(result.output, processor)
+                return self._bounded(result.output, media_type)
             if isinstance(result, Failed):
                 if result.reason is Reason.RETURNED_TOO_MUCH:
                     return JobBroken(Reason.RESULT_TOO_LARGE, self._too_large(result.error))
                 return JobBroken(Reason.MERGE_FAILED, f"merge {result.reason}: {result.error}")
         return JobBroken(Reason.MERGE_FAILED, f"merge was lost {_MAX_LOST_RUNS} times with its child process")
 
-    def _bounded(self, result: bytes, processor: Processor[Any]) -> Assembled | JobBroken:
+    def _bounded(self, result: bytes, media_type: str) -> Assembled | JobBroken:
         if len(result) > self._limits.output_bytes:
             return JobBroken(Reason.RESULT_TOO_LARGE, self._too_large(f"it has {len(result)} bytes"))
-        return Assembled(result, processor.result_type)
+        return Assembled(result, media_type)
 
     def _too_large(self, detail: str) -> str:
         limit = self._limits.output_bytes

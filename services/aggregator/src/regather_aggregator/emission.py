@@ -12,6 +12,9 @@ from regather.transport.base import RecordAddress, TransactionalProducer
 from regather.transport.topics import RESULT_RECORD_BYTES, Topics
 
 MAX_TRANSACTION_BYTES = 16 * 1024 * 1024
+WHOLE_RESULT_BYTES = 768 * 1024
+"""A larger result does not travel in the final: it stands in segments that the final points at."""
+
 _RECORD_OVERHEAD_BYTES = 4 * 1024
 
 Encoded = tuple[list[tuple[str, bytes]], bytes]
@@ -25,6 +28,11 @@ class PlannedFinal:
     final: Encoded
     result: bytes
     media_type: str
+
+    @property
+    def segmented(self) -> bool:
+        """Whether the result is too large for the final and goes to the segments topic."""
+        return len(self.result) > WHOLE_RESULT_BYTES
 
     @property
     def size_bytes(self) -> int:
@@ -45,10 +53,15 @@ def plan_final(instruction: EmitFinal, partition: int) -> PlannedFinal:
     if job.state in (JobState.SUCCEEDED, JobState.PARTIAL):
         address = ResultAddress(partition, None, len(result), instruction.media_type)
     status = job.status(address)
-    final = encode_final(status, result, instruction.media_type)
+    final = encoded_final(status, result, instruction.media_type)
     if record_bytes(final) > RESULT_RECORD_BYTES - _RECORD_OVERHEAD_BYTES:
         return _minimal(status, record_bytes(final))
     return PlannedFinal(status, final, result, instruction.media_type)
+
+
+def encoded_final(status: JobStatus, result: bytes, media_type: str) -> Encoded:
+    """Return the final as a record; a large result is left out of it."""
+    return encode_final(status, result if len(result) <= WHOLE_RESULT_BYTES else b"", media_type)
 
 
 def _minimal(status: JobStatus, size_bytes: int) -> PlannedFinal:

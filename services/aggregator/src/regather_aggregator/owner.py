@@ -24,7 +24,8 @@ from regather.transport.base import Committed, Record, TransactionalProducer, Tr
 from regather.transport.topics import RESULT_RECORD_BYTES, Topics
 from regather_aggregator.assembly import Assembly
 from regather_aggregator.emission import MAX_TRANSACTION_BYTES, Emitter, PlannedFinal, plan_final
-from regather_aggregator.readback import ReadBack
+from regather_aggregator.readback import OwnOutput
+from regather_aggregator.segments import SegmentWriter
 from regather_aggregator.settings import AggregatorSettings
 
 log = get_logger()
@@ -57,7 +58,7 @@ class PartitionOwner:
         topics: Topics,
         settings: AggregatorSettings,
         assembly: Assembly,
-        read_back: ReadBack,
+        output: OwnOutput,
         on_restored: Seek,
         counts: OwnerCounts,
     ) -> None:
@@ -65,7 +66,8 @@ class PartitionOwner:
         self.accepting = False
         self.next_offset = 0
         self._transport, self._topics, self._settings = transport, topics, settings
-        self._assembly, self._read_back, self._on_restored = assembly, read_back, on_restored
+        self._assembly, self._read_back, self._on_restored = assembly, output.finals, on_restored
+        self._segments_back = output.segments
         self._counts = counts
         self._fold = self._new_fold()
         self._wake = asyncio.Event()
@@ -203,9 +205,10 @@ class PartitionOwner:
 
     async def _emit_forever(self, producer: TransactionalProducer) -> None:
         emitter = Emitter(producer, self._topics, self.partition)
+        segments = SegmentWriter(producer, self._topics, self.partition, self._segments_back)
         while True:
             await self._wait_for_work()
-            finals = self._take_batch()
+            finals = [await segments.with_segments(plan) for plan in self._take_batch()]
             progress = self._take_progress()
             if not finals and not progress:
                 continue

@@ -22,8 +22,16 @@ class _Follower:
     waiting: list[tuple[int, asyncio.Future[None]]] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class OwnOutput:
+    """Readers of what this process writes in transactions."""
+
+    finals: "ReadBack"
+    segments: "ReadBack"
+
+
 class ReadBack:
-    """One read_committed reader of `results` for all partitions that this process owns."""
+    """One read_committed reader of one of our output topics, for all partitions that this process owns."""
 
     def __init__(self, transport: Transport, topic: str) -> None:
         self._transport = transport

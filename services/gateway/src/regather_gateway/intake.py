@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from starlette.requests import ClientDisconnect, Request
 
 from regather.core.errors import BadInput
+from regather.processors.splitting.inflate import CODECS, Inflater
 from regather_gateway.bodies.base import BodyReader
 from regather_gateway.problems import Problem
 
@@ -37,11 +38,15 @@ def announced_digest(request: Request) -> bytes | None:
     raise Problem(400, "content-digest-invalid", f"Content-Digest is {header!r}; expected sha-256=:<base64>:")
 
 
-def check_encoding(request: Request) -> None:
-    """Refuse compressed bodies: their bytes would become the job's input as they are."""
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding != "identity":
-        raise Problem(415, "content-encoding", f"Content-Encoding {encoding!r} is not supported; send the plain bytes")
+def content_encoding(request: Request) -> str | None:
+    """How the body is compressed, None where it is not; Problem 415 for what is not known here."""
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding == "identity":
+        return None
+    if encoding not in CODECS:
+        known = ", ".join(CODECS)
+        raise Problem(415, "content-encoding", f"Content-Encoding {encoding!r} is not supported; known are {known}")
+    return encoding
 
 
 class Intake:
@@ -56,15 +61,28 @@ class Intake:
         self._digest = announced_digest(request)
         self._hash = hashlib.sha256() if self._digest else None
         self._received = 0
-        check_encoding(request)
+        encoding = content_encoding(request)
+        self._inflater = Inflater(encoding, max_bytes=max_bytes) if encoding else None
         if self._length is not None and self._length > max_bytes:
             raise self._too_large()
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the bytes of the job's input.
+        """Yield the bytes of the job's input, inflated if the request says that they are compressed.
 
         Raises ClientDisconnect, Problem (400 for a wrong length or digest, 408, 413) and BadInput.
         """
+        async for arrived in self._arriving():
+            for plain in self._inflater.feed(arrived) if self._inflater else (arrived,):
+                data = self._reader.feed(plain)
+                if data:
+                    yield data
+        if self._inflater:
+            self._inflater.finish()
+        rest = self._reader.finish()
+        if rest:
+            yield rest
+
+    async def _arriving(self) -> AsyncIterator[bytes]:
         stream = self._request.stream()
         while chunk := await self._next(stream):
             self._received += len(chunk)
@@ -72,13 +90,8 @@ class Intake:
                 raise self._too_large()
             if self._hash:
                 self._hash.update(chunk)
-            data = self._reader.feed(chunk)
-            if data:
-                yield data
+            yield chunk
         self._check_end()
-        rest = self._reader.finish()
-        if rest:
-            yield rest
 
     async def _next(self, stream: AsyncIterator[bytes]) -> bytes:
         try:

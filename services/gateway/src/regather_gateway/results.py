@@ -1,8 +1,12 @@
 """Getting the bytes of a result: from the status record, or by offset from the results topic."""
 
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
 from regather.core.errors import BrokerUnavailable, OffsetOutOfRange
 from regather.core.model import Identity
-from regather.core.status import JobStatus
+from regather.core.status import JobStatus, ResultAddress
 from regather.core.wire.documents import decode_status
 from regather.core.wire.identity import HEADER, header_map, pack_identity
 from regather.transport.base import Record, TopicPartition
@@ -14,6 +18,17 @@ from regather_gateway.problems import Problem
 _TOO_EARLY_S = 1
 
 
+@dataclass(frozen=True, slots=True)
+class OpenResult:
+    """A result whose bytes can be read: `content` is all of them, or None where `parts` gives them piece by piece."""
+
+    digest: bytes
+    size_bytes: int
+    media_type: str
+    content: bytes | None
+    parts: AsyncIterator[bytes]
+
+
 class Results:
     """Reads results of ended jobs."""
 
@@ -22,26 +37,39 @@ class Results:
         self._table = table
         self._topics = topics
 
-    async def read(self, status: JobStatus) -> bytes:
-        """Return the whole result.
+    async def open(self, status: JobStatus) -> OpenResult:
+        """Find a result.
 
         Raises Problem: 409 while the job runs, 410 where there is no result or none any more.
         """
-        job_id = status.owner.job_id
-        if not status.state.ended:
-            detail = f"the job is {status.state}; ask again, or with `Prefer: wait=30`"
-            raise Problem(409, "not-ready", detail, retry_after_s=_TOO_EARLY_S, job_id=job_id, state=status.state)
-        address = status.result
-        if address is None:
-            detail = f"the job {status.state} and has no result: {status.error or status.reason or 'no reason given'}"
-            raise Problem(410, "no-result", detail, job_id=job_id, state=status.state, reason=status.reason)
+        address = _address(status)
         try:
-            if address.offset is None:
-                return await self._inline(status)
-            tp = TopicPartition(self._topics.results, address.partition)
-            return self._own(await self._reader.read(tp, address.offset), status.owner).value or b""
+            if address.segments:
+                digest = bytes.fromhex(address.digest.removeprefix("sha256:"))
+                parts = await _begun(self._segments(status, address))
+                return OpenResult(digest, address.size_bytes, address.media_type, None, parts)
+            content = await self._whole(status, address)
         except OffsetOutOfRange:
-            raise Problem(410, "result-gone", "the result is older than its retention", job_id=job_id) from None
+            raise Problem(
+                410, "result-gone", "the result is older than its retention", job_id=status.owner.job_id
+            ) from None
+        digest = hashlib.sha256(content).digest()
+        return OpenResult(digest, len(content), address.media_type, content, _parts(content))
+
+    async def read(self, status: JobStatus) -> bytes:
+        """Return the whole result; raises what open() raises."""
+        return b"".join([part async for part in (await self.open(status)).parts])
+
+    async def _whole(self, status: JobStatus, address: ResultAddress) -> bytes:
+        if address.offset is None:
+            return await self._inline(status)
+        tp = TopicPartition(self._topics.results, address.partition)
+        return self._own(await self._reader.read(tp, address.offset), status.owner).value or b""
+
+    async def _segments(self, status: JobStatus, address: ResultAddress) -> AsyncIterator[bytes]:
+        tp = TopicPartition(self._topics.segments, address.partition)
+        for offset, _ in address.segments:
+            yield self._own(await self._reader.read(tp, offset), status.owner).value or b""
 
     async def _inline(self, status: JobStatus) -> bytes:
         result = self._table.inline_result(status.owner.job_id)
@@ -59,3 +87,30 @@ class Results:
         if header_map(record.headers).get(HEADER) != pack_identity(owner):
             raise OffsetOutOfRange(f"{record.topic}-{record.partition} holds another job's record at {record.offset}")
         return record
+
+
+def _address(status: JobStatus) -> ResultAddress:
+    job_id = status.owner.job_id
+    if not status.state.ended:
+        detail = f"the job is {status.state}; ask again, or with `Prefer: wait=30`"
+        raise Problem(409, "not-ready", detail, retry_after_s=_TOO_EARLY_S, job_id=job_id, state=status.state)
+    if status.result is None:
+        detail = f"the job {status.state} and has no result: {status.error or status.reason or 'no reason given'}"
+        raise Problem(410, "no-result", detail, job_id=job_id, state=status.state, reason=status.reason)
+    return status.result
+
+
+async def _parts(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
+async def _begun(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Return the parts, the first of them read already: what is gone must be told before an answer begins."""
+    first = await anext(parts)
+
+    async def all_parts() -> AsyncIterator[bytes]:
+        yield first
+        async for part in parts:
+            yield part
+
+    return all_parts()

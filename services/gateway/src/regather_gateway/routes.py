@@ -2,11 +2,11 @@
 
 import base64
 import binascii
-import hashlib
 import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
 from regather.core.errors import UserError
@@ -16,7 +16,7 @@ from regather.processors.base import Processor
 from regather_gateway.bodies.base import BodyReader, RawBody
 from regather_gateway.bodies.multipart_body import MultipartBody
 from regather_gateway.gateway import Gateway, gateway_of
-from regather_gateway.intake import Intake, announced_digest, announced_length, drain
+from regather_gateway.intake import Intake, announced_digest, announced_length, content_encoding, drain
 from regather_gateway.job_table import PageKey
 from regather_gateway.orders import Wish, make_order, options_of
 from regather_gateway.preferences import (
@@ -121,19 +121,20 @@ async def get_job(request: Request, gateway: Parts, job_id: str) -> Response:
 async def get_result(request: Request, gateway: Parts, job_id: str) -> Response:
     """Return the result's bytes; `Prefer: wait=N` waits for them."""
     status, headers = await _found(request, gateway, job_id)
-    result = await gateway.results.read(status)
-    digest = hashlib.sha256(result).digest()
-    tag = f'"{digest.hex()[:32]}"'
+    result = await gateway.results.open(status)
+    tag = f'"{result.digest.hex()[:32]}"'
     headers |= {
         "ETag": tag,
         "Cache-Control": "no-cache",
-        "Repr-Digest": f"sha-256=:{base64.b64encode(digest).decode()}:",
+        "Repr-Digest": f"sha-256=:{base64.b64encode(result.digest).decode()}:",
         "X-Content-Type-Options": "nosniff",
     }
     if matches(request, tag):
         return Response(status_code=304, headers=headers)
-    assert status.result is not None
-    return Response(result, headers={**headers, "Content-Type": status.result.media_type})
+    headers["Content-Type"] = result.media_type
+    if result.content is not None:
+        return Response(result.content, headers=headers)
+    return StreamingResponse(result.parts, headers={**headers, "Content-Length": str(result.size_bytes)})
 
 
 @router.get("/v1/jobs/{job_id}/shards", response_model=ShardList)
@@ -181,13 +182,14 @@ async def _submit(request: Request, gateway: Gateway, query: JobQuery) -> Receip
 
 def _order(request: Request, gateway: Gateway, query: JobQuery, reader: BodyReader) -> JobOrder:
     raw = isinstance(reader, RawBody)
+    plain = raw and content_encoding(request) is None  # else length and digest are not those of the job's input
     wish = Wish(
         **query.model_dump(),
         options=options_of(request.query_params, _JOB_PARAMETERS),
         content_type=(request.headers.get("content-type") if raw else None) or "application/octet-stream",
-        size_bytes=announced_length(request) if raw else None,
+        size_bytes=announced_length(request) if plain else None,
         key=idempotency_key(request),
-        digest=announced_digest(request) if raw else None,
+        digest=announced_digest(request) if plain else None,
     )
     return make_order(wish, gateway.registry, gateway.settings)
 

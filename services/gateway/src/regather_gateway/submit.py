@@ -5,7 +5,7 @@ import hashlib
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from regather.core.errors import TransportError, UserError
 from regather.core.ids import keyed_job_id, submission_id, uuid7
 from regather.core.model import Abandoned, Identity, JobId, JobState, OnError, Opened, Reason, Sealed
 from regather.core.status import JobStatus
-from regather.processors.base import Processor, SplitRequest, Splitter
+from regather.processors.base import HEAD_BYTES, Processor, SplitRequest, Splitter
 from regather.runtime.logs import get_logger
 from regather_gateway.problems import Problem, broker_unavailable
 from regather_gateway.producing import Line, Producers
@@ -49,9 +49,9 @@ class JobOrder:
     digest: bytes | None = None
     """SHA-256 that the client announced for the whole input."""
 
-    def splitter(self) -> Splitter:
-        """Make a fresh splitter; BadRequest for a cut that cannot be."""
-        return self.processor.splitter(self.options, self.split)
+    def splitter(self, head: bytes | None = None) -> Splitter:
+        """Make a fresh splitter for a body that begins so; without, to check the order. BadRequest, BadInput."""
+        return self.processor.splitter(self.options, replace(self.split, head=head))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +117,11 @@ class Submitter:
         the state is unknown.
         """
         line = self._producers.current()
-        splitter = order.splitter()
         accepted = self._accepted(order)
         upload = Upload(line, _opened(order, accepted.owner), accepted, timeout_ms=order.timeout_ms, pace=self._pace())
         self._under_way.add(accepted.owner.job_id)
         try:
-            sealed = await _transfer(upload, splitter, body)
+            sealed = await _transfer(upload, order.splitter, body)
         except (TransportError, TimeoutError) as error:
             raise self._unknown(line, upload, accepted.owner.job_id, error) from error
         except BaseException as error:
@@ -213,12 +212,14 @@ class Submitter:
         return Receipt(truth)
 
 
-async def _transfer(upload: Upload, splitter: Splitter, body: AsyncIterator[bytes]) -> Sealed:
+async def _transfer(upload: Upload, make_splitter: Callable[[bytes], Splitter], body: AsyncIterator[bytes]) -> Sealed:
     digest = hashlib.sha256()
-    size_bytes, last = 0, b""
+    last = await _head(body)
+    digest.update(last)
+    size_bytes = len(last)
+    splitter = make_splitter(last[:HEAD_BYTES])
     async for chunk in body:
-        if last:
-            await upload.send(splitter.feed(last))
+        await upload.send(splitter.feed(last))
         digest.update(chunk)
         size_bytes += len(chunk)
         last = chunk
@@ -228,6 +229,14 @@ async def _transfer(upload: Upload, splitter: Splitter, body: AsyncIterator[byte
     sealed = Sealed(upload.owner, upload.shards, size_bytes, digest_text(digest.digest()))
     await upload.tell(sealed)
     return sealed
+
+
+async def _head(body: AsyncIterator[bytes]) -> bytes:
+    """The first chunks, until they are HEAD_BYTES long or the body has ended."""
+    head = b""
+    while len(head) < HEAD_BYTES and (chunk := await anext(body, b"")):
+        head = head + chunk if head else chunk
+    return head
 
 
 async def _abandon(upload: Upload, abandoned: Abandoned) -> None:

@@ -23,13 +23,16 @@ class ShardError:
 class ResultAddress:
     """Where the result stands in the results topic, its length and its media type.
 
-    `offset` is None where the result travels inside the status record itself.
+    `offset` is None where the result travels inside the status record itself. A large result stands in the segments
+    topic, in the same partition: `segments` are offset and length of its pieces in order, `digest` is the SHA-256.
     """
 
     partition: int
     offset: int | None
     size_bytes: int
     media_type: str
+    segments: tuple[tuple[int, int], ...] = ()
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

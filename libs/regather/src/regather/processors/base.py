@@ -18,6 +18,9 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+HEAD_BYTES = 64
+"""So much of a body is known when its splitter is made."""
+
 OptionsT = TypeVar("OptionsT", bound=Options)
 
 
@@ -34,13 +37,17 @@ class SplitRequest:
     """What the client asked of the cut.
 
     `shard_size_bytes` is a target between 1,024 and 10,485,760; `shards` asks for that many even shards instead and
-    needs `size_bytes`, the length of the body if the client told it; `content_type` is the body's.
+    needs `size_bytes`, the length of the body if the client told it; `content_type` is the body's. `head` is how the
+    body begins (HEAD_BYTES of it, fewer if it is shorter), None while only the request is checked and no byte is here.
+    `max_bytes` is the most that a compressed body may inflate to.
     """
 
     shard_size_bytes: int | None = None
     shards: int | None = None
     size_bytes: int | None = None
     content_type: str = "application/octet-stream"
+    head: bytes | None = None
+    max_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +82,22 @@ class Processor(ABC, Generic[OptionsT]):
 
     @abstractmethod
     def splitter(self, options: OptionsT, request: SplitRequest) -> Splitter:
-        """Make a fresh splitter for one submission; BadRequest for a cut that cannot be."""
+        """Make a fresh splitter for one submission; BadRequest for a cut that cannot be.
+
+        Called once to check the request, before any byte of the body has come, and once with the body's `head`.
+        """
 
     @abstractmethod
     def process(self, shard: ShardView, options: OptionsT) -> bytes:
         """Return the output of one shard. Pure: the same shard gives the same bytes. PermanentError is not retried."""
+
+    def merges_outputs(self, options: OptionsT) -> bool:
+        """Whether merge() makes the result; for kinds where that depends on the options."""
+        return self.merges
+
+    def media_type(self, options: OptionsT) -> str:
+        """Return the media type of the result; for kinds where that depends on the options."""
+        return self.result_type
 
     def merge(self, outputs: Sequence[bytes | None], options: OptionsT) -> bytes:
         """Return a job's result from its outputs in sequence order; None stands where a shard failed for good."""

@@ -95,9 +95,12 @@ def parse_options(processor: Processor[Any], given: Mapping[str, object]) -> Opt
 
 
 def options_json(options: Options) -> bytes:
-    """Return the canonical JSON of options: only those that were given, names sorted, no spaces."""
+    """Return the canonical JSON of options: only those that were given, names sorted, no spaces.
+
+    What is inside an option keeps its order: in a map of derived columns it means something.
+    """
     given = options.model_dump(mode="json", exclude_unset=True)
-    return json.dumps(given, sort_keys=True, separators=(",", ":")).encode()
+    return json.dumps(dict(sorted(given.items())), separators=(",", ":")).encode()
 
 
 def options_from_json(processor: Processor[Any], document: bytes) -> Options:

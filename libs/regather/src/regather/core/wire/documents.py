@@ -111,7 +111,7 @@ def _status(doc: Mapping[str, Any]) -> JobStatus:
         errors=tuple(_error_from_json(entry) for entry in doc["errors"]),
         reason=Reason(doc["reason"]) if doc["reason"] else None,
         error=doc["error"],
-        result=ResultAddress(**doc["result"]) if doc["result"] else None,
+        result=_address_from_json(doc["result"]),
         events_offset=doc["events_offset"],
     )
 
@@ -119,12 +119,24 @@ def _status(doc: Mapping[str, Any]) -> JobStatus:
 def _address_to_json(address: ResultAddress | None) -> dict[str, object] | None:
     if address is None:
         return None
-    return {
+    document: dict[str, object] = {
         "partition": address.partition,
         "offset": address.offset,
         "size_bytes": address.size_bytes,
         "media_type": address.media_type,
     }
+    if address.segments:
+        document |= {"segments": address.segments, "digest": address.digest}
+    return document
+
+
+def _address_from_json(entry: Mapping[str, Any] | None) -> ResultAddress | None:
+    if entry is None:
+        return None
+    segments = tuple((offset, size_bytes) for offset, size_bytes in entry.get("segments", ()))
+    return ResultAddress(
+        entry["partition"], entry["offset"], entry["size_bytes"], entry["media_type"], segments, entry.get("digest", "")
+    )
 
 
 def _error_to_json(error: ShardError) -> dict[str, object]:

@@ -17,13 +17,13 @@ The sharded answer equals the unsharded one bit for bit. Definitions, for each c
 A figure that has nothing to count (an image of one row has no slopes) is null.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
 
 from regather.core.errors import BadInput, BadRequest, PermanentError
-from regather.processors.base import Options, Piece, Processor, ShardView, SplitRequest, Splitter
+from regather.processors.base import Options, Processor, ShardView, SplitRequest, Splitter
 from regather.processors.splitting.npy import MAGIC, NpySplitter
 from regather.processors.splitting.rows import Band, RowLayout, RowSplitter, raw_layout
 
@@ -54,11 +54,18 @@ class ImageFeatures(Processor[ImageOptions]):
     def splitter(self, options: ImageOptions, request: SplitRequest) -> Splitter:
         """See Processor."""
         media_type = request.content_type.split(";")[0].strip().lower()
-        if options.format == "npy" or (options.format == "auto" and media_type in _NPY_TYPES):
+        head = request.head or b"" if options.format == "auto" else b""
+        if options.format == "npy" or head.startswith(MAGIC) or (options.format == "auto" and media_type in _NPY_TYPES):
             return _npy(options, request)
-        if options.format == "raw":
-            return _raw(options, request)
-        return _Sniffer(options, request)
+        for magic, name in _FILE_FORMATS.items():
+            if head.startswith(magic):
+                raise BadInput(
+                    f"the body is a {name} file, which cannot be cut by rows; decode it and send an NPY file or raw "
+                    "pixels (format=raw if these are raw pixels that only look like one)"
+                )
+        if options.format == "auto" and request.head is None and options.width is None:
+            return NpySplitter(request, halo=HALO_ROWS)  # it may be one; the body's first bytes will tell
+        return _raw(options, request)
 
     def process(self, shard: ShardView, options: ImageOptions) -> bytes:
         """See Processor."""
@@ -74,46 +81,6 @@ class ImageFeatures(Processor[ImageOptions]):
         from regather.processors.builtin.image_summary import summarise
 
         return summarise(outputs)
-
-
-class _Sniffer:
-    """Waits for the first bytes to tell an NPY file from raw pixels."""
-
-    def __init__(self, options: ImageOptions, request: SplitRequest) -> None:
-        self._options = options
-        self._request = request
-        self._head = b""
-        self._splitter: Splitter | None = None
-
-    def feed(self, data: bytes) -> Iterable[Piece]:
-        """See Splitter."""
-        if self._splitter is not None:
-            return self._splitter.feed(data)
-        head = self._head + data
-        if len(head) < len(MAGIC):
-            self._head = head
-            return ()
-        self._head = b""
-        self._splitter = self._choose(head)
-        return self._splitter.feed(head)
-
-    def finish(self) -> Iterable[Piece]:
-        """See Splitter."""
-        if self._splitter is not None:
-            return self._splitter.finish()
-        splitter = _raw(self._options, self._request)
-        return [*splitter.feed(self._head), *splitter.finish()]
-
-    def _choose(self, head: bytes) -> Splitter:
-        if head.startswith(MAGIC):
-            return _npy(self._options, self._request)
-        for magic, name in _FILE_FORMATS.items():
-            if head.startswith(magic):
-                raise BadInput(
-                    f"the body is a {name} file, which cannot be cut by rows; decode it and send an NPY file or raw "
-                    "pixels (format=raw if these are raw pixels that only look like one)"
-                )
-        return _raw(self._options, self._request)
 
 
 def _npy(options: ImageOptions, request: SplitRequest) -> Splitter:
