@@ -1,19 +1,18 @@
 """The sharded answer equals that of independent code that never cuts; and the comparison notices planted faults."""
 
-import importlib.util
 import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reference import bytes_digest, image_features
 
 from regather.processors.base import Options, Piece, Processor, ShardView, SplitRequest
 from regather.processors.builtin.bytes_digest import BytesDigest
@@ -24,17 +23,6 @@ from regather.processors.splitting.rows import Band
 FOLDER = Path(__file__).parents[1] / "reference"
 
 
-def reference(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"reference_{name}", FOLDER / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-IMAGE_REFERENCE = reference("image_features")
-BYTES_REFERENCE = reference("bytes_digest")
 Change = Callable[[list[Piece]], list[Piece]]
 
 
@@ -77,7 +65,7 @@ def test_image_features_equal_the_reference_however_the_image_is_cut(
         )
     )
     got = sharded(ImageFeatures(), options_for(image), request, image.tobytes())
-    assert got == IMAGE_REFERENCE.image_features(image)
+    assert got == image_features.image_features(image)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 50, 3), (50, 1, 3), (2, 2, 4), (3, 3, 1), (7, 7, 2), (6, 400, 3)])
@@ -86,7 +74,7 @@ def test_tiny_images_in_bands_of_one_row_equal_the_reference(shape: tuple[int, i
     image = noise(*shape, dtype)
     request = SplitRequest(shards=shape[0], size_bytes=image.nbytes)
     got = sharded(ImageFeatures(), options_for(image), request, image.tobytes())
-    assert got == IMAGE_REFERENCE.image_features(image)
+    assert got == image_features.image_features(image)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
@@ -95,13 +83,13 @@ def test_bands_of_many_tiles_equal_the_reference(dtype: str) -> None:
     image = noise(500, 1200, 3, dtype, flatness=3)
     request = SplitRequest(shards=2, size_bytes=image.nbytes)
     got = sharded(ImageFeatures(), options_for(image), request, image.tobytes())
-    assert got == IMAGE_REFERENCE.image_features(image)
+    assert got == image_features.image_features(image)
 
 
 @given(st.binary(min_size=1, max_size=9_000), st.integers(1, 50))
 def test_bytes_digest_equals_the_reference_however_the_body_is_cut(body: bytes, shards: int) -> None:
     request = SplitRequest(shards=min(shards, len(body)), size_bytes=len(body))
-    assert sharded(BytesDigest(), Options(), request, body) == BYTES_REFERENCE.bytes_digest(body)
+    assert sharded(BytesDigest(), Options(), request, body) == bytes_digest.bytes_digest(body)
 
 
 def test_the_references_run_from_the_command_line(tmp_path: Path) -> None:
@@ -110,11 +98,11 @@ def test_the_references_run_from_the_command_line(tmp_path: Path) -> None:
     file.write_bytes(b"skipped" + image.tobytes())
     np.save(array_file, image)
     geometry = ["--width", "30", "--dtype", "uint16", "--height", "20", "--skip-bytes", "7"]
-    want = IMAGE_REFERENCE.image_features(image)
+    want = image_features.image_features(image)
     assert run_alone("image_features", file, *geometry)["features"] == want
     assert run_alone("image_features", array_file)["features"] == want
     digest = run_alone("bytes_digest", file, "--skip-bytes", "7")
-    assert digest["features"] == BYTES_REFERENCE.bytes_digest(image.tobytes())
+    assert digest["features"] == bytes_digest.bytes_digest(image.tobytes())
     assert digest["seconds"] >= 0
 
 
@@ -137,7 +125,7 @@ def test_the_references_import_nothing_of_the_project(name: str) -> None:
 
 IMAGE = noise(48, 20, 3, "uint8")
 REQUEST = SplitRequest(shards=4, size_bytes=IMAGE.nbytes)
-WANT = IMAGE_REFERENCE.image_features(IMAGE)
+WANT = image_features.image_features(IMAGE)
 ROW_BYTES = IMAGE[0].nbytes
 
 
@@ -288,7 +276,7 @@ def test_a_fault_planted_in_the_counts_turns_the_comparison_red(change: Callable
 def test_swapped_shards_of_bytes_turn_the_comparison_red() -> None:
     body = IMAGE.tobytes()
     request = SplitRequest(shards=4, size_bytes=len(body))
-    want = BYTES_REFERENCE.bytes_digest(body)
+    want = bytes_digest.bytes_digest(body)
     got = sharded(BytesDigest(), Options(), request, body, change=lambda pieces: [pieces[1], pieces[0], *pieces[2:]])
     assert got["size_bytes"] == want["size_bytes"]
     assert got["crc32"] != want["crc32"]
