@@ -5,6 +5,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
 MEMBERS := libs/regather services/gateway services/shard-worker services/aggregator cli
+SERVICES := regather-gateway regather-shard-worker regather-aggregator
+EXPORT := $(BIN)/uv export --quiet --no-emit-workspace --no-header
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
 .PHONY: help setup up demo test fmt lint types arch lock clean bench-smoke
@@ -48,7 +50,9 @@ arch: $(STAMP) ## import rule
 
 lock: $(STAMP) ## resolve the dependencies anew into requirements.lock
 	@$(BIN)/uv lock --quiet --upgrade
-	@$(BIN)/uv export --quiet --all-packages --all-extras --no-emit-workspace --no-header -o requirements.lock
+	@$(EXPORT) --all-packages --all-extras -o requirements.lock
+	@$(EXPORT) --no-dev $(addprefix --package ,$(SERVICES)) -o deploy/docker/requirements.lock
+	@$(EXPORT) --only-group builders -o deploy/docker/builders.lock
 
 clean: ## remove the virtual environment and all caches
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
