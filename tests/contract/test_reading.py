@@ -1,5 +1,7 @@
 """Readers without a group on both transports: positions, pauses, ends, times, and records that are gone."""
 
+import asyncio
+
 import pytest
 
 from regather.core.errors import BrokerUnavailable, OffsetOutOfRange
@@ -35,6 +37,16 @@ async def test_a_reader_starts_at_the_earliest_record_by_itself(world: World) ->
     reader = await world.reader()
     reader.assign([TopicPartition(topic, 0)])
     assert [record.value for record in await world.read(reader, 2)] == [b"a", b"b"]
+
+
+async def test_every_partition_of_a_reader_has_a_position_after_one_poll(world: World) -> None:
+    topic = await world.topic(partitions=4)
+    tps = [TopicPartition(topic, number) for number in range(4)]
+    reader = await world.reader()
+    reader.assign(tps)
+    await reader.poll(0.05)
+    async with asyncio.timeout(5):
+        assert [await reader.position(tp) for tp in tps] == [0, 0, 0, 0]
 
 
 async def test_a_position_is_the_next_offset(world: World) -> None:

@@ -67,10 +67,7 @@ class KafkaConsumer:
             raise TransportError(f"the rebalance listener failed: {self._listener_error!r}") from self._listener_error
         try:
             async with asyncio.timeout(timeout_s + _POLL_SLACK_S):
-                found = await client.getmany(timeout_ms=int(timeout_s * 1000), max_records=max_records)
-        except client_errors.NoOffsetForPartitionError as error:
-            await limited(client.seek_to_beginning(*error.args))
-            return {}
+                found = await self._get_many(client, int(timeout_s * 1000), max_records)
         except Exception as error:
             self._rewind(client)
             raise translate(error) from error
@@ -81,6 +78,15 @@ class KafkaConsumer:
                 Record(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, r.headers) for r in records
             ]
         return batches
+
+    @staticmethod
+    async def _get_many(client: AIOKafkaConsumer, timeout_ms: int, max_records: int | None) -> Any:
+        """Ask the client, which names the partitions that have no position one by one, each by an error."""
+        while True:
+            try:
+                return await client.getmany(timeout_ms=timeout_ms, max_records=max_records)
+            except client_errors.NoOffsetForPartitionError as error:
+                await limited(client.seek_to_beginning(*error.args))
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
         """Stop delivering these. A rebalance forgets pauses."""
