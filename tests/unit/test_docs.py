@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from regather.processors.registry import all_kinds
 from regather.runtime.metrics import METRICS
 from regather.runtime.settings import ServiceSettings
+from regather.testing.inline_executor import InlineExecutor
 from regather.transport.memory import MemoryBroker, MemoryTransport
 from regather_aggregator.settings import AggregatorSettings
 from regather_gateway.app import create_app
@@ -44,7 +45,7 @@ def test_files_that_a_page_names_exist(page: str) -> None:
 
 
 def test_every_route_stands_in_the_reference() -> None:
-    app: FastAPI = create_app(GatewaySettings(), MemoryTransport(MemoryBroker()), all_kinds())
+    app: FastAPI = create_app(GatewaySettings(), MemoryTransport(MemoryBroker()), all_kinds(), InlineExecutor({}))
     text = text_of("docs/reference/http.md")
     paths = [*app.openapi()["paths"], "/livez", "/readyz", "/metrics", "/version"]
     assert len(paths) > 8

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from regather.processors.base import Piece, ShardView, SplitRequest, Splitter
+from regather.processors.base import FileSplitter, Piece, ShardView, SplitRequest, Splitter
 from regather.processors.registry import all_kinds, parse_options
 from regather.testing.kafka_jars import cache_dir, sha256_of
 from regather_cli.demo_image import KIND, OPTIONS, SHARD_BYTES, SIZE_BYTES
@@ -76,6 +76,7 @@ def serial_seconds(image: Path) -> float:
     options = parse_options(processor, OPTIONS)
     started = time.perf_counter()
     splitter = processor.splitter(options, SplitRequest(SHARD_BYTES, size_bytes=SIZE_BYTES))
+    assert not isinstance(splitter, FileSplitter)
     outputs: list[bytes | None] = []
     with image.open("rb") as file:
         for piece in _pieces(splitter, file):

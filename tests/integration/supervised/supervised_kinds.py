@@ -1,6 +1,7 @@
 """Kinds that misbehave in ways that the built-in `diagnostics` does not know. Imported by the zygote of the tests."""
 
 import hashlib
+import itertools
 import json
 import os
 import resource
@@ -9,10 +10,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from regather.processors.base import Options, Processor, ShardView, SplitRequest, Splitter
+from regather.core.errors import BadInput
+from regather.processors.base import FileSplitter, Options, Piece, Processor, ShardView, SplitRequest, Splitter
 
 FOREVER_S = 600
 
@@ -195,4 +197,53 @@ FAULTS: dict[str, Callable[[ShardView, FaultOptions], bytes | None]] = {
     "count_faults": count_faults,
     "kill_zygote": kill_zygote,
 }
-KINDS = {"fault": Fault()}
+
+
+class CutOptions(Options):
+    """`do` after the second piece of `size` bytes."""
+
+    do: str = ""
+    size: int = 1000
+
+
+class Cut(Processor[CutOptions]):
+    """Cuts files, or breaks over them."""
+
+    options_model = CutOptions
+
+    def splitter(self, options: CutOptions, request: SplitRequest) -> FileSplitter:
+        return FileCut(options)
+
+    def process(self, shard: ShardView, options: CutOptions) -> bytes:
+        raise NotImplementedError
+
+
+class FileCut:
+    def __init__(self, options: CutOptions) -> None:
+        self._options = options
+
+    def cut(self, path: Path) -> Iterator[Piece]:
+        options = self._options
+        with path.open("rb") as file:
+            for number in itertools.count():
+                payload = file.read(options.size)
+                if not payload:
+                    return
+                if number == 2 and options.do:
+                    break_over(options.do)
+                yield Piece(payload, str(number).encode())
+
+
+def break_over(do: str) -> None:
+    if do == "refuse":
+        raise BadInput("no such thing", code="odd-file")
+    if do == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if do == "hang":
+        time.sleep(FOREVER_S)
+    if do == "exit":
+        os._exit(3)
+    raise ZeroDivisionError
+
+
+KINDS = {"fault": Fault(), "cut": Cut()}

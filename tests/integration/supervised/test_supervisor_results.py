@@ -136,7 +136,7 @@ async def test_an_exception_that_cannot_be_printed_is_named(supervisor: Supervis
 async def test_an_unknown_kind_names_the_kinds_there_are(supervisor: Supervisor, work: MakeWork) -> None:
     failed = failure(await supervisor.run(work(kind="fautl")))
     assert failed.reason is Reason.INTERNAL
-    assert "unknown kind 'fautl'; installed are fault" in failed.error
+    assert "unknown kind 'fautl'; installed are cut, fault" in failed.error
 
 
 async def test_outputs_that_fill_a_batch_are_sent_as_they_come(supervisor: Supervisor) -> None:

@@ -18,6 +18,7 @@ from regather.core.status import JobStatus, ResultAddress
 from regather.core.wire.documents import decode_status, encode_final, encode_status
 from regather.core.wire.events import decode_event, encode_event
 from regather.processors.registry import installed
+from regather.testing.inline_executor import InlineExecutor
 from regather.testing.waiting import eventually
 from regather.transport.base import Record, RecordAddress, TopicPartition
 from regather.transport.memory import MemoryBroker, MemoryTransport
@@ -200,7 +201,7 @@ def start_gateway(transport: MemoryTransport) -> StartGateway:
     @contextlib.asynccontextmanager
     async def start(**changes: Any) -> AsyncIterator[Harness]:
         settings = GatewaySettings(http_port=0, diagnostics=True, **changes)
-        app = create_app(settings, transport, installed(diagnostics=True))
+        app = create_app(settings, transport, installed(diagnostics=True), InlineExecutor(installed(diagnostics=True)))
         http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://gateway")
         async with app.router.lifespan_context(app), http as client:
             harness = Harness(app, transport, client)

@@ -96,7 +96,10 @@ def test_texts_become_what_the_options_ask_for() -> None:
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ({"widht": "3"}, r"option 'widht' is unknown \(this kind's options: format, width, height, channels, dtype\)"),
+        (
+            {"widht": "3"},
+            r"option 'widht' is unknown \(this kind's options: format, width, height, channels, page, dtype\)",
+        ),
         ({"width": "many"}, r"option 'width' is 'many': .*integer"),
         ({"channels": 5}, r"option 'channels' is 5: .*less than or equal to 4"),
         ({"dtype": "float32", "width": 0}, r"option 'width' is 0: .*; option 'dtype' is 'float32'"),

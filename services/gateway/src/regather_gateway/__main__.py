@@ -9,6 +9,7 @@ from regather.runtime.health import serve
 from regather.runtime.lifecycle import on_stop
 from regather.runtime.logs import configure_logs, get_logger
 from regather.runtime.memory_tuning import tune_service
+from regather.runtime.supervisor import Supervisor
 from regather.transport.kafka import KafkaTransport
 from regather_gateway.app import create_app
 from regather_gateway.gateway import Gateway
@@ -17,9 +18,11 @@ from regather_gateway.settings import GatewaySettings
 
 async def run(settings: GatewaySettings) -> int:
     """Serve until SIGTERM or SIGINT; 1 where a part of the gateway failed."""
+    children = Supervisor(slots=settings.cut_slots)
+    await children.start()
     transport = KafkaTransport(settings.kafka_bootstrap_servers, client_id="regather-gateway")
     failed, wanted, stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
-    app = create_app(settings, transport, installed(diagnostics=settings.diagnostics), failed)
+    app = create_app(settings, transport, installed(diagnostics=settings.diagnostics), children, failed)
     tune_service()
     async with on_stop(wanted.set):
         drain = asyncio.create_task(_drain(app.state.gateway, failed, wanted, stop), name="drain")
@@ -28,6 +31,7 @@ async def run(settings: GatewaySettings) -> int:
         finally:
             drain.cancel()
             await transport.close()
+            await children.stop(0)
     return int(failed.is_set())
 
 

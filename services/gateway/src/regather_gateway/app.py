@@ -8,11 +8,14 @@ from fastapi import FastAPI
 
 from regather import __version__
 from regather.processors.registry import Registry
+from regather.runtime.execution import Executor, WorkLimits
+from regather.runtime.file_cut import FileCutter
 from regather.runtime.health import Probes, probes_router
 from regather.runtime.lifecycle import WatchedTasks
 from regather.transport.base import Transport
 from regather_gateway import problems, routes, seed_routes
 from regather_gateway.admission import Admission
+from regather_gateway.cutting import Cutting
 from regather_gateway.gateway import Gateway
 from regather_gateway.job_table import JobTable
 from regather_gateway.log_reader import LogReader
@@ -20,6 +23,7 @@ from regather_gateway.metrics import samples
 from regather_gateway.producing import Producers
 from regather_gateway.results import Results
 from regather_gateway.settings import GatewaySettings
+from regather_gateway.spool_dir import SpoolDir
 from regather_gateway.submit import Submitter
 from regather_gateway.views import StatusView
 
@@ -28,19 +32,30 @@ _EVENT_FETCH_BYTES = 16 * 1024 * 1024
 
 
 def create_app(
-    settings: GatewaySettings, transport: Transport, registry: Registry, failed: asyncio.Event | None = None
+    settings: GatewaySettings,
+    transport: Transport,
+    registry: Registry,
+    executor: Executor,
+    failed: asyncio.Event | None = None,
 ) -> FastAPI:
-    """Wire a gateway. `failed` is set when one of its side tasks ends by an error: the process has to stop."""
+    """Wire a gateway. `failed` is set when one of its side tasks ends by an error: the process has to stop.
+
+    `executor` has been started: it cuts the files that cannot be cut while they arrive.
+    """
     topics = settings.topics
     producers = Producers(transport, topics)
     table = JobTable(max_ended=settings.max_ended_jobs, max_inline_bytes=settings.max_inline_bytes)
     view = StatusView(transport, topics.job_status, table)
-    submitter = Submitter(settings, producers, view)
+    spool = SpoolDir(settings.spool_dir, max_bytes=settings.max_spool_bytes)
+    limits = WorkLimits(wall_s=settings.cut_timeout_s, memory_bytes=settings.cut_memory_bytes or None)
+    cutting = Cutting(spool, FileCutter(executor, limits, directory=settings.spool_dir))
+    submitter = Submitter(settings, producers, view, cutting)
     finals = LogReader(transport, fetch_max_bytes=_RESULT_FETCH_BYTES)
     events = LogReader(transport, fetch_max_bytes=_EVENT_FETCH_BYTES)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        spool.open()
         async with WatchedTasks() as tasks:
             tasks.start("producer", producers.run())
             tasks.start("status-view", view.run())
@@ -50,6 +65,7 @@ def create_app(
             await submitter.stop()
             await finals.stop()
             await events.stop()
+        spool.close()
 
     app = FastAPI(title="Regather gateway", version=__version__, lifespan=lifespan)
     app.state.gateway = gateway = Gateway(

@@ -10,8 +10,8 @@ from regather.core.model import OnError
 from regather.core.sharding import check_shard_size
 from regather.processors.base import SplitRequest
 from regather.processors.registry import Registry, options_json, parse_options
+from regather_gateway.order import JobOrder
 from regather_gateway.settings import GatewaySettings
-from regather_gateway.submit import JobOrder
 
 _OPTION = "option."
 

@@ -18,6 +18,7 @@ from regather_gateway.bodies.multipart_body import MultipartBody
 from regather_gateway.gateway import Gateway, gateway_of
 from regather_gateway.intake import Intake, announced_digest, announced_length, content_encoding, drain
 from regather_gateway.job_table import PageKey
+from regather_gateway.order import JobOrder
 from regather_gateway.orders import Wish, make_order, options_of
 from regather_gateway.preferences import (
     applied,
@@ -37,7 +38,7 @@ from regather_gateway.schemas import (
     job_document,
 )
 from regather_gateway.shard_list import list_shards
-from regather_gateway.submit import JobOrder, Receipt
+from regather_gateway.submit import Receipt
 
 router = APIRouter()
 Parts = Annotated[Gateway, Depends(gateway_of)]

@@ -13,8 +13,15 @@ class GatewaySettings(ServiceSettings):
     http_port: int = Field(default=8080, ge=0, le=65535, description="0 takes any free port")
     max_concurrent_jobs: int = Field(default=100, ge=1, le=10_000, description="uploads and waits at once; then 503")
     max_body_bytes: int = Field(default=4 * _GIB, ge=1024, description="longest request body; then 413")
-    max_spool_bytes: int = Field(default=_GIB, ge=1024, description="longest data of a JSON or form request; then 413")
+    max_spool_bytes: int = Field(
+        default=_GIB,
+        ge=1024,
+        description="longest data of a JSON or form request, or of a file that is cut as a whole; then 413",
+    )
     spool_dir: str = Field(default="", description="where such data waits above 1 MiB; empty: the system's own choice")
+    cut_slots: int = Field(default=2, ge=1, le=64, description="files that are cut at once, each in a killable child")
+    cut_timeout_s: float = Field(default=300.0, gt=0, description="cutting one file is killed after")
+    cut_memory_bytes: int = Field(default=4 * _GIB, ge=0, description="memory of one cut above an idle child; 0: any")
     body_idle_timeout_s: float = Field(default=60.0, gt=0, description="an upload that sends nothing for so long: 408")
     max_wait_s: float = Field(default=30.0, ge=0, le=300, description="cap of `Prefer: wait=N`")
     door_wait_s: float = Field(

@@ -1,11 +1,11 @@
 """Submitting a job: the body becomes shards while it arrives; the seal commits it (delivery protocol, section 3)."""
 
 import asyncio
-import hashlib
+import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,10 +13,11 @@ from starlette.requests import ClientDisconnect
 
 from regather.core.errors import TransportError, UserError
 from regather.core.ids import keyed_job_id, submission_id, uuid7
-from regather.core.model import Abandoned, Identity, JobId, JobState, OnError, Opened, Reason, Sealed
+from regather.core.model import Abandoned, Identity, JobId, JobState, Opened, Reason, Sealed
 from regather.core.status import JobStatus
-from regather.processors.base import HEAD_BYTES, Processor, SplitRequest, Splitter
 from regather.runtime.logs import get_logger
+from regather_gateway.cutting import CountedBody, Cutting
+from regather_gateway.order import JobOrder
 from regather_gateway.problems import Problem, broker_unavailable
 from regather_gateway.producing import Line, Producers
 from regather_gateway.settings import GatewaySettings
@@ -30,28 +31,6 @@ TENANT = ""
 _MIN_WINDOW_BYTES = 1024 * 1024
 _ACCEPTED_ALONE_MS = 120_000
 """A job that for so long is no more than `accepted` was never opened: its gateway died between two records."""
-
-
-@dataclass(frozen=True, slots=True)
-class JobOrder:
-    """What the client asked for, checked: after this only the body can be refused."""
-
-    kind: str
-    processor: Processor[Any]
-    options: Any
-    options_json: bytes
-    split: SplitRequest
-    timeout_ms: int
-    deadline_ms: int
-    on_error: OnError = OnError.FAIL
-    label: str = ""
-    key: str | None = None
-    digest: bytes | None = None
-    """SHA-256 that the client announced for the whole input."""
-
-    def splitter(self, head: bytes | None = None) -> Splitter:
-        """Make a fresh splitter for a body that begins so; without, to check the order. BadRequest, BadInput."""
-        return self.processor.splitter(self.options, replace(self.split, head=head))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +59,11 @@ class SubmissionCounts:
 class Submitter:
     """Turns orders and bodies into jobs."""
 
-    def __init__(self, settings: GatewaySettings, producers: Producers, view: StatusView) -> None:
+    def __init__(self, settings: GatewaySettings, producers: Producers, view: StatusView, cutting: Cutting) -> None:
         self._settings = settings
         self._producers = producers
         self._view = view
+        self._cutting = cutting
         self._under_way: set[JobId] = set()
         self._endings: set[asyncio.Task[None]] = set()
         self.counts = SubmissionCounts()
@@ -121,7 +101,7 @@ class Submitter:
         upload = Upload(line, _opened(order, accepted.owner), accepted, timeout_ms=order.timeout_ms, pace=self._pace())
         self._under_way.add(accepted.owner.job_id)
         try:
-            sealed = await _transfer(upload, order.splitter, body)
+            sealed = await _transfer(upload, self._cutting, order, CountedBody(body))
         except (TransportError, TimeoutError) as error:
             raise self._unknown(line, upload, accepted.owner.job_id, error) from error
         except BaseException as error:
@@ -212,31 +192,14 @@ class Submitter:
         return Receipt(truth)
 
 
-async def _transfer(upload: Upload, make_splitter: Callable[[bytes], Splitter], body: AsyncIterator[bytes]) -> Sealed:
-    digest = hashlib.sha256()
-    last = await _head(body)
-    digest.update(last)
-    size_bytes = len(last)
-    splitter = make_splitter(last[:HEAD_BYTES])
-    async for chunk in body:
-        await upload.send(splitter.feed(last))
-        digest.update(chunk)
-        size_bytes += len(chunk)
-        last = chunk
-    # The last chunk is cut when the whole body was found right, so that a small wrong one leaves nothing behind.
-    await upload.send([*splitter.feed(last), *splitter.finish()])
+async def _transfer(upload: Upload, cutting: Cutting, order: JobOrder, body: CountedBody) -> Sealed:
+    async with contextlib.aclosing(cutting.pieces(order, body)) as runs:
+        async for run in runs:
+            await upload.send(run)
     await upload.settle()
-    sealed = Sealed(upload.owner, upload.shards, size_bytes, digest_text(digest.digest()))
+    sealed = Sealed(upload.owner, upload.shards, body.size_bytes, digest_text(body.digest))
     await upload.tell(sealed)
     return sealed
-
-
-async def _head(body: AsyncIterator[bytes]) -> bytes:
-    """The first chunks, until they are HEAD_BYTES long or the body has ended."""
-    head = b""
-    while len(head) < HEAD_BYTES and (chunk := await anext(body, b"")):
-        head = head + chunk if head else chunk
-    return head
 
 
 async def _abandon(upload: Upload, abandoned: Abandoned) -> None:

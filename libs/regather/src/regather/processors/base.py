@@ -5,9 +5,10 @@ gateway while the body arrives and must only move bytes; `process` and `merge` r
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Generic, Protocol, TypeVar
+from pathlib import Path
+from typing import ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
@@ -70,6 +71,17 @@ class Splitter(Protocol):
         """The body has ended; the pieces that are left. At least one piece in all, or BadInput."""
 
 
+@runtime_checkable
+class FileSplitter(Protocol):
+    """Cuts a body that must be there as a whole: an index at its end, rows that have to be decoded.
+
+    The gateway spools such a body to a file and runs cut() in a killable child, so it may decode.
+    """
+
+    def cut(self, path: Path) -> Iterator[Piece]:
+        """Yield the file's pieces in order; at least one, or BadInput."""
+
+
 class Processor(ABC, Generic[OptionsT]):
     """One kind of job. Instances are stateless; `options` is what `options_model` made of the client's options."""
 
@@ -81,7 +93,7 @@ class Processor(ABC, Generic[OptionsT]):
     """False: the result is the outputs in order, joined; merge() is never called."""
 
     @abstractmethod
-    def splitter(self, options: OptionsT, request: SplitRequest) -> Splitter:
+    def splitter(self, options: OptionsT, request: SplitRequest) -> Splitter | FileSplitter:
         """Make a fresh splitter for one submission; BadRequest for a cut that cannot be.
 
         Called once to check the request, before any byte of the body has come, and once with the body's `head`.

@@ -32,6 +32,7 @@ from regather.runtime.child_protocol import (
     read_work,
 )
 from regather.runtime.execution import Call, Done, Failed, NotRun, Result, Work, WorkItem, WorkLimits
+from regather.runtime.file_cut import CutOrder, cut_into_fifo
 from regather.runtime.memory_tuning import CHILD_KEEPS_BYTES, keep_freed_memory
 
 _FLUSH_AFTER_NS = 20_000_000  # results this old are sent before the next item begins, so that a kill loses little
@@ -133,6 +134,8 @@ class _Child:
 
     def _call_process(self, work: Work, item: WorkItem) -> object:
         processor = self._processor(work.kind)
+        if work.call is Call.SPLIT:
+            return cut_into_fifo(processor, self._options(work.kind, work.options), CutOrder.decode(item.payload))
         view = ShardView(item.payload, item.meta, item.seq, item.attempt)
         return processor.process(view, self._options(work.kind, work.options))
 

@@ -13,6 +13,7 @@ class Call(StrEnum):
 
     PROCESS = "process"
     MERGE = "merge"
+    SPLIT = "split"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,10 @@ class WorkLimits:
 
 
 class WorkItem(NamedTuple):
-    """One shard for Call.PROCESS; for Call.MERGE each item is one output in order, `missing` where a shard failed."""
+    """One shard for Call.PROCESS; for Call.MERGE each item is one output in order, `missing` where a shard failed.
+
+    For Call.SPLIT there is one item: the order to cut a file.
+    """
 
     seq: int
     payload: bytes
@@ -38,7 +42,7 @@ class WorkItem(NamedTuple):
 class Work:
     """A micro-batch for one child: items of one kind and one set of options, run one after the other.
 
-    PROCESS gives one result per item; MERGE gives exactly one result for all of them.
+    PROCESS and SPLIT give one result per item; MERGE gives exactly one result for all of them.
     """
 
     call: Call

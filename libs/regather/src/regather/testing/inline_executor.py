@@ -1,13 +1,15 @@
 """An executor without children, for tests and plug-in authors: same results, no isolation, no time limits."""
 
+import asyncio
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from regather.core.errors import PermanentError
+from regather.core.errors import UserError
 from regather.core.model import Reason
 from regather.processors.base import Processor, ShardView
 from regather.runtime.execution import Call, Done, Failed, Result, Work
+from regather.runtime.file_cut import CutOrder, cut_into_fifo
 
 
 class InlineExecutor:
@@ -37,6 +39,9 @@ class InlineExecutor:
         if work.call is Call.MERGE:
             outputs = [None if item.missing else item.payload for item in work.items]
             return [_attempt(lambda: processor.merge(outputs, options))]
+        if work.call is Call.SPLIT:
+            order = CutOrder.decode(work.items[0].payload)
+            return [await asyncio.to_thread(_attempt, lambda: cut_into_fifo(processor, options, order))]
         results = []
         for item in work.items:
             self.executions.append((item.seq, item.attempt))
@@ -49,7 +54,7 @@ def _attempt(call: Any) -> Result:
     started_ms = time.time_ns() // 1_000_000
     try:
         return Done(call(), started_ms, 1)
-    except PermanentError as error:
-        return Failed(Reason.PERMANENT, str(error), started_ms, 1, retryable=False)
+    except UserError as error:
+        return Failed(Reason.PERMANENT, f"{type(error).__name__}: {error}", started_ms, 1, retryable=False)
     except Exception as error:
         return Failed(Reason.RAISED, f"{type(error).__name__}: {error}", started_ms, 1)

@@ -17,13 +17,14 @@ The sharded answer equals the unsharded one bit for bit. Definitions, for each c
 A figure that has nothing to count (an image of one row has no slopes) is null.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from pydantic import Field
 
 from regather.core.errors import BadInput, BadRequest, PermanentError
-from regather.processors.base import Options, Processor, ShardView, SplitRequest, Splitter
+from regather.processors.base import FileSplitter, Options, Processor, ShardView, SplitRequest, Splitter
+from regather.processors.splitting.image_file import PNG_MAGIC, TIFF_MAGICS, ImageFileSplitter
 from regather.processors.splitting.npy import MAGIC, NpySplitter
 from regather.processors.splitting.rows import Band, RowLayout, RowSplitter, raw_layout
 
@@ -31,18 +32,19 @@ HALO_ROWS = 3
 _MAX_CHANNELS = 4
 _DTYPES = ("uint8", "uint16")
 _NPY_TYPES = frozenset({"application/x-npy", "application/npy", "application/x-numpy"})
-_FILE_FORMATS = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"GIF8": "GIF"}
+_FILE_FORMATS = {b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"RIFF": "WebP"}
 
 
 class ImageOptions(Options):
     """A raw image needs its width; an NPY file says all that itself, and what is given here must agree with it."""
 
-    format: Literal["auto", "raw", "npy"] = Field(
+    format: Literal["auto", "raw", "npy", "png", "tiff"] = Field(
         default="auto", description="auto looks at content type and first bytes"
     )
     width: int | None = Field(default=None, ge=1, description="pixels in a row")
     height: int | None = Field(default=None, ge=1, description="rows; else known when the body has ended")
     channels: int = Field(default=3, ge=1, le=_MAX_CHANNELS, description="interleaved values of a pixel")
+    page: int = Field(default=0, ge=0, description="which image of a TIFF file of several")
     dtype: Literal["uint8", "uint16"] = Field(default="uint8", description="type of a value, little-endian")
 
 
@@ -51,17 +53,19 @@ class ImageFeatures(Processor[ImageOptions]):
 
     options_model = ImageOptions
 
-    def splitter(self, options: ImageOptions, request: SplitRequest) -> Splitter:
+    def splitter(self, options: ImageOptions, request: SplitRequest) -> Splitter | FileSplitter:
         """See Processor."""
         media_type = request.content_type.split(";")[0].strip().lower()
         head = request.head or b"" if options.format == "auto" else b""
         if options.format == "npy" or head.startswith(MAGIC) or (options.format == "auto" and media_type in _NPY_TYPES):
             return _npy(options, request)
+        if options.format in ("png", "tiff") or head.startswith((PNG_MAGIC, *TIFF_MAGICS)):
+            return ImageFileSplitter(request, halo=HALO_ROWS, page=options.page, check=_agreement(options))
         for magic, name in _FILE_FORMATS.items():
             if head.startswith(magic):
                 raise BadInput(
-                    f"the body is a {name} file, which cannot be cut by rows; decode it and send an NPY file or raw "
-                    "pixels (format=raw if these are raw pixels that only look like one)"
+                    f"the body is a {name} file, which is not taken; send PNG, TIFF, NPY or raw pixels "
+                    "(format=raw if these are raw pixels that only look like one)"
                 )
         if options.format == "auto" and request.head is None and options.width is None:
             return NpySplitter(request, halo=HALO_ROWS)  # it may be one; the body's first bytes will tell
@@ -84,18 +88,24 @@ class ImageFeatures(Processor[ImageOptions]):
 
 
 def _npy(options: ImageOptions, request: SplitRequest) -> Splitter:
+    return NpySplitter(request, halo=HALO_ROWS, check=_agreement(options))
+
+
+def _agreement(options: ImageOptions) -> Callable[[RowLayout], None]:
+    """Return the check that a file's own layout is one of an image, and is what the options say, where they do."""
+
     def check(layout: RowLayout) -> None:
         if layout.dtype not in _DTYPES or layout.channels > _MAX_CHANNELS:
             raise BadInput(
-                f"the array holds {layout.channels} channels of {layout.dtype}; "
+                f"the file holds {layout.channels} channels of {layout.dtype}; "
                 f"an image has 1 to {_MAX_CHANNELS} of {' or '.join(_DTYPES)}"
             )
         for name in options.model_fields_set & {"width", "height", "channels", "dtype"}:
             asked, found = getattr(options, name), getattr(layout, name)
             if asked is not None and asked != found:
-                raise BadInput(f"option {name} is {asked}, but the NPY header says {found}")
+                raise BadInput(f"option {name} is {asked}, but the file says {found}")
 
-    return NpySplitter(request, halo=HALO_ROWS, check=check)
+    return check
 
 
 def _raw(options: ImageOptions, request: SplitRequest) -> Splitter:

@@ -1,0 +1,136 @@
+"""Cutting a whole file in a killable child. Pieces come back through a FIFO, so that a slow reader holds the cutter up.
+
+A frame is the lengths of meta and payload (two unsigned 32-bit numbers, little-endian), then both. The child's result
+says how many there were, so that a pipe that ended early is noticed.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import struct
+import tempfile
+from collections.abc import AsyncGenerator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from regather.core.errors import BadInput, UserError
+from regather.processors.base import HEAD_BYTES, FileSplitter, Options, Piece, Processor, SplitRequest
+from regather.runtime.execution import Call, Done, Executor, Failed, Result, Work, WorkItem, WorkLimits
+
+_FRAME = struct.Struct("<II")
+_READ_AHEAD_BYTES = 256 * 1024
+
+
+class CutLost(Exception):
+    """The child was lost through no fault of the file; cutting it again may succeed."""
+
+
+@dataclass(frozen=True, slots=True)
+class CutOrder:
+    """What the child is told: which file, which way the pieces go, what the client asked of the cut."""
+
+    path: str
+    fifo: str
+    request: SplitRequest
+
+    def encode(self) -> bytes:
+        """As JSON; the file's head is not sent, since the child has the file."""
+        return json.dumps(asdict(replace(self, request=replace(self.request, head=None)))).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> "CutOrder":
+        """Read what encode() wrote."""
+        document = json.loads(data)
+        with open(document["path"], "rb") as file:  # noqa: PTH123 - a few bytes
+            head = file.read(HEAD_BYTES)
+        return cls(document["path"], document["fifo"], SplitRequest(**(document["request"] | {"head": head})))
+
+
+def cut_into_fifo(processor: Processor[Any], options: Options, order: CutOrder) -> bytes:
+    """Run the splitter and write its pieces; in the child. Returns how many there were, or why the file is refused."""
+    splitter = processor.splitter(options, order.request)
+    if not isinstance(splitter, FileSplitter):
+        raise TypeError(f"{type(splitter).__name__} cuts no files")
+    count = 0
+    with open(order.fifo, "wb", buffering=0) as fifo:  # noqa: PTH123 - unbuffered: pieces are large
+        try:
+            for piece in splitter.cut(Path(order.path)):
+                _write(fifo.fileno(), _FRAME.pack(len(piece.meta), len(piece.payload)) + piece.meta)
+                _write(fifo.fileno(), piece.payload)
+                count += 1
+        except UserError as error:
+            return json.dumps({"refused": str(error), "code": error.code}).encode()
+    return json.dumps({"pieces": count}).encode()
+
+
+def _write(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+class FileCutter:
+    """Cuts files in the children of an executor. `directory` is where FIFOs are made; empty: the system's own choice."""
+
+    def __init__(self, executor: Executor, limits: WorkLimits, *, directory: str = "") -> None:
+        self._executor = executor
+        self._limits = limits
+        self._directory = directory or None
+
+    async def pieces(self, kind: str, options: bytes, request: SplitRequest, path: Path) -> AsyncGenerator[Piece, None]:
+        """Yield the pieces of a file in order.
+
+        Raises BadInput where the file is wrong, or cutting it takes too long or too much, and CutLost.
+        """
+        with tempfile.TemporaryDirectory(prefix="regather-cut-", dir=self._directory) as folder:
+            order = CutOrder(str(path), str(Path(folder) / "pieces"), request)
+            os.mkfifo(order.fifo, 0o600)
+            work = Work(Call.SPLIT, kind, options, [WorkItem(0, order.encode())], self._limits)
+            # This side keeps the FIFO's writing end open until the child is done: no early end, and none missed.
+            read_fd = os.open(order.fifo, os.O_RDONLY | os.O_NONBLOCK)
+            write_fd = os.open(order.fifo, os.O_WRONLY | os.O_NONBLOCK)
+            running = asyncio.ensure_future(self._executor.run(work))
+            running.add_done_callback(lambda _: os.close(write_fd))
+            try:
+                count = 0
+                async with contextlib.aclosing(_frames(read_fd)) as frames:
+                    async for piece in frames:
+                        count += 1
+                        yield piece
+                _check((await running)[0], count)
+            finally:
+                running.cancel()
+                await asyncio.wait([running])
+
+
+async def _frames(read_fd: int) -> AsyncGenerator[Piece, None]:
+    """Yield the pieces until the FIFO ends; a frame that is cut off is left to the child's result to explain."""
+    reader = asyncio.StreamReader(limit=_READ_AHEAD_BYTES)
+    loop = asyncio.get_running_loop()
+    file = os.fdopen(read_fd, "rb", buffering=0)
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), file)
+    try:
+        while True:
+            meta_bytes, payload_bytes = _FRAME.unpack(await reader.readexactly(_FRAME.size))
+            meta = await reader.readexactly(meta_bytes)
+            yield Piece(await reader.readexactly(payload_bytes), meta)
+    except asyncio.IncompleteReadError:
+        return
+    finally:
+        transport.close()
+
+
+def _check(result: Result, count: int) -> None:
+    if isinstance(result, Done):
+        said = json.loads(result.output)
+        if "refused" in said:
+            raise BadInput(said["refused"], code=said["code"])
+        if said["pieces"] != count:
+            raise CutLost(f"the child cut {said['pieces']} pieces and {count} arrived")
+        return
+    if isinstance(result, Failed):
+        message = result.error.split("\n")[0]
+        raise BadInput(f"the file cannot be cut: {result.reason}: {message}", code="cut-failed")
+    raise CutLost("the child that cut the file was lost")

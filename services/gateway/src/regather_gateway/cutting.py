@@ -1,0 +1,88 @@
+"""Cutting one body into pieces: while it arrives, or as a file in a killable child."""
+
+import contextlib
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from dataclasses import dataclass, replace
+
+from regather.processors.base import HEAD_BYTES, FileSplitter, Piece, Splitter
+from regather.runtime.file_cut import CutLost, FileCutter
+from regather_gateway.order import JobOrder
+from regather_gateway.problems import Problem
+from regather_gateway.spool_dir import SpoolDir
+
+_RETRY_AFTER_S = 2
+Runs = AsyncGenerator[Iterable[Piece], None]
+
+
+class CountedBody:
+    """A body that passes, with its length and its digest so far."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+        self._digest = hashlib.sha256()
+        self.size_bytes = 0
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of what has passed."""
+        return self._digest.digest()
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        chunk = await anext(self._chunks)
+        self._digest.update(chunk)
+        self.size_bytes += len(chunk)
+        return chunk
+
+    async def head(self) -> bytes:
+        """Return the first chunks, until they are HEAD_BYTES long or the body has ended."""
+        head = b""
+        while len(head) < HEAD_BYTES and (chunk := await anext(self, b"")):
+            head = head + chunk if head else chunk
+        return head
+
+
+@dataclass(frozen=True, slots=True)
+class Cutting:
+    """Turns bodies into pieces."""
+
+    spool: SpoolDir
+    files: FileCutter
+
+    async def pieces(self, order: JobOrder, body: CountedBody) -> Runs:
+        """Yield the pieces in runs. Raises BadInput for a body that cannot be cut, Problem 503 where a child was lost."""
+        head = await body.head()
+        splitter = order.splitter(head[:HEAD_BYTES])
+        runs = (
+            self._of_file(order, head, body) if isinstance(splitter, FileSplitter) else _of_stream(splitter, head, body)
+        )
+        async with contextlib.aclosing(runs):
+            async for run in runs:
+                yield run
+
+    async def _of_file(self, order: JobOrder, head: bytes, body: CountedBody) -> Runs:
+        async with self.spool.file() as file:
+            await file.write(head)
+            async for chunk in body:
+                await file.write(chunk)
+            await file.complete()
+            request = replace(order.split, size_bytes=file.size_bytes)
+            pieces = self.files.pieces(order.kind, order.options_json, request, file.path)
+            try:
+                async with contextlib.aclosing(pieces):
+                    async for piece in pieces:
+                        yield (piece,)
+            except CutLost as error:
+                raise Problem(503, "cut-lost", f"{error}; send the file again", retry_after_s=_RETRY_AFTER_S) from error
+
+
+async def _of_stream(splitter: Splitter, head: bytes, body: CountedBody) -> Runs:
+    last = head
+    async for chunk in body:
+        yield splitter.feed(last)
+        last = chunk
+    # The last chunk is cut when the whole body was found right, so that a small wrong one leaves nothing behind.
+    yield [*splitter.feed(last), *splitter.finish()]

@@ -1,0 +1,71 @@
+"""Files cut in real children: pieces in order, refusals with their code, and children that die over a file."""
+
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from regather.core.errors import BadInput
+from regather.processors.base import Piece, SplitRequest
+from regather.runtime.execution import WorkLimits
+from regather.runtime.file_cut import FileCutter
+from regather.runtime.supervisor import Supervisor
+from regather.testing.waiting import eventually
+
+StartSupervisor = Callable[..., Awaitable[Supervisor]]
+
+
+async def cut(
+    supervisor: Supervisor, folder: Path, body: bytes, options: bytes = b"{}", *, wall_s: float = 20.0
+) -> list[Piece]:
+    path = folder / "body"
+    path.write_bytes(body)
+    cutter = FileCutter(supervisor, WorkLimits(wall_s=wall_s), directory=str(folder))
+    return [piece async for piece in cutter.pieces("cut", options, SplitRequest(1024), path)]
+
+
+async def test_pieces_arrive_in_order_and_whole(supervisor: Supervisor, tmp_path: Path) -> None:
+    body = os.urandom(3_000_000)
+    pieces = await cut(supervisor, tmp_path, body, b'{"size": 700001}')
+    assert b"".join(piece.payload for piece in pieces) == body
+    assert [piece.meta for piece in pieces] == [b"0", b"1", b"2", b"3", b"4"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["body"]
+
+
+async def test_a_refusal_keeps_its_code_and_the_child(supervisor: Supervisor, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no such thing") as refusal:
+        await cut(supervisor, tmp_path, b"x" * 5000, b'{"do": "refuse"}')
+    assert refusal.value.code == "odd-file"
+    assert len(await cut(supervisor, tmp_path, b"x" * 5000)) == 5
+    assert supervisor.stats.deaths == supervisor.stats.kills == 0
+
+
+@pytest.mark.parametrize(
+    ("do", "why"),
+    [("crash", "crashed"), ("hang", "timed-out"), ("raise", "raised: ZeroDivisionError"), ("exit", "exited")],
+)
+async def test_a_file_that_breaks_its_child_is_refused(
+    supervisor: Supervisor, tmp_path: Path, do: str, why: str
+) -> None:
+    with pytest.raises(BadInput, match=why):
+        await cut(supervisor, tmp_path, b"x" * 5000, b'{"do": "%s"}' % do.encode(), wall_s=0.5)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["body"]
+    assert len(await cut(supervisor, tmp_path, b"x" * 5000)) == 5
+
+
+async def test_a_reader_that_stops_holds_the_cutter_and_a_cancel_kills_it(
+    supervisor: Supervisor, tmp_path: Path, processes: Any
+) -> None:
+    path = tmp_path / "body"
+    path.write_bytes(bytes(50_000_000))
+    cutter = FileCutter(supervisor, WorkLimits(wall_s=60), directory=str(tmp_path))
+    pieces = cutter.pieces("cut", b'{"size": 1000000}', SplitRequest(1024), path)
+    await anext(pieces)
+    child = next(iter(supervisor._children.values())).pid
+    assert supervisor.busy == 1
+    await pieces.aclose()
+    await eventually(lambda: not processes.lives(child), what="the child's end")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["body"]
+    assert len(await cut(supervisor, tmp_path, b"x" * 5000)) == 5
