@@ -19,7 +19,9 @@ from regather.core.model import (
     Opened,
     Outcome,
     Outcomes,
+    Parked,
     Reason,
+    RecordPlace,
     Sealed,
     Shard,
     SubmissionId,
@@ -29,7 +31,7 @@ from regather.core.model import (
 from regather.core.status import JobStatus, ResultAddress, ShardError, newer
 from regather.core.wire.documents import decode_final, decode_status, encode_final, encode_status
 from regather.core.wire.events import decode_event, encode_event
-from regather.core.wire.shards import decode_shard, shard_headers
+from regather.core.wire.shards import decode_shard, released_record, shard_headers
 
 u32 = st.integers(0, 2**32 - 1)
 ms = st.integers(0, 2**48 - 1)
@@ -44,19 +46,23 @@ attempt_errors = st.builds(AttemptError, st.integers(0, 3), st.sampled_from(Reas
 histories = st.lists(attempt_errors, max_size=4).map(tuple)
 shards = st.builds(
     Shard, owners, u32, text, st.binary(max_size=30), st.binary(max_size=30), st.binary(max_size=9), u32,
-    st.integers(0, 3), histories, u32,
+    st.integers(0, 3), histories, u32, st.booleans(), st.just(b""), st.none(),
 )  # fmt: skip
 letters = st.none() | st.builds(DeadLetterAddress, st.integers(0, 9), ms)
 failures = st.builds(Failure, st.sampled_from(Reason), text, histories, letters)
-good = st.builds(Outcome, u32, st.integers(1, 4), u32, ms, u32, st.binary(max_size=30), st.none())
-bad = st.builds(Outcome, u32, st.integers(1, 4), u32, ms, u32, st.just(b""), failures)
+good = st.builds(
+    Outcome, u32, st.integers(1, 4), u32, ms, u32, st.binary(max_size=30), st.none(), st.binary(max_size=30)
+)
+bad = st.builds(Outcome, u32, st.integers(1, 4), u32, ms, u32, st.just(b""), failures, st.just(b""))
+places = st.builds(RecordPlace, text, u32, ms)
 worker_names = st.text(max_size=20)
 events = st.one_of(
-    st.builds(Opened, owners, text, text.map(str.encode), text, ms, st.sampled_from(OnError), text),
+    st.builds(Opened, owners, text, text.map(str.encode), text, ms, st.sampled_from(OnError), text, st.booleans()),
     st.builds(Uploading, owners, u32),
     st.builds(Sealed, owners, u32, ms, text),
     st.builds(Abandoned, owners, text),
     st.builds(AttemptFailed, owners, u32, attempt_errors),
+    st.builds(Parked, owners, u32, places, u32, st.binary(max_size=20)),
     st.builds(Outcomes, owners, worker_names, st.lists(good | bad, max_size=5)),
     st.just(Tick()),
 )
@@ -72,13 +78,23 @@ statuses = st.builds(
         max_size=2,
     ).map(tuple),
     reason=st.none() | st.sampled_from(Reason),
-    result=st.none() | st.builds(ResultAddress, st.integers(0, 9), st.none() | ms, u32, text),
+    result=st.none()
+    | st.builds(ResultAddress, st.integers(0, 9), st.none() | ms, u32, text, st.just(()), st.just(""))
+    | st.builds(
+        ResultAddress, st.integers(0, 9), ms, u32, text, st.lists(st.tuples(ms, u32), min_size=1).map(tuple), text
+    ),
 )
 
 
 @given(shards)
 def test_a_shard_survives_the_trip(shard: Shard) -> None:
     assert decode_shard(shard_headers(shard), shard.payload) == shard
+
+
+@given(shards, places, st.binary(max_size=30))
+def test_a_released_shard_survives_the_trip(shard: Shard, place: RecordPlace, carry: bytes) -> None:
+    released = shard._replace(chained=True, payload=b"", source=place, carry=carry)
+    assert decode_shard(*released_record(released)) == released
 
 
 @given(events)

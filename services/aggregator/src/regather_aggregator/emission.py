@@ -1,13 +1,14 @@
 """Writing finals and statuses: one transaction for whatever is ready, every future awaited, then read back."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
 
-from regather.core.model import JobState, Reason
+from regather.core.model import JobState, Reason, Shard
 from regather.core.reassembly import EmitFinal
 from regather.core.status import JobStatus, ResultAddress
 from regather.core.wire.documents import INLINE_RESULT_BYTES, encode_final, encode_status
+from regather.core.wire.shards import released_record
 from regather.transport.base import RecordAddress, TransactionalProducer
 from regather.transport.topics import RESULT_RECORD_BYTES, Topics
 
@@ -86,9 +87,12 @@ class Emitter:
         self._topics = topics
         self._partition = partition
 
-    async def emit(self, finals: Sequence[PlannedFinal], progress: Sequence[JobStatus]) -> None:
-        """Write finals and statuses in one transaction; raises ProducerDead, after which nothing here is usable."""
+    async def emit(
+        self, finals: Sequence[PlannedFinal], progress: Sequence[JobStatus], releases: Sequence[Shard] = ()
+    ) -> None:
+        """Write finals, statuses and releases in one transaction; raises ProducerDead: nothing here is usable then."""
         await self._producer.begin()
+        released = [await self._release(shard) for shard in releases]
         sent = [(await self._send(self._topics.results, plan.status, plan.final), plan) for plan in finals]
         statuses = [encode_status(status) for status in progress]
         owners = list(progress)
@@ -103,7 +107,14 @@ class Emitter:
         ]
         for acked in (*(entry[0] for entry in sent), *acks):
             await acked
+        for sent_on in released:
+            await sent_on
         await self._producer.commit()
+
+    async def _release(self, shard: Shard) -> Awaitable[RecordAddress]:
+        headers, value = released_record(shard)
+        key = shard.owner.job_id.encode()
+        return await self._producer.send(self._topics.shards_retry, value=value, key=key, headers=headers)
 
     async def _send(self, topic: str, status: JobStatus, encoded: Encoded) -> "asyncio.Future[RecordAddress]":
         headers, value = encoded

@@ -12,16 +12,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from regather.core.errors import TransportError, WireError
-from regather.core.model import JobId, Reason
+from regather.core.model import JobId, Reason, Shard
 from regather.core.partition_fold import FoldPolicy, PartitionFold, reopenable
-from regather.core.reassembly import Assemble, EmitFinal, Instruction, JobBroken
+from regather.core.reassembly import Assemble, EmitFinal, Instruction, JobBroken, Release
 from regather.core.status import JobStatus
 from regather.core.wire.documents import decode_final
 from regather.core.wire.events import decode_event
 from regather.core.wire.identity import HEADER, header_map, required, unpack_identity
 from regather.runtime.logs import get_logger
 from regather.transport.base import Committed, Record, TransactionalProducer, Transport
-from regather.transport.topics import RESULT_RECORD_BYTES, Topics
+from regather.transport.topics import RETRY_RECORD_BYTES, Topics
 from regather_aggregator.assembly import Assembly
 from regather_aggregator.emission import MAX_TRANSACTION_BYTES, Emitter, PlannedFinal, plan_final
 from regather_aggregator.readback import OwnOutput
@@ -72,6 +72,7 @@ class PartitionOwner:
         self._fold = self._new_fold()
         self._wake = asyncio.Event()
         self._pending: deque[PlannedFinal] = deque()
+        self._releases: dict[JobId, Release] = {}
         self._awaited: set[tuple[JobId, int]] = set()
         self._all_seen = asyncio.Event()
         self._assemblies: set[asyncio.Task[None]] = set()
@@ -140,6 +141,9 @@ class PartitionOwner:
                 task = asyncio.create_task(self._assemble(instruction), name=f"assemble-{self.partition}")
                 self._assemblies.add(task)
                 task.add_done_callback(self._assemblies.discard)
+            elif isinstance(instruction, Release):
+                self._releases[instruction.job.owner.job_id] = instruction
+                self._wake.set()
             else:
                 self._plan(instruction)
 
@@ -161,7 +165,7 @@ class PartitionOwner:
 
     async def _fence(self) -> TransactionalProducer:
         identity = self._topics.transactional_id("aggregator", self.partition)
-        producer = self._transport.transactional_producer(identity, max_record_bytes=RESULT_RECORD_BYTES)
+        producer = self._transport.transactional_producer(identity, max_record_bytes=RETRY_RECORD_BYTES)
         try:
             await producer.start()
         except BaseException:
@@ -210,18 +214,19 @@ class PartitionOwner:
             await self._wait_for_work()
             finals = [await segments.with_segments(plan) for plan in self._take_batch()]
             progress = self._take_progress()
-            if not finals and not progress:
+            releases = self._take_releases()
+            if not (finals or progress or releases):
                 continue
             self._awaited = {(plan.status.owner.job_id, plan.status.owner.version) for plan in finals}
             self._all_seen.clear()
-            await emitter.emit(finals, progress)
+            await emitter.emit(finals, progress, releases)
             self._counts.transactions += 1
             if self._awaited:
                 async with asyncio.timeout(_READ_BACK_LIMIT_S):
                     await self._all_seen.wait()
 
     async def _wait_for_work(self) -> None:
-        if not self._pending:
+        if not (self._pending or self._releases):
             self._wake.clear()
             try:
                 async with asyncio.timeout(self._settings.progress_s):
@@ -235,6 +240,11 @@ class PartitionOwner:
             return []
         self._progress_due_s = now_s + self._settings.progress_s
         return [job.status() for job in self._fold.take_changed()]
+
+    def _take_releases(self) -> list[Shard]:
+        """Shards that may run now; of one job only the newest, for older ones have run already."""
+        releases, self._releases = self._releases, {}
+        return [release.shard for release in releases.values() if self._fold.is_open(release.job)]
 
     def _take_batch(self) -> list[PlannedFinal]:
         batch: list[PlannedFinal] = []
@@ -251,6 +261,7 @@ class PartitionOwner:
             task.cancel()
         self._read_back.leave(self.partition)
         self._pending.clear()
+        self._releases.clear()
         self._awaited.clear()
         self._finals.clear()
         self._fold = self._new_fold()

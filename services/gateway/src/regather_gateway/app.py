@@ -13,12 +13,12 @@ from regather.runtime.file_cut import FileCutter
 from regather.runtime.health import Probes, probes_router
 from regather.runtime.lifecycle import WatchedTasks
 from regather.transport.base import Transport
+from regather.transport.log_reader import LogReader
 from regather_gateway import problems, routes, seed_routes
 from regather_gateway.admission import Admission
 from regather_gateway.cutting import Cutting
 from regather_gateway.gateway import Gateway
 from regather_gateway.job_table import JobTable
-from regather_gateway.log_reader import LogReader
 from regather_gateway.metrics import samples
 from regather_gateway.producing import Producers
 from regather_gateway.results import Results

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from regather.processors.registry import Registry
+from regather.transport.log_reader import LogReader
 from regather_gateway.admission import Admission
-from regather_gateway.log_reader import LogReader
 from regather_gateway.producing import Producers
 from regather_gateway.results import Results
 from regather_gateway.settings import GatewaySettings

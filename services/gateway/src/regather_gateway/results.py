@@ -10,9 +10,9 @@ from regather.core.status import JobStatus, ResultAddress
 from regather.core.wire.documents import decode_status
 from regather.core.wire.identity import HEADER, header_map, pack_identity
 from regather.transport.base import Record, TopicPartition
+from regather.transport.log_reader import LogReader
 from regather.transport.topics import Topics
 from regather_gateway.job_table import JobTable
-from regather_gateway.log_reader import LogReader
 from regather_gateway.problems import Problem
 
 _TOO_EARLY_S = 1

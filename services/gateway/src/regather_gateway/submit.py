@@ -225,6 +225,7 @@ def _opened(order: JobOrder, owner: Identity) -> Opened:
         deadline_ms=order.deadline_ms,
         on_error=order.on_error,
         label=order.label,
+        chained=order.processor.chained,
     )
 
 

@@ -54,7 +54,9 @@ class Upload:
         self._opened = opened
         self._accepted = accepted
         self._pace = pace
-        self._headers = ShardEncoder(opened.owner, opened.kind, opened.options, timeout_ms).headers
+        self._headers = ShardEncoder(
+            opened.owner, opened.kind, opened.options, timeout_ms, chained=opened.chained
+        ).headers
         self._key = opened.owner.job_id.encode()
         self._event_partition = event_partition(opened.owner.job_id, line.event_partitions)
         self._window: deque[tuple[Awaitable[RecordAddress], int]] = deque()

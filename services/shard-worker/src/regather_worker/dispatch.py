@@ -134,9 +134,11 @@ class Dispatcher:
 
     def _work(self, batch: Sequence[QueuedShard]) -> Work:
         first = batch[0].shard
-        items = [WorkItem(q.shard.seq, q.shard.payload, q.shard.meta, q.shard.attempt) for q in batch]
+        items = [
+            WorkItem(q.shard.seq, q.shard.payload, q.shard.meta, q.shard.attempt, carry=q.shard.carry) for q in batch
+        ]
         limits = WorkLimits(wall_s=first.timeout_ms / 1000, memory_bytes=self._memory_limit_bytes)
-        return Work(Call.PROCESS, first.kind, first.options, items, limits)
+        return Work(Call.STEP if first.chained else Call.PROCESS, first.kind, first.options, items, limits)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -59,7 +59,7 @@ class QueuedShard:
         """Shards of one group may share a micro-batch."""
         shard = self.shard
         batch = (shard.owner, shard.kind, shard.options, shard.timeout_ms)
-        return (*batch, shard.seq) if self.alone else batch
+        return (*batch, shard.seq) if self.alone or shard.chained else batch
 
     def settle(self) -> None:
         """Free every place."""

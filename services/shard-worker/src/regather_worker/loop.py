@@ -6,14 +6,17 @@ what is settled above it, so that the next owner repeats little. A revocation do
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
+from typing import Any
 
-from regather.core.errors import CommitRejected, TransportError, WireError
+from regather.core.errors import CommitRejected, OffsetOutOfRange, TransportError, WireError
 from regather.core.lanes import Lane
+from regather.core.model import RecordPlace
 from regather.core.watermark import Watermark
 from regather.core.wire.shards import decode_shard
 from regather.runtime.logs import get_logger
 from regather.transport.base import Committed, Consumer, Record, TopicPartition, Transport
+from regather.transport.log_reader import LogReader
 from regather.transport.topics import SHARD_RECORD_BYTES, Topics
 from regather_worker.dispatch import Dispatcher
 from regather_worker.intake import PartitionIntake, Place, QueuedShard
@@ -45,7 +48,8 @@ class ShardLoop:
         self._intakes: dict[TopicPartition, PartitionIntake] = {}
         self._starting: dict[TopicPartition, asyncio.Task[None]] = {}
         self._committed: dict[TopicPartition, Committed] = {}
-        self._unreadable: set[asyncio.Task[None]] = set()
+        self._side_tasks: set[asyncio.Task[None]] = set()
+        self._payloads = LogReader(transport, fetch_max_bytes=2 * SHARD_RECORD_BYTES)
         self._joined = False
 
     @property
@@ -80,6 +84,7 @@ class ShardLoop:
                 await asyncio.sleep(_RETRY_S)
             finally:
                 await self._leave(consumer)
+                await self._payloads.stop()
 
     async def on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
         """Pause, and find out beside the loop where each partition stood."""
@@ -123,16 +128,41 @@ class ShardLoop:
             except WireError as error:
                 self._bury(place, str(error))
                 continue
-            self._dispatcher.accept(QueuedShard(shard, [place]), Lane.BULK if bulk else Lane.SMALL)
+            queued = QueuedShard(shard, [place])
+            if shard.source is not None:
+                self._beside(self._fetch(queued, shard.source))
+            elif shard.chained and shard.seq > 0:
+                self._beside(self._settler.park(shard, place))
+            else:
+                self._dispatcher.accept(queued, Lane.BULK if bulk else Lane.SMALL)
+
+    async def _fetch(self, queued: QueuedShard, source: RecordPlace) -> None:
+        """Read the payload of a released shard where it was parked, then queue it."""
+        while queued.wanted:
+            try:
+                record = await self._payloads.read(TopicPartition(source.topic, source.partition), source.offset)
+            except OffsetOutOfRange:
+                await self._settler.lost_payload(queued, f"the payload is gone from {source}: it is past its retention")
+                return
+            except TransportError as error:
+                log.warning("payload-unread", job=queued.shard.owner.job_id, seq=queued.shard.seq, error=repr(error))
+                await asyncio.sleep(_RETRY_S)
+                continue
+            queued.shard = queued.shard._replace(payload=record.value or b"")
+            self._dispatcher.accept(queued, Lane.SMALL)
+            return
 
     def _bury(self, place: Place, error: str) -> None:
         record = place.record
         log.warning(
             "record-unreadable", topic=record.topic, partition=record.partition, offset=record.offset, error=error
         )
-        task = asyncio.create_task(self._settler.bury_unreadable(place, error), name="unreadable")
-        self._unreadable.add(task)
-        task.add_done_callback(self._unreadable.discard)
+        self._beside(self._settler.bury_unreadable(place, error))
+
+    def _beside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name="beside-the-loop")
+        self._side_tasks.add(task)
+        task.add_done_callback(self._side_tasks.discard)
 
     def _regulate(self, consumer: Consumer) -> None:
         """Pause partitions with too much open, resume them at half; by hysteresis, because a pause drops the buffer."""

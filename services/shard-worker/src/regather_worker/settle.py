@@ -3,6 +3,7 @@
 A shard that failed for good is first a dead letter and then an outcome that points at it.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,12 +19,14 @@ from regather.core.model import (
     Identity,
     Outcome,
     Outcomes,
+    Parked,
     Reason,
+    RecordPlace,
     Shard,
 )
 from regather.core.retry import Retry, RetryPolicy
-from regather.core.wire.events import encode_event
-from regather.core.wire.shards import dead_letter_headers, shard_headers
+from regather.core.wire.events import encode_event, unpack_step
+from regather.core.wire.shards import dead_letter_headers, released_record, shard_headers
 from regather.runtime.execution import Done, Failed, NotRun, Result
 from regather.runtime.logs import get_logger
 from regather.transport.base import Record
@@ -92,6 +95,21 @@ class Settler:
         self.counts.run_us += sum(result.duration_us for _, result in failed)
         return [queued for queued, result in executed if isinstance(result, NotRun)]
 
+    async def park(self, shard: Shard, place: Place) -> None:
+        """Say that a shard of a chain waits here for the carry of the one before it."""
+        record = place.record
+        where = RecordPlace(record.topic, record.partition, record.offset)
+        parked = Parked(shard.owner, shard.seq, where, shard.timeout_ms, shard.meta)
+        await self._publish([self._event(parked, shard.owner)])
+        place.settle()
+
+    async def lost_payload(self, queued: QueuedShard, error: str) -> None:
+        """A released shard's payload is gone from the log: it failed for good."""
+        failed = Failed(Reason.UNREADABLE, error, time.time_ns() // 1_000_000, 0, retryable=False)
+        outcome = await self._bury(queued, failed, self._attempt_error(queued.shard, failed))
+        await self._publish([*self._outcome_records(queued.shard.owner, [outcome])])
+        queued.settle()
+
     async def bury_unreadable(self, place: Place, error: str) -> None:
         """Put a record that cannot be decoded into the dead letters as it is; its offset moves on."""
         record = place.record
@@ -123,7 +141,8 @@ class Settler:
         self.counts.settled["retried"] += 1
         again = shard._replace(attempt=shard.attempt + 1, history=(*shard.history, error), delay_ms=verdict.delay_ms)
         key = shard.owner.job_id.encode()
-        yield OutRecord(self._topics.shards_retry, again.payload, key, shard_headers(again))
+        headers, value = released_record(again) if again.source else (shard_headers(again), again.payload)
+        yield OutRecord(self._topics.shards_retry, value, key, headers)
         yield self._event(AttemptFailed(shard.owner, shard.seq, error), shard.owner)
 
     async def _bury(self, queued: QueuedShard, failed: Failed, error: AttemptError) -> Outcome:
@@ -155,11 +174,12 @@ class Settler:
         part: list[Outcome] = []
         size_bytes = 0
         for outcome in outcomes:
-            if part and size_bytes + len(outcome.output) > _EVENT_BYTES:
+            outcome_bytes = len(outcome.output) + len(outcome.carry)
+            if part and size_bytes + outcome_bytes > _EVENT_BYTES:
                 yield self._event(Outcomes(owner, self._worker, part), owner)
                 part, size_bytes = [], 0
             part.append(outcome)
-            size_bytes += len(outcome.output)
+            size_bytes += outcome_bytes
         if part:
             yield self._event(Outcomes(owner, self._worker, part), owner)
 
@@ -179,13 +199,15 @@ class Settler:
 
 
 def _done(shard: Shard, result: Done) -> Outcome:
+    output, carry = unpack_step(result.output) if shard.chained else (result.output, b"")
     return Outcome(
         seq=shard.seq,
         attempts=shard.attempt + 1,
         input_bytes=len(shard.payload),
         started_ms=result.started_ms,
         duration_us=result.duration_us,
-        output=result.output,
+        output=output,
+        carry=carry,
     )
 
 

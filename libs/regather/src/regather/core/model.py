@@ -92,11 +92,21 @@ class AttemptError:
     duration_ms: int
 
 
+class RecordPlace(NamedTuple):
+    """Where a record stands in the log."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
 class Shard(NamedTuple):
     """A piece of a job's input as a worker gets it.
 
     `attempt` is 0 for the first execution; `meta` is what the splitter says of this piece (JSON bytes or empty);
-    `history` holds one entry for each earlier failed execution; `delay_ms` is how long a retry has to wait.
+    `history` holds one entry for each earlier failed execution; `delay_ms` is how long a retry has to wait. A `chained`
+    shard needs the carry of the one before it: it is parked when it first comes, and comes again, released, with `carry`
+    and with the `source` of its payload.
     """
 
     owner: Identity
@@ -109,6 +119,9 @@ class Shard(NamedTuple):
     attempt: int = 0
     history: tuple[AttemptError, ...] = ()
     delay_ms: int = 0
+    chained: bool = False
+    carry: bytes = b""
+    source: RecordPlace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +135,8 @@ class DeadLetterAddress:
 class Outcome(NamedTuple):
     """What became of a shard: done with `output`, or failed for good with `failure`.
 
-    `attempts` counts executions, so 1 is a first success and 4 a shard that failed for good after three retries.
+    `attempts` counts executions, so 1 is a first success and 4 a shard that failed for good after three retries. `carry`
+    is what the next shard of a chained job begins with.
     """
 
     seq: int
@@ -132,6 +146,7 @@ class Outcome(NamedTuple):
     duration_us: int
     output: bytes = b""
     failure: "Failure | None" = None
+    carry: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +170,7 @@ class Opened:
     deadline_ms: int
     on_error: OnError = OnError.FAIL
     label: str = ""
+    chained: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,8 +218,19 @@ class AttemptFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Parked:
+    """A chained shard has come and waits at `place` for the carry of the one before it."""
+
+    owner: Identity
+    seq: int
+    place: RecordPlace
+    timeout_ms: int
+    meta: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Carries nothing but the log's time."""
 
 
-Event = Opened | Uploading | Sealed | Abandoned | Outcomes | AttemptFailed | Tick
+Event = Opened | Uploading | Sealed | Abandoned | Outcomes | AttemptFailed | Parked | Tick

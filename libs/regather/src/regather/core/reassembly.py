@@ -20,8 +20,10 @@ from regather.core.model import (
     Opened,
     Outcome,
     Outcomes,
+    Parked,
     Reason,
     Sealed,
+    Shard,
     Uploading,
 )
 from regather.core.status import MAX_ERRORS_SHOWN, JobStatus, ResultAddress, ShardError
@@ -45,7 +47,7 @@ class JobBroken:
     error: str
 
 
-JobEvent = Uploading | Sealed | Abandoned | Outcomes | AttemptFailed | Assembled | JobBroken
+JobEvent = Uploading | Sealed | Abandoned | Outcomes | AttemptFailed | Parked | Assembled | JobBroken
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,15 @@ class EmitFinal:
     media_type: str
 
 
-Instruction = Assemble | EmitFinal
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Instruction: let the next shard of a chain run, with the carry of the one before it."""
+
+    job: "JobFold"
+    shard: Shard
+
+
+Instruction = Assemble | EmitFinal | Release
 
 
 class JobFold:
@@ -88,6 +98,10 @@ class JobFold:
         self.media_type = ""
         self._outputs: dict[int, bytes] = {}
         self._failed: dict[int, Outcome] = {}
+        self._parked: dict[int, Parked] = {}
+        self._carry: tuple[int, bytes] = (0, b"")
+        """The newest carry, and the number of the shard that begins with it."""
+        self._released = 0
 
     def handle(self, event: JobEvent, log_ms: int) -> Instruction | None:
         """Apply one event; what the shell has to do now, if anything."""
@@ -155,9 +169,27 @@ class JobFold:
         for outcome in event.outcomes:
             self._take(outcome)
         self._advance_frontier()
-        if self._failed and self.opened.on_error is OnError.FAIL:
+        if self._failed and (self.opened.on_error is OnError.FAIL or self.opened.chained):
             return self._break(self._first_failure())
-        return self._settle()
+        return self._settle() or self._release()
+
+    def _on_parked(self, event: Parked) -> Instruction | None:
+        self._parked[event.seq] = event
+        return self._release()
+
+    def _release(self) -> Release | None:
+        """Release the frontier's shard of a chain, once: the carry of the winning outcome before it is known."""
+        seq, carry = self._carry
+        parked = self._parked.get(seq)
+        if parked is None or seq != self.frontier or seq <= self._released:
+            return None
+        self._released = seq
+        opened = self.opened
+        shard = Shard(
+            self.owner, seq, opened.kind, opened.options, b"", parked.meta, parked.timeout_ms,
+            chained=True, carry=carry, source=parked.place,
+        )  # fmt: skip
+        return Release(self, shard)
 
     def _on_attempt_failed(self, _event: AttemptFailed) -> None:
         self.retries += 1
@@ -183,6 +215,8 @@ class JobFold:
             self.dropped += 1
         elif outcome.failure is None:
             self._outputs[seq] = outcome.output
+            if self.opened.chained and seq >= self._carry[0]:
+                self._carry = (seq + 1, outcome.carry)
         else:
             self._failed[seq] = outcome
 
@@ -215,8 +249,10 @@ TRANSITIONS: Mapping[tuple[JobState, type], Transition] = {
     (JobState.SPLITTING, Abandoned): JobFold._on_abandoned,
     (JobState.SPLITTING, Outcomes): JobFold._on_outcomes,
     (JobState.SPLITTING, AttemptFailed): JobFold._on_attempt_failed,
+    (JobState.SPLITTING, Parked): JobFold._on_parked,
     (JobState.RUNNING, Outcomes): JobFold._on_outcomes,
     (JobState.RUNNING, AttemptFailed): JobFold._on_attempt_failed,
+    (JobState.RUNNING, Parked): JobFold._on_parked,
     (JobState.ASSEMBLING, Assembled): JobFold._on_assembled,
     **{(state, JobBroken): JobFold._break for state in _OPEN_STATES},
 }

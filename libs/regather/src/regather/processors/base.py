@@ -89,6 +89,9 @@ class Processor(ABC, Generic[OptionsT]):
     result_type: ClassVar[str] = "application/json"
     """Media type of the result."""
 
+    chained: ClassVar[bool] = False
+    """True: shards run one after the other, each with what the one before it carried over; step() instead of process()."""
+
     merges: ClassVar[bool] = True
     """False: the result is the outputs in order, joined; merge() is never called."""
 
@@ -99,9 +102,16 @@ class Processor(ABC, Generic[OptionsT]):
         Called once to check the request, before any byte of the body has come, and once with the body's `head`.
         """
 
-    @abstractmethod
     def process(self, shard: ShardView, options: OptionsT) -> bytes:
         """Return the output of one shard. Pure: the same shard gives the same bytes. PermanentError is not retried."""
+        raise NotImplementedError(f"{type(self).__name__} has no process()")
+
+    def step(self, shard: ShardView, carry: bytes, options: OptionsT) -> tuple[bytes, bytes]:
+        """Return the output of one shard of a chain and the carry for the next one; shard 0 begins with b"".
+
+        Pure, too. Output and carry together have at most 10 MiB.
+        """
+        raise NotImplementedError(f"{type(self).__name__} sets chained = True but has no step()")
 
     def merges_outputs(self, options: OptionsT) -> bool:
         """Whether merge() makes the result; for kinds where that depends on the options."""

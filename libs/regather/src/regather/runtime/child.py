@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from regather.core.errors import BadRequest, UserError
 from regather.core.model import Reason
+from regather.core.wire.events import pack_step
 from regather.processors.base import Options, Processor, ShardView
 from regather.processors.registry import Registry, options_from_json
 from regather.runtime import child_limits
@@ -137,7 +138,10 @@ class _Child:
         if work.call is Call.SPLIT:
             return cut_into_fifo(processor, self._options(work.kind, work.options), CutOrder.decode(item.payload))
         view = ShardView(item.payload, item.meta, item.seq, item.attempt)
-        return processor.process(view, self._options(work.kind, work.options))
+        options = self._options(work.kind, work.options)
+        if work.call is Call.STEP:
+            return pack_step(*processor.step(view, item.carry, options))
+        return processor.process(view, options)
 
     def _merge(self, work: Work) -> Result:
         def call() -> object:

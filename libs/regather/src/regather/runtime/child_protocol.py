@@ -22,7 +22,7 @@ from regather.runtime.execution import Call, Done, Failed, NotRun, Result, Work,
 REQUEST = struct.Struct(
     "<4sBxxxIIIqQd"
 )  # magic, call, bytes of kind and options, items, memory limit, output limit, wall
-ITEM = struct.Struct("<qIBxxxIQ")  # seq, attempt, missing, bytes of meta and payload
+ITEM = struct.Struct("<qIBxxxIQQ")  # seq, attempt, missing, bytes of meta, payload and carry
 REPLY = struct.Struct("<4sBxxxIIIQ")  # magic, flags, first item, rows, growth in KiB, bytes of rows and blobs
 ROW = struct.Struct("<BBBxIqq")  # what, reason, retryable, bytes, started_ms, duration_us
 CELL = struct.Struct("<qq")  # monotonic start in ns, index
@@ -111,11 +111,14 @@ def encode_work(work: Work) -> list[Buffer]:
         limits.wall_s,
     )  # fmt: skip
     rows = [
-        ITEM.pack(item.seq, item.attempt, item.missing, len(item.meta), len(item.payload)) for item in work.items
-    ]  # fmt: skip
+        ITEM.pack(item.seq, item.attempt, item.missing, len(item.meta), len(item.payload), len(item.carry))
+        for item in work.items
+    ]
     blobs = [head, *rows, kind, options]
     for item in work.items:
         blobs += (item.meta, item.payload) if item.meta else (item.payload,)
+        if item.carry:
+            blobs.append(item.carry)
     return _joined(blobs)
 
 
@@ -131,8 +134,15 @@ def read_work(stream: BinaryIO, cell: Cell) -> Work | None:
     rows = list(ITEM.iter_unpack(stream.read(ITEM.size * count)))
     kind, options = stream.read(kind_bytes).decode(), stream.read(options_bytes)
     items = [
-        WorkItem(seq, meta=stream.read(meta_bytes), payload=stream.read(size), attempt=attempt, missing=bool(missing))
-        for seq, attempt, missing, meta_bytes, size in rows
+        WorkItem(
+            seq,
+            meta=stream.read(meta_bytes),
+            payload=stream.read(size),
+            attempt=attempt,
+            missing=bool(missing),
+            carry=stream.read(carry_bytes) if carry_bytes else b"",
+        )
+        for seq, attempt, missing, meta_bytes, size, carry_bytes in rows
     ]
     limits = WorkLimits(wall_s, None if memory == _NO_MEMORY_LIMIT else memory, output_bytes)
     return Work(_CALLS[call], kind, options, items, limits)

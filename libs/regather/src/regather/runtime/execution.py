@@ -14,6 +14,7 @@ class Call(StrEnum):
     PROCESS = "process"
     MERGE = "merge"
     SPLIT = "split"
+    STEP = "step"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,8 @@ class WorkLimits:
 class WorkItem(NamedTuple):
     """One shard for Call.PROCESS; for Call.MERGE each item is one output in order, `missing` where a shard failed.
 
-    For Call.SPLIT there is one item: the order to cut a file.
+    For Call.SPLIT there is one item: the order to cut a file. For Call.STEP `carry` is that of the shard before, and the
+    output is what wire.events.pack_step() makes of output and carry.
     """
 
     seq: int
@@ -36,13 +38,14 @@ class WorkItem(NamedTuple):
     meta: bytes = b""
     attempt: int = 0
     missing: bool = False
+    carry: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
     """A micro-batch for one child: items of one kind and one set of options, run one after the other.
 
-    PROCESS and SPLIT give one result per item; MERGE gives exactly one result for all of them.
+    PROCESS, STEP and SPLIT give one result per item; MERGE gives exactly one result for all of them.
     """
 
     call: Call

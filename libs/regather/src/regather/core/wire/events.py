@@ -17,7 +17,9 @@ from regather.core.model import (
     Opened,
     Outcome,
     Outcomes,
+    Parked,
     Reason,
+    RecordPlace,
     Sealed,
     Tick,
     Uploading,
@@ -27,8 +29,10 @@ from regather.core.wire.shards import attempt_from_json, attempt_to_json, decode
 
 EVENT_HEADER = "event"
 _COUNT = struct.Struct(">BI")  # length of the worker's name, number of outcomes
-_ENTRY = struct.Struct(">IBBIQII")  # seq, failed, attempts, input_bytes, started_ms, duration_us, length of the body
+_ENTRY = struct.Struct(">IBBIQII")  # seq, flags, attempts, input_bytes, started_ms, duration_us, length of the body
 _MAX_U32 = 0xFFFF_FFFF
+_FAILED, _CARRIES = 1, 2
+_OUTPUT_BYTES = struct.Struct(">I")
 
 EncodedEvent = tuple[list[tuple[str, bytes]], bytes]
 
@@ -70,6 +74,8 @@ def _encode_opened(event: Opened) -> tuple[bytes, bytes]:
         "on_error": event.on_error.value,
         "label": event.label,
     }
+    if event.chained:
+        document["chained"] = True
     return b"opened", _json(document)
 
 
@@ -83,6 +89,7 @@ def _decode_opened(owner: Identity, value: bytes) -> Opened:
         deadline_ms=document["deadline_ms"],
         on_error=OnError(document["on_error"]),
         label=document["label"],
+        chained=document.get("chained", False),
     )
 
 
@@ -125,11 +132,15 @@ def _encode_outcomes(event: Outcomes) -> tuple[bytes, bytes]:
     worker = event.worker.encode()[:255]
     entries, bodies = [], []
     for outcome in event.outcomes:
-        body = outcome.output if outcome.failure is None else _encode_failure(outcome.failure)
+        body, flags = outcome.output, 0
+        if outcome.failure is not None:
+            body, flags = _encode_failure(outcome.failure), _FAILED
+        elif outcome.carry:
+            body, flags = pack_step(outcome.output, outcome.carry), _CARRIES
         entries.append(
             _ENTRY.pack(
                 outcome.seq,
-                outcome.failure is not None,
+                flags,
                 outcome.attempts,
                 outcome.input_bytes,
                 outcome.started_ms,
@@ -153,14 +164,47 @@ def _decode_outcomes(owner: Identity, value: bytes) -> Outcomes:
 
 def _decode_entries(value: bytes, start: int, table_end: int) -> Sequence[Outcome]:
     outcomes, at = [], table_end
-    for seq, failed, attempts, size, started_ms, duration_us, length in _ENTRY.iter_unpack(value[start:table_end]):
+    for seq, flags, attempts, size, started_ms, duration_us, length in _ENTRY.iter_unpack(value[start:table_end]):
         body = value[at : at + length]
         at += length
-        failure = _decode_failure(body) if failed else None
-        outcomes.append(Outcome(seq, attempts, size, started_ms, duration_us, b"" if failed else body, failure))
+        failure, carry = None, b""
+        if flags == _FAILED:
+            body, failure = b"", _decode_failure(body)
+        elif flags == _CARRIES:
+            body, carry = unpack_step(body)
+        outcomes.append(Outcome(seq, attempts, size, started_ms, duration_us, body, failure, carry))
     if at != len(value):
         raise ValueError(f"the bodies end at byte {at} of {len(value)}")
     return outcomes
+
+
+def _encode_parked(event: Parked) -> tuple[bytes, bytes]:
+    document = {
+        "seq": event.seq,
+        "place": event.place,
+        "timeout_ms": event.timeout_ms,
+        "meta": event.meta.decode("latin-1"),
+    }
+    return b"parked", _json(document)
+
+
+def _decode_parked(owner: Identity, value: bytes) -> Parked:
+    document = json.loads(value)
+    place = RecordPlace(*document["place"])
+    return Parked(owner, document["seq"], place, document["timeout_ms"], document["meta"].encode("latin-1"))
+
+
+def pack_step(output: bytes, carry: bytes) -> bytes:
+    """Output and carry of one step of a chain as one value."""
+    return _OUTPUT_BYTES.pack(len(output)) + output + carry
+
+
+def unpack_step(packed: bytes) -> tuple[bytes, bytes]:
+    """Read what pack_step() wrote."""
+    end = _OUTPUT_BYTES.size + _OUTPUT_BYTES.unpack_from(packed)[0]
+    if end > len(packed):
+        raise ValueError(f"an output up to byte {end} does not fit into {len(packed)} bytes")
+    return packed[_OUTPUT_BYTES.size : end], packed[end:]
 
 
 def _encode_failure(failure: Failure) -> bytes:
@@ -191,6 +235,7 @@ _ENCODERS: dict[type, Callable[[Any], tuple[bytes, bytes]]] = {
     Sealed: _encode_sealed,
     Abandoned: _encode_abandoned,
     AttemptFailed: _encode_attempt_failed,
+    Parked: _encode_parked,
     Outcomes: _encode_outcomes,
 }
 _DECODERS: dict[bytes, Callable[[Identity, bytes], Event]] = {
@@ -199,5 +244,6 @@ _DECODERS: dict[bytes, Callable[[Identity, bytes], Event]] = {
     b"sealed": _decode_sealed,
     b"abandoned": _decode_abandoned,
     b"attempt-failed": _decode_attempt_failed,
+    b"parked": _decode_parked,
     b"outcomes": _decode_outcomes,
 }

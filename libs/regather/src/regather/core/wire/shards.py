@@ -7,7 +7,7 @@ import json
 import struct
 
 from regather.core.errors import WireError
-from regather.core.model import AttemptError, Failure, Identity, Reason, Shard
+from regather.core.model import AttemptError, Failure, Identity, Reason, RecordPlace, Shard
 from regather.core.wire.identity import (
     HEADER,
     IDENTITY_BYTES,
@@ -25,12 +25,14 @@ _NO_OPTIONS = b"{}"
 class ShardEncoder:
     """Encodes the shards of one submission; what they share is packed once."""
 
-    def __init__(self, owner: Identity, kind: str, options: bytes, timeout_ms: int) -> None:
+    def __init__(self, owner: Identity, kind: str, options: bytes, timeout_ms: int, *, chained: bool = False) -> None:
         self._identity = pack_identity(owner)
         self._timeout_ms = timeout_ms
         shared: list[tuple[str, bytes]] = [("kind", kind.encode())]
         if options != _NO_OPTIONS:
             shared.append(("options", options))
+        if chained:
+            shared.append(("chained", b"1"))
         self._shared = shared
 
     def headers(self, seq: int, meta: bytes = b"") -> list[tuple[str, bytes]]:
@@ -43,13 +45,20 @@ class ShardEncoder:
 
 def shard_headers(shard: Shard) -> list[tuple[str, bytes]]:
     """Headers of any attempt of a shard, with its history."""
-    encoder = ShardEncoder(shard.owner, shard.kind, shard.options, shard.timeout_ms)
+    encoder = ShardEncoder(shard.owner, shard.kind, shard.options, shard.timeout_ms, chained=shard.chained)
     headers = encoder.headers(shard.seq, shard.meta)
     tail = _TAIL.pack(shard.seq, shard.attempt, shard.timeout_ms, shard.delay_ms)
     headers[0] = (HEADER, pack_identity(shard.owner) + tail)
     if shard.history:
         headers.append(("history", encode_history(shard.history)))
     return headers
+
+
+def released_record(shard: Shard) -> tuple[list[tuple[str, bytes]], bytes]:
+    """Headers and value of a chained shard that may run: the value is the carry, a header says where the payload is."""
+    if shard.source is None:
+        raise ValueError(f"shard {shard.seq} was not parked")
+    return [*shard_headers(shard), ("source", json.dumps(shard.source).encode())], shard.carry
 
 
 def decode_shard(headers: Headers, value: bytes | None) -> Shard:
@@ -61,21 +70,26 @@ def decode_shard(headers: Headers, value: bytes | None) -> Shard:
     owner = unpack_identity(head[:IDENTITY_BYTES])
     seq, attempt, timeout_ms, delay_ms = _TAIL.unpack_from(head, IDENTITY_BYTES)
     history = by_name.get("history")
+    source = by_name.get("source")
     try:
         kind = required(by_name, "kind").decode()
-    except UnicodeDecodeError as error:
-        raise WireError(f"header 'kind' is not UTF-8: {error}") from error
+        place = RecordPlace(*json.loads(source)) if source else None
+    except (ValueError, TypeError) as error:
+        raise WireError(f"header 'kind' or 'source' cannot be read: {error}") from error
     return Shard(
         owner=owner,
         seq=seq,
         kind=kind,
         options=by_name.get("options", _NO_OPTIONS),
-        payload=value or b"",
+        payload=b"" if place else value or b"",
         meta=by_name.get("meta", b""),
         timeout_ms=timeout_ms,
         attempt=attempt,
         history=decode_history(history) if history else (),
         delay_ms=delay_ms,
+        chained="chained" in by_name,
+        carry=(value or b"") if place else b"",
+        source=place,
     )
 
 

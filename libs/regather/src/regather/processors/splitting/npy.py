@@ -39,13 +39,19 @@ Check = Callable[[RowLayout], None]
 class NpySplitter:
     """Bands of whole rows of an array of shape (height, width) or (height, width, channels).
 
+    With `frames` a row is a frame: the shape is (frames, height, width) or (frames, height, width, channels), and the
+    layout's width is height x width.
+
     `check` sees the layout before anything is cut and raises BadInput if it does not suit the kind. Raises what
     RowSplitter raises, and BadInput with the byte offset for a header that is not understood: Python objects, Fortran
     order, big-endian values, other shapes.
     """
 
-    def __init__(self, request: SplitRequest, *, halo: int = 0, check: Check | None = None) -> None:
+    def __init__(
+        self, request: SplitRequest, *, halo: int = 0, check: Check | None = None, frames: bool = False
+    ) -> None:
         self._request = request
+        self._frames = frames
         self._halo = halo
         self._check = check
         self._head = bytearray()
@@ -56,7 +62,7 @@ class NpySplitter:
         if self._rows is not None:
             return self._rows.feed(data)
         self._head += data
-        header = parse_header(self._head)
+        header = parse_header(self._head, frames=self._frames)
         if header is None:
             return ()
         self._rows = self._open(header)
@@ -84,7 +90,7 @@ class NpySplitter:
         return RowSplitter(layout, self._request, halo=self._halo, first_byte=header.size_bytes)
 
 
-def parse_header(head: bytes | bytearray) -> NpyHeader | None:
+def parse_header(head: bytes | bytearray, *, frames: bool = False) -> NpyHeader | None:
     """Read the header at the start of `head`; None while it is incomplete, BadInput with the offset if wrong."""
     if not MAGIC.startswith(bytes(head[: len(MAGIC)])):
         raise BadInput(f"byte 0: no NPY file, which begins with {MAGIC!r}; this one with {bytes(head[:6])!r}")
@@ -103,19 +109,23 @@ def parse_header(head: bytes | bytearray) -> NpyHeader | None:
     if len(head) < start + header_bytes:
         return None
     text = bytes(head[start : start + header_bytes]).decode("utf-8" if version == b"\x03\x00" else "latin-1", "replace")
-    return NpyHeader(_layout(text, start), start + header_bytes)
+    return NpyHeader(_layout(text, start, frames=frames), start + header_bytes)
 
 
-def _layout(text: str, offset: int) -> RowLayout:
+def _layout(text: str, offset: int, *, frames: bool) -> RowLayout:
     fields = _fields(text, offset)
     if fields["fortran_order"] is not False:
         raise BadInput(f"byte {offset}: the array is in Fortran order; save it with numpy.ascontiguousarray")
     shape = fields["shape"]
     if not isinstance(shape, tuple) or not all(type(side) is int and side > 0 for side in shape):
         raise BadInput(f"byte {offset}: shape {shape!r} has no pixels or is no tuple of whole numbers")
-    if len(shape) not in (2, 3):
-        raise BadInput(f"byte {offset}: shape {shape!r}; rows need (height, width) or (height, width, channels)")
-    return RowLayout(shape[1], shape[2] if len(shape) == 3 else 1, _dtype(fields["descr"], offset), shape[0])
+    wanted = "(frames, height, width)" if frames else "(height, width)"
+    row = shape[1:] if not frames else (shape[1] * shape[2], *shape[3:]) if len(shape) > 2 else ()
+    if len(row) not in (1, 2):
+        raise BadInput(
+            f"byte {offset}: shape {shape!r}; {wanted} is needed, and one more for channels if there are any"
+        )
+    return RowLayout(row[0], row[1] if len(row) == 2 else 1, _dtype(fields["descr"], offset), shape[0])
 
 
 def _fields(text: str, offset: int) -> dict[str, object]:
