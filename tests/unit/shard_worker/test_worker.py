@@ -2,16 +2,30 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TypeVar
 
 import pytest
 import pytest_asyncio
 
-from regather.core.model import Identity, JobId, Outcome, Outcomes, Reason, SubmissionId
+from regather.core.model import (
+    Identity,
+    JobId,
+    Outcome,
+    Outcomes,
+    Parked,
+    Reason,
+    RecordPlace,
+    Shard,
+    SubmissionId,
+)
 from regather.core.wire.events import decode_event
 from regather.core.wire.identity import header_map
-from regather.core.wire.shards import ShardEncoder, decode_history
+from regather.core.wire.shards import ShardEncoder, decode_history, released_record
+from regather.core.wire.worker_reports import decode_report
 from regather.processors.registry import all_kinds
+from regather.processors.splitting.rows import Band
 from regather.runtime.execution import Failed, NotRun, Result, Work
 from regather.testing.inline_executor import InlineExecutor
 from regather.testing.waiting import eventually
@@ -22,6 +36,7 @@ from regather_worker.app import Worker, build
 from regather_worker.settings import WorkerSettings
 
 TOPICS = Topics()
+EventT = TypeVar("EventT")
 OWNER = Identity(JobId("00000000-0000-7000-8000-000000000001"), SubmissionId("00" * 8))
 FAST_RETRY = WorkerSettings(commit_s=0.02, retry_base_ms=1, retry_cap_ms=2, drain_s=5)
 
@@ -53,6 +68,10 @@ class World:
     def outcomes(self) -> list[Outcome]:
         events = [decode_event(record.headers, record.value) for record in self.records(TOPICS.job_events)]
         return [outcome for event in events if isinstance(event, Outcomes) for outcome in event.outcomes]
+
+    def events(self, sort: type[EventT]) -> list[EventT]:
+        found = [decode_event(record.headers, record.value) for record in self.records(TOPICS.job_events)]
+        return [event for event in found if isinstance(event, sort)]
 
     def lag(self) -> int:
         """Shards that no commit covers."""
@@ -255,3 +274,55 @@ async def test_two_workers_share_the_shards(world: World, workers: Workers) -> N
     assert set(seen) == set(range(80))
     assert one.executions
     assert two.executions
+
+
+async def test_a_worker_reports_while_it_lives_and_says_goodbye(world: World, workers: Workers) -> None:
+    await workers.start()
+    await eventually(lambda: world.records(TOPICS.workers), what="a report")
+    report = decode_report(world.records(TOPICS.workers)[0].value or b"")
+    assert (report.slots, "diagnostics" in report.kinds) == (2, True)
+    await workers.stop_all()
+    last = world.records(TOPICS.workers)[-1]
+    assert (last.key, last.value) == (report.worker.encode(), None)
+
+
+async def test_a_shard_of_a_chain_is_parked_and_runs_when_it_is_released(world: World, workers: Workers) -> None:
+    headers = ShardEncoder(OWNER, "frames.track", b'{"height":2,"width":2}', 15_000, chained=True).headers
+    producer = world.transport.producer(max_record_bytes=SHARD_RECORD_BYTES)
+    await producer.start()
+    for seq, payload in enumerate((b"\1\2\3\4", b"\5\6\7\x08")):
+        meta = Band(seq, 1, 0, 0, 4, 1, "uint8", None).encode()
+        await (await producer.send(TOPICS.shards_bulk, value=payload, headers=headers(seq, meta), partition=seq))
+    await workers.start()
+    events = await eventually(lambda: [*world.events(Parked), *world.events(Outcomes)][1:], what="two events")
+    (parked,) = world.events(Parked)
+    assert (parked.seq, parked.place) == (1, RecordPlace(TOPICS.shards_bulk, 1, 0))
+    (first,) = world.outcomes()
+    assert (first.seq, len(first.carry)) == (0, 16), events
+
+    released = Shard(
+        OWNER, 1, "frames.track", b'{"height":2,"width":2}', b"", parked.meta, parked.timeout_ms,
+        chained=True, carry=first.carry, source=parked.place,
+    )  # fmt: skip
+    release, value = released_record(released)
+    for partition in (0, 1):  # an aggregator that was restored may say it twice
+        await (await producer.send(TOPICS.shards_retry, value=value, headers=release, partition=partition))
+    await producer.stop()
+    await eventually(lambda: len(world.outcomes()) >= 2 and world.lag() == 0, what="the second outcome")
+    second = world.outcomes()[1]
+    assert json.loads(second.output)["frame"] == 1
+    assert second.carry != first.carry
+
+
+async def test_a_released_shard_whose_payload_is_gone_becomes_a_dead_letter(world: World, workers: Workers) -> None:
+    released = Shard(OWNER, 1, "frames.track", b"{}", b"", chained=True, source=RecordPlace(TOPICS.shards_bulk, 0, 5))
+    headers, value = released_record(released)
+    producer = world.transport.producer(max_record_bytes=SHARD_RECORD_BYTES)
+    await producer.start()
+    await (await producer.send(TOPICS.shards_retry, value=value, headers=headers, partition=0))
+    await producer.stop()
+    await workers.start()
+    (outcome,) = await eventually(world.outcomes, what="the outcome")
+    assert outcome.failure is not None
+    assert outcome.failure.reason is Reason.UNREADABLE
+    assert len(world.records(TOPICS.dead_letters)) == 1

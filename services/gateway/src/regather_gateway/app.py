@@ -26,6 +26,7 @@ from regather_gateway.settings import GatewaySettings
 from regather_gateway.spool_dir import SpoolDir
 from regather_gateway.submit import Submitter
 from regather_gateway.views import StatusView
+from regather_gateway.workers import WorkersView
 
 _RESULT_FETCH_BYTES = 2 * 1024 * 1024
 _EVENT_FETCH_BYTES = 16 * 1024 * 1024
@@ -46,6 +47,7 @@ def create_app(
     producers = Producers(transport, topics)
     table = JobTable(max_ended=settings.max_ended_jobs, max_inline_bytes=settings.max_inline_bytes)
     view = StatusView(transport, topics.job_status, table)
+    workers = WorkersView(transport, topics.workers)
     spool = SpoolDir(settings.spool_dir, max_bytes=settings.max_spool_bytes)
     limits = WorkLimits(wall_s=settings.cut_timeout_s, memory_bytes=settings.cut_memory_bytes or None)
     cutting = Cutting(spool, FileCutter(executor, limits, directory=settings.spool_dir))
@@ -59,6 +61,7 @@ def create_app(
         async with WatchedTasks() as tasks:
             tasks.start("producer", producers.run())
             tasks.start("status-view", view.run())
+            tasks.start("workers-view", workers.run())
             if failed is not None:
                 tasks.start("watch", _pass_on(tasks.failed, failed))
             yield
@@ -73,6 +76,7 @@ def create_app(
         registry=registry,
         producers=producers,
         view=view,
+        workers=workers,
         submitter=submitter,
         results=Results(finals, table, topics),
         events=events,

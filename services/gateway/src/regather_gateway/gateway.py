@@ -12,6 +12,7 @@ from regather_gateway.results import Results
 from regather_gateway.settings import GatewaySettings
 from regather_gateway.submit import Submitter
 from regather_gateway.views import StatusView
+from regather_gateway.workers import WorkersView
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class Gateway:
     registry: Registry
     producers: Producers
     view: StatusView
+    workers: WorkersView
     submitter: Submitter
     results: Results
     events: LogReader

@@ -13,5 +13,6 @@ def samples(gateway: Gateway) -> Iterator[Sample]:
     yield Sample("regather_submitted_shards_total", counts.shards)
     yield Sample("regather_submitted_bytes_total", counts.size_bytes)
     yield Sample("regather_requests_active", gateway.admission.active)
+    yield Sample("regather_workers_live", sum(worker.live for worker in gateway.workers.workers()))
     yield Sample("regather_jobs_remembered", len(gateway.view.table))
     yield Sample("regather_statuses_unreadable_total", gateway.view.unreadable)

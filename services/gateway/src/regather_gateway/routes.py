@@ -35,7 +35,9 @@ from regather_gateway.schemas import (
     KindDocument,
     KindList,
     ShardList,
+    WorkerList,
     job_document,
+    worker_document,
 )
 from regather_gateway.shard_list import list_shards
 from regather_gateway.submit import Receipt
@@ -85,7 +87,7 @@ async def submit_job(request: Request, gateway: Parts, query: Annotated[JobQuery
     headers = {"Location": f"/v1/jobs/{status.owner.job_id}", **applied(request, wait_s)}
     if receipt.replayed:
         headers["Idempotent-Replayed"] = "true"
-    return _job_response(status, 200 if status.state.ended else 202, headers)
+    return _job_response(gateway, status, 200 if status.state.ended else 202, headers)
 
 
 @router.get("/v1/jobs", response_model=JobList)
@@ -115,7 +117,7 @@ async def get_job(request: Request, gateway: Parts, job_id: str) -> Response:
     tag = entity_tag(status)
     if matches(request, tag):
         return Response(status_code=304, headers={"ETag": tag, "Cache-Control": "no-cache", **headers})
-    return _job_response(status, 200, headers)
+    return _job_response(gateway, status, 200, headers)
 
 
 @router.get("/v1/jobs/{job_id}/result")
@@ -154,6 +156,12 @@ async def get_shards(
     page = await list_shards(gateway.events, topic, partitions, status, window)
     link = f'</v1/jobs/{job_id}/shards?limit={limit}&after={page.next_after}>; rel="next"'
     return _json(page, {"Link": link} if page.next_after is not None else {})
+
+
+@router.get("/v1/workers", response_model=WorkerList)
+async def list_workers(gateway: Parts) -> WorkerList:
+    """Workers that were heard of, each as it last described itself."""
+    return WorkerList(workers=[worker_document(seen) for seen in gateway.workers.workers()])
 
 
 @router.get("/v1/kinds", response_model=KindList)
@@ -224,11 +232,12 @@ async def _found(request: Request, gateway: Gateway, text: str) -> tuple[JobStat
         return await _after_wait(gateway, status, wait_s), applied(request, wait_s)
 
 
-def _job_response(status: JobStatus, code: int, headers: dict[str, str]) -> Response:
+def _job_response(gateway: Gateway, status: JobStatus, code: int, headers: dict[str, str]) -> Response:
     headers = {"ETag": entity_tag(status), "Cache-Control": "no-cache", **headers}
-    if not status.state.ended:
-        headers["Retry-After"] = str(retry_after_s(status))
-    return _json(job_document(status), headers, code)
+    if status.state.ended:
+        return _json(job_document(status), headers, code)
+    headers["Retry-After"] = str(retry_after_s(status))
+    return _json(job_document(status, gateway.workers.why_nobody_works(status.kind)), headers, code)
 
 
 def _json(document: BaseModel, headers: dict[str, str] | None = None, code: int = 200) -> Response:

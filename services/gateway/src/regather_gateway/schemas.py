@@ -1,11 +1,13 @@
 """Bodies of requests and answers. Times are milliseconds since 1970 (`_ms`) or RFC 3339 in UTC (`_at`)."""
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from regather.core.status import JobStatus
+from regather_gateway.workers import SeenWorker
 
 
 class InputDocument(BaseModel):
@@ -63,6 +65,7 @@ class JobDocument(BaseModel):
     reason: str | None
     error: str | None
     result: ResultDocument | None
+    warnings: list[str] = Field(default=[], description="why an open job may make no progress")
     links: dict[str, str]
 
 
@@ -125,6 +128,30 @@ class KindList(BaseModel):
     kinds: list[KindDocument]
 
 
+class WorkerDocument(BaseModel):
+    """A worker as it last described itself. `state` is live, or stale after ten seconds of silence."""
+
+    worker: str
+    state: str
+    age_s: float = Field(description="seconds since its last report")
+    host: str
+    version: str
+    kinds: list[str]
+    slots: int
+    busy: int
+    queued: int = Field(description="shards taken in that wait for a slot")
+    partitions: int
+    rss_bytes: int
+    load: float = Field(description="the host's load average of one minute")
+    lag_s: float = Field(description="age of the oldest shard taken in and not settled")
+
+
+class WorkerList(BaseModel):
+    """All workers heard of."""
+
+    workers: list[WorkerDocument]
+
+
 class DoorAnswer(BaseModel):
     """What the synchronous doors answer."""
 
@@ -134,8 +161,8 @@ class DoorAnswer(BaseModel):
     shards: int
 
 
-def job_document(status: JobStatus) -> JobDocument:
-    """Show a status to the client."""
+def job_document(status: JobStatus, warning: str | None = None) -> JobDocument:
+    """Show a status to the client; `warning` says why an open job may make no progress."""
     job_url = f"/v1/jobs/{status.owner.job_id}"
     result = status.result
     settled = status.done + status.failed
@@ -169,8 +196,15 @@ def job_document(status: JobStatus) -> JobDocument:
         result=ResultDocument(url=f"{job_url}/result", size_bytes=result.size_bytes, media_type=result.media_type)
         if result
         else None,
+        warnings=[warning] if warning else [],
         links={"self": job_url, "shards": f"{job_url}/shards", "result": f"{job_url}/result"},
     )
+
+
+def worker_document(seen: SeenWorker) -> WorkerDocument:
+    """Show a worker to the client."""
+    state = "live" if seen.live else "stale"
+    return WorkerDocument(state=state, age_s=round(seen.age_s, 1), **asdict(seen.report))
 
 
 def rfc3339(time_ms: int) -> str:

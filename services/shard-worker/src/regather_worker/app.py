@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from regather.core.errors import BrokerUnavailable
 from regather.core.retry import RetryPolicy
+from regather.core.worker_report import WorkerReport
 from regather.runtime.execution import Executor
 from regather.runtime.lifecycle import WatchedTasks
 from regather.runtime.logs import get_logger
@@ -18,6 +19,7 @@ from regather.transport.topics import LETTER_RECORD_BYTES
 from regather_worker.dispatch import Dispatcher
 from regather_worker.loop import ShardLoop
 from regather_worker.outbox import Outbox
+from regather_worker.reports import Reporter, make_report
 from regather_worker.settings import WorkerSettings
 from regather_worker.settle import Settler
 
@@ -60,6 +62,19 @@ class Worker:
         yield Sample("regather_partitions", self._loop.partitions)
         yield Sample("regather_records_open", self._loop.open_records)
 
+    def _report(self) -> WorkerReport:
+        assert self._loop is not None
+        assert self._dispatcher is not None
+        return make_report(
+            self.name,
+            self._executor.kinds,
+            slots=self._executor.slots,
+            busy=self._dispatcher.busy,
+            queued=self._dispatcher.queued,
+            partitions=self._loop.partitions,
+            lag_s=self._loop.lag_s,
+        )
+
     async def run(self, stop: asyncio.Event) -> None:
         """Start the children first, then the Kafka clients; end in the opposite order."""
         await self._executor.start()
@@ -89,6 +104,7 @@ class Worker:
         log.info("worker-starts", worker=self.name, slots=self._executor.slots)
         async with WatchedTasks() as tasks:
             tasks.start("dispatch", dispatcher.run(stop))
+            tasks.start("reports", Reporter(self._transport, settings.topics, self.name, self._report).run())
             tasks.start("stop-on-failure", _stop_on_failure(tasks, stop))
             await self._loop.run(stop)
             if tasks.error is not None:

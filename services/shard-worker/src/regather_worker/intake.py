@@ -1,5 +1,6 @@
 """What was taken from the shard topics and is not settled yet, per partition and assignment."""
 
+from collections import deque
 from dataclasses import dataclass, field
 
 from regather.core.model import Identity, Shard
@@ -16,6 +17,20 @@ class PartitionIntake:
     open_bytes: int = 0
     paused: bool = False
     revoked: bool = False
+    _arrivals: deque[tuple[int, int]] = field(default_factory=deque)
+    """Offset and time of arrival of records, the oldest open one first."""
+
+    def took(self, record: Record) -> None:
+        """A record is open from now on."""
+        self.open_bytes += len(record.value or b"")
+        self._arrivals.append((record.offset, record.timestamp_ms))
+
+    def oldest_ms(self) -> int | None:
+        """When the oldest open record arrived at the broker, None without any."""
+        low, _ = self.watermark.committable()
+        while self._arrivals and self._arrivals[0][0] < low:
+            self._arrivals.popleft()
+        return self._arrivals[0][1] if self._arrivals else None
 
 
 @dataclass(slots=True, eq=False)

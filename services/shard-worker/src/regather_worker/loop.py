@@ -6,6 +6,7 @@ what is settled above it, so that the next owner repeats little. A revocation do
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any
 
@@ -67,6 +68,12 @@ class ShardLoop:
         """Records taken in and not settled."""
         return sum(intake.watermark.open_count for intake in self._intakes.values())
 
+    @property
+    def lag_s(self) -> float:
+        """Age of the oldest record taken in and not settled, by the broker's time of arrival; 0 without any."""
+        oldest_ms = min((oldest for intake in self._intakes.values() if (oldest := intake.oldest_ms())), default=None)
+        return 0.0 if oldest_ms is None else max(0.0, time.time() - oldest_ms / 1000)
+
     async def run(self, stop: asyncio.Event) -> None:
         """Poll until `stop` is set; a consumer that fails is replaced. What runs is then left to drain()."""
         while not stop.is_set():
@@ -121,7 +128,7 @@ class ShardLoop:
         for record in records:
             if not intake.watermark.deliver(record.offset):
                 continue
-            intake.open_bytes += len(record.value or b"")
+            intake.took(record)
             place = Place(intake, record)
             try:
                 shard = decode_shard(record.headers, record.value)

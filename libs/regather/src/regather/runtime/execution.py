@@ -95,5 +95,9 @@ class Executor(Protocol):
     def slots(self) -> int:
         """How many pieces of work can run at once."""
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What the children can run; known once start() has returned."""
+
     async def run(self, work: Work) -> list[Result]:
         """Run one piece of work in a free slot (waits for one). Never raises for what user code does."""

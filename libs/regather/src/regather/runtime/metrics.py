@@ -28,6 +28,7 @@ METRICS: Mapping[str, Metric] = {
     "regather_submitted_shards_total": Metric("counter", "Shards of sealed submissions"),
     "regather_submitted_bytes_total": Metric("counter", "Input bytes of sealed submissions"),
     "regather_requests_active": Metric("gauge", "Uploads and waits under way"),
+    "regather_workers_live": Metric("gauge", "Workers heard of in the last ten seconds"),
     "regather_jobs_remembered": Metric("gauge", "Jobs whose status this gateway holds"),
     "regather_statuses_unreadable_total": Metric("counter", "Records of job-status that could not be decoded"),
     # shard worker

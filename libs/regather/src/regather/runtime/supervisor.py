@@ -59,6 +59,7 @@ class Supervisor:
         self._lost_at_s: deque[float] = deque()  # when the slots that have no ready child lost theirs
         self._requests = 0
         self._failed_starts = 0
+        self._kinds: tuple[str, ...] = ()
         self._last_trouble = "no child became ready"
         self._stopping = False
         self._full: asyncio.Event = asyncio.Event()
@@ -68,6 +69,11 @@ class Supervisor:
     def slots(self) -> int:
         """How many pieces of work can run at once."""
         return self._slots
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What the children can run; known once start() has returned."""
+        return self._kinds
 
     @property
     def busy(self) -> int:
@@ -223,6 +229,7 @@ class Supervisor:
         link.start(self._registry, self._rules, self._environment)
         async with asyncio.timeout(self._rules.start_s):
             kinds = await link.ready
+        self._kinds = tuple(filter(None, kinds.split(",")))
         log.info("children can run %s", kinds or "no kind at all")
         for _ in range(self._slots):
             self._spawn()

@@ -27,6 +27,11 @@ class InlineExecutor:
         """How many pieces of work are taken at once."""
         return self._slots
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What can be run."""
+        return tuple(self._processors)
+
     async def start(self) -> None:
         """There is nothing to start."""
 

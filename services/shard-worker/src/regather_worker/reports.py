@@ -1,0 +1,87 @@
+"""Telling the workers topic every two seconds that this worker lives, and once that it has left."""
+
+import asyncio
+import os
+import resource
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from regather import __version__
+from regather.core.errors import TransportError
+from regather.core.wire.worker_reports import encode_report
+from regather.core.worker_report import WorkerReport
+from regather.runtime.logs import get_logger
+from regather.transport.base import Producer, Transport
+from regather.transport.topics import CONTROL_RECORD_BYTES, Topics
+
+log = get_logger()
+EVERY_S = 2.0
+_GOODBYE_S = 2.0
+_PAGE_BYTES = resource.getpagesize()
+
+
+def own_rss_bytes() -> int:
+    """Return the resident size of this process; 0 where /proc does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_BYTES
+    except OSError:
+        return 0
+
+
+def make_report(
+    worker: str, kinds: tuple[str, ...], *, slots: int, busy: int, queued: int, partitions: int, lag_s: float
+) -> WorkerReport:  # fmt: skip
+    """Return a report with what the host says added to it."""
+    return WorkerReport(
+        worker=worker,
+        host=socket.gethostname(),
+        version=__version__,
+        kinds=kinds,
+        slots=slots,
+        busy=busy,
+        queued=queued,
+        partitions=partitions,
+        rss_bytes=own_rss_bytes(),
+        load=round(os.getloadavg()[0], 2),
+        lag_s=round(lag_s, 3),
+    )
+
+
+class Reporter:
+    """Sends reports. While no broker answers they are left out, not kept."""
+
+    def __init__(self, transport: Transport, topics: Topics, worker: str, report: Callable[[], WorkerReport]) -> None:
+        self._transport = transport
+        self._topic = topics.workers
+        self._worker = worker
+        self._report = report
+
+    async def run(self) -> None:
+        """Report until cancelled, then say goodbye."""
+        while True:
+            producer = self._transport.producer(max_record_bytes=CONTROL_RECORD_BYTES)
+            try:
+                await producer.start()
+                await self._report_forever(producer)
+            except TransportError as error:
+                log.warning("report-failed", error=repr(error))
+                await asyncio.sleep(EVERY_S)
+            finally:
+                await producer.stop()
+
+    async def _report_forever(self, producer: Producer) -> None:
+        try:
+            while True:
+                await self._send(producer, encode_report(self._report()))
+                await asyncio.sleep(EVERY_S)
+        except asyncio.CancelledError:
+            try:
+                async with asyncio.timeout(_GOODBYE_S):
+                    await self._send(producer, None)
+            except (TransportError, TimeoutError) as error:
+                log.warning("goodbye-failed", error=repr(error))
+            raise
+
+    async def _send(self, producer: Producer, value: bytes | None) -> None:
+        await (await producer.send(self._topic, value=value, key=self._worker.encode(), partition=0))
