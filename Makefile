@@ -9,7 +9,7 @@ SERVICES := regather-gateway regather-shard-worker regather-aggregator
 EXPORT := $(BIN)/uv export --quiet --no-emit-workspace --no-header
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
-.PHONY: help setup up demo test fmt lint types arch lock clean bench-smoke
+.PHONY: help setup up demo test test-compose test-integration fmt lint types arch lock clean bench-smoke
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -32,6 +32,12 @@ demo: $(STAMP) ## one 200 MB image and one poisoned job through the real chain, 
 
 test: $(STAMP) ## lint, types, import rule, and every test, on a real Kafka
 	@$(BIN)/python tests/run.py
+
+test-compose: $(STAMP) ## docker-compose.yml for real: scaling, a killed container, a plug-in (needs Docker)
+	@$(BIN)/python tests/compose/run.py
+
+test-integration: $(STAMP) ## every test that needs Kafka, on KAFKA=docker|embedded|external
+	@REGATHER_KAFKA=$(or $(KAFKA),embedded) $(BIN)/python tests/run.py --report test-integration -m kafka
 
 bench-smoke: $(STAMP) ## 10,000 tiny shards and single tiny jobs over HTTP
 	@$(BIN)/python benchmarks/bench_smoke.py
