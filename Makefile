@@ -9,7 +9,7 @@ SERVICES := regather-gateway regather-shard-worker regather-aggregator
 EXPORT := $(BIN)/uv export --quiet --no-emit-workspace --no-header
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
-.PHONY: help setup up demo test test-compose test-integration fmt lint types arch lock clean bench-smoke
+.PHONY: help setup up demo test test-compose test-integration fmt lint types arch lock clean bench-smoke bench-memory
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ test-integration: $(STAMP) ## every test that needs Kafka, on KAFKA=docker|embed
 
 bench-smoke: $(STAMP) ## 10,000 tiny shards and single tiny jobs over HTTP
 	@$(BIN)/python benchmarks/bench_smoke.py
+
+bench-memory: $(STAMP) ## how much the gateway grows while it takes large bodies, on each route
+	@$(BIN)/python benchmarks/bench_memory.py
 
 fmt: $(STAMP) ## format the code
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
