@@ -27,7 +27,7 @@ $(STAMP): requirements.lock pyproject.toml $(addsuffix /pyproject.toml,$(MEMBERS
 up: $(STAMP) ## start Kafka and the three services, print their URLs, stay until Ctrl-C
 	@$(BIN)/regather up
 
-demo: $(STAMP) ## one 200 MB image and one poisoned job through the real chain, verified
+demo: $(STAMP) ## one job of each kind and one poisoned job through the real chain, all verified
 	@$(BIN)/regather demo
 
 test: $(STAMP) ## lint, types, import rule, and every test, on a real Kafka

@@ -76,7 +76,8 @@ def main() -> None:
     parser.add_argument("file", type=Path)
     arguments = parser.parse_args()
     begun_s = time.perf_counter()
-    found = features(arguments.file.read_text(encoding="utf-8", newline=""))
+    with arguments.file.open(encoding="utf-8", newline="") as file:
+        found = features(file.read())
     print(json.dumps({"features": found, "seconds": round(time.perf_counter() - begun_s, 3)}))
 
 

@@ -166,7 +166,7 @@ def demo(
     keep: Annotated[Path | None, typer.Option(help="keep logs and the broker's data here")] = None,
 ) -> None:
     """Start everything, run two jobs, verify them, end everything. The last line is one JSON object."""
-    from regather_cli.demo import run_demo
+    from regather_cli.demo.run import run_demo
 
     _run(run_demo(keep))
 

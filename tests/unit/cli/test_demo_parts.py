@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from regather.core.model import AttemptError, Reason
-from regather_cli import demo_image, demo_poison
-from regather_cli.demo import digest_of
+from regather_cli.demo import image as demo_image
+from regather_cli.demo import poison as demo_poison
+from regather_cli.demo.reference import digest_of
 from regather_cli.letters import DeadLetter
 
 
@@ -49,7 +50,7 @@ def test_a_dead_letter_is_described_with_each_attempt_and_without_the_trace() ->
 
 def test_the_demo_image_is_the_same_on_every_machine(tmp_path: Path) -> None:
     path = tmp_path / "image.raw"
-    demo_image.write_demo_image(path)
+    demo_image.write_raw(path)
     assert path.stat().st_size == demo_image.SIZE_BYTES
     with path.open("rb") as file:
         assert (

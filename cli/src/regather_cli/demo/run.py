@@ -1,7 +1,6 @@
-"""`regather demo`: the whole chain on this machine, one large image and one poisoned job, both verified."""
+"""`regather demo`: the whole chain on this machine, one job of each kind and one poisoned job, all verified."""
 
 import asyncio
-import hashlib
 import json
 import os
 import sys
@@ -12,10 +11,10 @@ from typing import Any
 
 from regather.core.errors import TransportError
 from regather.runtime.lifecycle import on_stop
-from regather_cli import demo_poison
 from regather_cli.client import ApiError, Client, JobDocument, Submission, WaitTimeout
-from regather_cli.demo_image import CHANNELS, HEIGHT, KIND, OPTIONS, SHARD_BYTES, SIZE_BYTES, WIDTH, write_demo_image
-from regather_cli.demo_reference import NoReference, independent_answer, serial_seconds
+from regather_cli.demo import frames, image, model, poison, table
+from regather_cli.demo.reference import NoReference, digest_of
+from regather_cli.demo.verified import VerifiedJob
 from regather_cli.letters import read_dead_letters
 from regather_cli.progress import Progress
 from regather_cli.report import write_report
@@ -27,7 +26,7 @@ _FAILURES = (*START_ERRORS, ApiError, WaitTimeout, TransportError, NoReference, 
 
 
 async def run_demo(home: Path | None) -> int:
-    """Run the demo; 0 only if both jobs were verified and no process is left."""
+    """Run the demo; 0 only if every job was verified and no process is left."""
     started = time.monotonic()
     task = asyncio.ensure_future(_demo(home))
 
@@ -50,11 +49,14 @@ async def run_demo(home: Path | None) -> int:
 async def _demo(home: Path | None) -> dict[str, Any]:
     _say("starting Kafka, a gateway, a worker with two slots and an aggregator ...")
     settings = StackSettings(workers=1, worker_slots=_SLOTS, environment={"REGATHER_DIAGNOSTICS": "true"})
-    with tempfile.TemporaryDirectory(prefix="regather-demo-") as scratch:
-        async with Stack(settings, home=home) as stack, Client(stack.gateway_url) as client:
-            _say(f"ready at {stack.gateway_url}, broker: {stack.broker}")
-            jobs = [await _image_job(client, Path(scratch)), await _poison_job(client, stack)]
-            kafka = {"rung": stack.broker.rung.value, "version": stack.broker.version}
+    async with Stack(settings, home=home) as stack, Client(stack.gateway_url) as client:
+        _say(f"ready at {stack.gateway_url}, broker: {stack.broker}")
+        jobs: list[dict[str, Any]] = []
+        for prepare in (image.jobs, table.jobs, model.jobs, frames.jobs):
+            with tempfile.TemporaryDirectory(prefix="regather-demo-") as scratch:
+                jobs += [await _verified(client, job) for job in await prepare(Path(scratch))]
+        jobs.append(await _poison_job(client, stack))
+        kafka = {"rung": stack.broker.rung.value, "version": stack.broker.version}
     leftover = stack.leftover_pids()
     ok = all(job["verified"] for job in jobs) and not leftover
     return {
@@ -67,49 +69,44 @@ async def _demo(home: Path | None) -> dict[str, Any]:
     }
 
 
-async def _image_job(client: Client, scratch: Path) -> dict[str, Any]:
-    image = scratch / "image.raw"
-    _say(f"\nimage: {WIDTH} x {HEIGHT} x {CHANNELS}, {SIZE_BYTES / 1e6:.0f} MB, made from a fixed seed")
-    await asyncio.to_thread(write_demo_image, image)
-    reference = await independent_answer(image)
-    when = "of an earlier run " if reference.kept else ""
-    _say(f"image: an independent program {when}needed {reference.seconds:.2f} s to say what the result must be")
-    serial_s = await asyncio.to_thread(serial_seconds, image)
-    _say(f"image: the kind's own code needed {serial_s:.2f} s in one process")
-    submission = Submission(KIND, OPTIONS, shard_size_bytes=SHARD_BYTES, label="demo image")
-    document, sharded_s = await _run(client, "image", submission, image)
-    result = json.loads(await client.result(document["job_id"])) if document["state"] == "succeeded" else None
-    verified = result == reference.features
+async def _verified(client: Client, job: VerifiedJob) -> dict[str, Any]:
+    _say(f"\n{job.name}: {job.note}")
+    document, sharded_s = await _run(client, job.name, job.submission, job.body)
+    succeeded = document["state"] == "succeeded"
+    digest = job.check.digest(await client.result(document["job_id"])) if succeeded else document["error"]
+    verified = digest == job.check.expected
     verdict = "equals" if verified else "DIFFERS FROM"
-    _say(f"image: {sharded_s:.2f} s from the upload's first byte to the result, which {verdict} the independent one")
+    _say(
+        f"{job.name}: {sharded_s:.2f} s from the upload's first byte to the result, which {verdict} the independent one"
+    )
     return {
-        **await _facts(client, "image", document),
+        **await _facts(client, job.name, document),
         "dead_letters": document["shards"]["failed"],
         "verified": verified,
-        "digest": digest_of(result),
-        "expected_digest": digest_of(reference.features),
-        "reference_s": reference.seconds,
-        "reference_kept": reference.kept,
-        "serial_s": round(serial_s, 3),
+        "digest": digest,
+        "expected_digest": job.check.expected,
+        "reference_s": job.reference_s,
+        "serial_s": round(job.serial_s, 3) if job.serial_s else None,
         "sharded_s": round(sharded_s, 3),
     }
 
 
 async def _poison_job(client: Client, stack: Stack) -> dict[str, Any]:
-    _say(f"\npoison: {demo_poison.SHARDS} shards, of which shard {demo_poison.POISONED_SEQ} raises at every attempt")
-    document, sharded_s = await _run(client, "poison", demo_poison.SUBMISSION, demo_poison.BODY)
+    _say(f"\npoison: {poison.SHARDS} shards, of which shard {poison.POISONED_SEQ} raises at every attempt")
+    document, sharded_s = await _run(client, "poison", poison.SUBMISSION, poison.BODY)
     letters = await read_dead_letters(stack.broker.bootstrap_servers, stack.topics, document["job_id"])
     for letter in letters:
         _say(letter.describe())
     result = json.loads(await client.result(document["job_id"])) if document["state"] == "partial" else None
-    complaints = demo_poison.complaints(document, letters)
+    complaints = poison.complaints(document, letters)
     _say(f"poison: NOT as it must be: {', '.join(complaints)}" if complaints else "poison: a result with one named gap")
     return {
         **await _facts(client, "poison", document),
         "dead_letters": len(letters),
-        "verified": not complaints and result == demo_poison.EXPECTED_RESULT,
+        "verified": not complaints and result == poison.EXPECTED_RESULT,
         "digest": digest_of(result),
-        "expected_digest": digest_of(demo_poison.EXPECTED_RESULT),
+        "expected_digest": digest_of(poison.EXPECTED_RESULT),
+        "reference_s": None,
         "serial_s": None,
         "sharded_s": round(sharded_s, 3),
     }
@@ -135,12 +132,6 @@ async def _facts(client: Client, name: str, document: JobDocument) -> dict[str, 
         "state": document["state"],
         "attempts_max": max((shard["attempts"] for shard in shards), default=0),
     }
-
-
-def digest_of(result: object) -> str:
-    """SHA-256 of a JSON value in canonical form, so that two writers of the same values agree."""
-    canonical = json.dumps(result, sort_keys=True, separators=(",", ":"))
-    return f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
 
 
 def _say(line: str) -> None:
