@@ -240,6 +240,9 @@ TABLES = [
     Case("json array with a tail", TABLE, b'[{"a": 1}] x', code="json-invalid"),
     Case("json array depth bomb", TABLE, b"[" * 100_000, code="json-invalid"),
     Case("json array of numbers", TABLE, b"[1, 2]", fails="row 0 is int"),
+    Case("parquet of its magic", TABLE, b"PAR1", code="parquet-invalid"),
+    Case("parquet of garbage", TABLE, b"PAR1" + bytes(range(256)) * 9 + b"PAR1", code="parquet-invalid"),
+    Case("csv that is said to be parquet", f"{TABLE}&option.format=parquet", GOOD_CSV, code="parquet-invalid"),
     Case("json object as an array", f"{TABLE}&option.format=json", b'{"a": 1}', code="json-invalid"),
 ]
 

@@ -5,15 +5,23 @@ import gzip
 import io
 import json
 import random
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reference import table_etl
 
-from regather.processors.base import HEAD_BYTES, ShardView, SplitRequest
+from regather.core.errors import BadInput
+from regather.processors.base import HEAD_BYTES, FileSplitter, Piece, ShardView, SplitRequest
 from regather.processors.builtin.table.options import TableOptions
 from regather.processors.builtin.table_etl import TableEtl
+from regather.processors.splitting.row_packer import RowSpan
 
 KIND = TableEtl()
 GROUPS = TableOptions.model_validate(
@@ -42,7 +50,11 @@ def sharded(body: bytes, options: TableOptions, request: SplitRequest) -> bytes:
         request.shard_size_bytes, request.shards, request.size_bytes, request.content_type, body[:HEAD_BYTES]
     )
     splitter = KIND.splitter(options, request)
-    pieces = [*splitter.feed(body), *splitter.finish()]
+    assert not isinstance(splitter, FileSplitter)
+    return merged([*splitter.feed(body), *splitter.finish()], options)
+
+
+def merged(pieces: list[Piece], options: TableOptions) -> bytes:
     outputs = [KIND.process(ShardView(piece.payload, piece.meta, seq, 0), options) for seq, piece in enumerate(pieces)]
     return KIND.merge(outputs, options) if KIND.merges_outputs(options) else b"".join(outputs)
 
@@ -93,8 +105,68 @@ def test_shards_merged_out_of_order_turn_the_comparison_red() -> None:
     body = sales(1000, 1)
     rows = table_etl.read_table(body.decode())
     splitter = KIND.splitter(ROWS, SplitRequest(4096))
+    assert not isinstance(splitter, FileSplitter)
     pieces = [*splitter.feed(body), *splitter.finish()]
     outputs = [KIND.process(ShardView(p.payload, p.meta, 0, 0), ROWS) for p in pieces]
     assert KIND.merge(outputs, ROWS).decode() == table_etl.large_orders(rows)
     outputs[1], outputs[2] = outputs[2], outputs[1]
     assert KIND.merge(outputs, ROWS).decode() != table_etl.large_orders(rows)
+
+
+def parquet(rows: list[dict[str, object]], folder: Path, **options: object) -> Path:
+    path = folder / "table.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path, **options)
+    return path
+
+
+def cut_parquet(path: Path, options: TableOptions, request: SplitRequest) -> list[Piece]:
+    head = path.read_bytes()[:HEAD_BYTES]
+    splitter = KIND.splitter(options, SplitRequest(request.shard_size_bytes, request.shards, None, head=head))
+    assert isinstance(splitter, FileSplitter)
+    return list(splitter.cut(path))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_parquet_gives_what_csv_of_the_same_rows_gives(seed: int, tmp_path: Path) -> None:
+    body = sales(800, seed)
+    draw = random.Random(seed)
+    rows = table_etl.read_table(body.decode())
+    path = parquet(rows, tmp_path, row_group_size=draw.randrange(20, 900))
+    request = SplitRequest(draw.randrange(1024, 20_000)) if seed % 2 else SplitRequest(shards=draw.randrange(1, 60))
+    pieces = cut_parquet(path, GROUPS, request)
+    assert json.loads(merged(pieces, GROUPS))["groups"] == table_etl.revenue_by_region(rows)
+    assert merged(cut_parquet(path, ROWS, request), ROWS).decode() == table_etl.large_orders(rows)
+    sizes = [RowSpan.decode(piece.meta).rows for piece in pieces]
+    assert max(sizes) - min(sizes) <= 1
+    assert request.shards in (None, len(sizes))
+
+
+def test_values_that_json_has_not_got_become_texts(tmp_path: Path) -> None:
+    moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    rows: list[dict[str, object]] = [{"at": moment, "price": Decimal("1.10"), "raw": b"\x01\xff", "tags": ["a", None]}]
+    (piece,) = cut_parquet(parquet(rows, tmp_path), TableOptions(), SplitRequest())
+    (line,) = merged([piece], TableOptions()).splitlines()
+    assert json.loads(line) == {"at": "2026-01-02T03:04:05+00:00", "price": "1.10", "raw": "01ff", "tags": ["a", None]}
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "why"),
+    [
+        (lambda body: body[:-20], {}, "cannot be read"),
+        (lambda body: body[:4] + bytes(40) + body[44:], {}, "cannot be read"),
+        (lambda body: b"PAR1", {}, "cannot be read"),
+        (lambda body: body, {"select": "nope"}, "no column 'nope'"),
+    ],
+)
+def test_what_is_no_sound_parquet_is_refused(change: Any, options: dict[str, str], why: str, tmp_path: Path) -> None:
+    path = parquet([{"a": index, "b": "x" * index} for index in range(100)], tmp_path)
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(BadInput, match=why):
+        merged(cut_parquet(path, TableOptions.model_validate(options), SplitRequest()), TableOptions())
+
+
+def test_parquet_without_rows_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "empty.parquet"
+    pq.write_table(pa.table({"a": pa.array([], pa.int64())}), path)
+    with pytest.raises(BadInput, match="no rows"):
+        cut_parquet(path, TableOptions(), SplitRequest())

@@ -1,7 +1,7 @@
 """Kind `table.etl`: extract, transform and load a table, cut by rows.
 
-Input: CSV (RFC 4180), NDJSON or one JSON array, plain or as a gzip or Zstandard file. Every row passes cast, derive and
-filter; then either the rows come out in their order (`select`, `output`), or groups with their aggregates in the order
+Input: CSV (RFC 4180), NDJSON or one JSON array, plain or as a gzip or Zstandard file, or Parquet. Every row passes cast,
+derive and filter; then either the rows come out in their order (`select`, `output`), or groups with their aggregates in the order
 of their first rows. The sharded answer equals the unsharded one byte for byte, sums of floats included.
 
 CSV's columns are texts until they are cast; an empty cell that is cast is null. A row that is none (ragged, no JSON, a
@@ -13,13 +13,14 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from regather.core.errors import BadInput, PermanentError
-from regather.processors.base import Processor, ShardView, SplitRequest, Splitter
+from regather.processors.base import FileSplitter, Processor, ShardView, SplitRequest, Splitter
 from regather.processors.builtin.table.expressions import Expression, parse
 from regather.processors.builtin.table.groups import Groups
 from regather.processors.builtin.table.options import TableOptions, parse_aggregate
 from regather.processors.builtin.table.rows import Row, header_names, join_csv, read_rows, write_csv, write_ndjson
 from regather.processors.splitting.inflate import Inflater, InflatingSplitter, codec_of
 from regather.processors.splitting.json_array import JsonArraySplitter
+from regather.processors.splitting.parquet_file import PARQUET_MAGIC, ParquetSplitter
 from regather.processors.splitting.row_packer import RowSpan
 from regather.processors.splitting.text_rows import NDJSON, TextRowSplitter, csv_dialect
 
@@ -37,9 +38,11 @@ class TableEtl(Processor[TableOptions]):
 
     options_model = TableOptions
 
-    def splitter(self, options: TableOptions, request: SplitRequest) -> Splitter:
+    def splitter(self, options: TableOptions, request: SplitRequest) -> Splitter | FileSplitter:
         """See Processor."""
         head = request.head or b""
+        if options.format == "parquet" or (options.format == "auto" and head.startswith(PARQUET_MAGIC)):
+            return ParquetSplitter(request, partial(_check_columns, options=options))
         codec = codec_of(head)
         if codec is None:
             return _plain_splitter(options, request, head)
@@ -76,6 +79,13 @@ class TableEtl(Processor[TableOptions]):
         return _merged_groups(present, options) if options.groups else join_csv(present)
 
 
+def _check_columns(names: Sequence[str], options: TableOptions) -> None:
+    missing = sorted(options.columns_read() - set(names))
+    if missing:
+        shown = ", ".join(names[:20])
+        raise BadInput(f"there is no column {', '.join(map(repr, missing))}; there are {shown}", code="no-column")
+
+
 def _plain_splitter(options: TableOptions, request: SplitRequest, head: bytes) -> Splitter:
     table_format = _format(options, request, head)
     if table_format == "ndjson":
@@ -106,10 +116,7 @@ def _check_header(header: bytes, options: TableOptions) -> None:
         names = header_names(header.decode(), options.delimiter)
     except ValueError as error:
         raise BadInput(f"the first row is no header: {error}", code="bad-header") from error
-    missing = sorted(options.columns_read() - set(names))
-    if missing:
-        shown = ", ".join(names[:20])
-        raise BadInput(f"there is no column {', '.join(map(repr, missing))}; the header has {shown}", code="no-column")
+    _check_columns(names, options)
 
 
 def _transformed(rows: Iterator[tuple[int, Row]], options: TableOptions) -> Iterator[tuple[int, Row]]:
@@ -166,6 +173,6 @@ def _csv_names(payload: bytes, span: RowSpan, options: TableOptions) -> list[str
     if options.select:
         return list(options.select)
     if not span.header_bytes:
-        raise PermanentError("output=csv needs select, because rows of JSON need not have the same names")
+        raise PermanentError("output=csv needs select where the input has no header")
     names = header_names(payload[: span.header_bytes].decode(), options.delimiter)
     return [*names, *(name for name in options.derive if name not in names)]

@@ -5,6 +5,8 @@ import io
 import json
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date, time, timedelta
+from decimal import Decimal
 from typing import Any
 
 from regather.core.errors import PermanentError
@@ -19,8 +21,11 @@ _TRUE, _FALSE = frozenset({"true", "1", "yes"}), frozenset({"false", "0", "no"})
 
 def read_rows(payload: bytes, span: RowSpan, options: TableOptions) -> Iterator[tuple[int, Row]]:
     """Yield number and values of each row; PermanentError names the row that is none."""
-    text = payload.decode()
-    rows = _csv_rows(text, span, options) if span.format == "csv" else _json_rows(text, span)
+    if span.format == "arrow":
+        rows = _arrow_rows(payload, span)
+    else:
+        text = payload.decode()
+        rows = _csv_rows(text, span, options) if span.format == "csv" else _json_rows(text, span)
     casts = [(name, CASTS[kind], kind) for name, kind in options.cast.items()]
     if not casts:
         return rows
@@ -67,6 +72,34 @@ def _json_rows(text: str, span: RowSpan) -> Iterator[tuple[int, Row]]:
         if not isinstance(row, dict):
             raise PermanentError(f"row {span.row0 + index} is {type(row).__name__}; each row must be a JSON object")
         yield span.row0 + index, row
+
+
+def _arrow_rows(payload: bytes, span: RowSpan) -> Iterator[tuple[int, Row]]:
+    import pyarrow as pa
+
+    try:
+        table = pa.ipc.open_stream(payload).read_all()
+    except pa.ArrowException as error:
+        raise PermanentError(f"rows from {span.row0} on are no Arrow stream: {error}") from error
+    for index, row in enumerate(table.to_pylist()):
+        yield span.row0 + index, {name: _json_value(value) for name, value in row.items()}
+
+
+def _json_value(value: Any) -> Any:
+    """A value that JSON has: times as ISO 8601, decimals as text, bytes as hexadecimal digits."""
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return str(value)
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, list):
+        return [_json_value(entry) for entry in value]
+    if isinstance(value, dict):
+        return {name: _json_value(entry) for name, entry in value.items()}
+    return value
 
 
 def _casted(
