@@ -1,8 +1,8 @@
 """Kind `table.etl`: extract, transform and load a table, cut by rows.
 
 Input: CSV (RFC 4180), NDJSON or one JSON array, plain or as a gzip or Zstandard file, or Parquet. Every row passes cast,
-derive and filter; then either the rows come out in their order (`select`, `output`), or groups with their aggregates in the order
-of their first rows. The sharded answer equals the unsharded one byte for byte, sums of floats included.
+derive and filter; then either the rows come out in their order (`select`, `output`), or groups with their aggregates in
+the order of their first rows. The sharded answer equals the unsharded one byte for byte, sums of floats included.
 
 CSV's columns are texts until they are cast; an empty cell that is cast is null. A row that is none (ragged, no JSON, a
 value that does not cast) fails its shard, which names the row, counted from 0 without the header.
