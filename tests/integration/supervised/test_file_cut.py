@@ -22,7 +22,7 @@ async def cut(
 ) -> list[Piece]:
     path = folder / "body"
     path.write_bytes(body)
-    cutter = FileCutter(supervisor, WorkLimits(wall_s=wall_s), directory=str(folder))
+    cutter = FileCutter(supervisor, WorkLimits(wall_s=wall_s))
     return [piece async for piece in cutter.pieces("cut", options, SplitRequest(1024), path)]
 
 
@@ -60,7 +60,7 @@ async def test_a_reader_that_stops_holds_the_cutter_and_a_cancel_kills_it(
 ) -> None:
     path = tmp_path / "body"
     path.write_bytes(bytes(50_000_000))
-    cutter = FileCutter(supervisor, WorkLimits(wall_s=60), directory=str(tmp_path))
+    cutter = FileCutter(supervisor, WorkLimits(wall_s=60))
     pieces = cutter.pieces("cut", b'{"size": 1000000}', SplitRequest(1024), path)
     await anext(pieces)
     child = next(iter(supervisor._children.values())).pid

@@ -50,7 +50,7 @@ def create_app(
     workers = WorkersView(transport, topics.workers)
     spool = SpoolDir(settings.spool_dir, max_bytes=settings.max_spool_bytes)
     limits = WorkLimits(wall_s=settings.cut_timeout_s, memory_bytes=settings.cut_memory_bytes or None)
-    cutting = Cutting(spool, FileCutter(executor, limits, directory=settings.spool_dir))
+    cutting = Cutting(spool, FileCutter(executor, limits))
     submitter = Submitter(settings, producers, view, cutting)
     finals = LogReader(transport, fetch_max_bytes=_RESULT_FETCH_BYTES)
     events = LogReader(transport, fetch_max_bytes=_EVENT_FETCH_BYTES)

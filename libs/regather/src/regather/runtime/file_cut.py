@@ -72,19 +72,18 @@ def _write(fd: int, data: bytes) -> None:
 
 
 class FileCutter:
-    """Cuts files in the children of an executor. `directory` is where FIFOs are made; empty: the system's own choice."""
+    """Cuts files in the children of an executor. The FIFO of a cut is made in the folder of its file."""
 
-    def __init__(self, executor: Executor, limits: WorkLimits, *, directory: str = "") -> None:
+    def __init__(self, executor: Executor, limits: WorkLimits) -> None:
         self._executor = executor
         self._limits = limits
-        self._directory = directory or None
 
     async def pieces(self, kind: str, options: bytes, request: SplitRequest, path: Path) -> AsyncGenerator[Piece, None]:
         """Yield the pieces of a file in order.
 
         Raises BadInput where the file is wrong, or cutting it takes too long or too much, and CutLost.
         """
-        with tempfile.TemporaryDirectory(prefix="regather-cut-", dir=self._directory) as folder:
+        with tempfile.TemporaryDirectory(prefix="regather-cut-", dir=path.parent) as folder:
             order = CutOrder(str(path), str(Path(folder) / "pieces"), request)
             os.mkfifo(order.fifo, 0o600)
             work = Work(Call.SPLIT, kind, options, [WorkItem(0, order.encode())], self._limits)

@@ -60,7 +60,8 @@ class ParquetSplitter:
 
     def _plain_bytes(self, file: Any) -> int:
         """Bytes of all columns, uncompressed; BadInput above what a body may inflate to."""
-        size_bytes = sum(file.metadata.row_group(number).total_byte_size for number in range(file.num_row_groups))
+        groups = (file.metadata.row_group(number) for number in range(file.num_row_groups))
+        size_bytes = sum(int(group.total_byte_size) for group in groups)
         limit = self._request.max_bytes
         if limit is not None and size_bytes > limit:
             raise BadInput(f"the file has {size_bytes} bytes of values; at most {limit}", code="inflates-too-much")
