@@ -1,11 +1,13 @@
 """Any order after `opened`, any repeats, foreign submissions and ghosts: the same one outcome."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from regather.core.model import (
+    Cancel,
     Failure,
     Identity,
     JobId,
@@ -137,3 +139,45 @@ def test_ranges_name_exactly_the_numbers(numbers: set[int]) -> None:
     found = ranges(sorted(numbers))
     assert {n for first, last in found for n in range(first, last + 1)} == numbers
     assert all(b[0] > a[1] + 1 for a, b in pairwise(found))
+
+
+def ended(*events: object, **limits: object) -> tuple[JobState, str]:
+    shell = Shell()
+    shell.feed(replace(opened(OnError.SKIP), **limits))
+    for event in events:
+        shell.feed(event)
+    assert len(shell.finals) <= 1
+    return (shell.finals[0][0], "") if shell.finals else (JobState.RUNNING, "")
+
+
+SEAL = Sealed(OWNER, 10, 100, "")
+
+
+def test_more_dead_shards_than_the_budget_allows_end_the_job() -> None:
+    assert ended(SEAL, dead(0), dead(1), max_failed=2)[0] is JobState.RUNNING
+    assert ended(SEAL, dead(0), dead(1), dead(2), max_failed=2)[0] is JobState.FAILED
+    assert ended(SEAL, dead(0), max_failed=0)[0] is JobState.FAILED
+
+
+def test_a_budget_in_per_cent_waits_for_the_number_of_shards() -> None:
+    assert ended(dead(0), dead(1), dead(2), max_failed_pct=20.0)[0] is JobState.RUNNING
+    assert ended(dead(0), dead(1), dead(2), SEAL, max_failed_pct=20.0)[0] is JobState.FAILED
+    assert ended(dead(0), dead(1), SEAL, max_failed_pct=20.0)[0] is JobState.RUNNING
+    assert ended(SEAL, dead(0), dead(1), dead(2), max_failed_pct=20.0)[0] is JobState.FAILED
+
+
+def test_within_the_budget_the_result_is_partial() -> None:
+    rest = [done(seq) for seq in range(2, 10)]
+    assert ended(SEAL, dead(0), dead(1), *rest, max_failed=2, max_failed_pct=20.0)[0] is JobState.PARTIAL
+
+
+@given(st.integers(0, 12))
+def test_a_cancelled_job_ends_once_wherever_the_word_arrives(at: int) -> None:
+    events: list[object] = [*(done(seq) for seq in range(5)), SEAL, *(done(seq) for seq in range(5, 10))]
+    events.insert(at, Cancel(OWNER))
+    state, _ = ended(*events)
+    assert state is (JobState.CANCELLED if at < len(events) - 1 else JobState.SUCCEEDED)
+
+
+def test_nobody_cancels_another_submission() -> None:
+    assert ended(Cancel(FOREIGN), SEAL)[0] is JobState.RUNNING

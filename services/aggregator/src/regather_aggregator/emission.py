@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from regather.core.model import JobState, Reason, Shard
 from regather.core.reassembly import EmitFinal
 from regather.core.status import JobStatus, ResultAddress
+from regather.core.wire.control import encode_ended
 from regather.core.wire.documents import INLINE_RESULT_BYTES, encode_final, encode_status
 from regather.core.wire.shards import released_record
 from regather.transport.base import RecordAddress, TransactionalProducer
@@ -92,7 +93,8 @@ class Emitter:
     ) -> None:
         """Write finals, statuses and releases in one transaction; raises ProducerDead: nothing here is usable then."""
         await self._producer.begin()
-        released = [await self._release(shard) for shard in releases]
+        beside = [await self._release(shard) for shard in releases]
+        beside += [await self._stop_workers(plan.status) for plan in finals if plan.status.ended_early]
         sent = [(await self._send(self._topics.results, plan.status, plan.final), plan) for plan in finals]
         statuses = [encode_status(status) for status in progress]
         owners = list(progress)
@@ -107,14 +109,20 @@ class Emitter:
         ]
         for acked in (*(entry[0] for entry in sent), *acks):
             await acked
-        for sent_on in released:
-            await sent_on
+        for record in beside:
+            await record
         await self._producer.commit()
 
     async def _release(self, shard: Shard) -> Awaitable[RecordAddress]:
         headers, value = released_record(shard)
         key = shard.owner.job_id.encode()
         return await self._producer.send(self._topics.shards_retry, value=value, key=key, headers=headers)
+
+    async def _stop_workers(self, status: JobStatus) -> Awaitable[RecordAddress]:
+        """Let workers drop what they still hold of a job that is over."""
+        headers, value = encode_ended(status.owner, status.state)
+        key = status.owner.job_id.encode()
+        return await self._producer.send(self._topics.control, value=value, key=key, headers=headers, partition=0)
 
     async def _send(self, topic: str, status: JobStatus, encoded: Encoded) -> "asyncio.Future[RecordAddress]":
         headers, value = encoded

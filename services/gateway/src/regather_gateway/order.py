@@ -19,6 +19,8 @@ class JobOrder:
     timeout_ms: int
     deadline_ms: int
     on_error: OnError = OnError.FAIL
+    max_failed: int | None = None
+    max_failed_pct: float | None = None
     label: str = ""
     key: str | None = None
     digest: bytes | None = None

@@ -27,6 +27,8 @@ class Wish:
     timeout_s: float | None = None
     deadline_s: float | None = None
     on_error: OnError = OnError.FAIL
+    max_failed_count: int | None = None
+    max_failed_pct: float | None = None
     label: str = ""
     content_type: str = "application/octet-stream"
     size_bytes: int | None = None
@@ -41,6 +43,10 @@ def make_order(wish: Wish, registry: Registry, settings: GatewaySettings) -> Job
         raise BadRequest("shard_size and shards exclude each other; give one of them", code="bad-split")
     if wish.shard_size is not None:
         check_shard_size(wish.shard_size)
+    if wish.on_error is OnError.FAIL and (wish.max_failed_count, wish.max_failed_pct) != (None, None):
+        raise BadRequest(
+            "max_failed_count and max_failed_pct are for on_error=skip; with fail one dead shard is enough"
+        )
     deadline_s = settings.default_deadline_s if wish.deadline_s is None else wish.deadline_s
     if deadline_s > settings.max_deadline_s:
         raise BadRequest(f"deadline_s is {deadline_s:g}, above the limit of {settings.max_deadline_s:g}")
@@ -61,6 +67,8 @@ def make_order(wish: Wish, registry: Registry, settings: GatewaySettings) -> Job
         timeout_ms=round(timeout_s * 1000),
         deadline_ms=round(deadline_s * 1000),
         on_error=wish.on_error,
+        max_failed=wish.max_failed_count,
+        max_failed_pct=wish.max_failed_pct,
         label=wish.label,
         key=wish.key,
         digest=wish.digest,

@@ -56,6 +56,8 @@ class JobQuery(BaseModel):
     timeout_s: float | None = Field(None, ge=0.1, le=3600, description="limit of one execution of a shard")
     deadline_s: float | None = Field(None, ge=1, description="limit of the whole job")
     on_error: OnError = Field(OnError.FAIL, description="fail: a dead shard ends the job; skip: it leaves a gap")
+    max_failed_count: int | None = Field(None, ge=0, description="with on_error=skip: more dead shards end the job")
+    max_failed_pct: float | None = Field(None, ge=0, le=100, description="the same in per cent of all shards")
     label: str = Field("", max_length=200, description="free text, shown in lists")
 
 
@@ -118,6 +120,19 @@ async def get_job(request: Request, gateway: Parts, job_id: str) -> Response:
     if matches(request, tag):
         return Response(status_code=304, headers={"ETag": tag, "Cache-Control": "no-cache", **headers})
     return _job_response(gateway, status, 200, headers)
+
+
+@router.post("/v1/jobs/{job_id}:cancel", status_code=202, response_model=JobDocument)
+async def cancel_job(request: Request, gateway: Parts, job_id: str) -> Response:
+    """End the job: what runs is killed, what waits is dropped. `Prefer: wait=N` waits until it has ended."""
+    status = await _existing(gateway, job_id)
+    if status.state.ended and status.state is not JobState.CANCELLED:
+        raise Problem(409, "already-ended", f"the job has {status.state}; there is nothing to cancel", job_id=job_id)
+    if not status.state.ended:
+        await gateway.submitter.cancel(status.owner)
+    wait_s = wished_wait_s(request, gateway.settings.max_wait_s)
+    status = await _after_wait(gateway, status, wait_s)
+    return _job_response(gateway, status, 200 if status.state.ended else 202, applied(request, wait_s))
 
 
 @router.get("/v1/jobs/{job_id}/result")
@@ -218,11 +233,7 @@ async def _after_wait(gateway: Gateway, status: JobStatus, wait_s: float | None)
 
 
 async def _found(request: Request, gateway: Gateway, text: str) -> tuple[JobStatus, dict[str, str]]:
-    job_id = JobId(text.lower())
-    status = await gateway.view.find(job_id) if _JOB_ID.fullmatch(job_id) else None
-    if status is None:
-        detail = f"there is no job {job_id}, or it ended so long ago that it was forgotten"
-        raise Problem(404, "unknown-job", detail, job_id=job_id)
+    status = await _existing(gateway, text)
     wait_s = wished_wait_s(request, gateway.settings.max_wait_s)
     if status.state.ended or wait_s is None:
         return status, applied(request, wait_s)
@@ -230,6 +241,15 @@ async def _found(request: Request, gateway: Gateway, text: str) -> tuple[JobStat
         return status, {}
     with gateway.admission.enter():
         return await _after_wait(gateway, status, wait_s), applied(request, wait_s)
+
+
+async def _existing(gateway: Gateway, text: str) -> JobStatus:
+    job_id = JobId(text.lower())
+    status = await gateway.view.find(job_id) if _JOB_ID.fullmatch(job_id) else None
+    if status is None:
+        detail = f"there is no job {job_id}, or it ended so long ago that it was forgotten"
+        raise Problem(404, "unknown-job", detail, job_id=job_id)
+    return status
 
 
 def _job_response(gateway: Gateway, status: JobStatus, code: int, headers: dict[str, str]) -> Response:

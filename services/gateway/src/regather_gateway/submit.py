@@ -12,9 +12,10 @@ from typing import Any
 from starlette.requests import ClientDisconnect
 
 from regather.core.errors import TransportError, UserError
-from regather.core.ids import keyed_job_id, submission_id, uuid7
-from regather.core.model import Abandoned, Identity, JobId, JobState, Opened, Reason, Sealed
+from regather.core.ids import event_partition, keyed_job_id, submission_id, uuid7
+from regather.core.model import Abandoned, Cancel, Identity, JobId, JobState, Opened, Reason, Sealed
 from regather.core.status import JobStatus
+from regather.core.wire.events import encode_event
 from regather.runtime.logs import get_logger
 from regather_gateway.cutting import CountedBody, Cutting
 from regather_gateway.order import JobOrder
@@ -112,6 +113,20 @@ class Submitter:
         self.counts.sealed(sealed)
         log.info("job-sealed", job=sealed.owner.job_id, kind=order.kind, shards=sealed.shards, bytes=sealed.size_bytes)
         return self._receipt(accepted, sealed)
+
+    async def cancel(self, owner: Identity) -> None:
+        """Ask for the end of a job; the aggregator decides in the order of the log. Problem 503 without an ack in time."""
+        line = self._producers.current()
+        headers, value = encode_event(Cancel(owner))
+        partition = event_partition(owner.job_id, line.event_partitions)
+        topic, key = line.topics.job_events, owner.job_id.encode()
+        try:
+            async with asyncio.timeout(self._settings.ack_timeout_s):
+                await (await line.producer.send(topic, value=value, key=key, headers=headers, partition=partition))
+        except (TransportError, TimeoutError) as error:
+            self._producers.discard(line)
+            raise broker_unavailable(f"Kafka did not confirm the cancellation ({error!r}); repeat it") from error
+        log.info("job-cancelled", job=owner.job_id)
 
     async def stop(self) -> None:
         """Wait for the last words about submissions that were given up."""
@@ -226,6 +241,8 @@ def _opened(order: JobOrder, owner: Identity) -> Opened:
         on_error=order.on_error,
         label=order.label,
         chained=order.processor.chained,
+        max_failed=order.max_failed,
+        max_failed_pct=order.max_failed_pct,
     )
 
 

@@ -16,6 +16,7 @@ from regather.runtime.logs import get_logger
 from regather.runtime.metrics import Sample, by_label
 from regather.transport.base import Transport
 from regather.transport.topics import LETTER_RECORD_BYTES
+from regather_worker.control import Control
 from regather_worker.dispatch import Dispatcher
 from regather_worker.loop import ShardLoop
 from regather_worker.outbox import Outbox
@@ -56,6 +57,7 @@ class Worker:
         yield Sample("regather_shards_queued", self._dispatcher.queued)
         yield Sample("regather_shards_delayed", self._dispatcher.delayed)
         yield from by_label("regather_shards_settled_total", counts.settled)
+        yield Sample("regather_shards_dropped_total", self._dispatcher.dropped)
         yield from by_label("regather_attempts_failed_total", counts.attempts_failed)
         yield from by_label("regather_dead_letters_total", counts.letters)
         yield Sample("regather_shard_seconds_total", counts.run_us / 1e6)
@@ -100,10 +102,12 @@ class Worker:
         )
         dispatcher = Dispatcher(self._executor, settler, memory_limit_bytes=settings.memory_limit_bytes or None)
         self._dispatcher, self._settler = dispatcher, settler
-        self._loop = ShardLoop(self._transport, settings.topics, settings, dispatcher, settler)
+        control = Control(self._transport, settings.topics, dispatcher.drop)
+        self._loop = ShardLoop(self._transport, settings.topics, settings, dispatcher, settler, control)
         log.info("worker-starts", worker=self.name, slots=self._executor.slots)
         async with WatchedTasks() as tasks:
             tasks.start("dispatch", dispatcher.run(stop))
+            tasks.start("control", control.run())
             tasks.start("reports", Reporter(self._transport, settings.topics, self.name, self._report).run())
             tasks.start("stop-on-failure", _stop_on_failure(tasks, stop))
             await self._loop.run(stop)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import count
 
 from regather.core.lanes import Lane, LaneQueue
-from regather.core.model import Reason
+from regather.core.model import Identity, Reason
 from regather.runtime.execution import Call, Executor, Failed, NotRun, Result, Work, WorkItem, WorkLimits
 from regather.runtime.logs import get_logger
 from regather_worker.intake import QueuedShard, ShardKey
@@ -28,11 +28,13 @@ class Dispatcher:
         self._queue: LaneQueue[QueuedShard] = LaneQueue()
         self._delayed: list[tuple[float, int, QueuedShard]] = []
         self._running: dict[ShardKey, QueuedShard] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Sequence[QueuedShard]] = {}
         self._busy = 0
         self._wake = asyncio.Event()
         self._order = count()
         self.failed: BaseException | None = None
+        self.dropped = 0
+        """Shards that were not run to their end because their job was over."""
 
     @property
     def busy(self) -> int:
@@ -74,6 +76,21 @@ class Dispatcher:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=limit_s)
 
+    def drop(self, owner: Identity) -> None:
+        """Forget everything of a job that is over: what waits is settled, what runs is killed."""
+        waiting = self._queue.remove(lambda queued: queued.shard.owner == owner)
+        waiting += [queued for _, _, queued in self._delayed if queued.shard.owner == owner]
+        self._delayed = [entry for entry in self._delayed if entry[2].shard.owner != owner]
+        heapq.heapify(self._delayed)
+        running = [task for task, batch in self._tasks.items() if batch[0].shard.owner == owner]
+        for task in running:
+            task.cancel()
+        for queued in waiting:
+            queued.settle()
+        self.dropped += len(waiting) + sum(len(self._tasks[task]) for task in running)
+        if waiting or running:
+            log.info("job-dropped", job=owner.job_id, waiting=len(waiting), running=len(running))
+
     def stopped(self) -> None:
         """Wake the loop so that it sees the stop."""
         self._wake.set()
@@ -104,7 +121,7 @@ class Dispatcher:
             return
         self._busy += 1
         task = asyncio.create_task(self._run_batch(batch), name="micro-batch")
-        self._tasks.add(task)
+        self._tasks[task] = batch
         task.add_done_callback(self._ended)
 
     def _adopt(self, queued: QueuedShard) -> bool:
@@ -119,11 +136,20 @@ class Dispatcher:
                 _charged_at_last(queued, result)
                 for queued, result in zip(batch, await self._executor.run(self._work(batch)), strict=True)
             ]
+        except asyncio.CancelledError:  # the job is over: its children were killed, and nobody waits for outcomes
+            for queued in batch:
+                self._running.pop(queued.key, None)
+                queued.settle()
+            raise
         finally:
             self._busy -= 1
             self._wake.set()
         try:
             again = await self._settler.settle(batch, results)
+        except asyncio.CancelledError:
+            for queued in batch:
+                queued.settle()
+            raise
         finally:
             for queued in batch:
                 self._running.pop(queued.key, None)
@@ -141,7 +167,7 @@ class Dispatcher:
         return Work(Call.STEP if first.chained else Call.PROCESS, first.kind, first.options, items, limits)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled() and task.exception() is not None:
             self.failed = task.exception()
             log.error("micro-batch-broken", error=repr(self.failed), exc_info=self.failed)

@@ -19,6 +19,7 @@ from regather.runtime.logs import get_logger
 from regather.transport.base import Committed, Consumer, Record, TopicPartition, Transport
 from regather.transport.log_reader import LogReader
 from regather.transport.topics import SHARD_RECORD_BYTES, Topics
+from regather_worker.control import Control
 from regather_worker.dispatch import Dispatcher
 from regather_worker.intake import PartitionIntake, Place, QueuedShard
 from regather_worker.settings import WorkerSettings
@@ -39,12 +40,14 @@ class ShardLoop:
         settings: WorkerSettings,
         dispatcher: Dispatcher,
         settler: Settler,
+        control: Control,
     ) -> None:
         self._transport = transport
         self._topics = topics
         self._settings = settings
         self._dispatcher = dispatcher
         self._settler = settler
+        self._control = control
         self._consumer: Consumer | None = None
         self._intakes: dict[TopicPartition, PartitionIntake] = {}
         self._starting: dict[TopicPartition, asyncio.Task[None]] = {}
@@ -76,6 +79,7 @@ class ShardLoop:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Poll until `stop` is set; a consumer that fails is replaced. What runs is then left to drain()."""
+        await _first_of(self._control.loaded, stop)  # no shard of a job that is over is begun
         while not stop.is_set():
             consumer = self._transport.consumer(
                 group=self._topics.group("workers"), fetch_max_bytes=2 * SHARD_RECORD_BYTES
@@ -136,7 +140,10 @@ class ShardLoop:
                 self._bury(place, str(error))
                 continue
             queued = QueuedShard(shard, [place])
-            if shard.source is not None:
+            if self._control.is_over(shard.owner):
+                place.settle()
+                self._dispatcher.dropped += 1
+            elif shard.source is not None:
                 self._beside(self._fetch(queued, shard.source))
             elif shard.chained and shard.seq > 0:
                 self._beside(self._settler.park(shard, place))
@@ -251,3 +258,12 @@ class ShardLoop:
         self._joined = False
         self._forget([*self._intakes, *self._starting])
         await consumer.stop()
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

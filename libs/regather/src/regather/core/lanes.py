@@ -4,7 +4,7 @@ Queued things are micro-batchable groups: shards of one job that share kind, opt
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from enum import IntEnum
 from typing import Generic, TypeVar
 
@@ -61,6 +61,23 @@ class LaneQueue(Generic[T]):
         else:
             del groups[group]
         return batch
+
+    def remove(self, unwanted: Callable[[T], bool]) -> list[T]:
+        """Take out whatever is not wanted any more."""
+        removed: list[T] = []
+        for groups in self._lanes:
+            for group, queue in list(groups.items()):
+                gone = [item for item, _ in queue if unwanted(item)]
+                if not gone:
+                    continue
+                removed += gone
+                kept = deque(entry for entry in queue if not unwanted(entry[0]))
+                if kept:
+                    groups[group] = kept
+                else:
+                    del groups[group]
+        self._count -= len(removed)
+        return removed
 
     def _next_lane(self) -> Lane | None:
         if not self._count:

@@ -60,6 +60,8 @@ class Reason(StrEnum):
     SHARD_FAILED = "shard-failed"
     NOT_SEALED = "not-sealed"
     DEADLINE = "deadline"
+    CANCELLED = "cancelled"
+    TOO_MANY_FAILED = "too-many-failed"
     MERGE_FAILED = "merge-failed"
     RESULT_TOO_LARGE = "result-too-large"
     INTERNAL = "internal"
@@ -171,6 +173,11 @@ class Opened:
     on_error: OnError = OnError.FAIL
     label: str = ""
     chained: bool = False
+    max_failed: int | None = None
+    """With on_error=skip: more shards than this that failed for good end the job."""
+
+    max_failed_pct: float | None = None
+    """The same as a share of all shards, decided once their number is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +204,13 @@ class Abandoned:
 
     owner: Identity
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Somebody asked for the end of the job."""
+
+    owner: Identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,4 +247,4 @@ class Tick:
     """Carries nothing but the log's time."""
 
 
-Event = Opened | Uploading | Sealed | Abandoned | Outcomes | AttemptFailed | Parked | Tick
+Event = Opened | Uploading | Sealed | Abandoned | Outcomes | AttemptFailed | Parked | Cancel | Tick

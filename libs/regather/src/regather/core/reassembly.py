@@ -5,7 +5,8 @@ dropped and counted, because a log that is read at least once repeats itself. No
 time that the broker has stamped so far, so a replay decides the same.
 
     opened -> SPLITTING -> sealed -> RUNNING -> all settled -> ASSEMBLING -> assembled -> SUCCEEDED | PARTIAL
-    any open state -> FAILED (a shard under on_error=fail, not sealed, merge, internal) | EXPIRED (deadline)
+    any open state -> FAILED (a shard under on_error=fail, too many under skip, not sealed, merge, internal)
+                    | EXPIRED (deadline) | CANCELLED
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -15,6 +16,7 @@ from typing import Any
 from regather.core.model import (
     Abandoned,
     AttemptFailed,
+    Cancel,
     JobState,
     OnError,
     Opened,
@@ -47,7 +49,7 @@ class JobBroken:
     error: str
 
 
-JobEvent = Uploading | Sealed | Abandoned | Outcomes | AttemptFailed | Parked | Assembled | JobBroken
+JobEvent = Uploading | Sealed | Abandoned | Outcomes | AttemptFailed | Parked | Cancel | Assembled | JobBroken
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,8 @@ class JobFold:
             self._outputs.pop(seq, None)
             self._failed.pop(seq, None)
             self.dropped += 1
-        return self._settle()
+        broken = self._too_many_failed()
+        return self._break(broken) if broken else self._settle()
 
     def _on_abandoned(self, event: Abandoned) -> Instruction:
         return self._break(JobBroken(Reason.NOT_SEALED, f"not sealed: {event.error}"))
@@ -169,9 +172,8 @@ class JobFold:
         for outcome in event.outcomes:
             self._take(outcome)
         self._advance_frontier()
-        if self._failed and (self.opened.on_error is OnError.FAIL or self.opened.chained):
-            return self._break(self._first_failure())
-        return self._settle() or self._release()
+        broken = self._too_many_failed()
+        return self._break(broken) if broken else self._settle() or self._release()
 
     def _on_parked(self, event: Parked) -> Instruction | None:
         self._parked[event.seq] = event
@@ -191,6 +193,25 @@ class JobFold:
         )  # fmt: skip
         return Release(self, shard)
 
+    def _too_many_failed(self) -> JobBroken | None:
+        opened, failed = self.opened, len(self._failed)
+        if not failed:
+            return None
+        if opened.on_error is OnError.FAIL or opened.chained:
+            return self._first_failure()
+        text = self._first_failure().error
+        if opened.max_failed is not None and failed > opened.max_failed:
+            why = f"{failed} shards failed for good; at most {opened.max_failed} may. The first: {text}"
+            return JobBroken(Reason.TOO_MANY_FAILED, why)
+        total = self.sealed.shards if self.sealed else 0
+        if opened.max_failed_pct is not None and total and failed * 100 > opened.max_failed_pct * total:
+            why = f"{failed} of {total} shards failed for good; at most {opened.max_failed_pct:g} % may. The first: {text}"
+            return JobBroken(Reason.TOO_MANY_FAILED, why)
+        return None
+
+    def _on_cancel(self, _event: Cancel) -> Instruction:
+        return self._break(JobBroken(Reason.CANCELLED, "the job was cancelled"))
+
     def _on_attempt_failed(self, _event: AttemptFailed) -> None:
         self.retries += 1
 
@@ -200,7 +221,7 @@ class JobFold:
 
     def _break(self, broken: JobBroken) -> Instruction:
         self.broken = JobBroken(broken.reason, broken.error[:MAX_ERROR_CHARS])
-        self.state = JobState.EXPIRED if broken.reason is Reason.DEADLINE else JobState.FAILED
+        self.state = _ENDS.get(broken.reason, JobState.FAILED)
         return self._emit(b"", "")
 
     def _emit(self, result: bytes, media_type: str) -> EmitFinal:
@@ -239,6 +260,7 @@ class JobFold:
         return JobBroken(Reason.SHARD_FAILED, text)
 
 
+_ENDS = {Reason.DEADLINE: JobState.EXPIRED, Reason.CANCELLED: JobState.CANCELLED}
 Transition = Callable[[JobFold, Any], Instruction | None]
 # Any: each handler takes the narrower event of its own row, which a mapping's type cannot say.
 
@@ -254,6 +276,7 @@ TRANSITIONS: Mapping[tuple[JobState, type], Transition] = {
     (JobState.RUNNING, AttemptFailed): JobFold._on_attempt_failed,
     (JobState.RUNNING, Parked): JobFold._on_parked,
     (JobState.ASSEMBLING, Assembled): JobFold._on_assembled,
+    **{(state, Cancel): JobFold._on_cancel for state in _OPEN_STATES},
     **{(state, JobBroken): JobFold._break for state in _OPEN_STATES},
 }
 

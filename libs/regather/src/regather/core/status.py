@@ -68,6 +68,11 @@ class JobStatus:
     events_offset: int | None = None
 
     @property
+    def ended_early(self) -> bool:
+        """Whether the job is over and shards of it may still be on their way to a worker, or in one."""
+        return self.state.ended and (self.total is None or self.done + self.failed < self.total)
+
+    @property
     def precedence(self) -> tuple[int, int, bool, int]:
         """A view keeps the status with the highest one, so a zombie's late word never hides an end, or a seal."""
         return (self.owner.version, self.state.rank, self.total is not None, self.done + self.failed)

@@ -257,7 +257,7 @@ def _explain(error: BaseException) -> tuple[Reason, str, bool]:
     if isinstance(error, MemoryError):
         return Reason.OUT_OF_MEMORY, _describe(error), True
     if isinstance(error, UserError):
-        return Reason.PERMANENT, _describe(error), False
+        return Reason.PERMANENT, cut_text(str(error), _MESSAGE_BYTES), False  # said on purpose: no stack is needed
     if isinstance(error, SystemExit):
         return Reason.EXITED, f"called sys.exit({error.code!r})", True
     if isinstance(error, _KindMissing):

@@ -37,6 +37,7 @@ METRICS: Mapping[str, Metric] = {
     "regather_shards_queued": Metric("gauge", "Shards taken in that wait for a slot"),
     "regather_shards_delayed": Metric("gauge", "Retries that wait for their time"),
     "regather_shards_settled_total": Metric("counter", "Executed shards by what became of them", "result"),
+    "regather_shards_dropped_total": Metric("counter", "Shards not run to their end because their job was over"),
     "regather_attempts_failed_total": Metric("counter", "Failed executions by reason", "reason"),
     "regather_shard_seconds_total": Metric("counter", "Seconds that shards ran in children"),
     "regather_dead_letters_total": Metric("counter", "Dead letters written, by reason", "reason"),

@@ -9,6 +9,7 @@ from regather.core.errors import WireError
 from regather.core.model import (
     Abandoned,
     AttemptFailed,
+    Cancel,
     DeadLetterAddress,
     Event,
     Failure,
@@ -66,7 +67,7 @@ def _json(document: Mapping[str, object]) -> bytes:
 
 
 def _encode_opened(event: Opened) -> tuple[bytes, bytes]:
-    document = {
+    document: dict[str, object] = {
         "kind": event.kind,
         "options": event.options.decode(),
         "tenant": event.tenant,
@@ -76,6 +77,10 @@ def _encode_opened(event: Opened) -> tuple[bytes, bytes]:
     }
     if event.chained:
         document["chained"] = True
+    if event.max_failed is not None:
+        document["max_failed"] = event.max_failed
+    if event.max_failed_pct is not None:
+        document["max_failed_pct"] = event.max_failed_pct
     return b"opened", _json(document)
 
 
@@ -90,6 +95,8 @@ def _decode_opened(owner: Identity, value: bytes) -> Opened:
         on_error=OnError(document["on_error"]),
         label=document["label"],
         chained=document.get("chained", False),
+        max_failed=document.get("max_failed"),
+        max_failed_pct=document.get("max_failed_pct"),
     )
 
 
@@ -194,6 +201,14 @@ def _decode_parked(owner: Identity, value: bytes) -> Parked:
     return Parked(owner, document["seq"], place, document["timeout_ms"], document["meta"].encode("latin-1"))
 
 
+def _encode_cancel(_event: Cancel) -> tuple[bytes, bytes]:
+    return b"cancel", b""
+
+
+def _decode_cancel(owner: Identity, _value: bytes) -> Cancel:
+    return Cancel(owner)
+
+
 def pack_step(output: bytes, carry: bytes) -> bytes:
     """Output and carry of one step of a chain as one value."""
     return _OUTPUT_BYTES.pack(len(output)) + output + carry
@@ -236,6 +251,7 @@ _ENCODERS: dict[type, Callable[[Any], tuple[bytes, bytes]]] = {
     Abandoned: _encode_abandoned,
     AttemptFailed: _encode_attempt_failed,
     Parked: _encode_parked,
+    Cancel: _encode_cancel,
     Outcomes: _encode_outcomes,
 }
 _DECODERS: dict[bytes, Callable[[Identity, bytes], Event]] = {
@@ -245,5 +261,6 @@ _DECODERS: dict[bytes, Callable[[Identity, bytes], Event]] = {
     b"abandoned": _decode_abandoned,
     b"attempt-failed": _decode_attempt_failed,
     b"parked": _decode_parked,
+    b"cancel": _decode_cancel,
     b"outcomes": _decode_outcomes,
 }
