@@ -21,11 +21,12 @@ MakeWork = Callable[..., Work]
 
 def make_work(
     do: str = "echo", count: int = 1, *, wall_s: float = 10.0, call: Call = Call.PROCESS, kind: str = "fault",
-    payload: bytes = b"payload", memory_bytes: int | None = None, output_bytes: int = 1_000_000, **options: object,
+    payload: bytes = b"payload", cpu_s: int | None = None, memory_bytes: int | None = None,
+    output_bytes: int = 1_000_000, **options: object,
 ) -> Work:  # fmt: skip
     """A batch of `count` items for a kind of supervised_kinds."""
     items = [WorkItem(seq, b"%s-%d" % (payload, seq)) for seq in range(count)]
-    limits = WorkLimits(wall_s=wall_s, memory_bytes=memory_bytes, output_bytes=output_bytes)
+    limits = WorkLimits(wall_s=wall_s, memory_bytes=memory_bytes, output_bytes=output_bytes, cpu_s=cpu_s)
     return Work(call, kind, json.dumps({"do": do, **options}).encode(), items, limits)
 
 

@@ -64,6 +64,12 @@ def sleep_a_little(shard: ShardView, options: FaultOptions) -> None:
     time.sleep(0.03)
 
 
+def burn_a_little(shard: ShardView, options: FaultOptions) -> None:
+    end_s = time.process_time() + 0.4
+    while time.process_time() < end_s:
+        pass
+
+
 def ignore_signals(shard: ShardView, options: FaultOptions) -> None:
     for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_IGN)
@@ -180,6 +186,7 @@ FAULTS: dict[str, Callable[[ShardView, FaultOptions], bytes | None]] = {
     "release_the_interpreter": release_the_interpreter,
     "sleep": sleep,
     "sleep_a_little": sleep_a_little,
+    "burn_a_little": burn_a_little,
     "ignore_signals": ignore_signals,
     "close_everything": close_everything,
     "write_everywhere": write_everywhere,

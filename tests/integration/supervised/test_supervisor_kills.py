@@ -50,6 +50,16 @@ async def test_whatever_hangs_is_dead_shortly_after_its_deadline(
     assert isinstance((await supervisor.run(work()))[0], Done)
 
 
+async def test_cpu_time_is_limited_and_told_apart_from_wall_time(supervisor: Supervisor, work: MakeWork) -> None:
+    (result,) = await supervisor.run(work("hold_the_interpreter", wall_s=60, cpu_s=1))
+    assert failure(result).reason is Reason.CPU_TIME
+    assert "more than 1 s of CPU time" in failure(result).error
+    (result,) = await supervisor.run(work("sleep", wall_s=1.5, cpu_s=1))
+    assert failure(result).reason is Reason.TIMED_OUT
+    results = await supervisor.run(work("burn_a_little", 6, wall_s=60, cpu_s=1))  # the limit is for each item
+    assert all(isinstance(result, Done) for result in results)
+
+
 async def test_a_time_out_tells_where_the_shard_was(supervisor: Supervisor, work: MakeWork) -> None:
     (result,) = await supervisor.run(work("sleep", wall_s=0.2))
     assert "did not end within 0.2 s" in failure(result).error

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from regather.core.errors import BrokerUnavailable
 from regather.core.retry import RetryPolicy
 from regather.core.worker_report import WorkerReport
-from regather.runtime.execution import Executor
+from regather.runtime.execution import Executor, WorkLimits
 from regather.runtime.lifecycle import WatchedTasks
 from regather.runtime.logs import get_logger
 from regather.runtime.metrics import Sample, by_label
@@ -100,7 +100,8 @@ class Worker:
             worker=self.name,
             jitter=random.random,
         )
-        dispatcher = Dispatcher(self._executor, settler, memory_limit_bytes=settings.memory_limit_bytes or None)
+        limits = WorkLimits(memory_bytes=settings.memory_limit_bytes or None, cpu_s=settings.cpu_limit_s or None)
+        dispatcher = Dispatcher(self._executor, settler, limits)
         self._dispatcher, self._settler = dispatcher, settler
         control = Control(self._transport, settings.topics, dispatcher.drop)
         self._loop = ShardLoop(self._transport, settings.topics, settings, dispatcher, settler, control)

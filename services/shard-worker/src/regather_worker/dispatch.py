@@ -4,6 +4,7 @@ import asyncio
 import heapq
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import count
 
 from regather.core.lanes import Lane, LaneQueue
@@ -21,10 +22,10 @@ _MAX_LOST = 20
 class Dispatcher:
     """Runs micro-batches in the executor's slots and hands their results to the settler."""
 
-    def __init__(self, executor: Executor, settler: Settler, *, memory_limit_bytes: int | None) -> None:
+    def __init__(self, executor: Executor, settler: Settler, limits: WorkLimits) -> None:
         self._executor = executor
         self._settler = settler
-        self._memory_limit_bytes = memory_limit_bytes
+        self._limits = limits
         self._queue: LaneQueue[QueuedShard] = LaneQueue()
         self._delayed: list[tuple[float, int, QueuedShard]] = []
         self._running: dict[ShardKey, QueuedShard] = {}
@@ -163,7 +164,7 @@ class Dispatcher:
         items = [
             WorkItem(q.shard.seq, q.shard.payload, q.shard.meta, q.shard.attempt, carry=q.shard.carry) for q in batch
         ]
-        limits = WorkLimits(wall_s=first.timeout_ms / 1000, memory_bytes=self._memory_limit_bytes)
+        limits = replace(self._limits, wall_s=first.timeout_ms / 1000)
         return Work(Call.STEP if first.chained else Call.PROCESS, first.kind, first.options, items, limits)
 
     def _ended(self, task: asyncio.Task[None]) -> None:

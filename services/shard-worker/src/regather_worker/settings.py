@@ -17,4 +17,5 @@ class WorkerSettings(ServiceSettings):
     retry_cap_ms: int = Field(default=10_000, ge=1, description="largest backoff between attempts, before jitter")
     max_open_records: int = Field(default=4096, ge=1, description="records of a partition taken in and not settled")
     max_open_bytes: int = Field(default=32 * 1024 * 1024, ge=1, description="the same in bytes")
+    cpu_limit_s: int = Field(default=0, ge=0, le=3600, description="CPU seconds of one shard; 0: no limit")
     memory_limit_bytes: int = Field(default=0, ge=0, description="memory of one shard above an idle child; 0: no limit")

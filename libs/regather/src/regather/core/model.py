@@ -55,6 +55,7 @@ class Reason(StrEnum):
     CRASHED = "crashed"
     EXITED = "exited"
     OUT_OF_MEMORY = "out-of-memory"
+    CPU_TIME = "cpu-time"
     RETURNED_TOO_MUCH = "returned-too-much"
     UNREADABLE = "unreadable"
     SHARD_FAILED = "shard-failed"

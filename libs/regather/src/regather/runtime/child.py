@@ -157,7 +157,8 @@ class _Child:
         self._cell.mark(index, start_ns)
         output, failure = b"", None
         try:
-            with child_limits.memory_limit(work.limits.memory_bytes):
+            limits = work.limits
+            with child_limits.memory_limit(limits.memory_bytes), child_limits.cpu_limit(limits.cpu_s):
                 output = _as_bytes(call(), work)
         except BaseException as error:  # SystemExit of user code must not end the batch either
             failure = _explain(error)

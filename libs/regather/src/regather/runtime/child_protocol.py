@@ -20,8 +20,8 @@ from regather.core.model import Reason
 from regather.runtime.execution import Call, Done, Failed, NotRun, Result, Work, WorkItem, WorkLimits
 
 REQUEST = struct.Struct(
-    "<4sBxxxIIIqQd"
-)  # magic, call, bytes of kind and options, items, memory limit, output limit, wall
+    "<4sBxxxIIIqQdI"
+)  # magic, call, bytes of kind and options, items, memory limit, output limit, wall, CPU seconds (0: no limit)
 ITEM = struct.Struct("<qIBxxxIQQ")  # seq, attempt, missing, bytes of meta, payload and carry
 REPLY = struct.Struct("<4sBxxxIIIQ")  # magic, flags, first item, rows, growth in KiB, bytes of rows and blobs
 ROW = struct.Struct("<BBBxIqq")  # what, reason, retryable, bytes, started_ms, duration_us
@@ -108,7 +108,7 @@ def encode_work(work: Work) -> list[Buffer]:
     memory = _NO_MEMORY_LIMIT if limits.memory_bytes is None else limits.memory_bytes
     head = REQUEST.pack(
         _REQUEST_MAGIC, _CALLS.index(work.call), len(kind), len(options), len(work.items), memory, limits.output_bytes,
-        limits.wall_s,
+        limits.wall_s, limits.cpu_s or 0,
     )  # fmt: skip
     rows = [
         ITEM.pack(item.seq, item.attempt, item.missing, len(item.meta), len(item.payload), len(item.carry))
@@ -128,7 +128,7 @@ def read_work(stream: BinaryIO, cell: Cell) -> Work | None:
     if len(head) < REQUEST.size:
         return None
     cell.mark(Cell.READING, 0)
-    magic, call, kind_bytes, options_bytes, count, memory, output_bytes, wall_s = REQUEST.unpack(head)
+    magic, call, kind_bytes, options_bytes, count, memory, output_bytes, wall_s, cpu_s = REQUEST.unpack(head)
     if magic != _REQUEST_MAGIC:
         return None
     rows = list(ITEM.iter_unpack(stream.read(ITEM.size * count)))
@@ -144,7 +144,7 @@ def read_work(stream: BinaryIO, cell: Cell) -> Work | None:
         )
         for seq, attempt, missing, meta_bytes, size, carry_bytes in rows
     ]
-    limits = WorkLimits(wall_s, None if memory == _NO_MEMORY_LIMIT else memory, output_bytes)
+    limits = WorkLimits(wall_s, None if memory == _NO_MEMORY_LIMIT else memory, output_bytes, cpu_s or None)
     return Work(_CALLS[call], kind, options, items, limits)
 
 

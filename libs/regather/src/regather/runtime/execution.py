@@ -19,11 +19,15 @@ class Call(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WorkLimits:
-    """Limits of one item: wall seconds, bytes of memory above the idle child (None: none), bytes returned."""
+    """Limits of one item: wall seconds, bytes of memory above the idle child (None: none), bytes returned, CPU seconds.
+
+    CPU time counts what the child itself uses, in whole seconds, rounded up; None: no limit.
+    """
 
     wall_s: float = 15.0
     memory_bytes: int | None = None
     output_bytes: int = 10 * 1024 * 1024
+    cpu_s: int | None = None
 
 
 class WorkItem(NamedTuple):

@@ -100,6 +100,8 @@ def _by_status(work: Work, status: int | None) -> tuple[Reason, str]:
         return Reason.CRASHED, "closed the channel on which the child answers (os.closerange or similar)"
     if code >= 0:
         return Reason.EXITED, f"left the process with exit code {code} (os._exit or similar)"
+    if -code == signal.SIGXCPU and work.limits.cpu_s is not None:
+        return Reason.CPU_TIME, f"the shard used more than {work.limits.cpu_s} s of CPU time and was killed"
     if -code == signal.SIGKILL and work.limits.memory_bytes is not None:
         return Reason.OUT_OF_MEMORY, "the child was killed by SIGKILL; most likely the machine ran out of memory"
     hint = "; perhaps the machine ran out of memory" if -code == signal.SIGKILL else ""
