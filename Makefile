@@ -9,7 +9,7 @@ SERVICES := regather-gateway regather-shard-worker regather-aggregator
 EXPORT := $(BIN)/uv export --quiet --no-emit-workspace --no-header
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
-.PHONY: help setup up demo test test-compose test-integration fmt lint types arch lock clean bench-smoke bench-memory
+.PHONY: help setup up demo test test-compose test-integration fmt lint types arch lock clean bench-smoke bench-memory hostile-shards
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ bench-smoke: $(STAMP) ## 10,000 tiny shards and single tiny jobs over HTTP
 
 bench-memory: $(STAMP) ## how much the gateway grows while it takes large bodies, on each route
 	@$(BIN)/python benchmarks/bench_memory.py
+
+hostile-shards: $(STAMP) ## GOOD=10000 BAD=1000 SEED=1: every fault a shard can have, in one job
+	@$(BIN)/python benchmarks/hostile_shards.py --good $(or $(GOOD),10000) --bad $(or $(BAD),1000) --seed $(or $(SEED),1)
 
 fmt: $(STAMP) ## format the code
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .

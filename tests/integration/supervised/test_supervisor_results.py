@@ -79,7 +79,7 @@ async def test_an_exception_fails_its_item_only_and_tells_where(started: StartSu
 @pytest.mark.parametrize(
     ("do", "options", "reason", "retryable", "word"),
     [
-        ("permanent", {}, Reason.PERMANENT, False, "PermanentError"),
+        ("permanent", {}, Reason.PERMANENT, False, "asked to fail for good"),
         ("exit", {}, Reason.EXITED, True, "exit code 7"),
         ("segfault", {}, Reason.CRASHED, True, "SIGSEGV"),
         ("return_wrong", {}, Reason.RAISED, True, "returned str; it must return bytes"),

@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -22,10 +23,11 @@ _MAX_SIZE_BYTES = 8 * 1024**3
 """Above any sensible limit of a child, yet an end where no limit is set."""
 
 _TRIAL_LENGTH = 200_000
+_MOST_DESCRIPTORS = 4096
 
 Fault = Literal[
     "echo", "sleep", "hang_once", "busy", "raise", "permanent", "exit", "segfault",
-    "allocate", "fork", "orphan", "flood", "return_huge", "return_wrong",
+    "allocate", "fork", "orphan", "flood", "return_huge", "return_wrong", "deaf", "closed", "as_payload_says",
 ]  # fmt: skip
 
 
@@ -74,7 +76,8 @@ class Diagnostics(Processor[DiagnosticsOptions]):
     def process(self, shard: ShardView, options: DiagnosticsOptions) -> bytes:
         """See Processor."""
         if options.hits(shard.seq, shard.attempt):
-            output = _FAULTS[options.do](options, shard)
+            chosen = _said_by(shard.payload, options) if options.do == "as_payload_says" else options
+            output = _FAULTS[chosen.do](chosen, shard)
             if output is not None:
                 return output
         echo = {"seq": shard.seq, "attempt": shard.attempt, "size_bytes": len(shard.payload)}
@@ -90,6 +93,12 @@ class Diagnostics(Processor[DiagnosticsOptions]):
             "attempts": sum(echo["attempt"] + 1 for echo in echoes),
         }
         return json.dumps(result).encode()
+
+
+def _said_by(payload: bytes, options: DiagnosticsOptions) -> DiagnosticsOptions:
+    """Options that the shard's first line gives as JSON: so one job can hold every fault."""
+    said = json.loads(payload.partition(b"\n")[0])
+    return DiagnosticsOptions.model_validate(options.model_dump(exclude={"do", "only"}) | said)
 
 
 def _echo(options: DiagnosticsOptions, shard: ShardView) -> None:
@@ -152,6 +161,18 @@ def _flood(options: DiagnosticsOptions, shard: ShardView) -> None:
     sys.stdout.flush()
 
 
+def _deaf(options: DiagnosticsOptions, shard: ShardView) -> None:
+    """Sleep through every signal that can be ignored."""
+    for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_IGN)
+    time.sleep(options.seconds)
+
+
+def _closed(options: DiagnosticsOptions, shard: ShardView) -> None:
+    """Close every descriptor, the channel to the supervisor among them."""
+    os.closerange(3, _MOST_DESCRIPTORS)
+
+
 def _return_huge(options: DiagnosticsOptions, shard: ShardView) -> bytes:
     return bytes(options.size_bytes)
 
@@ -176,4 +197,6 @@ _FAULTS: dict[Fault, Callable[[DiagnosticsOptions, ShardView], bytes | None]] = 
     "flood": _flood,
     "return_huge": _return_huge,
     "return_wrong": _return_wrong,
+    "deaf": _deaf,
+    "closed": _closed,
 }
