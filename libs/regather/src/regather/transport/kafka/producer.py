@@ -14,13 +14,20 @@ from regather.transport.kafka.failures import limited, stopped, translate
 TRANSACTION_PAUSE_S = 0.002
 """The client's pause before the next transaction while the markers of the last one are written (ADR 0006)."""
 
+ACK_TIMEOUT_S = 15.0
+"""Above the client's own limit of a request, after which it fails a record itself, as long as it lives."""
+
 sender.BACKOFF_OVERRIDE = TRANSACTION_PAUSE_S
 
 MakeClient = Callable[[], AIOKafkaProducer]
 
 
 class _Ack:
-    """Resolves at a record's ack; an error marks its producer dead. Thin, because there is one for each record."""
+    """Resolves at a record's ack; an error marks its producer dead. Thin, because there is one for each record.
+
+    A client that was stopped, or whose sender has died, leaves futures that nobody ever resolves: the wait ends with its
+    producer, and after ACK_TIMEOUT_S in any case.
+    """
 
     __slots__ = ("_future", "_producer")
 
@@ -32,7 +39,11 @@ class _Ack:
         future = self._future
         try:
             if not future.done():
-                yield from asyncio.wait([future]).__await__()
+                waits = (future, self._producer.gone)
+                wait = asyncio.wait(waits, timeout=ACK_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+                yield from wait.__await__()
+            if not future.done():
+                raise ProducerDead("the record was never acked: its producer was stopped, or does not answer")
             meta = future.result()
         except asyncio.CancelledError:
             raise
@@ -49,6 +60,14 @@ class KafkaProducer:
         self._max_record_bytes = max_record_bytes
         self._client: AIOKafkaProducer | None = None
         self._dead = False
+        self._gone: asyncio.Future[None] | None = None
+
+    @property
+    def gone(self) -> "asyncio.Future[None]":
+        """Resolved once the client was stopped: what is not acked by then never will be."""
+        if self._gone is None:
+            self._gone = asyncio.get_running_loop().create_future()
+        return self._gone
 
     @property
     def dead(self) -> bool:
@@ -69,8 +88,12 @@ class KafkaProducer:
     async def stop(self) -> None:
         """Flush and disconnect within a time limit."""
         client, self._client, self._dead = self._client, None, True
-        if client is not None:
-            await stopped(client.stop())
+        try:
+            if client is not None:
+                await stopped(client.stop())
+        finally:
+            if not self.gone.done():
+                self.gone.set_result(None)
 
     async def send(
         self,
