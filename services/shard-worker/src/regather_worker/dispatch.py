@@ -30,7 +30,7 @@ class Dispatcher:
         self._delayed: list[tuple[float, int, QueuedShard]] = []
         self._running: dict[ShardKey, QueuedShard] = {}
         self._tasks: dict[asyncio.Task[None], Sequence[QueuedShard]] = {}
-        self._busy = 0
+        self._executing: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._order = count()
         self.failed: BaseException | None = None
@@ -40,7 +40,7 @@ class Dispatcher:
     @property
     def busy(self) -> int:
         """Slots in use."""
-        return self._busy
+        return len(self._executing)
 
     @property
     def queued(self) -> int:
@@ -68,7 +68,7 @@ class Dispatcher:
         while not stop.is_set():
             self._wake.clear()
             self._release_due()
-            while self._busy < self._executor.slots and len(self._queue):
+            while self.busy < self._executor.slots and len(self._queue):
                 self._start_batch()
             await self._wait(stop)
 
@@ -116,13 +116,13 @@ class Dispatcher:
             return  # a retry is due
 
     def _start_batch(self) -> None:
-        batch = self._queue.pop_batch(idle_slots=self._executor.slots - self._busy)
+        batch = self._queue.pop_batch(idle_slots=self._executor.slots - self.busy)
         batch = [queued for queued in batch if queued.wanted and self._adopt(queued)]
         if not batch:
             return
-        self._busy += 1
         task = asyncio.create_task(self._run_batch(batch), name="micro-batch")
         self._tasks[task] = batch
+        self._executing.add(task)
         task.add_done_callback(self._ended)
 
     def _adopt(self, queued: QueuedShard) -> bool:
@@ -137,23 +137,12 @@ class Dispatcher:
                 _charged_at_last(queued, result)
                 for queued, result in zip(batch, await self._executor.run(self._work(batch)), strict=True)
             ]
-        except asyncio.CancelledError:  # the job is over: its children were killed, and nobody waits for outcomes
-            for queued in batch:
-                self._running.pop(queued.key, None)
-                queued.settle()
-            raise
         finally:
-            self._busy -= 1
-            self._wake.set()
+            self._slot_free(asyncio.current_task())
         try:
             again = await self._settler.settle(batch, results)
-        except asyncio.CancelledError:
-            for queued in batch:
-                queued.settle()
-            raise
         finally:
-            for queued in batch:
-                self._running.pop(queued.key, None)
+            self._forget(batch)
         for queued in again:
             queued.alone = True
             queued.lost += 1
@@ -167,9 +156,23 @@ class Dispatcher:
         limits = replace(self._limits, wall_s=first.timeout_ms / 1000)
         return Work(Call.STEP if first.chained else Call.PROCESS, first.kind, first.options, items, limits)
 
+    def _slot_free(self, task: "asyncio.Task[None] | None") -> None:
+        if task is not None:
+            self._executing.discard(task)
+        self._wake.set()
+
+    def _forget(self, batch: Sequence[QueuedShard]) -> None:
+        for queued in batch:
+            self._running.pop(queued.key, None)
+
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.pop(task, None)
-        if not task.cancelled() and task.exception() is not None:
+        batch = self._tasks.pop(task)
+        if task.cancelled():  # the job is over; a task that was cancelled before it began has run no line of its own
+            self._slot_free(task)
+            self._forget(batch)
+            for queued in batch:
+                queued.settle()
+        elif task.exception() is not None:
             self.failed = task.exception()
             log.error("micro-batch-broken", error=repr(self.failed), exc_info=self.failed)
 
