@@ -114,9 +114,8 @@ class Emitter:
         await self._producer.commit()
 
     async def _release(self, shard: Shard) -> Awaitable[RecordAddress]:
-        headers, value = released_record(shard)
-        key = shard.owner.job_id.encode()
-        return await self._producer.send(self._topics.shards_retry, value=value, key=key, headers=headers)
+        headers, value = released_record(shard)  # no key: whichever worker is free may run it
+        return await self._producer.send(self._topics.shards_retry, value=value, headers=headers)
 
     async def _stop_workers(self, status: JobStatus) -> Awaitable[RecordAddress]:
         """Let workers drop what they still hold of a job that is over."""

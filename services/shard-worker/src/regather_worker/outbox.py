@@ -13,11 +13,11 @@ _FIRST_BACKOFF_S, _MAX_BACKOFF_S = 0.1, 5.0
 
 
 class OutRecord(NamedTuple):
-    """A record to be published."""
+    """A record to be published; without key and partition it goes to any partition."""
 
     topic: str
     value: bytes
-    key: bytes
+    key: bytes | None
     headers: Headers
     partition: int | None = None
 

@@ -140,9 +140,8 @@ class Settler:
     def _retry(self, shard: Shard, error: AttemptError, verdict: Retry) -> Iterator[OutRecord]:
         self.counts.settled["retried"] += 1
         again = shard._replace(attempt=shard.attempt + 1, history=(*shard.history, error), delay_ms=verdict.delay_ms)
-        key = shard.owner.job_id.encode()
         headers, value = released_record(again) if again.source else (shard_headers(again), again.payload)
-        yield OutRecord(self._topics.shards_retry, value, key, headers)
+        yield OutRecord(self._topics.shards_retry, value, None, headers)  # no key: any worker may have the next attempt
         yield self._event(AttemptFailed(shard.owner, shard.seq, error), shard.owner)
 
     async def _bury(self, queued: QueuedShard, failed: Failed, error: AttemptError) -> Outcome:
