@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from regather.core.errors import ProducerDead
-from regather.transport.kafka import producer as adapter
 from regather.transport.kafka.producer import KafkaProducer
 
 
@@ -21,8 +20,9 @@ class SilentClient:
         return asyncio.get_running_loop().create_future()
 
 
-async def started() -> KafkaProducer:
-    producer = KafkaProducer(SilentClient, max_record_bytes=1000)  # type: ignore[arg-type] # stands in for the client
+async def started(*, ack_timeout_s: float = 60.0) -> KafkaProducer:
+    client: Any = SilentClient
+    producer = KafkaProducer(client, max_record_bytes=1000, ack_timeout_s=ack_timeout_s)
     await producer.start()
     return producer
 
@@ -39,9 +39,8 @@ async def test_whoever_waits_for_an_ack_hears_of_the_stop() -> None:
                 await ack
 
 
-async def test_an_ack_that_does_not_come_makes_the_producer_dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adapter, "ACK_TIMEOUT_S", 0.05)
-    producer = await started()
+async def test_an_ack_that_does_not_come_makes_the_producer_dead() -> None:
+    producer = await started(ack_timeout_s=0.05)
     async with asyncio.timeout(5):
         with pytest.raises(ProducerDead, match="never acked"):
             await (await producer.send("t", value=b"x"))

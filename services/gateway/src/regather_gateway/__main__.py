@@ -6,7 +6,7 @@ import sys
 from regather.processors.registry import installed
 from regather.runtime import event_loop
 from regather.runtime.health import serve
-from regather.runtime.lifecycle import on_stop
+from regather.runtime.lifecycle import first_of, on_stop
 from regather.runtime.logs import configure_logs, get_logger
 from regather.runtime.memory_tuning import tune_service
 from regather.runtime.supervisor import Supervisor
@@ -37,22 +37,13 @@ async def run(settings: GatewaySettings) -> int:
 
 async def _drain(gateway: Gateway, failed: asyncio.Event, wanted: asyncio.Event, stop: asyncio.Event) -> None:
     """On the wish to stop: not ready and nothing new at once, then running uploads may end, then stop."""
-    await _first_of(failed, wanted)
+    await first_of(failed, wanted)
     settings, admission = gateway.settings, gateway.admission
     admission.draining = True
     gateway.view.end_waits()
     get_logger().info("gateway-drains", active=admission.active, limit_s=settings.drain_s)
-    await _first_of(failed, admission.idle, timeout_s=settings.drain_s)
+    await first_of(failed, admission.idle, timeout_s=settings.drain_s)
     stop.set()
-
-
-async def _first_of(*events: asyncio.Event, timeout_s: float | None = None) -> None:
-    waits = [asyncio.create_task(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
 
 
 def main() -> int:

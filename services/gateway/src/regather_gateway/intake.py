@@ -49,6 +49,11 @@ def content_encoding(request: Request) -> str | None:
     return encoding
 
 
+def input_length(request: Request) -> int | None:
+    """Length of the job's input where the raw body is it: a compressed body's length says nothing of that."""
+    return announced_length(request) if content_encoding(request) is None else None
+
+
 class Intake:
     """One request body, read once through a BodyReader."""
 

@@ -102,7 +102,7 @@ class Producers:
         missing = [name for name in wanted if name not in counts]
         if missing:
             raise BrokerUnavailable(
-                f"topics are missing: {', '.join(missing)}; create them with `regather topics create`"
+                f"topics are missing: {', '.join(missing)}; create them with `python -m regather.runtime.topics`"
             )
         if counts[topics.job_events] != counts[topics.job_status]:
             raise BrokerUnavailable(

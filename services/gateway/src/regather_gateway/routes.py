@@ -16,7 +16,7 @@ from regather.processors.base import Processor
 from regather_gateway.bodies.base import BodyReader, RawBody
 from regather_gateway.bodies.multipart_body import MultipartBody
 from regather_gateway.gateway import Gateway, gateway_of
-from regather_gateway.intake import Intake, announced_digest, announced_length, content_encoding, drain
+from regather_gateway.intake import Intake, announced_digest, content_encoding, drain, input_length
 from regather_gateway.job_table import PageKey
 from regather_gateway.order import JobOrder
 from regather_gateway.orders import Wish, make_order, options_of
@@ -211,7 +211,7 @@ def _order(request: Request, gateway: Gateway, query: JobQuery, reader: BodyRead
         **query.model_dump(),
         options=options_of(request.query_params, _JOB_PARAMETERS),
         content_type=(request.headers.get("content-type") if raw else None) or "application/octet-stream",
-        size_bytes=announced_length(request) if plain else None,
+        size_bytes=input_length(request) if raw else None,
         key=idempotency_key(request),
         digest=announced_digest(request) if plain else None,
     )

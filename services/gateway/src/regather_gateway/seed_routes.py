@@ -16,7 +16,7 @@ from regather_gateway.bodies.json_body import JsonBody
 from regather_gateway.bodies.multipart_body import MultipartBody
 from regather_gateway.bodies.spool import Spool
 from regather_gateway.gateway import Gateway
-from regather_gateway.intake import Intake, announced_length, content_encoding
+from regather_gateway.intake import Intake, input_length
 from regather_gateway.orders import Wish, make_order
 from regather_gateway.problems import Problem
 from regather_gateway.routes import Parts
@@ -88,8 +88,7 @@ async def analyze_image(request: Request, gateway: Parts) -> Mapping[str, object
 async def _analyze_raw(request: Request, gateway: Gateway, content_type: str) -> JobStatus:
     """Cut the image while it arrives: all that decides the cut stands in the query."""
     fields = _check(ImageFields, dict(request.query_params), "query")
-    length = announced_length(request) if content_encoding(request) is None else None
-    wish = _image_wish(fields, content_type, length)
+    wish = _image_wish(fields, content_type, input_length(request))
     return await _run(gateway, wish, _intake(request, gateway, RawBody()).chunks())
 
 

@@ -134,7 +134,9 @@ class StatusView:
     async def _partitions(self) -> list[TopicPartition]:
         counts = await self._transport.partition_counts([self._topic])
         if self._topic not in counts:
-            raise BrokerUnavailable(f"topic {self._topic} is missing; create it with `regather topics create`")
+            raise BrokerUnavailable(
+                f"topic {self._topic} is missing; create it with `python -m regather.runtime.topics`"
+            )
         return [TopicPartition(self._topic, number) for number in range(counts[self._topic])]
 
     def _take(self, tp: TopicPartition, records: list[Record]) -> None:

@@ -1,18 +1,16 @@
 """Who works: the newest report of each worker, by following the workers topic."""
 
-import asyncio
 import time
 from dataclasses import dataclass
 
-from regather.core.errors import TransportError, WireError
+from regather.core.errors import WireError
 from regather.core.wire.worker_reports import decode_report
 from regather.core.worker_report import FORGOTTEN_AFTER_S, STALE_AFTER_S, WorkerReport, why_nobody_works
+from regather.runtime.follower import Follower
 from regather.runtime.logs import get_logger
-from regather.transport.base import Consumer, Record, TopicPartition, Transport
+from regather.transport.base import Record, TopicPartition, Transport
 
 log = get_logger()
-_POLL_S = 0.5
-_RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +30,8 @@ class WorkersView:
     """Keeps the newest report of each worker. Ages are told by this process's clock, from the arrival of each report."""
 
     def __init__(self, transport: Transport, topic: str) -> None:
-        self._transport = transport
-        self._tp = TopicPartition(topic, 0)
+        self._follower = Follower(transport, TopicPartition(topic, 0), self._take)
         self._seen: dict[str, tuple[WorkerReport, float]] = {}
-        self.loaded = False
 
     def workers(self) -> list[SeenWorker]:
         """Return every worker heard of in the last ten minutes that has not said goodbye, by name."""
@@ -45,33 +41,13 @@ class WorkersView:
 
     def why_nobody_works(self, kind: str) -> str | None:
         """Return why no live worker can run this kind; None if one can, or if nobody knows yet."""
-        if not self.loaded:
+        if not self._follower.loaded.is_set():
             return None
         return why_nobody_works(kind, [seen.report for seen in self.workers() if seen.live])
 
     async def run(self) -> None:
         """Follow the topic until cancelled."""
-        while True:
-            consumer = self._transport.consumer()
-            try:
-                await self._follow(consumer)
-            except TransportError as error:
-                log.warning("workers-view-restarts", error=repr(error))
-            finally:
-                self.loaded = False
-                await consumer.stop()
-            await asyncio.sleep(_RETRY_S)
-
-    async def _follow(self, consumer: Consumer) -> None:
-        await consumer.start()
-        consumer.assign([self._tp])
-        consumer.seek(self._tp, (await consumer.beginning_offsets([self._tp]))[self._tp])
-        end = (await consumer.end_offsets([self._tp]))[self._tp]
-        while True:
-            for record in (await consumer.poll(_POLL_S)).get(self._tp, ()):
-                self._take(record)
-            if not self.loaded and await consumer.position(self._tp) >= end:
-                self.loaded = True
+        await self._follower.run()
 
     def _take(self, record: Record) -> None:
         name = (record.key or b"").decode(errors="replace")
@@ -83,5 +59,5 @@ class WorkersView:
         except WireError as error:
             log.warning("report-unreadable", offset=record.offset, error=str(error))
             return
-        age_s = 0.0 if self.loaded else max(0.0, time.time() - record.timestamp_ms / 1000)
+        age_s = 0.0 if self._follower.loaded.is_set() else max(0.0, time.time() - record.timestamp_ms / 1000)
         self._seen[name] = (report, time.monotonic() - age_s)

@@ -15,6 +15,7 @@ from regather.core.lanes import Lane
 from regather.core.model import RecordPlace
 from regather.core.watermark import Watermark
 from regather.core.wire.shards import decode_shard
+from regather.runtime.lifecycle import first_of
 from regather.runtime.logs import get_logger
 from regather.transport.base import Committed, Consumer, Record, TopicPartition, Transport
 from regather.transport.log_reader import LogReader
@@ -79,7 +80,7 @@ class ShardLoop:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Poll until `stop` is set; a consumer that fails is replaced. What runs is then left to drain()."""
-        await _first_of(self._control.loaded, stop)  # no shard of a job that is over is begun
+        await first_of(self._control.loaded, stop)  # no shard of a job that is over is begun
         while not stop.is_set():
             consumer = self._transport.consumer(
                 group=self._topics.group("workers"), fetch_max_bytes=2 * SHARD_RECORD_BYTES
@@ -258,12 +259,3 @@ class ShardLoop:
         self._joined = False
         self._forget([*self._intakes, *self._starting])
         await consumer.stop()
-
-
-async def _first_of(*events: asyncio.Event) -> None:
-    waits = [asyncio.create_task(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()

@@ -67,14 +67,13 @@ class LaneQueue(Generic[T]):
         removed: list[T] = []
         for groups in self._lanes:
             for group, queue in list(groups.items()):
-                gone = [item for item, _ in queue if unwanted(item)]
-                if not gone:
-                    continue
-                removed += gone
-                kept = deque(entry for entry in queue if not unwanted(entry[0]))
-                if kept:
-                    groups[group] = kept
-                else:
+                for _ in range(len(queue)):
+                    entry = queue.popleft()
+                    if unwanted(entry[0]):
+                        removed.append(entry[0])
+                    else:
+                        queue.append(entry)
+                if not queue:
                     del groups[group]
         self._count -= len(removed)
         return removed

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from regather.core.errors import BadInput, BadRequest
-from regather.core.sharding import MAX_ASKED_SHARDS, MAX_SHARD_BYTES, check_shard_size
+from regather.core.sharding import MAX_SHARD_BYTES, check_asked_shards, check_shard_size
 
 
 class RowCuts(Protocol):
@@ -70,8 +70,7 @@ class CountedCuts:
 
 def check_row_shards(shards: int, total_bytes: int | None) -> int:
     """Return the length of a body that can be cut into so many shards; BadRequest names why it cannot."""
-    if not 1 <= shards <= MAX_ASKED_SHARDS:
-        raise BadRequest(f"shards is {shards}; it must be from 1 to {MAX_ASKED_SHARDS}", code="bad-split")
+    check_asked_shards(shards)
     if total_bytes is None:
         raise BadRequest(
             f"shards={shards} needs the length of the rows beforehand, which is not known here; use shard_size",

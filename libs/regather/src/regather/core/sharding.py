@@ -78,6 +78,12 @@ def check_shard_size(size_bytes: int) -> int:
     )
 
 
+def check_asked_shards(shards: int) -> None:
+    """BadRequest outside of 1 to MAX_ASKED_SHARDS."""
+    if not 1 <= shards <= MAX_ASKED_SHARDS:
+        raise _bad_split(f"shards is {shards}; it must be from 1 to {MAX_ASKED_SHARDS}")
+
+
 def units_per_shard(shard_size_bytes: int, unit_bytes: int, *, halo_units: int = 0) -> int:
     """Return how many units fit a shard together with `halo_units` on either side; at least one.
 
@@ -102,8 +108,7 @@ def plan_by_size(units: int, total: int | None) -> Plan:
 
 def plan_by_count(shards: int, total: int | None, *, unit_bytes: int = 1, halo_units: int = 0) -> Plan:
     """Return the plan for exactly `shards` even shards; BadRequest names why there is none."""
-    if not 1 <= shards <= MAX_ASKED_SHARDS:
-        raise _bad_split(f"shards is {shards}; it must be from 1 to {MAX_ASKED_SHARDS}")
+    check_asked_shards(shards)
     if total is None:
         raise _bad_split(f"shards={shards} needs the body's length beforehand; send Content-Length or use shard_size")
     if shards > total:

@@ -61,6 +61,16 @@ class WatchedTasks:
         await self.cancel()
 
 
+async def first_of(*events: asyncio.Event, timeout_s: float | None = None) -> None:
+    """Return once one of the events is set, or after the time limit."""
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
 @contextlib.asynccontextmanager
 async def on_stop(callback: Callable[[], None]) -> AsyncIterator[None]:
     """Call `callback` at SIGTERM and SIGINT while the block runs; the handlers before are restored."""

@@ -26,7 +26,7 @@ class _Ack:
     """Resolves at a record's ack; an error marks its producer dead. Thin, because there is one for each record.
 
     A client that was stopped, or whose sender has died, leaves futures that nobody ever resolves: the wait ends with its
-    producer, and after ACK_TIMEOUT_S in any case.
+    producer, and after `ack_timeout_s` in any case.
     """
 
     __slots__ = ("_future", "_producer")
@@ -40,7 +40,7 @@ class _Ack:
         try:
             if not future.done():
                 waits = (future, self._producer.gone)
-                wait = asyncio.wait(waits, timeout=ACK_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+                wait = asyncio.wait(waits, timeout=self._producer.ack_timeout_s, return_when=asyncio.FIRST_COMPLETED)
                 yield from wait.__await__()
             if not future.done():
                 raise ProducerDead("the record was never acked: its producer was stopped, or does not answer")
@@ -55,7 +55,8 @@ class _Ack:
 class KafkaProducer:
     """An idempotent producer. One failed record poisons the client's sequence numbers, so it makes this one dead."""
 
-    def __init__(self, make_client: MakeClient, *, max_record_bytes: int) -> None:
+    def __init__(self, make_client: MakeClient, *, max_record_bytes: int, ack_timeout_s: float = ACK_TIMEOUT_S) -> None:
+        self.ack_timeout_s = ack_timeout_s
         self._make_client = make_client
         self._max_record_bytes = max_record_bytes
         self._client: AIOKafkaProducer | None = None

@@ -10,6 +10,7 @@ arithmetic or a comparison makes the whole expression null, as in SQL; isnull() 
 import ast
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import cast
 
 MAX_CHARS = 1_000
@@ -60,6 +61,7 @@ class Expression:
             raise
 
 
+@lru_cache(maxsize=256)
 def parse(text: str) -> Expression:
     """Compile an expression; ExpressionError if it is none."""
     if len(text) > MAX_CHARS:

@@ -197,7 +197,7 @@ class Groups:
     def of(self, key: tuple[Value, ...]) -> list[Aggregate]:
         """Return the aggregates of a group; PermanentError for a key that holds a list or an object."""
         try:
-            return self._groups.setdefault(key, []) or self._begin(key)
+            return self._groups.get(key) or self._begin(key)
         except TypeError as error:
             raise PermanentError(f"group_by: {key!r} cannot be a key: {error}") from error
 
