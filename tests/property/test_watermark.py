@@ -5,7 +5,9 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regather.core.watermark import MAX_METADATA_BYTES, Watermark, decode_settled, encode_settled
+from regather.core.custody import MAX_NAMED, Handover
+from regather.core.watermark import Watermark
+from regather.core.wire.commits import MAX_METADATA_BYTES, decode_commit, encode_commit
 
 offsets = st.sets(st.integers(0, 400), min_size=1, max_size=60).map(sorted)
 
@@ -32,8 +34,8 @@ def test_a_successor_repeats_exactly_what_was_open(delivered: list[int], data: s
     settled = set(data.draw(st.lists(st.sampled_from(delivered), unique=True)))
     for offset in settled:
         watermark.settle(offset)
-    committed, metadata = watermark.committable()
-    successor = Watermark(committed, metadata)
+    committed, above = watermark.committable()
+    successor = Watermark(committed, above)
     again = [offset for offset in delivered if offset >= committed and successor.deliver(offset)]
     assert again == [offset for offset in delivered if offset not in settled]
 
@@ -50,8 +52,8 @@ def test_two_takeovers_in_a_row_forget_nothing(delivered: list[int], data: st.Da
     read = data.draw(st.integers(0, len(delivered)))
     for offset in [offset for offset in delivered if offset >= second.committable()[0]][:read]:
         second.deliver(offset)
-    committed, metadata = second.committable()
-    third = Watermark(committed, metadata)
+    committed, above = second.committable()
+    third = Watermark(committed, above)
     again = {offset for offset in delivered if offset >= committed and third.deliver(offset)}
     assert again == set(delivered) - settled
 
@@ -64,21 +66,45 @@ def test_a_record_delivered_twice_is_taken_once() -> None:
     assert watermark.committable()[0] == 10
 
 
-@given(st.sets(st.integers(1, 23_000), max_size=200))
-def test_settled_offsets_survive_the_metadata(above: set[int]) -> None:
-    assert decode_settled(5, encode_settled(5, {5 + offset for offset in above})) == {5 + offset for offset in above}
+named = st.frozensets(st.integers(5, 23_000), max_size=MAX_NAMED)
+handovers = st.builds(
+    Handover,
+    st.text("abc-123", max_size=30),
+    st.booleans(),
+    st.one_of(st.just(0), st.integers(6, 100_000)),
+    named,
+    named,
+    st.one_of(st.none(), st.integers(0, 2**42)),
+)
+
+
+@given(handovers, st.sets(st.integers(6, 23_000), max_size=100))
+def test_a_handover_and_what_is_settled_survive_the_metadata(handover: Handover, above: set[int]) -> None:
+    text = encode_commit(5, handover, above)
+    assert len(text) <= MAX_METADATA_BYTES
+    found, settled = decode_commit(5, text)
+    assert found == handover
+    assert settled <= above
+    assert len(text) > MAX_METADATA_BYTES - 1500 or settled == above
 
 
 def test_metadata_stays_within_kafkas_limit_by_naming_less() -> None:
     chosen = random.Random(7)
     above = {offset for offset in range(1, 24_000) if chosen.random() < 0.5}
-    text = encode_settled(0, above)
+    text = encode_commit(0, Handover("w" * 300, False, 10**9, frozenset(range(MAX_NAMED))), above)
     assert len(text) <= MAX_METADATA_BYTES
-    named = decode_settled(0, text)
-    assert named
-    assert named <= above
+    _, settled = decode_commit(0, text)
+    assert settled
+    assert settled <= above
 
 
-def test_metadata_of_somebody_else_names_nothing() -> None:
-    assert decode_settled(0, '{"results_from": 3}') == set()
-    assert decode_settled(0, "AAAA") == set()
+def test_metadata_of_somebody_else_says_nothing() -> None:
+    for text in (
+        "",
+        '{"results_from": 3}',
+        "AAAA",
+        "[]",
+        '{"farewell":false,"settled":"AAAA"}',
+        '{"farewell":1,"running":3}',
+    ):
+        assert decode_commit(0, text) == (Handover(), set())

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from regather.core.custody import Custody, Handover
 from regather.core.lanes import Lane
 from regather.core.model import Identity, JobId, Shard, SubmissionId
 from regather.core.watermark import Watermark
@@ -13,6 +14,7 @@ from regather.testing.waiting import eventually
 from regather.transport.base import Record, TopicPartition
 from regather_worker.dispatch import Dispatcher
 from regather_worker.intake import PartitionIntake, Place, QueuedShard
+from regather_worker.ownership import Ownership
 
 OWNER = Identity(JobId("00000000-0000-7000-8000-000000000001"), SubmissionId("00" * 8))
 OTHER = Identity(JobId("00000000-0000-7000-8000-000000000002"), SubmissionId("00" * 8))
@@ -58,8 +60,8 @@ class World:
     def __init__(self) -> None:
         self.executor, self.settler = HeldExecutor(), HeldSettler()
         settler: Any = self.settler
-        self.dispatcher = Dispatcher(self.executor, settler, WorkLimits())
-        self.intake = PartitionIntake(TP, Watermark(0, ""))
+        self.dispatcher = Dispatcher(self.executor, settler, WorkLimits(), Ownership("here"))
+        self.intake = PartitionIntake(TP, Watermark(), Custody("here", Handover(), end=0))
         self.stop = asyncio.Event()
 
     def accept(self, owner: Identity, seq: int, *, delay_ms: int = 0) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypeVar
 
@@ -10,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from regather.core.model import (
+    AttemptFailed,
     Identity,
     JobId,
     Outcome,
@@ -105,13 +107,29 @@ class Workers:
         self._world = world
         self._running: list[tuple[asyncio.Event, asyncio.Task[None]]] = []
 
-    async def start(self, executor: InlineExecutor | None = None) -> InlineExecutor:
+    async def start(
+        self,
+        executor: InlineExecutor | None = None,
+        transport: MemoryTransport | None = None,
+        dead: asyncio.Event | None = None,
+    ) -> InlineExecutor:
         executor = executor or InlineExecutor(all_kinds(), slots=2)
-        worker = build(FAST_RETRY, self._world.transport, executor)
+        settings = FAST_RETRY.model_copy(update={"drain_s": 0.01}) if transport else FAST_RETRY
+        worker = build(settings, transport or self._world.transport, executor)
         stop = asyncio.Event()
         self._running.append((stop, asyncio.create_task(worker.run(stop))))
-        await eventually(lambda: worker.not_ready_because is None, what="a ready worker")
+        await eventually(
+            lambda: worker.not_ready_because is None or (dead and dead.is_set()), what="a ready worker, or a dead one"
+        )
         return executor
+
+    async def bury(self) -> None:
+        """End what is left of workers that were cut off."""
+        for _, task in self._running:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        self._running.clear()
 
     async def stop_all(self) -> None:
         for stop, task in self._running:
@@ -235,8 +253,10 @@ class HeldExecutor(InlineExecutor):
     def __init__(self) -> None:
         super().__init__(all_kinds())
         self.release = asyncio.Event()
+        self.begun = False
 
     async def run(self, work: Work) -> list[Result]:
+        self.begun = True
         await self.release.wait()
         return await super().run(work)
 
@@ -326,3 +346,111 @@ async def test_a_released_shard_whose_payload_is_gone_becomes_a_dead_letter(worl
     assert outcome.failure is not None
     assert outcome.failure.reason is Reason.UNREADABLE
     assert len(world.records(TOPICS.dead_letters)) == 1
+
+
+class LethalExecutor(InlineExecutor):
+    """Running one of the shards in `killers` takes the whole worker along: nothing of it reaches the broker any more."""
+
+    def __init__(self, transport: MemoryTransport, killers: set[int]) -> None:
+        super().__init__(all_kinds(), slots=2)
+        self._transport = transport
+        self._killers = killers
+        self.dead = asyncio.Event()
+        self._buried = asyncio.Event()
+
+    async def run(self, work: Work) -> list[Result]:
+        if self._killers & {item.seq for item in work.items}:
+            self._transport.sever()
+            self.dead.set()
+        if self.dead.is_set():
+            await self._buried.wait()
+            return [NotRun() for _ in work.items]
+        return await super().run(work)
+
+    async def stop(self, timeout_s: float) -> None:
+        self._buried.set()
+
+
+async def run_until_settled(world: World, workers: Workers, killers: set[int], count: int) -> int:
+    """One worker after the other, until every shard has its outcome; how many were lost."""
+    for lost in range(40):
+        transport = MemoryTransport(world.broker)
+        executor = LethalExecutor(transport, killers)
+        await workers.start(executor, transport, executor.dead)
+        await eventually(
+            lambda executor=executor: executor.dead.is_set() or {o.seq for o in world.outcomes()} == set(range(count)),
+            what="a death, or every outcome",
+        )
+        if not executor.dead.is_set():
+            return lost
+        await workers.bury()
+    raise AssertionError("workers are lost without end")
+
+
+async def test_of_500_shards_only_the_one_that_kills_its_worker_is_charged(world: World, workers: Workers) -> None:
+    await world.send(500)
+    lost = await run_until_settled(world, workers, {123}, 500)
+    assert lost == 6  # seen, watched, alone; then alone three times more
+    attempts = {outcome.seq: outcome.attempts for outcome in world.outcomes()}
+    assert {seq: spent for seq, spent in attempts.items() if spent != 1} == {123: 4}
+    (letter,) = world.records(TOPICS.dead_letters)
+    headers = header_map(letter.headers)
+    assert (letter.value, headers["reason"]) == (b"shard 123", b"worker-lost")
+    history = decode_history(headers["history"])
+    assert [(error.attempt, error.reason) for error in history] == [(n, Reason.WORKER_LOST) for n in range(4)]
+    assert len({error.worker for error in history}) == 4
+    assert {error.seq for error in world.events(AttemptFailed)} == {123}
+    await eventually(lambda: world.lag() == 0, what="everything committed")
+
+
+async def test_two_shards_that_kill_their_workers_are_both_found(world: World, workers: Workers) -> None:
+    await world.send(60)
+    lost = await run_until_settled(world, workers, {8, 17}, 60)
+    assert lost <= 12
+    attempts = {outcome.seq: outcome.attempts for outcome in world.outcomes()}
+    assert {seq: spent for seq, spent in attempts.items() if spent != 1} == {8: 4, 17: 4}
+
+
+async def test_workers_that_are_lost_for_other_reasons_cost_no_attempt(world: World, workers: Workers) -> None:
+    await world.send(64)
+    for _ in range(2):
+        transport = MemoryTransport(world.broker)
+        executor = HeldExecutor()
+        await workers.start(executor, transport)
+        await eventually(lambda executor=executor: executor.begun, what="a batch")
+        transport.sever()
+        await workers.bury()
+    await workers.start()
+    await eventually(lambda: len({o.seq for o in world.outcomes()}) == 64 and world.lag() == 0, what="64 settled")
+    assert {outcome.attempts for outcome in world.outcomes()} == {1}
+
+
+class CountingExecutor(InlineExecutor):
+    """Gives way while it runs, and remembers how many ran at once with a retry among them."""
+
+    def __init__(self) -> None:
+        super().__init__(all_kinds(), slots=4)
+        self.running = 0
+        self.beside_a_retry: list[int] = []
+
+    async def run(self, work: Work) -> list[Result]:
+        self.running += 1
+        if work.items[0].attempt:
+            self.beside_a_retry.append(self.running)
+        first = [item for item in work.items if item.attempt == 0 and item.seq % 10 == 3]
+        for _ in range(20):
+            await asyncio.sleep(0)
+        self.running -= 1
+        if first:
+            lost = Failed(Reason.OUT_OF_MEMORY, "too much", 0, 0)
+            return [lost if item in first else NotRun() for item in work.items]
+        return await super().run(work)
+
+
+async def test_after_out_of_memory_the_next_attempt_runs_alone(world: World, workers: Workers) -> None:
+    await world.send(100)
+    executor = CountingExecutor()
+    await workers.start(executor)
+    await eventually(lambda: len({outcome.seq for outcome in world.outcomes()}) == 100, what="100 outcomes")
+    assert executor.beside_a_retry == [1] * 10
+    assert Counter(outcome.attempts for outcome in world.outcomes()) == {1: 90, 2: 10}

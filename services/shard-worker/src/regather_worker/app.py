@@ -20,6 +20,7 @@ from regather_worker.control import Control
 from regather_worker.dispatch import Dispatcher
 from regather_worker.loop import ShardLoop
 from regather_worker.outbox import Outbox
+from regather_worker.ownership import Ownership
 from regather_worker.reports import Reporter, make_report
 from regather_worker.settings import WorkerSettings
 from regather_worker.settle import Settler
@@ -101,10 +102,11 @@ class Worker:
             jitter=random.random,
         )
         limits = WorkLimits(memory_bytes=settings.memory_limit_bytes or None, cpu_s=settings.cpu_limit_s or None)
-        dispatcher = Dispatcher(self._executor, settler, limits)
+        ownership = Ownership(self.name)
+        dispatcher = Dispatcher(self._executor, settler, limits, ownership)
         self._dispatcher, self._settler = dispatcher, settler
         control = Control(self._transport, settings.topics, dispatcher.drop)
-        self._loop = ShardLoop(self._transport, settings.topics, settings, dispatcher, settler, control)
+        self._loop = ShardLoop(self._transport, settings.topics, settings, dispatcher, settler, control, ownership)
         log.info("worker-starts", worker=self.name, slots=self._executor.slots)
         async with WatchedTasks() as tasks:
             tasks.start("dispatch", dispatcher.run(stop))

@@ -1,11 +1,17 @@
-"""From queued shards to free slots: lanes decide the order, micro-batches keep tiny shards cheap."""
+"""From queued shards to free slots: lanes decide the order, micro-batches keep tiny shards cheap.
+
+Shards that may take the worker along, or its memory, run alone: they wait until every slot is free, and nothing else
+begins before they have ended. Between two of them the others get their turn.
+"""
 
 import asyncio
 import heapq
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
+from typing import Protocol
 
 from regather.core.lanes import Lane, LaneQueue
 from regather.core.model import Identity, Reason
@@ -19,14 +25,28 @@ _MAX_DELAY_AFTER_APPEND_MS = 60_000
 _MAX_LOST = 20
 
 
+class Names(Protocol):
+    """Tells the next owner of a partition what is about to begin here."""
+
+    async def name(self, batch: Sequence[QueuedShard], *, alone: bool) -> bool:
+        """Return once it is known; False if the shards are wanted no more."""
+
+    async def unname(self, batch: Sequence[QueuedShard], *, alone: bool) -> None:
+        """They do not run any more; of those that ran alone this is known once it returns, if a broker answers."""
+
+
 class Dispatcher:
     """Runs micro-batches in the executor's slots and hands their results to the settler."""
 
-    def __init__(self, executor: Executor, settler: Settler, limits: WorkLimits) -> None:
+    def __init__(self, executor: Executor, settler: Settler, limits: WorkLimits, names: Names) -> None:
         self._executor = executor
         self._settler = settler
         self._limits = limits
+        self._names = names
         self._queue: LaneQueue[QueuedShard] = LaneQueue()
+        self._exclusive: deque[QueuedShard] = deque()
+        self._alone: asyncio.Task[None] | None = None
+        self._others_turns = 0
         self._delayed: list[tuple[float, int, QueuedShard]] = []
         self._running: dict[ShardKey, QueuedShard] = {}
         self._tasks: dict[asyncio.Task[None], Sequence[QueuedShard]] = {}
@@ -45,7 +65,7 @@ class Dispatcher:
     @property
     def queued(self) -> int:
         """Shards that wait for a slot."""
-        return len(self._queue)
+        return len(self._queue) + len(self._exclusive)
 
     @property
     def delayed(self) -> int:
@@ -68,8 +88,8 @@ class Dispatcher:
         while not stop.is_set():
             self._wake.clear()
             self._release_due()
-            while self.busy < self._executor.slots and len(self._queue):
-                self._start_batch()
+            while self._start_next():
+                pass
             await self._wait(stop)
 
     async def drain(self, limit_s: float) -> None:
@@ -80,7 +100,9 @@ class Dispatcher:
     def drop(self, owner: Identity) -> None:
         """Forget everything of a job that is over: what waits is settled, what runs is killed."""
         waiting = self._queue.remove(lambda queued: queued.shard.owner == owner)
+        waiting += [queued for queued in self._exclusive if queued.shard.owner == owner]
         waiting += [queued for _, _, queued in self._delayed if queued.shard.owner == owner]
+        self._exclusive = deque(queued for queued in self._exclusive if queued.shard.owner != owner)
         self._delayed = [entry for entry in self._delayed if entry[2].shard.owner != owner]
         heapq.heapify(self._delayed)
         running = [task for task, batch in self._tasks.items() if batch[0].shard.owner == owner]
@@ -97,7 +119,10 @@ class Dispatcher:
         self._wake.set()
 
     def _push(self, queued: QueuedShard, lane: Lane) -> None:
-        self._queue.push(lane, queued.group, queued, len(queued.shard.payload))
+        if queued.exclusive:
+            self._exclusive.append(queued)
+        else:
+            self._queue.push(lane, queued.group, queued, len(queued.shard.payload))
         self._wake.set()
 
     def _release_due(self) -> None:
@@ -115,12 +140,33 @@ class Dispatcher:
         except TimeoutError:
             return  # a retry is due
 
+    def _start_next(self) -> bool:
+        """Start what may begin now; False if nothing may."""
+        if self._alone is not None:
+            return False
+        if self._exclusive and (self._others_turns <= 0 or not len(self._queue)):
+            if not self.busy:
+                self._start(self._unclaimed([self._exclusive.popleft()]), alone=True)
+            return not self.busy
+        if self.busy >= self._executor.slots or not len(self._queue):
+            return False
+        self._others_turns -= 1
+        self._start_batch()
+        return True
+
     def _start_batch(self) -> None:
-        batch = self._queue.pop_batch(idle_slots=self._executor.slots - self.busy)
-        batch = [queued for queued in batch if queued.wanted and self._adopt(queued)]
+        self._start(self._unclaimed(self._queue.pop_batch(idle_slots=self._executor.slots - self.busy)), alone=False)
+
+    def _unclaimed(self, batch: Sequence[QueuedShard]) -> list[QueuedShard]:
+        return [queued for queued in batch if queued.wanted and self._adopt(queued)]
+
+    def _start(self, batch: Sequence[QueuedShard], *, alone: bool) -> None:
         if not batch:
             return
-        task = asyncio.create_task(self._run_batch(batch), name="micro-batch")
+        run = self._run_alone(batch) if alone else self._run_batch(batch)
+        task = asyncio.create_task(run, name="alone" if alone else "micro-batch")
+        if alone:
+            self._alone = task
         self._tasks[task] = batch
         self._executing.add(task)
         task.add_done_callback(self._ended)
@@ -133,18 +179,35 @@ class Dispatcher:
 
     async def _run_batch(self, batch: Sequence[QueuedShard]) -> None:
         try:
-            results = [
-                _charged_at_last(queued, result)
-                for queued, result in zip(batch, await self._executor.run(self._work(batch)), strict=True)
-            ]
+            results = await self._execute(batch, named=batch[0].watched)
         finally:
             self._slot_free(asyncio.current_task())
+        await self._settle(batch, results)
+
+    async def _run_alone(self, batch: Sequence[QueuedShard]) -> None:
+        """Keep everything else waiting until the next owner would not charge this shard any more."""
+        try:
+            results = await self._execute(batch, named=True, alone=True)
+            await self._settle(batch, results)
+            await self._names.unname(batch, alone=True)
+        finally:
+            self._slot_free(asyncio.current_task())
+
+    async def _execute(self, batch: Sequence[QueuedShard], *, named: bool, alone: bool = False) -> list[Result]:
+        if named and not await self._names.name(batch, alone=alone):
+            return [NotRun()] * len(batch)
+        results = await self._executor.run(self._work(batch))
+        if named and not alone:
+            await self._names.unname(batch, alone=False)
+        return [_charged_at_last(queued, result) for queued, result in zip(batch, results, strict=True)]
+
+    async def _settle(self, batch: Sequence[QueuedShard], results: Sequence[Result]) -> None:
         try:
             again = await self._settler.settle(batch, results)
         finally:
             self._forget(batch)
         for queued in again:
-            queued.alone = True
+            queued.unbatched = True
             queued.lost += 1
             self._push(queued, Lane.SMALL)
 
@@ -159,6 +222,9 @@ class Dispatcher:
     def _slot_free(self, task: "asyncio.Task[None] | None") -> None:
         if task is not None:
             self._executing.discard(task)
+        if task is self._alone:
+            self._alone = None
+            self._others_turns = self._executor.slots
         self._wake.set()
 
     def _forget(self, batch: Sequence[QueuedShard]) -> None:

@@ -3,7 +3,8 @@
 from collections import deque
 from dataclasses import dataclass, field
 
-from regather.core.model import Identity, Shard
+from regather.core.custody import Custody
+from regather.core.model import Identity, Reason, Shard
 from regather.core.watermark import Watermark
 from regather.transport.base import Record, TopicPartition
 
@@ -14,6 +15,7 @@ class PartitionIntake:
 
     tp: TopicPartition
     watermark: Watermark
+    custody: Custody
     open_bytes: int = 0
     paused: bool = False
     revoked: bool = False
@@ -43,10 +45,16 @@ class Place:
     def settle(self) -> None:
         """The record is settled on this side."""
         self.intake.watermark.settle(self.record.offset)
+        self.intake.custody.settle(self.record.offset)
         self.intake.open_bytes -= len(self.record.value or b"")
 
 
 ShardKey = tuple[Identity, int, int]
+
+_WATCHED_TOGETHER = 8
+"""So many watched shards share a micro-batch at most: if it takes the worker along, each of them runs alone next."""
+
+_ALONE_AFTER = frozenset({Reason.WORKER_LOST, Reason.OUT_OF_MEMORY})
 
 
 @dataclass(slots=True, eq=False)
@@ -55,7 +63,9 @@ class QueuedShard:
 
     shard: Shard
     places: list[Place] = field(default_factory=list)
-    alone: bool = False
+    unbatched: bool = False
+    """True once it shared a micro-batch with a shard that ended the child: it shares none again."""
+
     lost: int = 0
     """How often its child was lost without its being the one that ran."""
 
@@ -70,11 +80,26 @@ class QueuedShard:
         return any(not place.intake.revoked for place in self.places)
 
     @property
+    def watched(self) -> bool:
+        """Whether a commit has to name it before it begins."""
+        return any(place.intake.custody.is_watched(place.record.offset) for place in self.places)
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether its worker has to run nothing else meanwhile: it may take everything along, or all memory."""
+        history = self.shard.history
+        if history and history[-1].reason in _ALONE_AFTER:
+            return True
+        return any(place.intake.custody.is_suspect(place.record.offset) for place in self.places)
+
+    @property
     def group(self) -> object:
         """Shards of one group may share a micro-batch."""
         shard = self.shard
         batch = (shard.owner, shard.kind, shard.options, shard.timeout_ms)
-        return (*batch, shard.seq) if self.alone or shard.chained else batch
+        if self.unbatched or shard.chained:
+            return (*batch, shard.seq)
+        return (*batch, "watched", shard.seq // _WATCHED_TOGETHER) if self.watched else batch
 
     def settle(self) -> None:
         """Free every place."""

@@ -7,22 +7,22 @@ what is settled above it, so that the next owner repeats little. A revocation do
 import asyncio
 import contextlib
 import time
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from regather.core.errors import CommitRejected, OffsetOutOfRange, TransportError, WireError
 from regather.core.lanes import Lane
 from regather.core.model import RecordPlace
-from regather.core.watermark import Watermark
 from regather.core.wire.shards import decode_shard
 from regather.runtime.lifecycle import first_of
 from regather.runtime.logs import get_logger
-from regather.transport.base import Committed, Consumer, Record, TopicPartition, Transport
+from regather.transport.base import Consumer, Record, TopicPartition, Transport
 from regather.transport.log_reader import LogReader
 from regather.transport.topics import SHARD_RECORD_BYTES, Topics
 from regather_worker.control import Control
 from regather_worker.dispatch import Dispatcher
 from regather_worker.intake import PartitionIntake, Place, QueuedShard
+from regather_worker.ownership import Ownership
 from regather_worker.settings import WorkerSettings
 from regather_worker.settle import Settler
 
@@ -42,6 +42,7 @@ class ShardLoop:
         dispatcher: Dispatcher,
         settler: Settler,
         control: Control,
+        ownership: Ownership,
     ) -> None:
         self._transport = transport
         self._topics = topics
@@ -49,33 +50,32 @@ class ShardLoop:
         self._dispatcher = dispatcher
         self._settler = settler
         self._control = control
-        self._consumer: Consumer | None = None
-        self._intakes: dict[TopicPartition, PartitionIntake] = {}
-        self._starting: dict[TopicPartition, asyncio.Task[None]] = {}
-        self._committed: dict[TopicPartition, Committed] = {}
+        self._ownership = ownership
         self._side_tasks: set[asyncio.Task[None]] = set()
         self._payloads = LogReader(transport, fetch_max_bytes=2 * SHARD_RECORD_BYTES)
+        self._side_error: BaseException | None = None
         self._joined = False
 
     @property
     def ready(self) -> bool:
         """True once this member has its partitions and knows where to begin in each."""
-        return self._joined and not self._starting
+        return self._joined and not self._ownership.starting
 
     @property
     def partitions(self) -> int:
         """How many partitions this member reads."""
-        return len(self._intakes)
+        return len(self._ownership.intakes)
 
     @property
     def open_records(self) -> int:
         """Records taken in and not settled."""
-        return sum(intake.watermark.open_count for intake in self._intakes.values())
+        return sum(intake.watermark.open_count for intake in self._ownership.intakes.values())
 
     @property
     def lag_s(self) -> float:
         """Age of the oldest record taken in and not settled, by the broker's time of arrival; 0 without any."""
-        oldest_ms = min((oldest for intake in self._intakes.values() if (oldest := intake.oldest_ms())), default=None)
+        intakes = self._ownership.intakes.values()
+        oldest_ms = min((oldest for intake in intakes if (oldest := intake.oldest_ms())), default=None)
         return 0.0 if oldest_ms is None else max(0.0, time.time() - oldest_ms / 1000)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -88,8 +88,8 @@ class ShardLoop:
             try:
                 await consumer.start()
                 topics = [self._topics.shards_small, self._topics.shards_bulk, self._topics.shards_retry]
+                self._ownership.use(consumer)
                 consumer.subscribe(topics, self)
-                self._consumer = consumer
                 await self._poll_until(consumer, stop)
             except TransportError as error:
                 log.warning("shard-loop-restarts", error=repr(error))
@@ -99,34 +99,31 @@ class ShardLoop:
                 await self._payloads.stop()
 
     async def on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
-        """Pause, and find out beside the loop where each partition stood."""
-        assert self._consumer is not None
+        """Find out beside the loop where each partition stood."""
         self._joined = True
-        for tp in partitions:
-            self._consumer.pause([tp])
-            self._starting[tp] = asyncio.create_task(self._start(self._consumer, tp), name=f"start-{tp}")
+        self._ownership.take(partitions)
 
     async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
         """Commit what is settled, and forget the partitions; what runs goes on."""
-        with contextlib.suppress(TransportError):
-            await self._commit()
-        self._forget(partitions)
+        await self._bid_farewell()
+        self._ownership.forget(partitions)
 
     async def _poll_until(self, consumer: Consumer, stop: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
         commit_due_s = loop.time() + self._settings.commit_s
         while not stop.is_set():
             for tp, records in (await consumer.poll(_POLL_S)).items():
-                intake = self._intakes.get(tp)
+                intake = self._ownership.intakes.get(tp)
                 if intake is not None:
                     self._take(intake, records)
-            if self._dispatcher.failed is not None:
-                raise RuntimeError("a micro-batch could not be settled") from self._dispatcher.failed
+            broken = self._dispatcher.failed or self._side_error
+            if broken is not None:
+                raise RuntimeError("a shard could not be settled") from broken
             self._regulate(consumer)
             if loop.time() >= commit_due_s:
                 commit_due_s = loop.time() + self._settings.commit_s
                 with contextlib.suppress(CommitRejected):  # a rebalance is under way; what is settled stays settled
-                    await self._commit()
+                    await self._ownership.commit()
 
     def _take(self, intake: PartitionIntake, records: Sequence[Record]) -> None:
         bulk = intake.tp.topic == self._topics.shards_bulk
@@ -149,7 +146,16 @@ class ShardLoop:
             elif shard.chained and shard.seq > 0:
                 self._beside(self._settler.park(shard, place))
             else:
-                self._dispatcher.accept(queued, Lane.BULK if bulk else Lane.SMALL)
+                self._pass_on(queued, Lane.BULK if bulk else Lane.SMALL)
+
+    def _pass_on(self, queued: QueuedShard, lane: Lane) -> None:
+        """Queue a shard; one that took its worker along is charged with that first."""
+        place = queued.places[0]
+        loss = place.intake.custody.loss_at(place.record.offset)
+        if loss is None:
+            self._dispatcher.accept(queued, lane)
+        else:
+            self._beside(self._settler.charge(queued, loss))
 
     async def _fetch(self, queued: QueuedShard, source: RecordPlace) -> None:
         """Read the payload of a released shard where it was parked, then queue it."""
@@ -164,7 +170,7 @@ class ShardLoop:
                 await asyncio.sleep(_RETRY_S)
                 continue
             queued.shard = queued.shard._replace(payload=record.value or b"")
-            self._dispatcher.accept(queued, Lane.SMALL)
+            self._pass_on(queued, Lane.SMALL)
             return
 
     def _bury(self, place: Place, error: str) -> None:
@@ -177,12 +183,17 @@ class ShardLoop:
     def _beside(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name="beside-the-loop")
         self._side_tasks.add(task)
-        task.add_done_callback(self._side_tasks.discard)
+        task.add_done_callback(self._ended_beside)
+
+    def _ended_beside(self, task: asyncio.Task[None]) -> None:
+        self._side_tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._side_error = task.exception()
 
     def _regulate(self, consumer: Consumer) -> None:
         """Pause partitions with too much open, resume them at half; by hysteresis, because a pause drops the buffer."""
         limit, limit_bytes = self._settings.max_open_records, self._settings.max_open_bytes
-        for intake in self._intakes.values():
+        for intake in self._ownership.intakes.values():
             open_count, open_bytes = intake.watermark.open_count, intake.open_bytes
             if not intake.paused and (open_count >= limit or open_bytes >= limit_bytes):
                 consumer.pause([intake.tp])
@@ -191,71 +202,15 @@ class ShardLoop:
                 consumer.resume([intake.tp])
                 intake.paused = False
 
-    async def _start(self, consumer: Consumer, tp: TopicPartition) -> None:
-        try:
-            committed = await self._position_of(consumer, tp)
-            if self._consumer is consumer and self._starting.get(tp) is asyncio.current_task():
-                self._intakes[tp] = PartitionIntake(tp, Watermark(committed.offset, committed.metadata))
-                self._committed[tp] = committed
-                consumer.seek(tp, committed.offset)
-                consumer.resume([tp])
-        finally:
-            if self._starting.get(tp) is asyncio.current_task():
-                del self._starting[tp]
-
-    async def _position_of(self, consumer: Consumer, tp: TopicPartition) -> Committed:
-        while True:
-            try:
-                committed = (await consumer.committed([tp]))[tp]
-                beginning = (await consumer.beginning_offsets([tp]))[tp]
-            except TransportError as error:
-                log.warning("start-unknown", partition=str(tp), error=repr(error))
-                await asyncio.sleep(_RETRY_S)
-                continue
-            if committed is None:
-                return Committed(beginning, "")
-            if committed.offset < beginning:
-                log.error(
-                    "records-lost-to-retention", partition=str(tp), committed=committed.offset, beginning=beginning
-                )
-                return Committed(beginning, "")
-            return committed
-
-    async def _commit(self) -> None:
-        if self._consumer is None:
-            return
-        offsets = dict(self._changed())
-        if offsets:
-            await self._consumer.commit(offsets)
-            self._committed.update(offsets)
-
-    def _changed(self) -> Iterator[tuple[TopicPartition, Committed]]:
-        for tp, intake in self._intakes.items():
-            committed = Committed(*intake.watermark.committable())
-            if self._committed.get(tp) != committed:
-                yield tp, committed
-
-    def _forget(self, partitions: Sequence[TopicPartition]) -> None:
-        for tp in partitions:
-            starting = self._starting.pop(tp, None)
-            if starting is not None:
-                starting.cancel()
-            intake = self._intakes.pop(tp, None)
-            if intake is not None:
-                intake.revoked = True
-            self._committed.pop(tp, None)
-
-    async def drain(self) -> None:
-        """Commit what was settled after the polling ended, while this member still owns its partitions."""
+    async def _bid_farewell(self) -> None:
         with contextlib.suppress(TransportError):
-            await self._commit()
+            await self._ownership.commit(farewell=True)
 
     async def _leave(self, consumer: Consumer) -> None:
-        if self._consumer is consumer:
-            self._dispatcher.stopped()
-            await self._dispatcher.drain(self._settings.drain_s)
-            await self.drain()
-        self._consumer = None
+        self._dispatcher.stopped()
+        await self._dispatcher.drain(self._settings.drain_s)
+        await self._bid_farewell()
+        self._ownership.use(None)
         self._joined = False
-        self._forget([*self._intakes, *self._starting])
+        self._ownership.forget()
         await consumer.stop()

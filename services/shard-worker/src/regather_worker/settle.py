@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from regather.core.custody import Loss
 from regather.core.errors import RecordTooLarge
 from regather.core.ids import event_partition
 from regather.core.model import (
@@ -78,13 +79,10 @@ class Settler:
         outcomes = [_done(queued.shard, result) for queued, result in done]
         retries: list[OutRecord] = []
         for queued, failure in failed:
-            error = self._attempt_error(queued.shard, failure)
-            verdict = self._policy.decide(
-                failure.reason, queued.shard.attempt, retryable=failure.retryable, jitter=self._jitter()
-            )
-            if isinstance(verdict, Retry):
-                retries += self._retry(queued.shard, error, verdict)
-            else:
+            error = self._attempt_error(queued.shard, failure, self._worker)
+            again = self._again(queued, failure, error)
+            retries += again
+            if not again:
                 outcomes.append(await self._bury(queued, failure, error))
         owner = batch[0].shard.owner
         await self._publish([*self._outcome_records(owner, outcomes), *retries])
@@ -103,10 +101,23 @@ class Settler:
         await self._publish([self._event(parked, shard.owner)])
         place.settle()
 
+    async def charge(self, queued: QueuedShard, loss: Loss) -> None:
+        """Settle the attempt of a shard that took another worker along while it ran there alone."""
+        text = f"worker {loss.worker} was lost without a goodbye while it ran this shard and nothing else"
+        duration_ms = max(0, time.time_ns() // 1_000_000 - loss.since_ms)
+        failed = Failed(Reason.WORKER_LOST, text, loss.since_ms, duration_ms * 1000)
+        error = self._attempt_error(queued.shard, failed, loss.worker)
+        records = self._again(queued, failed, error)
+        if not records:
+            outcome = await self._bury(queued, failed, error)
+            records = [*self._outcome_records(queued.shard.owner, [outcome])]
+        await self._publish(records)
+        queued.settle()
+
     async def lost_payload(self, queued: QueuedShard, error: str) -> None:
         """A released shard's payload is gone from the log: it failed for good."""
         failed = Failed(Reason.UNREADABLE, error, time.time_ns() // 1_000_000, 0, retryable=False)
-        outcome = await self._bury(queued, failed, self._attempt_error(queued.shard, failed))
+        outcome = await self._bury(queued, failed, self._attempt_error(queued.shard, failed, self._worker))
         await self._publish([*self._outcome_records(queued.shard.owner, [outcome])])
         queued.settle()
 
@@ -125,14 +136,21 @@ class Settler:
         self.counts.letters[Reason.UNREADABLE] += 1
         place.settle()
 
-    def _attempt_error(self, shard: Shard, failed: Failed) -> AttemptError:
+    def _again(self, queued: QueuedShard, failed: Failed, error: AttemptError) -> list[OutRecord]:
+        """The records of another attempt; none if it failed for good."""
+        verdict = self._policy.decide(
+            failed.reason, queued.shard.attempt, retryable=failed.retryable, jitter=self._jitter()
+        )
+        return [*self._retry(queued.shard, error, verdict)] if isinstance(verdict, Retry) else []
+
+    def _attempt_error(self, shard: Shard, failed: Failed, worker: str) -> AttemptError:
         self.counts.attempts_failed[failed.reason] += 1
         log.info("attempt-failed", job=shard.owner.job_id, seq=shard.seq, attempt=shard.attempt, reason=failed.reason)
         return AttemptError(
             attempt=shard.attempt,
             reason=failed.reason,
             error=failed.error,
-            worker=self._worker,
+            worker=worker,
             started_ms=failed.started_ms,
             duration_ms=failed.duration_us // 1000,
         )

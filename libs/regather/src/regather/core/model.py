@@ -57,6 +57,7 @@ class Reason(StrEnum):
     OUT_OF_MEMORY = "out-of-memory"
     CPU_TIME = "cpu-time"
     RETURNED_TOO_MUCH = "returned-too-much"
+    WORKER_LOST = "worker-lost"
     UNREADABLE = "unreadable"
     SHARD_FAILED = "shard-failed"
     NOT_SEALED = "not-sealed"

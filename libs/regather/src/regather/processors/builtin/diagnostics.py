@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -27,7 +28,8 @@ _MOST_DESCRIPTORS = 4096
 
 Fault = Literal[
     "echo", "sleep", "hang_once", "busy", "raise", "permanent", "exit", "segfault",
-    "allocate", "fork", "orphan", "flood", "return_huge", "return_wrong", "deaf", "closed", "as_payload_says",
+    "allocate", "fork", "orphan", "flood", "return_huge", "return_wrong", "deaf", "closed",
+    "kill_worker", "as_payload_says",
 ]  # fmt: skip
 
 
@@ -173,6 +175,12 @@ def _closed(options: DiagnosticsOptions, shard: ShardView) -> None:
     os.closerange(3, _MOST_DESCRIPTORS)
 
 
+def _kill_worker(options: DiagnosticsOptions, shard: ShardView) -> None:
+    """Take along the worker itself, which is the parent of this child's parent, as running out of memory might."""
+    zygote = Path(f"/proc/{os.getppid()}/stat").read_text()
+    os.kill(int(zygote.rpartition(")")[2].split()[1]), signal.SIGKILL)
+
+
 def _return_huge(options: DiagnosticsOptions, shard: ShardView) -> bytes:
     return bytes(options.size_bytes)
 
@@ -199,4 +207,5 @@ _FAULTS: dict[Fault, Callable[[DiagnosticsOptions, ShardView], bytes | None]] = 
     "return_wrong": _return_wrong,
     "deaf": _deaf,
     "closed": _closed,
+    "kill_worker": _kill_worker,
 }

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from regather.core.errors import (
     BrokerUnavailable,
@@ -36,6 +37,7 @@ class MemoryProducer:
         self._max_record_bytes = max_record_bytes
         self._started = False
         self._dead = False
+        self._severed = False
         self._epoch: ProducerEpoch | None = None
 
     @property
@@ -45,12 +47,17 @@ class MemoryProducer:
 
     async def start(self) -> None:
         """Connect; raises BrokerUnavailable."""
+        _check_unsevered(self._severed)
         self._broker.check_available()
         self._started = True
 
     async def stop(self) -> None:
         """Disconnect."""
         self._dead = True
+
+    def sever(self) -> None:
+        """Nothing that this client does reaches the broker from now on."""
+        self._severed = self._dead = True
 
     async def send(
         self,
@@ -96,6 +103,7 @@ class MemoryTransactionalProducer(MemoryProducer):
 
     async def start(self) -> None:
         """Fence older producers of this id."""
+        _check_unsevered(self._severed)
         self._epoch = self._broker.init_producer(self._transactional_id)
         await super().start()
 
@@ -171,9 +179,11 @@ class MemoryConsumer:
         self._positions: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
         self._started = False
+        self._severed = False
 
     async def start(self) -> None:
         """Connect; raises BrokerUnavailable."""
+        _check_unsevered(self._severed)
         self._broker.check_available()
         self._started = True
 
@@ -187,6 +197,13 @@ class MemoryConsumer:
             self._group.balance(self._broker.partition_counts())
             self._broker.notify()
         self._started = False
+
+    def sever(self) -> None:
+        """Nothing that this client does reaches the broker from now on; its group goes on without it."""
+        self._severed, self._started = True, False
+        if self._member is not None:
+            self.expire()
+        self._broker.notify()
 
     def expire(self) -> None:
         """Drop this member from its group as the broker does with one that fell silent; it rejoins when it polls."""
@@ -214,11 +231,11 @@ class MemoryConsumer:
 
     async def poll(self, timeout_s: float, max_records: int | None = None) -> Mapping[TopicPartition, list[Record]]:
         """Take part in rebalances, then return what is there."""
-        self._check_started()
         loop = asyncio.get_running_loop()
         end_s = loop.time() + timeout_s
         while True:
             await asyncio.sleep(0)  # as with a real client, other tasks run while one polls
+            self._check_started()
             await self._rebalance()
             if self._listener_error is not None:
                 raise TransportError("the rebalance listener failed") from self._listener_error
@@ -251,14 +268,15 @@ class MemoryConsumer:
 
     async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
         """Commit explicit offsets with their metadata."""
-        self._broker.check_available()
         self._check_started()
+        self._broker.check_available()
         if self._group is None or self._member is None:
             raise CommitRejected("this consumer is in no group")
         self._group.commit(self._member, offsets)
 
     async def committed(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, Committed | None]:
         """The group's committed offsets with their metadata."""
+        self._check_started()
         self._broker.check_available()
         found = self._group.committed if self._group is not None else {}
         return {tp: found.get(tp) for tp in partitions}
@@ -319,6 +337,7 @@ class MemoryConsumer:
             await self._tell("on_assigned", self._assigned)
 
     def _join(self) -> None:
+        _check_unsevered(self._severed)
         assert self._group is not None
         assert self._member is not None
         self._group.join(self._member)
@@ -346,23 +365,34 @@ class MemoryConsumer:
             raise BrokerUnavailable("this consumer was not started, or was stopped")
 
 
+ClientT = TypeVar("ClientT", bound=MemoryProducer | MemoryConsumer)
+
+
 class MemoryTransport:
     """Clients of one broker in memory."""
 
     def __init__(self, broker: MemoryBroker) -> None:
         self._broker = broker
+        self._made: list[MemoryProducer | MemoryConsumer] = []
+        self._severed = False
+
+    def sever(self) -> None:
+        """Cut off every client, made and to be made, as the death of their process does: nobody says goodbye."""
+        self._severed = True
+        for client in self._made:
+            client.sever()
 
     def producer(self, *, max_record_bytes: int, linger_ms: int = 0) -> Producer:
         """An idempotent producer."""
-        return MemoryProducer(self._broker, max_record_bytes)
+        return self._remembered(MemoryProducer(self._broker, max_record_bytes))
 
     def transactional_producer(self, transactional_id: str, *, max_record_bytes: int) -> TransactionalProducer:
         """A fencing producer."""
-        return MemoryTransactionalProducer(self._broker, transactional_id, max_record_bytes)
+        return self._remembered(MemoryTransactionalProducer(self._broker, transactional_id, max_record_bytes))
 
     def consumer(self, *, group: str | None = None, fetch_max_bytes: int = 16 * 1024 * 1024) -> Consumer:
         """A read_committed consumer that starts at the earliest record."""
-        return MemoryConsumer(self._broker, self._broker.group(group) if group else None)
+        return self._remembered(MemoryConsumer(self._broker, self._broker.group(group) if group else None))
 
     async def create_topics(self, specs: Sequence[TopicSpec]) -> list[str]:
         """Create what is missing; names of the topics created."""
@@ -377,3 +407,14 @@ class MemoryTransport:
 
     async def close(self) -> None:
         """Nothing is held between calls."""
+
+    def _remembered(self, client: ClientT) -> ClientT:
+        if self._severed:
+            client.sever()
+        self._made.append(client)
+        return client
+
+
+def _check_unsevered(severed: bool) -> None:
+    if severed:
+        raise BrokerUnavailable("this client was cut off (injected)")

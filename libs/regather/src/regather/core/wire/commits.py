@@ -1,0 +1,78 @@
+"""The metadata of a commit on a shard partition: the handover, and what is settled above the offset, as a small JSON.
+
+Kafka takes 4,096 bytes. Offsets are written relative to the committed one, defaults are left out.
+"""
+
+import base64
+import json
+import zlib
+from bisect import bisect_left
+from collections.abc import Iterable
+from typing import Any
+
+from regather.core.custody import Handover
+
+MAX_METADATA_BYTES = 3_900
+_MAX_BITS = 24_000
+
+
+def encode_commit(offset: int, handover: Handover, settled: Iterable[int]) -> str:
+    """Return the metadata of a commit of `offset`; names less of what is settled where it would not fit."""
+    document: dict[str, Any] = {"farewell": handover.farewell}
+    if handover.worker:
+        document["worker"] = handover.worker[:200]
+    if handover.watched_below > offset:
+        document["watched"] = handover.watched_below - offset
+    for name, offsets in (("suspects", handover.suspects), ("running", handover.running)):
+        if offsets:
+            document[name] = [named - offset for named in sorted(offsets)]
+    if handover.alone_since_ms is not None:
+        document["alone_since_ms"] = handover.alone_since_ms
+    room = MAX_METADATA_BYTES - len(_compact(document)) - len(',"settled":""')
+    bitmap = _encode_bitmap(offset, sorted(settled), room)
+    return _compact(document | {"settled": bitmap} if bitmap else document)
+
+
+def decode_commit(offset: int, metadata: str) -> tuple[Handover, set[int]]:
+    """Read what encode_commit() wrote; anything else says nothing, and shards run again."""
+    if not metadata:
+        return Handover(), set()
+    try:
+        document: dict[str, Any] = json.loads(metadata)
+        since_ms = document.get("alone_since_ms")
+        handover = Handover(
+            str(document.get("worker", "")),
+            bool(document["farewell"]),
+            offset + int(document["watched"]) if "watched" in document else 0,
+            frozenset(offset + int(named) for named in document.get("suspects", ())),
+            frozenset(offset + int(named) for named in document.get("running", ())),
+            None if since_ms is None else int(since_ms),
+        )
+        return handover, _decode_bitmap(offset, document.get("settled", ""))
+    except (ValueError, TypeError, KeyError, AttributeError, zlib.error):
+        return Handover(), set()
+
+
+def _compact(document: dict[str, Any]) -> str:
+    return json.dumps(document, separators=(",", ":"))
+
+
+def _encode_bitmap(offset: int, ordered: list[int], room_bytes: int) -> str:
+    """Settled offsets above `offset` as text: a compressed bitmap, cut where it would need more room."""
+    bits = _MAX_BITS
+    while True:
+        within = ordered[: bisect_left(ordered, offset + bits)]
+        if not within:
+            return ""
+        bitmap = bytearray((within[-1] - offset) // 8 + 1)
+        for number in within:
+            bitmap[(number - offset) // 8] |= 1 << (number - offset) % 8
+        text = base64.b64encode(zlib.compress(bytes(bitmap), 6)).decode()
+        if len(text) <= room_bytes:
+            return text
+        bits //= 2
+
+
+def _decode_bitmap(offset: int, text: str) -> set[int]:
+    bitmap = zlib.decompress(base64.b64decode(text, validate=True)) if text else b""
+    return {offset + at * 8 + bit for at, byte in enumerate(bitmap) for bit in range(8) if byte >> bit & 1}

@@ -1,0 +1,155 @@
+"""Which partitions this member owns, where it stands in each, and what its commits tell the next owner."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+
+from regather.core.custody import Custody
+from regather.core.errors import CommitRejected, TransportError
+from regather.core.watermark import Watermark
+from regather.core.wire.commits import decode_commit, encode_commit
+from regather.runtime.logs import get_logger
+from regather.transport.base import Committed, Consumer, TopicPartition
+from regather_worker.intake import PartitionIntake, QueuedShard
+
+log = get_logger()
+_RETRY_S = 1.0
+_REJECTED_S = 0.1
+
+
+class Ownership:
+    """The partitions of one consumer after the other. Offsets are committed up to the watermark only."""
+
+    def __init__(self, worker: str) -> None:
+        self.intakes: dict[TopicPartition, PartitionIntake] = {}
+        self._worker = worker
+        self._consumer: Consumer | None = None
+        self._starting: dict[TopicPartition, asyncio.Task[None]] = {}
+        self._committed: dict[TopicPartition, Committed] = {}
+        self._committing = asyncio.Lock()
+
+    @property
+    def starting(self) -> bool:
+        """Whether it is still being found out where a partition stood."""
+        return bool(self._starting)
+
+    def use(self, consumer: Consumer | None) -> None:
+        """Commits go through this consumer from now on."""
+        self._consumer = consumer
+
+    def take(self, partitions: Sequence[TopicPartition]) -> None:
+        """Pause, and find out beside the caller where each partition stood; then it is read from there."""
+        consumer = self._consumer
+        if consumer is None or not partitions:
+            return
+        consumer.pause(partitions)
+        task = asyncio.create_task(self._take_over(consumer, partitions), name="take-over")
+        self._starting.update(dict.fromkeys(partitions, task))
+
+    def forget(self, partitions: Sequence[TopicPartition] | None = None) -> None:
+        """These were taken away (None: all); what runs of them goes on, and is not committed any more."""
+        for tp in [*self.intakes, *self._starting] if partitions is None else partitions:
+            starting = self._starting.pop(tp, None)
+            if starting is not None and starting not in self._starting.values():
+                starting.cancel()
+            intake = self.intakes.pop(tp, None)
+            if intake is not None:
+                intake.revoked = True
+            self._committed.pop(tp, None)
+
+    async def commit(self, *, farewell: bool = False) -> None:
+        """Commit whatever changed; with `farewell` the next owner knows that nobody was lost."""
+        async with self._committing:  # snapshots reach the broker in the order in which they were taken
+            if self._consumer is None:
+                return
+            changed = self._changed(self.intakes, farewell=farewell)
+            if changed:
+                await self._consumer.commit(changed)
+                self._committed.update(changed)
+
+    async def name(self, batch: Sequence[QueuedShard], *, alone: bool) -> bool:
+        """Name shards that are about to begin and wait until that is committed; False if they are wanted no more."""
+        since_ms = time.time_ns() // 1_000_000 if alone else None
+        for queued in batch:
+            for place in queued.places:
+                place.intake.custody.begin(place.record.offset, since_ms)
+        while any(queued.wanted for queued in batch):
+            try:
+                await self.commit()
+            except CommitRejected:  # a rebalance is under way: it takes the shards away, or leaves them here
+                await asyncio.sleep(_REJECTED_S)
+            except TransportError as error:
+                log.warning("not-named", error=repr(error))
+                await asyncio.sleep(_RETRY_S)
+            else:
+                return True
+        return False
+
+    async def unname(self, batch: Sequence[QueuedShard], *, alone: bool) -> None:
+        """They do not run any more; the next commit says so, which is made now for those that ran alone."""
+        for queued in batch:
+            for place in queued.places:
+                place.intake.custody.end(place.record.offset)
+        if alone:
+            with contextlib.suppress(TransportError):
+                await self.commit()
+
+    def _changed(
+        self, intakes: Mapping[TopicPartition, PartitionIntake], *, farewell: bool
+    ) -> dict[TopicPartition, Committed]:
+        found = {}
+        for tp, intake in intakes.items():
+            offset, settled = intake.watermark.committable()
+            handover = intake.custody.handover(offset, farewell=farewell)
+            committed = Committed(offset, encode_commit(offset, handover, settled))
+            if self._committed.get(tp) != committed:
+                found[tp] = committed
+        return found
+
+    async def _take_over(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        """Nothing is read before the next owner would know that somebody was here."""
+        mine = asyncio.current_task()
+        try:
+            intakes = await self._known(consumer, partitions)
+            for tp in [tp for tp in partitions if self._consumer is consumer and self._starting.get(tp) is mine]:
+                self.intakes[tp] = intakes[tp]
+                consumer.seek(tp, intakes[tp].watermark.committable()[0])
+                consumer.resume([tp])
+        finally:
+            for tp in partitions:
+                if self._starting.get(tp) is mine:
+                    del self._starting[tp]
+
+    async def _known(
+        self, consumer: Consumer, partitions: Sequence[TopicPartition]
+    ) -> dict[TopicPartition, PartitionIntake]:
+        while True:
+            try:
+                committed = await consumer.committed(partitions)
+                beginnings = await consumer.beginning_offsets(partitions)
+                ends = await consumer.end_offsets(partitions)
+                intakes = {tp: self._intake(tp, committed[tp], beginnings[tp], ends[tp]) for tp in partitions}
+                changed = self._changed(intakes, farewell=False)
+                await consumer.commit(changed)
+            except TransportError as error:
+                log.warning("start-unknown", partitions=len(partitions), error=repr(error))
+                await asyncio.sleep(_REJECTED_S if isinstance(error, CommitRejected) else _RETRY_S)
+            else:
+                self._committed.update(changed)
+                return intakes
+
+    def _intake(self, tp: TopicPartition, committed: Committed | None, beginning: int, end: int) -> PartitionIntake:
+        if committed is None:
+            committed = Committed(beginning, "")
+        elif committed.offset < beginning:
+            log.error("records-lost-to-retention", partition=str(tp), committed=committed.offset, beginning=beginning)
+            committed = Committed(beginning, "")
+        previous, settled = decode_commit(committed.offset, committed.metadata)
+        if not previous.farewell and committed.offset < end:
+            log.warning(
+                "owner-lost", partition=str(tp), worker=previous.worker, running=len(previous.running),
+                alone=previous.alone_since_ms is not None,
+            )  # fmt: skip
+        custody = Custody(self._worker, previous, end=end, settled=settled)
+        return PartitionIntake(tp, Watermark(committed.offset, settled), custody)
