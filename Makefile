@@ -7,9 +7,10 @@ STAMP := .venv/.ready
 MEMBERS := libs/regather services/gateway services/shard-worker services/aggregator cli
 SERVICES := regather-gateway regather-shard-worker regather-aggregator
 EXPORT := $(BIN)/uv export --quiet --no-emit-workspace --no-header
+PEERS := .venv-peers
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
-.PHONY: help setup up demo test test-compose test-integration fmt lint types arch lock clean bench-smoke bench-memory hostile-shards
+.PHONY: help setup up demo test test-compose test-integration fmt lint types arch lock clean bench-smoke bench-memory bench-isolation hostile-shards
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -45,6 +46,15 @@ bench-smoke: $(STAMP) ## 10,000 tiny shards and single tiny jobs over HTTP
 bench-memory: $(STAMP) ## how much the gateway grows while it takes large bodies, on each route
 	@$(BIN)/python benchmarks/bench_memory.py
 
+bench-isolation: $(STAMP) $(PEERS) ## 1,000 kills and more, cancels, rebalances, lanes; beside it pebble, ProcessPoolExecutor, Celery
+	@PEERS_PYTHON=$(PEERS)/bin/python $(BIN)/python benchmarks/bench_isolation.py
+
+$(PEERS): benchmarks/peers-requirements.txt $(STAMP)
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(PEERS)
+	@$(BIN)/uv pip install --quiet --python $(PEERS)/bin/python --require-hashes -r benchmarks/peers-requirements.txt
+	@command -v redis-server >/dev/null || apt-get install -qq -y redis-server >/dev/null || echo "Celery is left out: it needs redis-server"
+	@touch $(PEERS)
+
 hostile-shards: $(STAMP) ## GOOD=10000 BAD=1000 SEED=1: every fault a shard can have, in one job
 	@$(BIN)/python benchmarks/hostile_shards.py --good $(or $(GOOD),10000) --bad $(or $(BAD),1000) --seed $(or $(SEED),1)
 
@@ -67,4 +77,4 @@ lock: $(STAMP) ## resolve the dependencies anew into requirements.lock
 	@$(EXPORT) --only-group builders -o deploy/docker/builders.lock
 
 clean: ## remove the virtual environment and all caches
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from regather.core.lanes import Lane, LaneQueue
 from regather.core.model import Identity, Reason
+from regather.core.pace import Pace
 from regather.runtime.execution import Call, Executor, Failed, NotRun, Result, Work, WorkItem, WorkLimits
 from regather.runtime.logs import get_logger
 from regather_worker.intake import QueuedShard, ShardKey
@@ -44,6 +45,7 @@ class Dispatcher:
         self._limits = limits
         self._names = names
         self._queue: LaneQueue[QueuedShard] = LaneQueue()
+        self._pace = Pace()
         self._exclusive: deque[QueuedShard] = deque()
         self._alone: asyncio.Task[None] | None = None
         self._others_turns = 0
@@ -155,7 +157,9 @@ class Dispatcher:
         return True
 
     def _start_batch(self) -> None:
-        self._start(self._unclaimed(self._queue.pop_batch(idle_slots=self._executor.slots - self.busy)), alone=False)
+        idle = self._executor.slots - self.busy
+        batch = self._queue.pop_batch(idle_slots=idle, most_items=lambda queued: self._pace.batch_items(queued.sort))
+        self._start(self._unclaimed(batch), alone=False)
 
     def _unclaimed(self, batch: Sequence[QueuedShard]) -> list[QueuedShard]:
         return [queued for queued in batch if queued.wanted and self._adopt(queued)]
@@ -197,6 +201,8 @@ class Dispatcher:
         if named and not await self._names.name(batch, alone=alone):
             return [NotRun()] * len(batch)
         results = await self._executor.run(self._work(batch))
+        executed = [result for result in results if not isinstance(result, NotRun)]
+        self._pace.saw(batch[0].sort, len(executed), sum(result.duration_us for result in executed))
         if named and not alone:
             await self._names.unname(batch, alone=False)
         return [_charged_at_last(queued, result) for queued, result in zip(batch, results, strict=True)]

@@ -93,6 +93,11 @@ class QueuedShard:
         return any(place.intake.custody.is_suspect(place.record.offset) for place in self.places)
 
     @property
+    def sort(self) -> object:
+        """Shards of one sort take about the same time."""
+        return (self.shard.kind, self.shard.options)
+
+    @property
     def group(self) -> object:
         """Shards of one group may share a micro-batch."""
         shard = self.shard

@@ -8,12 +8,13 @@ from collections.abc import Callable, Hashable
 from enum import IntEnum
 from typing import Generic, TypeVar
 
+from regather.core.pace import MAX_BATCH_ITEMS
+
 T = TypeVar("T")
 
 BULK_TURN = 8
 """Every so many turns bulk goes first, so that an endless stream of small jobs does not starve it."""
 
-MAX_BATCH_ITEMS = 64
 MAX_BATCH_BYTES = 256 * 1024
 
 
@@ -44,8 +45,10 @@ class LaneQueue(Generic[T]):
         queue.append((item, size_bytes))
         self._count += 1
 
-    def pop_batch(self, *, idle_slots: int = 1) -> list[T]:
+    def pop_batch(self, *, idle_slots: int = 1, most_items: Callable[[T], int] | None = None) -> list[T]:
         """Take the next micro-batch: items of one group, at most 64 and 256 KiB, or one larger item alone.
+
+        `most_items` says of the group's first item how many it should share a batch with, itself included.
 
         With several idle slots a group is shared out among them, so that no slot idles while another has a queue.
         """
@@ -54,7 +57,8 @@ class LaneQueue(Generic[T]):
             return []
         groups = self._lanes[lane]
         group, queue = next(iter(groups.items()))
-        batch = _take(queue, _fair_share(len(queue), len(groups), idle_slots))
+        most = MAX_BATCH_ITEMS if most_items is None else most_items(queue[0][0])
+        batch = _take(queue, min(most, _fair_share(len(queue), len(groups), idle_slots)))
         self._count -= len(batch)
         if queue:
             groups.move_to_end(group)

@@ -48,6 +48,12 @@ METRICS: Mapping[str, Metric] = {
     "regather_children_overdue_total": Metric("counter", "Children killed at a deadline"),
     "regather_children_died_total": Metric("counter", "Children that died by themselves"),
     "regather_children_lost_total": Metric("counter", "Times that all children were lost at once"),
+    "regather_child_overrun_seconds": Metric(
+        "gauge", "From a deadline to the confirmed death, of the last 1,000", "quantile"
+    ),
+    "regather_child_refill_seconds": Metric(
+        "gauge", "From a child's end to its successor, of the last 1,000", "quantile"
+    ),
     # aggregator
     "regather_jobs_open": Metric("gauge", "Jobs whose final was not read back yet"),
     "regather_events_dropped_total": Metric("counter", "Job events dropped, by why", "why"),

@@ -33,8 +33,18 @@ class SupervisorStats:
     refill_ms: deque[float] = field(default_factory=_bounded)
 
     def samples(self) -> Iterator[Sample]:
-        """The counts as metrics."""
+        """The counts, and quantiles of the latest durations, as metrics."""
         yield Sample("regather_children_killed_total", self.kills)
         yield Sample("regather_children_overdue_total", self.overdue)
         yield Sample("regather_children_died_total", self.deaths)
         yield Sample("regather_children_lost_total", self.zygote_restarts)
+        yield from _quantiles("regather_child_overrun_seconds", self.overrun_ms)
+        yield from _quantiles("regather_child_refill_seconds", self.refill_ms)
+
+
+def _quantiles(name: str, durations_ms: deque[float]) -> Iterator[Sample]:
+    ordered = sorted(durations_ms)
+    for quantile in (0.5, 0.99):
+        if ordered:
+            at = min(len(ordered) - 1, int(quantile * len(ordered)))
+            yield Sample(name, ordered[at] / 1000, str(quantile))

@@ -79,6 +79,8 @@ class Diagnostics(Processor[DiagnosticsOptions]):
         """See Processor."""
         if options.hits(shard.seq, shard.attempt):
             chosen = _said_by(shard.payload, options) if options.do == "as_payload_says" else options
+            if chosen.do in _HANGS:  # the last words of a child that is killed stand in the attempt's error
+                print(f"pid {os.getpid()} hangs from {time.monotonic():.6f}", flush=True)
             output = _FAULTS[chosen.do](chosen, shard)
             if output is not None:
                 return output
@@ -190,6 +192,7 @@ def _return_wrong(options: DiagnosticsOptions, shard: ShardView) -> bytes:
     return "no bytes"  # type: ignore[return-value] # this is the fault
 
 
+_HANGS = frozenset({"sleep", "hang_once", "busy", "fork", "deaf"})
 _FAULTS: dict[Fault, Callable[[DiagnosticsOptions, ShardView], bytes | None]] = {
     "echo": _echo,
     "sleep": _sleep,
