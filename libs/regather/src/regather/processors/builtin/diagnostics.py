@@ -80,7 +80,8 @@ class Diagnostics(Processor[DiagnosticsOptions]):
         if options.hits(shard.seq, shard.attempt):
             chosen = _said_by(shard.payload, options) if options.do == "as_payload_says" else options
             if chosen.do in _HANGS:  # the last words of a child that is killed stand in the attempt's error
-                print(f"pid {os.getpid()} hangs from {time.monotonic():.6f}", flush=True)
+                sys.stdout.write(f"pid {os.getpid()} hangs from {time.monotonic():.6f}\n")
+                sys.stdout.flush()
             output = _FAULTS[chosen.do](chosen, shard)
             if output is not None:
                 return output
