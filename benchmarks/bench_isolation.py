@@ -211,7 +211,7 @@ def peers() -> dict[str, Any]:
     """Phase 5, in an environment of its own."""
     python = os.environ.get("PEERS_PYTHON", sys.executable)
     script = Path(__file__).with_name("isolation_peers.py")
-    command = [python, str(script), "--limit-s", str(LIMIT_S), "--slots", str(SLOTS)]
+    command = [python, str(script), "--limit-s", str(LIMIT_S), "--slots", str(WORKERS * SLOTS)]
     completed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=600)
     found: dict[str, Any] = json.loads(completed.stdout.splitlines()[-1])
     return found
