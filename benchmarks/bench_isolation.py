@@ -110,10 +110,11 @@ def overruns_ms(letters: list[DeadLetter], observer: DeathObserver) -> list[floa
     found = []
     for letter in letters:
         for error in letter.attempts:
-            said = _LAST_WORDS.search(error.error)
-            gone_s = observer.gone_after(int(said[1]), float(said[2])) if said else None
-            if said and gone_s is not None:
-                found.append((gone_s - float(said[2]) - LIMIT_S) * 1000)
+            said = _LAST_WORDS.findall(error.error) if error.reason.value == "timed-out" else []
+            if said:  # the last line: those before are of others in its micro-batch
+                pid, since_s = int(said[-1][0]), float(said[-1][1])
+                gone_s = observer.gone_after(pid, since_s)
+                found += [] if gone_s is None else [(gone_s - since_s - LIMIT_S) * 1000]
     return found
 
 

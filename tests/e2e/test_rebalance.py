@@ -1,0 +1,59 @@
+"""Busy cores cost nobody his place in the group, and a shard that outlasts rebalances still finishes."""
+
+import asyncio
+import time
+
+import httpx2
+import pytest
+
+from regather.testing.waiting import eventually
+from regather_cli.client import Client, Submission
+from regather_cli.stack import Role, Stack
+
+pytestmark = [pytest.mark.kafka, pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+
+SESSION_TIMEOUT_S = 6.0  # of the stack that these tests share
+LONG_S = 9.0
+
+
+async def sample(stack: Stack, name: str) -> list[float]:
+    """One metric of each worker."""
+    async with httpx2.AsyncClient(timeout=30) as http:
+        pages = [(await http.get(f"{worker.url}/metrics")).text for worker in stack.of(Role.WORKER) if worker.running]
+    return [float(line.split()[1]) for page in pages for line in page.splitlines() if line.startswith(f"{name} ")]
+
+
+async def test_shards_that_hold_every_core_cost_no_membership(stack: Stack) -> None:
+    query = {"kind": "diagnostics", "shard_size": "1024", "timeout_s": "120"}
+    query |= {"option.do": "busy", "option.seconds": "60"}
+    async with httpx2.AsyncClient(base_url=stack.gateway_url, timeout=60) as http:
+        answer = await http.post("/v1/jobs", params=query, content=bytes(8 * 1024))
+        job_id = answer.raise_for_status().json()["job_id"]
+
+        async def all_busy() -> bool:
+            return await sample(stack, "regather_slots_busy") == [1, 1]
+
+        await eventually(all_busy, timeout_s=30, what="busy slots")
+        shares = await sample(stack, "regather_partitions")
+        end_s = time.monotonic() + 2.5 * SESSION_TIMEOUT_S
+        while time.monotonic() < end_s:
+            assert await sample(stack, "regather_partitions") == shares
+        assert await sample(stack, "regather_slots_busy") == [1, 1]
+        (await http.post(f"/v1/jobs/{job_id}:cancel")).raise_for_status()
+
+
+async def test_a_shard_that_outlasts_rebalances_finishes_where_it_began(stack: Stack, client: Client) -> None:
+    submission = Submission("diagnostics", {"do": "sleep", "seconds": str(LONG_S)}, shard_size_bytes=1024)
+    begun_s = time.monotonic()
+    job_id = str((await client.submit(submission, bytes(1024)))["job_id"])
+    rebalances = 0
+    while time.monotonic() - begun_s < LONG_S - 3:  # each worker that joins, and each that leaves, is a rebalance
+        joined = await stack.add_worker()
+        await asyncio.to_thread(joined.stop, 20.0)
+        rebalances += 2
+    document = await client.wait(job_id, timeout_s=60)
+    took_s = time.monotonic() - begun_s
+    (shard,) = await client.shards(job_id)
+    assert (document["state"], shard["attempts"]) == ("succeeded", 1)
+    assert rebalances >= 2
+    assert took_s < LONG_S + 6, "it began anew after a rebalance"
