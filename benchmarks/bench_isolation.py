@@ -23,7 +23,7 @@ from typing import Any
 
 import httpx2
 from death_observer import DeathObserver
-from hostile_shards import children_of, family_of
+from hostile_shards import SHARD_BYTES, body_of, children_of, family_of
 
 from regather.testing.waiting import eventually
 from regather_cli.client import Client, has_ended
@@ -32,7 +32,6 @@ from regather_cli.report import write_report
 from regather_cli.stack import Role, Stack, StackSettings
 
 WORKERS, SLOTS = 2, 1
-SHARD_BYTES = 1024
 LIMIT_S = 0.25
 HANGS: list[dict[str, Any]] = [{"do": do, "seconds": 60} for do in ("sleep", "busy", "deaf", "fork")]
 CRASHES: list[dict[str, Any]] = [{"do": "segfault"}, {"do": "exit"}]
@@ -65,10 +64,6 @@ async def scraped(stack: Stack, role: Role, name: str) -> list[float]:
 async def begin(http: httpx2.AsyncClient, body: bytes, **parameters: str) -> str:
     query = {"kind": "diagnostics", "shard_size": str(SHARD_BYTES), "on_error": "skip"} | parameters
     return str((await http.post("/v1/jobs", params=query, content=body)).raise_for_status().json()["job_id"])
-
-
-def body_of(chosen: list[dict[str, Any]]) -> bytes:
-    return b"".join((json.dumps(does).encode() + b"\n").ljust(SHARD_BYTES, b".") for does in chosen)
 
 
 async def kills(stack: Stack, http: httpx2.AsyncClient, client: Client, wanted: int, seed: int) -> dict[str, Any]:

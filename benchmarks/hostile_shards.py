@@ -13,6 +13,7 @@ import random
 import statistics
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,9 @@ def shards_of(good: int, bad: int, seed: int) -> list[tuple[dict[str, Any], str,
     return chosen
 
 
-def body_of(chosen: list[tuple[dict[str, Any], str, int]]) -> bytes:
-    return b"".join((json.dumps(does).encode() + b"\n").ljust(SHARD_BYTES, b".") for does, _, _ in chosen)
+def body_of(chosen: Iterable[dict[str, Any]]) -> bytes:
+    """Shards whose first line says what each does."""
+    return b"".join((json.dumps(does).encode() + b"\n").ljust(SHARD_BYTES, b".") for does in chosen)
 
 
 def rss_mb(pids: list[int]) -> float:
@@ -105,7 +107,11 @@ async def run(stack: Stack, chosen: list[tuple[dict[str, Any], str, int]]) -> di
         "option.do": "as_payload_says",
     }  # fmt: skip
     async with httpx2.AsyncClient(base_url=stack.gateway_url, timeout=60) as http, Client(stack.gateway_url) as client:
-        answer = (await http.post("/v1/jobs", params=query, content=body_of(chosen))).raise_for_status().json()
+        answer = (
+            (await http.post("/v1/jobs", params=query, content=body_of(does for does, _, _ in chosen)))
+            .raise_for_status()
+            .json()
+        )
         job_id, begun_s = answer["job_id"], time.monotonic()
         while (document := await client.status(job_id))["state"] not in ("partial", "succeeded", "failed", "expired"):
             samples.append((time.monotonic() - begun_s, rss_mb(family_of(pid))))

@@ -127,9 +127,7 @@ class Workers:
         """End what is left of workers that were cut off."""
         for _, task in self._running:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-        self._running.clear()
+        await self.stop_all()
 
     async def stop_all(self) -> None:
         for stop, task in self._running:

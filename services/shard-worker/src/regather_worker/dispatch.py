@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
-from typing import Protocol
 
 from regather.core.lanes import Lane, LaneQueue
 from regather.core.model import Identity, Reason
@@ -19,6 +18,7 @@ from regather.core.pace import Pace
 from regather.runtime.execution import Call, Executor, Failed, NotRun, Result, Work, WorkItem, WorkLimits
 from regather.runtime.logs import get_logger
 from regather_worker.intake import QueuedShard, ShardKey
+from regather_worker.ownership import Ownership
 from regather_worker.settle import Settler
 
 log = get_logger()
@@ -26,24 +26,14 @@ _MAX_DELAY_AFTER_APPEND_MS = 60_000
 _MAX_LOST = 20
 
 
-class Names(Protocol):
-    """Tells the next owner of a partition what is about to begin here."""
-
-    async def name(self, batch: Sequence[QueuedShard], *, alone: bool) -> bool:
-        """Return once it is known; False if the shards are wanted no more."""
-
-    async def unname(self, batch: Sequence[QueuedShard], *, alone: bool) -> None:
-        """They do not run any more; of those that ran alone this is known once it returns, if a broker answers."""
-
-
 class Dispatcher:
     """Runs micro-batches in the executor's slots and hands their results to the settler."""
 
-    def __init__(self, executor: Executor, settler: Settler, limits: WorkLimits, names: Names) -> None:
+    def __init__(self, executor: Executor, settler: Settler, limits: WorkLimits, ownership: Ownership) -> None:
         self._executor = executor
         self._settler = settler
         self._limits = limits
-        self._names = names
+        self._ownership = ownership
         self._queue: LaneQueue[QueuedShard] = LaneQueue()
         self._pace = Pace()
         self._exclusive: deque[QueuedShard] = deque()
@@ -183,7 +173,7 @@ class Dispatcher:
 
     async def _run_batch(self, batch: Sequence[QueuedShard]) -> None:
         try:
-            results = await self._execute(batch, named=batch[0].watched)
+            results = await self._execute(batch, alone=False)
         finally:
             self._slot_free(asyncio.current_task())
         await self._settle(batch, results)
@@ -191,20 +181,21 @@ class Dispatcher:
     async def _run_alone(self, batch: Sequence[QueuedShard]) -> None:
         """Keep everything else waiting until the next owner would not charge this shard any more."""
         try:
-            results = await self._execute(batch, named=True, alone=True)
+            results = await self._execute(batch, alone=True)
             await self._settle(batch, results)
-            await self._names.unname(batch, alone=True)
+            await self._ownership.unname(batch, alone=True)
         finally:
             self._slot_free(asyncio.current_task())
 
-    async def _execute(self, batch: Sequence[QueuedShard], *, named: bool, alone: bool = False) -> list[Result]:
-        if named and not await self._names.name(batch, alone=alone):
+    async def _execute(self, batch: Sequence[QueuedShard], *, alone: bool) -> list[Result]:
+        named = alone or batch[0].watched
+        if named and not await self._ownership.name(batch, alone=alone):
             return [NotRun()] * len(batch)
         results = await self._executor.run(self._work(batch))
         executed = [result for result in results if not isinstance(result, NotRun)]
         self._pace.saw(batch[0].sort, len(executed), sum(result.duration_us for result in executed))
         if named and not alone:
-            await self._names.unname(batch, alone=False)
+            await self._ownership.unname(batch, alone=False)
         return [_charged_at_last(queued, result) for queued, result in zip(batch, results, strict=True)]
 
     async def _settle(self, batch: Sequence[QueuedShard], results: Sequence[Result]) -> None:

@@ -207,9 +207,10 @@ class ShardLoop:
             await self._ownership.commit(farewell=True)
 
     async def _leave(self, consumer: Consumer) -> None:
-        self._dispatcher.stopped()
-        await self._dispatcher.drain(self._settings.drain_s)
-        await self._bid_farewell()
+        if self._ownership.uses(consumer):  # one that could not start has nothing to wait for
+            self._dispatcher.stopped()
+            await self._dispatcher.drain(self._settings.drain_s)
+            await self._bid_farewell()
         self._ownership.use(None)
         self._joined = False
         self._ownership.forget()

@@ -34,6 +34,10 @@ class Ownership:
         """Whether it is still being found out where a partition stood."""
         return bool(self._starting)
 
+    def uses(self, consumer: Consumer) -> bool:
+        """Whether commits go through this consumer."""
+        return self._consumer is consumer
+
     def use(self, consumer: Consumer | None) -> None:
         """Commits go through this consumer from now on."""
         self._consumer = consumer
