@@ -116,3 +116,10 @@ def test_a_loss_that_was_not_charged_is_handed_on() -> None:
 def test_a_mark_of_what_is_settled_charges_nobody() -> None:
     stale = Handover("lost", False, 9, frozenset(), frozenset({4}), 77)
     assert Custody("next", stale, end=9, settled={4}).loss_at(4) is None
+
+
+def test_the_only_one_named_here_is_a_suspect_and_not_guilty_while_others_ran_elsewhere() -> None:
+    beside_others = Handover("lost", False, 9, frozenset(), frozenset({4}), None)
+    custody = Custody("next", beside_others, end=9)
+    assert custody.loss_at(4) is None
+    assert custody.is_suspect(4)
