@@ -23,11 +23,12 @@ from typing import Any
 
 import httpx2
 from death_observer import DeathObserver
-from hostile_shards import SHARD_BYTES, body_of, children_of, family_of
+from hostile_shards import SHARD_BYTES, body_of, children_of
 
 from regather.testing.waiting import eventually
 from regather_cli.client import Client, has_ended
 from regather_cli.letters import DeadLetter, read_dead_letters
+from regather_cli.process_table import descendants
 from regather_cli.report import write_report
 from regather_cli.stack import Role, Stack, StackSettings
 
@@ -50,15 +51,10 @@ def quantiles(values: list[float]) -> dict[str, float]:
     return {"p50": percentile(values, 0.5), "p99": percentile(values, 0.99), "max": percentile(values, 1)}
 
 
-async def scraped(stack: Stack, role: Role, name: str) -> list[float]:
+async def scraped(stack: Stack, role: Role, name: str, **labels: str) -> list[float]:
     """Every sample of one metric, of all living services of a role."""
-    found = []
-    async with httpx2.AsyncClient(timeout=10) as http:
-        for service in stack.of(role):
-            if service.running:
-                page = (await http.get(f"{service.url}/metrics")).text
-                found += [float(line.rsplit(" ", 1)[1]) for line in page.splitlines() if line.startswith(name)]
-    return found
+    living = [service for service in stack.of(role) if service.running]
+    return [value for service in living for value in await service.metric(name, **labels)]
 
 
 async def begin(http: httpx2.AsyncClient, body: bytes, **parameters: str) -> str:
@@ -116,7 +112,7 @@ def overruns_ms(letters: list[DeadLetter], observer: DeathObserver) -> list[floa
 async def of_supervisors(stack: Stack, name: str) -> dict[str, float]:
     """The worst worker's quantiles, by its own clock."""
     return {
-        f"supervisor_{short}": round(1000 * max(await scraped(stack, Role.WORKER, f'{name}{{quantile="{quantile}"')), 1)
+        f"supervisor_{short}": round(1000 * max(await scraped(stack, Role.WORKER, name, quantile=quantile)), 1)
         for short, quantile in (("p50", "0.5"), ("p99", "0.99"))
     }
 
@@ -125,7 +121,7 @@ async def orphans(pids: list[int]) -> int:
     """Processes below the workers that are neither zygote nor child, once what was killed is gone."""
 
     def surplus() -> int:
-        return sum(len(family_of(pid)) for pid in pids) - len(pids) * (2 + SLOTS)
+        return sum(len(descendants(pid)) for pid in pids) - len(pids) * (1 + SLOTS)
 
     try:
         await eventually(lambda: surplus() == 0, timeout_s=10, what="the usual processes")
@@ -140,7 +136,7 @@ async def cancel_to_idle_s(stack: Stack, http: httpx2.AsyncClient) -> float:
     job_id = await begin(http, bytes(200 * SHARD_BYTES), **options)
 
     async def busy_are(count: int) -> bool:
-        return sum(await scraped(stack, Role.WORKER, "regather_slots_busy ")) == count
+        return sum(await scraped(stack, Role.WORKER, "regather_slots_busy")) == count
 
     await eventually(lambda: busy_are(WORKERS * SLOTS), timeout_s=60, what="all slots busy")
     begun_s = time.monotonic()

@@ -22,6 +22,7 @@ import httpx2
 from regather.testing.waiting import eventually
 from regather_cli.client import Client
 from regather_cli.letters import read_dead_letters
+from regather_cli.process_table import descendants
 from regather_cli.report import write_report
 from regather_cli.stack import Role, Stack, StackSettings
 
@@ -67,7 +68,7 @@ def body_of(chosen: Iterable[dict[str, Any]]) -> bytes:
     return b"".join((json.dumps(does).encode() + b"\n").ljust(SHARD_BYTES, b".") for does in chosen)
 
 
-def rss_mb(pids: list[int]) -> float:
+def rss_mb(pids: Iterable[int]) -> float:
     """Resident memory of these processes."""
     pages = 0
     for pid in pids:
@@ -83,10 +84,6 @@ def children_of(pid: int) -> list[int]:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
-
-
-def family_of(pid: int) -> list[int]:
-    return [pid, *(member for child in children_of(pid) for member in family_of(child))]
 
 
 def slope_mb_h(samples: list[tuple[float, float]]) -> float:
@@ -114,7 +111,7 @@ async def run(stack: Stack, chosen: list[tuple[dict[str, Any], str, int]]) -> di
         )
         job_id, begun_s = answer["job_id"], time.monotonic()
         while (document := await client.status(job_id))["state"] not in ("partial", "succeeded", "failed", "expired"):
-            samples.append((time.monotonic() - begun_s, rss_mb(family_of(pid))))
+            samples.append((time.monotonic() - begun_s, rss_mb({pid} | descendants(pid))))
             await asyncio.sleep(0.5)
         shards = await client.shards(job_id)
     letters = await read_dead_letters(stack.broker.bootstrap_servers, stack.topics, job_id)
@@ -133,12 +130,13 @@ async def whole_slots(pid: int) -> int:
 
     def settled() -> int:
         (zygote,) = children_of(pid)
-        return len(children_of(zygote)) if len(family_of(pid)) == 2 + SLOTS else 0
+        below = descendants(pid)
+        return len(below.intersection(children_of(zygote))) if len(below) == 1 + SLOTS else 0
 
     try:
         return int(await eventually(settled, timeout_s=20, what="the usual processes"))
     except AssertionError:
-        return len(family_of(pid)) - 2
+        return len(descendants(pid)) - 1
 
 
 def judged(

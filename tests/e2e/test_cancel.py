@@ -18,13 +18,7 @@ LATE_S = 3.0  # the median is below 0.2 s; a machine that is busy with other thi
 
 async def busy(stack: Stack) -> float:
     """Slots in use, of all workers."""
-    async with httpx2.AsyncClient() as http:
-        pages = [(await http.get(f"{worker.url}/metrics")).text for worker in stack.of(Role.WORKER)]
-    return sum(float(line.split()[1]) for page in pages for line in page.splitlines() if is_busy(line))
-
-
-def is_busy(line: str) -> bool:
-    return line.startswith("regather_slots_busy ")
+    return sum([sum(await worker.metric("regather_slots_busy")) for worker in stack.of(Role.WORKER)])
 
 
 async def begin(stack: Stack, http: httpx2.AsyncClient, **parameters: str) -> str:

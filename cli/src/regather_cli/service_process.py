@@ -15,6 +15,7 @@ import httpx2
 from regather.testing.processes import end, spawn_bound, tail
 
 _POLL_S = 0.02
+_METRICS_TIMEOUT_S = 30.0  # it answers late where shards hold every core
 
 
 class Role(StrEnum):
@@ -86,6 +87,18 @@ class Service:
                         last = f"/readyz says {answer.status_code}: {answer.text[:300]}"
                 await asyncio.sleep(_POLL_S)
         raise self._failure(f"was not ready within {timeout_s:g} s: {last}")
+
+    async def metric(self, name: str, **labels: str) -> list[float]:
+        """The samples of one metric that carry these labels, as the running service counts them now."""
+        async with httpx2.AsyncClient(timeout=_METRICS_TIMEOUT_S) as client:
+            page = (await client.get(f"{self.url}/metrics")).raise_for_status().text
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        found = []
+        for line in page.splitlines():
+            sample, _, value = line.rpartition(" ")
+            if sample.partition("{")[0] == name and all(label in sample for label in wanted):
+                found.append(float(value))
+        return found
 
     def _failure(self, what: str) -> StackError:
         return StackError(f"{self.name} {what}\n--- last lines of {self.log_path}\n{tail(self.log_path)}")

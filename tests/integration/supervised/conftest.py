@@ -11,6 +11,7 @@ import pytest
 from regather.runtime.child_limits import ChildRules
 from regather.runtime.execution import Call, Work, WorkItem, WorkLimits
 from regather.runtime.supervisor import Supervisor
+from regather_cli.process_table import descendants
 
 FOLDER = Path(__file__).parent
 KINDS = "supervised_kinds:KINDS"
@@ -72,17 +73,6 @@ def parent_of(pid: int) -> int | None:
 
 def lives(pid: int) -> bool:
     return parent_of(pid) is not None
-
-
-def descendants(root: int) -> set[int]:
-    """Every living process below `root`."""
-    parents = {int(entry.name): parent_of(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
-    found: set[int] = set()
-    fresh = {root}
-    while fresh:
-        fresh = {pid for pid, parent in parents.items() if parent in fresh} - found
-        found |= fresh
-    return found
 
 
 class Processes:

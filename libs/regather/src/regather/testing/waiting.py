@@ -12,14 +12,23 @@ _POLL_S = 0.01
 
 @overload
 async def eventually(
-    condition: Callable[[], Awaitable[T]], *, timeout_s: float = 10.0, what: str = "the condition"
+    condition: Callable[[], Awaitable[T]],
+    *,
+    timeout_s: float = 10.0,
+    what: str = "the condition",
+    interval_s: float = _POLL_S,
 ) -> T: ...
 @overload
-async def eventually(condition: Callable[[], T], *, timeout_s: float = 10.0, what: str = "the condition") -> T: ...
-async def eventually(condition: Callable[[], Any], *, timeout_s: float = 10.0, what: str = "the condition") -> Any:
+async def eventually(
+    condition: Callable[[], T], *, timeout_s: float = 10.0, what: str = "the condition", interval_s: float = _POLL_S
+) -> T: ...
+async def eventually(
+    condition: Callable[[], Any], *, timeout_s: float = 10.0, what: str = "the condition", interval_s: float = _POLL_S
+) -> Any:
     """Call `condition` until it is truthy and return its value; AssertionError naming `what` after `timeout_s`.
 
-    An AssertionError raised by the condition counts as "not yet" and is chained to the final error.
+    An AssertionError raised by the condition counts as "not yet" and is chained to the final error. `interval_s` lies
+    between two calls: longer where a call costs much.
     """
     end = time.monotonic() + timeout_s
     last: AssertionError | None = None
@@ -34,4 +43,4 @@ async def eventually(condition: Callable[[], Any], *, timeout_s: float = 10.0, w
             last = error
         if time.monotonic() > end:
             raise AssertionError(f"{what} did not come true within {timeout_s} s") from last
-        await asyncio.sleep(_POLL_S)
+        await asyncio.sleep(interval_s)
