@@ -21,6 +21,7 @@ from typing import Any
 import httpx2
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from regather.testing.waiting import eventually
 from regather_cli.report import write_report
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +32,7 @@ WORDS = " ".join(random.Random(1).choices(["scatter", "process", "regather", "é
 
 
 class ComposeError(RuntimeError):
-    """Something did not come up, or not in time."""
+    """Docker did not do what it was told to."""
 
 
 @dataclass
@@ -74,17 +75,15 @@ def free_port() -> int:
 
 
 async def until(condition: Any, what: str, timeout_s: float = 90.0) -> Any:
-    """Wait for a condition that returns something true."""
-    deadline_s = time.monotonic() + timeout_s
-    while time.monotonic() < deadline_s:
+    """Wait for what a gateway says that may not be there yet."""
+
+    async def answered() -> Any:
         try:
-            found = await condition()
+            return await condition()
         except httpx2.TransportError:
-            found = None
-        if found:
-            return found
-        await asyncio.sleep(0.5)
-    raise ComposeError(f"{what} did not come within {timeout_s:g} s")
+            return None
+
+    return await eventually(answered, timeout_s=timeout_s, what=what, interval_s=0.5)
 
 
 async def ready(client: httpx2.AsyncClient) -> bool:
@@ -221,7 +220,7 @@ def main() -> int:
             and document["attempts_spent_by_scaling"] == 0
             and document["duplicate_finals"] == 0
         )
-    except (ComposeError, httpx2.HTTPError, OSError) as error:
+    except (ComposeError, AssertionError, httpx2.HTTPError, OSError) as error:
         document, ok = {"error": str(error), "logs": installation.compose("logs", "--tail", "30", check=False)}, False
     finally:
         installation.compose("down", "-v", "--timeout", "10", check=False)

@@ -1,5 +1,6 @@
 """A whole stack of service processes over the shared broker, and what the end-to-end tests ask of it."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -7,13 +8,15 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from regather.core.wire.identity import HEADER, header_map, unpack_identity
-from regather.testing.kafka_broker import Broker
+from regather.testing.embedded_kafka import EmbeddedKafka
+from regather.testing.kafka_broker import Broker, Rung
 from regather.transport.base import TopicPartition
 from regather.transport.kafka import KafkaTransport
 from regather_cli.client import Client
@@ -43,6 +46,15 @@ async def stack(kafka_broker: Broker) -> AsyncIterator[Stack]:
     assert running.leftover_pids() == []
 
 
+@pytest_asyncio.fixture
+async def kafka_and_stack(tmp_path: Path, stack_settings: StackSettings) -> AsyncIterator[tuple[EmbeddedKafka, Stack]]:
+    """A Kafka that the test may kill, and a stack over it with the `stack_settings` of the test's own module."""
+    with EmbeddedKafka(data_dir=tmp_path / "kafka") as kafka:
+        broker = Broker(kafka.bootstrap_servers, Rung.EMBEDDED, kafka.version)
+        async with Stack(stack_settings, broker=broker) as stack:
+            yield kafka, stack
+
+
 @pytest_asyncio.fixture(loop_scope="module")
 async def client(stack: Stack) -> AsyncIterator[Client]:
     async with Client(stack.gateway_url) as connected:
@@ -61,6 +73,19 @@ def reference(repository_root: Path) -> Callable[..., dict[str, Any]]:
         return answer
 
     return run
+
+
+@pytest.fixture(scope="session")
+def hostile_shards(repository_root: Path) -> ModuleType:
+    """The program `make hostile-shards`, which is in no package."""
+    spec = importlib.util.spec_from_file_location(
+        "hostile_shards", repository_root / "benchmarks" / "hostile_shards.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

@@ -1,16 +1,11 @@
 """A broker that is down at the start or goes in mid-job: answers in bounded time, and all goes on when it is back."""
 
 import time
-import uuid
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import httpx2
 import pytest
-import pytest_asyncio
 
 from regather.testing.embedded_kafka import EmbeddedKafka, free_port
-from regather.testing.kafka_broker import Broker, Rung
 from regather.testing.waiting import eventually
 from regather_cli.client import Client, Submission
 from regather_cli.stack import Role, Stack, StackSettings
@@ -24,18 +19,14 @@ ENVIRONMENT = {
 }
 
 
-@pytest_asyncio.fixture
-async def kafka_and_stack(tmp_path: Path) -> AsyncIterator[tuple[EmbeddedKafka, Stack]]:
-    with EmbeddedKafka(data_dir=tmp_path / "kafka") as kafka:
-        broker = Broker(kafka.bootstrap_servers, Rung.EMBEDDED, kafka.version)
-        settings = StackSettings(
-            worker_slots=1,
-            topic_prefix=f"down-{uuid.uuid4().hex[:8]}.",
-            gateway_port=free_port(),  # the same one after a restart
-            environment=ENVIRONMENT,
-        )
-        async with Stack(settings, broker=broker) as stack:
-            yield kafka, stack
+@pytest.fixture
+def stack_settings() -> StackSettings:
+    return StackSettings(
+        worker_slots=1,
+        topic_prefix="down.",
+        gateway_port=free_port(),  # the same one after a restart
+        environment=ENVIRONMENT,
+    )
 
 
 async def test_a_job_survives_the_broker_and_a_gateway_starts_without_one(

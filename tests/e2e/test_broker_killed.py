@@ -1,14 +1,8 @@
 """kill -9 of the broker while every slot publishes: each micro-batch is settled afterwards, and the job ends."""
 
-import uuid
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
-import pytest_asyncio
 
 from regather.testing.embedded_kafka import EmbeddedKafka
-from regather.testing.kafka_broker import Broker, Rung
 from regather.testing.waiting import eventually
 from regather_cli.client import ApiError, Client, Submission
 from regather_cli.stack import Stack, StackSettings
@@ -18,18 +12,10 @@ SHARDS, SHARD_BYTES = 3000, 1024
 SLOW = Submission("diagnostics", {"do": "sleep", "seconds": "0.01"}, shard_size_bytes=SHARD_BYTES)
 
 
-@pytest_asyncio.fixture
-async def kafka_and_stack(tmp_path: Path) -> AsyncIterator[tuple[EmbeddedKafka, Stack]]:
-    with EmbeddedKafka(data_dir=tmp_path / "kafka") as kafka:
-        broker = Broker(kafka.bootstrap_servers, Rung.EMBEDDED, kafka.version)
-        settings = StackSettings(
-            workers=2,
-            worker_slots=4,
-            topic_prefix=f"killed-{uuid.uuid4().hex[:8]}.",
-            environment={"REGATHER_DIAGNOSTICS": "true", "REGATHER_PROGRESS_S": "0.1", "REGATHER_ACK_TIMEOUT_S": "12"},
-        )
-        async with Stack(settings, broker=broker) as stack:
-            yield kafka, stack
+@pytest.fixture
+def stack_settings() -> StackSettings:
+    environment = {"REGATHER_DIAGNOSTICS": "true", "REGATHER_PROGRESS_S": "0.1", "REGATHER_ACK_TIMEOUT_S": "12"}
+    return StackSettings(workers=2, worker_slots=4, topic_prefix="killed.", environment=environment)
 
 
 async def refused(client: Client) -> None:

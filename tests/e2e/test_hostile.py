@@ -1,7 +1,5 @@
 """The short form of `make hostile-shards`: every fault a shard can have, in one job, beside shards that behave."""
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -12,22 +10,13 @@ from regather_cli.stack import Stack, StackSettings
 pytestmark = [pytest.mark.kafka, pytest.mark.e2e, pytest.mark.timeout(300)]
 
 
-def hostile(root: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("hostile_shards", root / "benchmarks" / "hostile_shards.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-async def test_hostile_shards_cost_nobody_else_anything(kafka_broker: Broker, repository_root: Path) -> None:
-    program = hostile(repository_root)
-    chosen = program.shards_of(200, 2 * len(program.BAD), 7)
+async def test_hostile_shards_cost_nobody_else_anything(kafka_broker: Broker, hostile_shards: ModuleType) -> None:
+    good, bad = 200, 2 * len(hostile_shards.BAD)
+    chosen = hostile_shards.shards_of(good, bad, 7)
     settings = StackSettings(
-        workers=1, worker_slots=program.SLOTS, topic_prefix="hostile.", environment=program.ENVIRONMENT
+        workers=1, worker_slots=hostile_shards.SLOTS, topic_prefix="hostile.", environment=hostile_shards.ENVIRONMENT
     )
     async with Stack(settings, broker=kafka_broker) as stack:
-        found = await program.run(stack, chosen)
+        found = await hostile_shards.run(stack, chosen)
     assert found["wrong"] == []
-    assert (found["good_right"], found["bad_dead_lettered"], found["slots_lost"]) == (200, 2 * len(program.BAD), 0)
+    assert (found["good_right"], found["bad_dead_lettered"], found["slots_lost"]) == (good, bad, 0)

@@ -2,20 +2,21 @@
 
 import asyncio
 import contextlib
-import json
+import math
 from collections.abc import AsyncIterator
-from typing import Any
+from types import ModuleType
 
 import pytest
 
 from regather.testing.kafka_broker import Broker
+from regather.testing.waiting import eventually
 from regather_cli.client import Client, Submission
 from regather_cli.letters import read_dead_letters
 from regather_cli.stack import Role, Stack, StackSettings
 
 pytestmark = [pytest.mark.kafka, pytest.mark.e2e, pytest.mark.timeout(400)]
 
-SHARDS, SHARD_BYTES, GUILTY = 500, 1024, 321
+SHARDS, GUILTY = 500, 321
 ENVIRONMENT = {
     "REGATHER_DIAGNOSTICS": "true",
     "REGATHER_SESSION_TIMEOUT_MS": "6000",
@@ -30,11 +31,15 @@ async def kept_alive(stack: Stack) -> AsyncIterator[list[str]]:
 
     async def watch() -> None:
         while True:
-            for worker in stack.of(Role.WORKER):
-                if not worker.running:
-                    restarted.append(worker.name)
-                    worker.start()
-            await asyncio.sleep(0.05)
+            gone = await eventually(
+                lambda: [worker for worker in stack.of(Role.WORKER) if not worker.running],
+                timeout_s=math.inf,  # as long as the block lasts
+                interval_s=0.05,
+                what="the end of a worker",
+            )
+            for worker in gone:
+                restarted.append(worker.name)
+                worker.start()
 
     keeper = asyncio.create_task(watch())
     try:
@@ -45,20 +50,18 @@ async def kept_alive(stack: Stack) -> AsyncIterator[list[str]]:
             await keeper
 
 
-def body() -> bytes:
-    does: list[dict[str, Any]] = [{"do": "echo"}] * SHARDS
+async def test_the_shard_that_kills_workers_is_charged_and_nobody_else(
+    kafka_broker: Broker, hostile_shards: ModuleType
+) -> None:
+    does = [{"do": "echo"}] * SHARDS
     does[GUILTY] = {"do": "kill_worker"}
-    return b"".join((json.dumps(one).encode() + b"\n").ljust(SHARD_BYTES, b".") for one in does)
-
-
-async def test_the_shard_that_kills_workers_is_charged_and_nobody_else(kafka_broker: Broker) -> None:
     settings = StackSettings(workers=2, worker_slots=2, topic_prefix="worker-killer.", environment=ENVIRONMENT)
     async with Stack(settings, broker=kafka_broker) as stack, kept_alive(stack) as restarted:
         async with Client(stack.gateway_url) as client:
             submission = Submission(
-                "diagnostics", {"do": "as_payload_says"}, shard_size_bytes=SHARD_BYTES, on_error="skip"
+                "diagnostics", {"do": "as_payload_says"}, shard_size_bytes=hostile_shards.SHARD_BYTES, on_error="skip"
             )
-            job_id = str((await client.submit(submission, body()))["job_id"])
+            job_id = str((await client.submit(submission, hostile_shards.body_of(does)))["job_id"])
             document = await client.wait(job_id, timeout_s=300)
             shards = await client.shards(job_id)
         letters = await read_dead_letters(stack.broker.bootstrap_servers, stack.topics, job_id)

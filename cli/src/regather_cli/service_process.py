@@ -90,7 +90,8 @@ class Service:
 
     async def metric(self, name: str, **labels: str) -> list[float]:
         """The samples of one metric that carry these labels, as the running service counts them now."""
-        async with httpx2.AsyncClient(timeout=_METRICS_TIMEOUT_S) as client:
+        # It is plain HTTP: without the certificates, whose loading would take far longer than the question.
+        async with httpx2.AsyncClient(timeout=_METRICS_TIMEOUT_S, verify=False) as client:
             page = (await client.get(f"{self.url}/metrics")).raise_for_status().text
         wanted = [f'{label}="{value}"' for label, value in labels.items()]
         found = []

@@ -26,15 +26,17 @@ class ShardsDocument(BaseModel):
     retries: int
     frontier: int
     gaps: list[tuple[int, int]] = Field(description="failed shards as inclusive ranges")
+    bad_rows: int = Field(description="rows left out of shards that are done; `errors` names them")
 
 
 class ErrorDocument(BaseModel):
-    """A shard that failed for good."""
+    """A shard that failed for good, or one row of it: `row` counts from 0 in the whole body, null for the whole shard."""
 
     seq: int
     reason: str
     error: str
     attempts: int
+    row: int | None = None
 
 
 class ResultDocument(BaseModel):
@@ -98,6 +100,7 @@ class ShardDocument(BaseModel):
     duration_us: int | None = None
     input_bytes: int | None = None
     failures: list[AttemptDocument] = []
+    bad_rows: list[int] = Field(default=[], description="rows that the output of a shard that is done lacks")
     reason: str | None = None
     error: str | None = None
 
@@ -185,10 +188,13 @@ def job_document(status: JobStatus, warning: str | None = None) -> JobDocument:
             retries=status.retries,
             frontier=status.frontier,
             gaps=list(status.gaps),
+            bad_rows=status.bad_rows,
         ),
         progress=round(settled / status.total, 4) if status.total else None,
         errors=[
-            ErrorDocument(seq=error.seq, reason=error.reason.value, error=error.error, attempts=error.attempts)
+            ErrorDocument(
+                seq=error.seq, reason=error.reason.value, error=error.error, attempts=error.attempts, row=error.row
+            )
             for error in status.errors
         ],
         reason=status.reason.value if status.reason else None,

@@ -64,6 +64,7 @@ class ShardFold:
             duration_us=outcome.duration_us,
             input_bytes=outcome.input_bytes,
             failures=[_attempt(error) for error in failure.history] if failure else known,
+            bad_rows=[bad.row for bad in outcome.bad_rows],
             reason=failure.reason.value if failure else None,
             error=failure.error if failure else None,
         )

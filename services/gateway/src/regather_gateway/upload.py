@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from regather.core.errors import BadInput, TransportError
 from regather.core.ids import event_partition
-from regather.core.model import Event, Opened, Uploading
+from regather.core.model import Event, OnError, Opened, Uploading
 from regather.core.status import JobStatus
 from regather.core.wire.documents import encode_status
 from regather.core.wire.events import encode_event
@@ -55,7 +55,12 @@ class Upload:
         self._accepted = accepted
         self._pace = pace
         self._headers = ShardEncoder(
-            opened.owner, opened.kind, opened.options, timeout_ms, chained=opened.chained
+            opened.owner,
+            opened.kind,
+            opened.options,
+            timeout_ms,
+            chained=opened.chained,
+            skip=opened.on_error is OnError.SKIP,
         ).headers
         self._key = opened.owner.job_id.encode()
         self._event_partition = event_partition(opened.owner.job_id, line.event_partitions)

@@ -100,6 +100,7 @@ class Worker:
             policy=RetryPolicy(base_ms=settings.retry_base_ms, cap_ms=settings.retry_cap_ms),
             worker=self.name,
             jitter=random.random,
+            most_bad_rows=settings.max_bad_rows,
         )
         limits = WorkLimits(memory_bytes=settings.memory_limit_bytes or None, cpu_s=settings.cpu_limit_s or None)
         ownership = Ownership(self.name)

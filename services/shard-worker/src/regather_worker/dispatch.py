@@ -196,7 +196,7 @@ class Dispatcher:
         self._pace.saw(batch[0].sort, len(executed), sum(result.duration_us for result in executed))
         if named and not alone:
             await self._ownership.unname(batch, alone=False)
-        return [_charged_at_last(queued, result) for queued, result in zip(batch, results, strict=True)]
+        return [_count_lost(queued, result) for queued, result in zip(batch, results, strict=True)]
 
     async def _settle(self, batch: Sequence[QueuedShard], results: Sequence[Result]) -> None:
         try:
@@ -204,16 +204,16 @@ class Dispatcher:
         finally:
             self._forget(batch)
         for queued in again:
-            queued.unbatched = True
-            queued.lost += 1
             self._push(queued, Lane.SMALL)
 
     def _work(self, batch: Sequence[QueuedShard]) -> Work:
-        first = batch[0].shard
+        first, search = batch[0].shard, batch[0].search
+        limits = replace(self._limits, wall_s=first.timeout_ms / 1000)
+        if search is not None:
+            return search.work(limits)
         items = [
             WorkItem(q.shard.seq, q.shard.payload, q.shard.meta, q.shard.attempt, carry=q.shard.carry) for q in batch
         ]
-        limits = replace(self._limits, wall_s=first.timeout_ms / 1000)
         return Work(Call.STEP if first.chained else Call.PROCESS, first.kind, first.options, items, limits)
 
     def _slot_free(self, task: "asyncio.Task[None] | None") -> None:
@@ -240,9 +240,13 @@ class Dispatcher:
             log.error("micro-batch-broken", error=repr(self.failed), exc_info=self.failed)
 
 
-def _charged_at_last(queued: QueuedShard, result: Result) -> Result:
+def _count_lost(queued: QueuedShard, result: Result) -> Result:
     """A shard that is lost again and again with its child is charged in the end, or it would run for ever."""
-    if not isinstance(result, NotRun) or queued.lost < _MAX_LOST:
+    if not isinstance(result, NotRun):
+        return result
+    queued.unbatched = True
+    queued.lost += 1
+    if queued.lost <= _MAX_LOST:
         return result
     return Failed(Reason.CRASHED, f"its child was lost {_MAX_LOST + 1} times", time.time_ns() // 1_000_000, 0)
 

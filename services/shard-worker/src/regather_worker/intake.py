@@ -7,6 +7,7 @@ from regather.core.custody import Custody
 from regather.core.model import Identity, Reason, Shard
 from regather.core.watermark import Watermark
 from regather.transport.base import Record, TopicPartition
+from regather_worker.row_search import RowSearch
 
 
 @dataclass(slots=True, eq=False)
@@ -69,6 +70,9 @@ class QueuedShard:
     lost: int = 0
     """How often its child was lost without its being the one that ran."""
 
+    search: RowSearch | None = None
+    """It failed for good, and its bad rows are looked for."""
+
     @property
     def key(self) -> ShardKey:
         """Owner, sequence number and attempt: the same execution, however often it is delivered."""
@@ -87,6 +91,8 @@ class QueuedShard:
     @property
     def exclusive(self) -> bool:
         """Whether its worker has to run nothing else meanwhile: it may take everything along, or all memory."""
+        if self.search is not None and self.search.exclusive:
+            return True
         history = self.shard.history
         if history and history[-1].reason in _ALONE_AFTER:
             return True
@@ -102,7 +108,7 @@ class QueuedShard:
         """Shards of one group may share a micro-batch."""
         shard = self.shard
         batch = (shard.owner, shard.kind, shard.options, shard.timeout_ms)
-        if self.unbatched or shard.chained:
+        if self.unbatched or self.search or shard.chained:
             return (*batch, shard.seq)
         return (*batch, "watched", shard.seq // _WATCHED_TOGETHER) if self.watched else batch
 

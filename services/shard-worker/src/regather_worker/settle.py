@@ -6,7 +6,7 @@ A shard that failed for good is first a dead letter and then an outcome that poi
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from regather.core.custody import Loss
 from regather.core.errors import RecordTooLarge
@@ -14,6 +14,7 @@ from regather.core.ids import event_partition
 from regather.core.model import (
     AttemptError,
     AttemptFailed,
+    BadRow,
     DeadLetterAddress,
     Event,
     Failure,
@@ -25,15 +26,17 @@ from regather.core.model import (
     RecordPlace,
     Shard,
 )
+from regather.core.reassembly import MAX_ROW_ERROR_CHARS
 from regather.core.retry import Retry, RetryPolicy
 from regather.core.wire.events import encode_event, unpack_step
 from regather.core.wire.shards import dead_letter_headers, released_record, shard_headers
 from regather.runtime.execution import Done, Failed, NotRun, Result
 from regather.runtime.logs import get_logger
-from regather.transport.base import Record
+from regather.transport.base import Record, RecordAddress
 from regather.transport.topics import Topics
 from regather_worker.intake import Place, QueuedShard
 from regather_worker.outbox import Outbox, OutRecord
+from regather_worker.row_search import Found, RowSearch, may_search
 
 log = get_logger()
 _EVENT_BYTES = 8 * 1024 * 1024
@@ -62,6 +65,7 @@ class Settler:
         policy: RetryPolicy,
         worker: str,
         jitter: Callable[[], float],
+        most_bad_rows: int = 0,
     ) -> None:
         self._outbox = outbox
         self._topics = topics
@@ -69,29 +73,53 @@ class Settler:
         self._policy = policy
         self._worker = worker
         self._jitter = jitter
+        self._most_bad_rows = most_bad_rows
         self.counts = SettleCounts()
 
     async def settle(self, batch: Sequence[QueuedShard], results: Sequence[Result]) -> list[QueuedShard]:
-        """Publish the results and free the places; returned are the shards that did not run and have to."""
+        """Publish the results and free the places; returned are the shards that have to run (again)."""
+        if batch[0].search is not None:
+            return await self._settle_step(batch[0], batch[0].search, results[0])
         executed = [(queued, result) for queued, result in zip(batch, results, strict=True)]
         done = [(queued, result) for queued, result in executed if isinstance(result, Done)]
         failed = [(queued, result) for queued, result in executed if isinstance(result, Failed)]
         outcomes = [_done(queued.shard, result) for queued, result in done]
         retries: list[OutRecord] = []
         for queued, failure in failed:
-            error = self._attempt_error(queued.shard, failure, self._worker)
+            error = self._charged(queued.shard, failure, self._worker)
             again = self._again(queued, failure, error)
             retries += again
-            if not again:
+            if not again and self._most_bad_rows and may_search(queued.shard, failure.reason):
+                queued.search = RowSearch(queued.shard, failure, error, most_bad=self._most_bad_rows)
+            elif not again:
                 outcomes.append(await self._bury(queued, failure, error))
         owner = batch[0].shard.owner
         await self._publish([*self._outcome_records(owner, outcomes), *retries])
         for queued, _ in (*done, *failed):
-            queued.settle()
+            if queued.search is None:
+                queued.settle()
         self.counts.settled["done"] += len(done)
         self.counts.run_us += sum(result.duration_us for _, result in done)
         self.counts.run_us += sum(result.duration_us for _, result in failed)
-        return [queued for queued, result in executed if isinstance(result, NotRun)]
+        return [queued for queued, result in executed if isinstance(result, NotRun) or queued.search is not None]
+
+    async def _settle_step(self, queued: QueuedShard, search: RowSearch, result: Result) -> list[QueuedShard]:
+        """Take one step of a search on; its end is the shard's outcome."""
+        shard = queued.shard
+        if isinstance(result, NotRun):
+            return [queued]
+        self.counts.run_us += result.duration_us
+        search.took(result, attempt_error(shard, result, self._worker) if isinstance(result, Failed) else None)
+        if search.found is not None:
+            outcome = await self._bury_rows(queued, search.found)
+        elif search.gave_up:
+            log.info("rows-not-told-apart", job=shard.owner.job_id, seq=shard.seq, why=search.gave_up)
+            outcome = await self._bury(queued, search.failed, search.error)
+        else:
+            return [queued]
+        await self._publish([*self._outcome_records(shard.owner, [outcome])])
+        queued.settle()
+        return []
 
     async def park(self, shard: Shard, place: Place) -> None:
         """Say that a shard of a chain waits here for the carry of the one before it."""
@@ -106,7 +134,7 @@ class Settler:
         text = f"worker {loss.worker} was lost without a goodbye while it ran this shard and nothing else"
         duration_ms = max(0, time.time_ns() // 1_000_000 - loss.since_ms)
         failed = Failed(Reason.WORKER_LOST, text, loss.since_ms, duration_ms * 1000)
-        error = self._attempt_error(queued.shard, failed, loss.worker)
+        error = self._charged(queued.shard, failed, loss.worker)
         records = self._again(queued, failed, error)
         if not records:
             outcome = await self._bury(queued, failed, error)
@@ -117,7 +145,7 @@ class Settler:
     async def lost_payload(self, queued: QueuedShard, error: str) -> None:
         """A released shard's payload is gone from the log: it failed for good."""
         failed = Failed(Reason.UNREADABLE, error, time.time_ns() // 1_000_000, 0, retryable=False)
-        outcome = await self._bury(queued, failed, self._attempt_error(queued.shard, failed, self._worker))
+        outcome = await self._bury(queued, failed, self._charged(queued.shard, failed, self._worker))
         await self._publish([*self._outcome_records(queued.shard.owner, [outcome])])
         queued.settle()
 
@@ -143,17 +171,10 @@ class Settler:
         )
         return [*self._retry(queued.shard, error, verdict)] if isinstance(verdict, Retry) else []
 
-    def _attempt_error(self, shard: Shard, failed: Failed, worker: str) -> AttemptError:
+    def _charged(self, shard: Shard, failed: Failed, worker: str) -> AttemptError:
         self.counts.attempts_failed[failed.reason] += 1
         log.info("attempt-failed", job=shard.owner.job_id, seq=shard.seq, attempt=shard.attempt, reason=failed.reason)
-        return AttemptError(
-            attempt=shard.attempt,
-            reason=failed.reason,
-            error=failed.error,
-            worker=worker,
-            started_ms=failed.started_ms,
-            duration_ms=failed.duration_us // 1000,
-        )
+        return attempt_error(shard, failed, worker)
 
     def _retry(self, shard: Shard, error: AttemptError, verdict: Retry) -> Iterator[OutRecord]:
         self.counts.settled["retried"] += 1
@@ -162,19 +183,42 @@ class Settler:
         yield OutRecord(self._topics.shards_retry, value, None, headers)  # no key: any worker may have the next attempt
         yield self._event(AttemptFailed(shard.owner, shard.seq, error), shard.owner)
 
-    async def _bury(self, queued: QueuedShard, failed: Failed, error: AttemptError) -> Outcome:
-        shard, record = queued.shard, queued.places[0].record
-        failure = Failure(failed.reason, failed.error, (*shard.history, error))
+    async def _bury_rows(self, queued: QueuedShard, found: Found) -> Outcome:
+        """One dead letter for each bad row; the outcome has the output of all others."""
+        shard = queued.shard
+        letters = [
+            self._letter(
+                shard._replace(payload=piece.payload, meta=piece.meta), error, queued.places[0].record, row=row
+            )
+            for row, error, piece in found.bad
+        ]
+        addresses = await self._outbox.publish(letters)
+        self.counts.settled["done"] += 1
+        self.counts.letters.update(error.reason for _, error, _ in found.bad)
+        rows = [row for row, _, _ in found.bad]
+        log.warning("bad-rows", job=shard.owner.job_id, seq=shard.seq, attempt=shard.attempt, rows=rows)
+        return _done(shard, found.output)._replace(
+            bad_rows=tuple(
+                BadRow(row, error.reason, error.error[:MAX_ROW_ERROR_CHARS], _address(address))
+                for (row, error, _), address in zip(found.bad, addresses, strict=True)
+            )
+        )
+
+    def _letter(self, shard: Shard, error: AttemptError, record: Record, *, row: int | None = None) -> OutRecord:
         headers = dead_letter_headers(
             shard,
-            failure,
+            Failure(error.reason, error.error, (*shard.history, error)),
             topic=record.topic,
             partition=record.partition,
             offset=record.offset,
             worker=self._worker,
+            row=row,
         )
-        letter = OutRecord(self._topics.dead_letters, shard.payload, shard.owner.job_id.encode(), headers)
-        (address,) = await self._outbox.publish([letter])
+        return OutRecord(self._topics.dead_letters, shard.payload, shard.owner.job_id.encode(), headers)
+
+    async def _bury(self, queued: QueuedShard, failed: Failed, error: AttemptError) -> Outcome:
+        shard = queued.shard
+        (address,) = await self._outbox.publish([self._letter(shard, error, queued.places[0].record)])
         self.counts.settled["failed"] += 1
         self.counts.letters[failed.reason] += 1
         log.warning("dead-letter", job=shard.owner.job_id, seq=shard.seq, attempt=shard.attempt, reason=failed.reason)
@@ -184,7 +228,7 @@ class Settler:
             input_bytes=len(shard.payload),
             started_ms=failed.started_ms,
             duration_us=failed.duration_us,
-            failure=replace(failure, dead_letter=DeadLetterAddress(address.partition, address.offset)),
+            failure=Failure(failed.reason, failed.error, (*shard.history, error), _address(address)),
         )
 
     def _outcome_records(self, owner: Identity, outcomes: Sequence[Outcome]) -> Iterator[OutRecord]:
@@ -226,6 +270,22 @@ def _done(shard: Shard, result: Done) -> Outcome:
         output=output,
         carry=carry,
     )
+
+
+def attempt_error(shard: Shard, failed: Failed, worker: str) -> AttemptError:
+    """A failed execution as history has it."""
+    return AttemptError(
+        attempt=shard.attempt,
+        reason=failed.reason,
+        error=failed.error,
+        worker=worker,
+        started_ms=failed.started_ms,
+        duration_ms=failed.duration_us // 1000,
+    )
+
+
+def _address(address: RecordAddress) -> DeadLetterAddress:
+    return DeadLetterAddress(address.partition, address.offset)
 
 
 def _origin(record: Record) -> list[tuple[str, bytes]]:

@@ -110,7 +110,8 @@ class Shard(NamedTuple):
     `attempt` is 0 for the first execution; `meta` is what the splitter says of this piece (JSON bytes or empty);
     `history` holds one entry for each earlier failed execution; `delay_ms` is how long a retry has to wait. A `chained`
     shard needs the carry of the one before it: it is parked when it first comes, and comes again, released, with `carry`
-    and with the `source` of its payload.
+    and with the `source` of its payload. `skip`: its job goes on without it (on_error=skip), and without its bad rows alone
+    if they can be told from the good ones.
     """
 
     owner: Identity
@@ -126,6 +127,7 @@ class Shard(NamedTuple):
     chained: bool = False
     carry: bytes = b""
     source: RecordPlace | None = None
+    skip: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,7 @@ class Outcome(NamedTuple):
     """What became of a shard: done with `output`, or failed for good with `failure`.
 
     `attempts` counts executions, so 1 is a first success and 4 a shard that failed for good after three retries. `carry`
-    is what the next shard of a chained job begins with.
+    is what the next shard of a chained job begins with. With `bad_rows` the output is that of all the other rows.
     """
 
     seq: int
@@ -151,6 +153,17 @@ class Outcome(NamedTuple):
     output: bytes = b""
     failure: "Failure | None" = None
     carry: bytes = b""
+    bad_rows: "tuple[BadRow, ...]" = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that failed by itself; `row` counts from 0 in the whole body."""
+
+    row: int
+    reason: Reason
+    error: str
+    dead_letter: DeadLetterAddress | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,16 @@ time that the broker has stamped so far, so a replay decides the same.
                     | EXPIRED (deadline) | CANCELLED
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from regather.core.model import (
     Abandoned,
     AttemptFailed,
     Cancel,
+    DeadLetterAddress,
     JobState,
     OnError,
     Opened,
@@ -31,6 +33,7 @@ from regather.core.model import (
 from regather.core.status import MAX_ERRORS_SHOWN, JobStatus, ResultAddress, ShardError
 
 MAX_ERROR_CHARS = 1_000
+MAX_ROW_ERROR_CHARS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,9 @@ class JobFold:
         self.result_size_bytes = 0
         self.media_type = ""
         self._outputs: dict[int, bytes] = {}
-        self._failed: dict[int, Outcome] = {}
+        self._failed: dict[int, ShardError] = {}
+        self._damaged: dict[int, tuple[ShardError, ...]] = {}
+        """Shards that are done but for some bad rows; their outputs are with the others."""
         self._parked: dict[int, Parked] = {}
         self._carry: tuple[int, bytes] = (0, b"")
         """The newest carry, and the number of the shard that begins with it."""
@@ -142,10 +147,11 @@ class JobFold:
             failed=len(self._failed),
             retries=self.retries,
             frontier=self.frontier,
+            bad_rows=sum(map(len, self._damaged.values())),
             size_bytes=sealed.size_bytes if sealed else None,
             digest=sealed.digest if sealed else "",
             gaps=ranges(sorted(self._failed)),
-            errors=tuple(shard_error(self._failed[seq]) for seq in sorted(self._failed)[:MAX_ERRORS_SHOWN]),
+            errors=tuple(islice(self._errors(), MAX_ERRORS_SHOWN)),
             reason=self.broken.reason if self.broken else None,
             error=self.broken.error if self.broken else "",
             result=result,
@@ -161,6 +167,7 @@ class JobFold:
         for seq in [seq for seq in (*self._outputs, *self._failed) if seq >= event.shards]:
             self._outputs.pop(seq, None)
             self._failed.pop(seq, None)
+            self._damaged.pop(seq, None)
             self.dropped += 1
         broken = self._too_many_failed()
         return self._break(broken) if broken else self._settle()
@@ -194,19 +201,17 @@ class JobFold:
         return Release(self, shard)
 
     def _too_many_failed(self) -> JobBroken | None:
-        opened, failed = self.opened, len(self._failed)
+        opened, failed = self.opened, len(self._failed) + len(self._damaged)
         if not failed:
             return None
         if opened.on_error is OnError.FAIL or opened.chained:
             return self._first_failure()
-        text = self._first_failure().error
         if opened.max_failed is not None and failed > opened.max_failed:
-            why = f"{failed} shards failed for good; at most {opened.max_failed} may. The first: {text}"
-            return JobBroken(Reason.TOO_MANY_FAILED, why)
+            return _too_many(f"{failed} shards", str(opened.max_failed), self._first_failure().error)
         total = self.sealed.shards if self.sealed else 0
         if opened.max_failed_pct is not None and total and failed * 100 > opened.max_failed_pct * total:
-            why = f"{failed} of {total} shards failed for good; at most {opened.max_failed_pct:g} % may. The first: {text}"
-            return JobBroken(Reason.TOO_MANY_FAILED, why)
+            most = f"{opened.max_failed_pct:g} %"
+            return _too_many(f"{failed} of {total} shards", most, self._first_failure().error)
         return None
 
     def _on_cancel(self, _event: Cancel) -> Instruction:
@@ -216,7 +221,7 @@ class JobFold:
         self.retries += 1
 
     def _on_assembled(self, event: Assembled) -> Instruction:
-        self.state = JobState.PARTIAL if self._failed else JobState.SUCCEEDED
+        self.state = JobState.PARTIAL if self._failed or self._damaged else JobState.SUCCEEDED
         return self._emit(event.result, event.media_type)
 
     def _break(self, broken: JobBroken) -> Instruction:
@@ -236,10 +241,12 @@ class JobFold:
             self.dropped += 1
         elif outcome.failure is None:
             self._outputs[seq] = outcome.output
+            if outcome.bad_rows:
+                self._damaged[seq] = row_errors(outcome)
             if self.opened.chained and seq >= self._carry[0]:
                 self._carry = (seq + 1, outcome.carry)
         else:
-            self._failed[seq] = outcome
+            self._failed[seq] = shard_error(outcome)
 
     def _advance_frontier(self) -> None:
         at = self.frontier
@@ -254,10 +261,17 @@ class JobFold:
         return Assemble(self)
 
     def _first_failure(self) -> JobBroken:
-        seq = min(self._failed)
-        failure = self._failed[seq].failure
-        text = f"shard {seq} failed for good: {failure.reason}: {failure.error}" if failure else ""
-        return JobBroken(Reason.SHARD_FAILED, text)
+        first = next(self._errors())
+        what = f"shard {first.seq}" if first.row is None else f"row {first.row} (shard {first.seq})"
+        return JobBroken(Reason.SHARD_FAILED, f"{what} failed for good: {first.reason}: {first.error}")
+
+    def _errors(self) -> Iterator[ShardError]:
+        """Errors of shards and rows in sequence order."""
+        for seq in sorted((*self._failed, *self._damaged)):
+            if seq in self._failed:
+                yield self._failed[seq]
+            else:
+                yield from self._damaged[seq]
 
 
 _ENDS = {Reason.DEADLINE: JobState.EXPIRED, Reason.CANCELLED: JobState.CANCELLED}
@@ -281,6 +295,11 @@ TRANSITIONS: Mapping[tuple[JobState, type], Transition] = {
 }
 
 
+def _too_many(failed: str, allowed: str, first_error: str) -> JobBroken:
+    why = f"{failed} failed for good or have bad rows; at most {allowed} may. The first: {first_error}"
+    return JobBroken(Reason.TOO_MANY_FAILED, why)
+
+
 def ranges(numbers: Iterable[int]) -> tuple[tuple[int, int], ...]:
     """Ascending numbers as inclusive ranges: 1 2 3 7 gives (1, 3), (7, 7)."""
     found: list[tuple[int, int]] = []
@@ -297,11 +316,24 @@ def shard_error(outcome: Outcome) -> ShardError:
     failure = outcome.failure
     if failure is None:
         raise ValueError(f"shard {outcome.seq} did not fail")
-    letter = failure.dead_letter
     return ShardError(
         seq=outcome.seq,
         reason=failure.reason,
         error=failure.error[:MAX_ERROR_CHARS],
         attempts=outcome.attempts,
-        dead_letter=(letter.partition, letter.offset) if letter else None,
+        dead_letter=_pair(failure.dead_letter),
     )
+
+
+def row_errors(outcome: Outcome) -> tuple[ShardError, ...]:
+    """The bad rows of an outcome as the job's document names them."""
+    return tuple(
+        ShardError(
+            outcome.seq, bad.reason, bad.error[:MAX_ROW_ERROR_CHARS], outcome.attempts, _pair(bad.dead_letter), bad.row
+        )
+        for bad in outcome.bad_rows
+    )
+
+
+def _pair(letter: DeadLetterAddress | None) -> tuple[int, int] | None:
+    return (letter.partition, letter.offset) if letter else None

@@ -9,7 +9,7 @@ MAX_ERRORS_SHOWN = 100
 
 @dataclass(frozen=True, slots=True)
 class ShardError:
-    """A shard that failed for good, as the job's document names it."""
+    """A shard that failed for good, or one `row` of it, as the job's document names it."""
 
     seq: int
     reason: Reason
@@ -17,6 +17,9 @@ class ShardError:
     attempts: int
     dead_letter: tuple[int, int] | None = None
     """Partition and offset in the dead-letters topic."""
+
+    row: int | None = None
+    """The bad row, counted from 0 in the whole body; the shard's other rows are in the result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,8 @@ class JobStatus:
     """A job at one moment. Counters of shards count settled ones; `total` is None until the job is sealed.
 
     `gaps` are the sequence numbers of shards that failed for good as inclusive ranges; `frontier` is the length of the
-    gap-free prefix of settled shards; `events_offset` is where the job's events begin in its partition of job-events.
+    gap-free prefix of settled shards; `bad_rows` counts rows that failed by themselves in shards that are done without
+    them; `events_offset` is where the job's events begin in its partition of job-events.
     Times are milliseconds since 1970 by the broker's clock.
     """
 
@@ -58,6 +62,7 @@ class JobStatus:
     failed: int = 0
     retries: int = 0
     frontier: int = 0
+    bad_rows: int = 0
     size_bytes: int | None = None
     digest: str = ""
     gaps: tuple[tuple[int, int], ...] = ()

@@ -61,6 +61,17 @@ class ShardView:
     attempt: int
 
 
+class ShardRows(Protocol):
+    """A shard as rows that do not depend on each other, so that a bad one can be told from the others."""
+
+    @property
+    def numbers(self) -> range:
+        """The rows' numbers in the whole body, which errors use, too."""
+
+    def pick(self, keep: Sequence[range]) -> Piece:
+        """Return the same shard with these rows alone; `keep` are ascending ranges of `numbers`, at least one row."""
+
+
 class Splitter(Protocol):
     """Cuts a body that arrives in chunks of any size. Raises BadInput with where and why."""
 
@@ -105,6 +116,13 @@ class Processor(ABC, Generic[OptionsT]):
     def process(self, shard: ShardView, options: OptionsT) -> bytes:
         """Return the output of one shard. Pure: the same shard gives the same bytes. PermanentError is not retried."""
         raise NotImplementedError(f"{type(self).__name__} has no process()")
+
+    def rows(self, shard: ShardView, options: OptionsT) -> ShardRows | None:
+        """Return the shard as rows, so that bad rows do not cost the good ones their result; None if it has none.
+
+        Asked with on_error=skip about a shard that failed for good. Must not interpret the rows, which may be bad.
+        """
+        return None
 
     def step(self, shard: ShardView, carry: bytes, options: OptionsT) -> tuple[bytes, bytes]:
         """Return the output of one shard of a chain and the carry for the next one; shard 0 begins with b"".

@@ -14,8 +14,7 @@ from typing import Any, BinaryIO
 
 from regather.core.errors import BadRequest, UserError
 from regather.core.model import Reason
-from regather.core.wire.events import pack_step
-from regather.processors.base import Options, Processor, ShardView
+from regather.processors.base import Options, Processor
 from regather.processors.registry import Registry, options_from_json
 from regather.runtime import child_limits
 from regather.runtime.child_limits import ChildRules
@@ -35,6 +34,7 @@ from regather.runtime.child_protocol import (
 from regather.runtime.execution import Call, Done, Failed, NotRun, Result, Work, WorkItem, WorkLimits
 from regather.runtime.file_cut import CutOrder, cut_into_fifo
 from regather.runtime.memory_tuning import CHILD_KEEPS_BYTES, keep_freed_memory
+from regather.runtime.row_calls import call_shard
 
 _FLUSH_AFTER_NS = 20_000_000  # results this old are sent before the next item begins, so that a kill loses little
 _BATCH_BYTES = 64 * 1024 * 1024  # outputs of one batch; items beyond are left for another
@@ -137,11 +137,7 @@ class _Child:
         processor = self._processor(work.kind)
         if work.call is Call.SPLIT:
             return cut_into_fifo(processor, self._options(work.kind, work.options), CutOrder.decode(item.payload))
-        view = ShardView(item.payload, item.meta, item.seq, item.attempt)
-        options = self._options(work.kind, work.options)
-        if work.call is Call.STEP:
-            return pack_step(*processor.step(view, item.carry, options))
-        return processor.process(view, options)
+        return call_shard(processor, work.call, item, self._options(work.kind, work.options))
 
     def _merge(self, work: Work) -> Result:
         def call() -> object:

@@ -22,7 +22,7 @@ from regather.runtime.execution import Call, Done, Failed, NotRun, Result, Work,
 REQUEST = struct.Struct(
     "<4sBxxxIIIqQdI"
 )  # magic, call, bytes of kind and options, items, memory limit, output limit, wall, CPU seconds (0: no limit)
-ITEM = struct.Struct("<qIBxxxIQQ")  # seq, attempt, missing, bytes of meta, payload and carry
+ITEM = struct.Struct("<qIBxxxIQQI")  # seq, attempt, missing, bytes of meta, payload, carry and rows
 REPLY = struct.Struct("<4sBxxxIIIQ")  # magic, flags, first item, rows, growth in KiB, bytes of rows and blobs
 ROW = struct.Struct("<BBBxIqq")  # what, reason, retryable, bytes, started_ms, duration_us
 CELL = struct.Struct("<qq")  # monotonic start in ns, index
@@ -111,14 +111,16 @@ def encode_work(work: Work) -> list[Buffer]:
         limits.wall_s, limits.cpu_s or 0,
     )  # fmt: skip
     rows = [
-        ITEM.pack(item.seq, item.attempt, item.missing, len(item.meta), len(item.payload), len(item.carry))
+        ITEM.pack(
+            item.seq, item.attempt, item.missing, len(item.meta), len(item.payload), len(item.carry), len(item.rows)
+        )
         for item in work.items
     ]
     blobs = [head, *rows, kind, options]
     for item in work.items:
         blobs += (item.meta, item.payload) if item.meta else (item.payload,)
-        if item.carry:
-            blobs.append(item.carry)
+        if item.carry or item.rows:
+            blobs += (item.carry, item.rows)
     return _joined(blobs)
 
 
@@ -141,8 +143,9 @@ def read_work(stream: BinaryIO, cell: Cell) -> Work | None:
             attempt=attempt,
             missing=bool(missing),
             carry=stream.read(carry_bytes) if carry_bytes else b"",
+            rows=stream.read(rows_bytes) if rows_bytes else b"",
         )
-        for seq, attempt, missing, meta_bytes, size, carry_bytes in rows
+        for seq, attempt, missing, meta_bytes, size, carry_bytes, rows_bytes in rows
     ]
     limits = WorkLimits(wall_s, None if memory == _NO_MEMORY_LIMIT else memory, output_bytes, cpu_s or None)
     return Work(_CALLS[call], kind, options, items, limits)

@@ -15,6 +15,8 @@ class Call(StrEnum):
     MERGE = "merge"
     SPLIT = "split"
     STEP = "step"
+    ROWS = "rows"
+    PICK = "pick"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,8 @@ class WorkItem(NamedTuple):
     """One shard for Call.PROCESS; for Call.MERGE each item is one output in order, `missing` where a shard failed.
 
     For Call.SPLIT there is one item: the order to cut a file. For Call.STEP `carry` is that of the shard before, and the
-    output is what wire.events.pack_step() makes of output and carry.
+    output is what wire.events.pack_step() makes of output and carry. `rows` (as row_calls packs them) are the rows to
+    keep for Call.PROCESS, all if it is empty; for Call.PICK each of them becomes a piece of its own.
     """
 
     seq: int
@@ -43,13 +46,14 @@ class WorkItem(NamedTuple):
     attempt: int = 0
     missing: bool = False
     carry: bytes = b""
+    rows: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
     """A micro-batch for one child: items of one kind and one set of options, run one after the other.
 
-    PROCESS, STEP and SPLIT give one result per item; MERGE gives exactly one result for all of them.
+    PROCESS, STEP, SPLIT, ROWS and PICK give one result per item; MERGE gives exactly one result for all of them.
     """
 
     call: Call

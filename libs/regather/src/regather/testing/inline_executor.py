@@ -7,10 +7,10 @@ from typing import Any
 
 from regather.core.errors import UserError
 from regather.core.model import Reason
-from regather.core.wire.events import pack_step
-from regather.processors.base import Processor, ShardView
+from regather.processors.base import Processor
 from regather.runtime.execution import Call, Done, Failed, Result, Work
 from regather.runtime.file_cut import CutOrder, cut_into_fifo
+from regather.runtime.row_calls import call_shard
 
 
 class InlineExecutor:
@@ -51,14 +51,7 @@ class InlineExecutor:
         results = []
         for item in work.items:
             self.executions.append((item.seq, item.attempt))
-            view = ShardView(item.payload, item.meta, item.seq, item.attempt)
-            if work.call is Call.STEP:
-                carry = item.carry
-                results.append(
-                    _attempt(lambda view=view, carry=carry: pack_step(*processor.step(view, carry, options)))
-                )
-            else:
-                results.append(_attempt(lambda view=view: processor.process(view, options)))
+            results.append(_attempt(lambda item=item: call_shard(processor, work.call, item, options)))
         return results
 
 

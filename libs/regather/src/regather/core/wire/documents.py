@@ -69,6 +69,7 @@ def status_to_json(status: JobStatus) -> bytes:
         "failed": status.failed,
         "retries": status.retries,
         "frontier": status.frontier,
+        "bad_rows": status.bad_rows,
         "size_bytes": status.size_bytes,
         "digest": status.digest,
         "gaps": status.gaps,
@@ -105,6 +106,7 @@ def _status(doc: Mapping[str, Any]) -> JobStatus:
         failed=doc["failed"],
         retries=doc["retries"],
         frontier=doc["frontier"],
+        bad_rows=doc.get("bad_rows", 0),
         size_bytes=doc["size_bytes"],
         digest=doc["digest"],
         gaps=tuple((first, last) for first, last in doc["gaps"]),
@@ -140,13 +142,14 @@ def _address_from_json(entry: Mapping[str, Any] | None) -> ResultAddress | None:
 
 
 def _error_to_json(error: ShardError) -> dict[str, object]:
-    return {
+    document: dict[str, object] = {
         "seq": error.seq,
         "reason": error.reason.value,
         "error": error.error,
         "attempts": error.attempts,
         "dead_letter": error.dead_letter,
     }
+    return document if error.row is None else document | {"row": error.row}
 
 
 def _error_from_json(entry: Mapping[str, Any]) -> ShardError:
@@ -157,4 +160,5 @@ def _error_from_json(entry: Mapping[str, Any]) -> ShardError:
         error=entry["error"],
         attempts=entry["attempts"],
         dead_letter=(letter[0], letter[1]) if letter else None,
+        row=entry.get("row"),
     )

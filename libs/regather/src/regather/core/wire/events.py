@@ -9,6 +9,7 @@ from regather.core.errors import WireError
 from regather.core.model import (
     Abandoned,
     AttemptFailed,
+    BadRow,
     Cancel,
     DeadLetterAddress,
     Event,
@@ -32,7 +33,7 @@ EVENT_HEADER = "event"
 _COUNT = struct.Struct(">BI")  # length of the worker's name, number of outcomes
 _ENTRY = struct.Struct(">IBBIQII")  # seq, flags, attempts, input_bytes, started_ms, duration_us, length of the body
 _MAX_U32 = 0xFFFF_FFFF
-_FAILED, _CARRIES = 1, 2
+_FAILED, _CARRIES, _BAD_ROWS = 1, 2, 4
 _OUTPUT_BYTES = struct.Struct(">I")
 
 EncodedEvent = tuple[list[tuple[str, bytes]], bytes]
@@ -144,6 +145,8 @@ def _encode_outcomes(event: Outcomes) -> tuple[bytes, bytes]:
             body, flags = _encode_failure(outcome.failure), _FAILED
         elif outcome.carry:
             body, flags = pack_step(outcome.output, outcome.carry), _CARRIES
+        elif outcome.bad_rows:
+            body, flags = pack_step(outcome.output, _encode_bad_rows(outcome.bad_rows)), _BAD_ROWS
         entries.append(
             _ENTRY.pack(
                 outcome.seq,
@@ -175,11 +178,15 @@ def _decode_entries(value: bytes, start: int, table_end: int) -> Sequence[Outcom
         body = value[at : at + length]
         at += length
         failure, carry = None, b""
+        bad_rows: tuple[BadRow, ...] = ()
         if flags == _FAILED:
             body, failure = b"", _decode_failure(body)
         elif flags == _CARRIES:
             body, carry = unpack_step(body)
-        outcomes.append(Outcome(seq, attempts, size, started_ms, duration_us, body, failure, carry))
+        elif flags == _BAD_ROWS:
+            body, encoded = unpack_step(body)
+            bad_rows = _decode_bad_rows(encoded)
+        outcomes.append(Outcome(seq, attempts, size, started_ms, duration_us, body, failure, carry, bad_rows))
     if at != len(value):
         raise ValueError(f"the bodies end at byte {at} of {len(value)}")
     return outcomes
@@ -222,25 +229,42 @@ def unpack_step(packed: bytes) -> tuple[bytes, bytes]:
     return packed[_OUTPUT_BYTES.size : end], packed[end:]
 
 
+def _encode_bad_rows(bad_rows: Sequence[BadRow]) -> bytes:
+    rows = [[bad.row, bad.reason.value, bad.error, _letter_to_json(bad.dead_letter)] for bad in bad_rows]
+    return json.dumps(rows, separators=(",", ":")).encode()
+
+
+def _decode_bad_rows(data: bytes) -> tuple[BadRow, ...]:
+    return tuple(
+        BadRow(row, Reason(reason), error, _letter_from_json(letter)) for row, reason, error, letter in json.loads(data)
+    )
+
+
+def _letter_to_json(letter: DeadLetterAddress | None) -> list[int] | None:
+    return [letter.partition, letter.offset] if letter else None
+
+
+def _letter_from_json(entry: Sequence[int] | None) -> DeadLetterAddress | None:
+    return DeadLetterAddress(*entry) if entry else None
+
+
 def _encode_failure(failure: Failure) -> bytes:
-    letter = failure.dead_letter
     document = {
         "reason": failure.reason.value,
         "error": failure.error,
         "history": encode_history(failure.history).decode(),
-        "dead_letter": [letter.partition, letter.offset] if letter else None,
+        "dead_letter": _letter_to_json(failure.dead_letter),
     }
     return _json(document)
 
 
 def _decode_failure(body: bytes) -> Failure:
     document: dict[str, Any] = json.loads(body)
-    letter = document["dead_letter"]
     return Failure(
         Reason(document["reason"]),
         document["error"],
         decode_history(document["history"].encode()),
-        DeadLetterAddress(*letter) if letter else None,
+        _letter_from_json(document["dead_letter"]),
     )
 
 

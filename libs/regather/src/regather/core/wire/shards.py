@@ -25,7 +25,9 @@ _NO_OPTIONS = b"{}"
 class ShardEncoder:
     """Encodes the shards of one submission; what they share is packed once."""
 
-    def __init__(self, owner: Identity, kind: str, options: bytes, timeout_ms: int, *, chained: bool = False) -> None:
+    def __init__(
+        self, owner: Identity, kind: str, options: bytes, timeout_ms: int, *, chained: bool = False, skip: bool = False
+    ) -> None:
         self._identity = pack_identity(owner)
         self._timeout_ms = timeout_ms
         shared: list[tuple[str, bytes]] = [("kind", kind.encode())]
@@ -33,6 +35,8 @@ class ShardEncoder:
             shared.append(("options", options))
         if chained:
             shared.append(("chained", b"1"))
+        if skip:
+            shared.append(("skip", b"1"))
         self._shared = shared
 
     def headers(self, seq: int, meta: bytes = b"") -> list[tuple[str, bytes]]:
@@ -45,7 +49,9 @@ class ShardEncoder:
 
 def shard_headers(shard: Shard) -> list[tuple[str, bytes]]:
     """Headers of any attempt of a shard, with its history."""
-    encoder = ShardEncoder(shard.owner, shard.kind, shard.options, shard.timeout_ms, chained=shard.chained)
+    encoder = ShardEncoder(
+        shard.owner, shard.kind, shard.options, shard.timeout_ms, chained=shard.chained, skip=shard.skip
+    )
     headers = encoder.headers(shard.seq, shard.meta)
     tail = _TAIL.pack(shard.seq, shard.attempt, shard.timeout_ms, shard.delay_ms)
     headers[0] = (HEADER, pack_identity(shard.owner) + tail)
@@ -90,14 +96,19 @@ def decode_shard(headers: Headers, value: bytes | None) -> Shard:
         chained="chained" in by_name,
         carry=(value or b"") if place else b"",
         source=place,
+        skip="skip" in by_name,
     )
 
 
 def dead_letter_headers(
-    shard: Shard, failure: Failure, *, topic: str, partition: int, offset: int, worker: str
+    shard: Shard, failure: Failure, *, topic: str, partition: int, offset: int, worker: str, row: int | None = None
 ) -> list[tuple[str, bytes]]:
-    """Headers of a dead letter: the shard's own, where it came from (Spring Kafka's names), and why it failed."""
+    """Headers of a dead letter: the shard's own, where it came from (Spring Kafka's names), and why it failed.
+
+    `row` is the number of the one bad row that it is about.
+    """
     return [
+        *([("row", str(row).encode())] if row is not None else []),
         *(header for header in shard_headers(shard) if header[0] != "history"),
         ("history", encode_history(failure.history)),
         ("reason", failure.reason.value.encode()),

@@ -15,10 +15,11 @@ from typing import Literal
 from pydantic import Field
 
 from regather.core.errors import BadInput, BadRequest, PermanentError
-from regather.processors.base import Options, Processor, ShardView, SplitRequest, Splitter
+from regather.processors.base import Options, Processor, ShardRows, ShardView, SplitRequest, Splitter
 from regather.processors.splitting.npy import MAGIC, NpySplitter
 from regather.processors.splitting.row_packer import RowSpan
 from regather.processors.splitting.rows import Band, RowLayout, RowSplitter, raw_layout
+from regather.processors.splitting.shard_rows import BandRows, TextRows
 from regather.processors.splitting.text_rows import TextRowSplitter, csv_dialect
 
 _COUNT = struct.Struct("<II")  # rows, classes
@@ -82,6 +83,12 @@ class ModelPredict(Processor[PredictOptions]):
         labels, best = probabilities.argmax(axis=1), probabilities.max(axis=1, initial=0)
         lines = [f'{{"class":{label},"p":{p:.7g}}}\n' for label, p in zip(labels.tolist(), best.tolist(), strict=True)]
         return "".join(lines).encode()
+
+    def rows(self, shard: ShardView, options: PredictOptions) -> ShardRows:
+        """See Processor."""
+        if "format" in json.loads(shard.meta):
+            return TextRows(shard.payload, RowSpan.decode(shard.meta), csv_dialect())
+        return BandRows(shard.payload, Band.decode(shard.meta))
 
     def merges_outputs(self, options: PredictOptions) -> bool:
         """See Processor."""

@@ -13,20 +13,31 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from regather.core.errors import BadInput, PermanentError
-from regather.processors.base import FileSplitter, Processor, ShardView, SplitRequest, Splitter
+from regather.processors.base import FileSplitter, Processor, ShardRows, ShardView, SplitRequest, Splitter
 from regather.processors.builtin.table.expressions import Expression, parse
 from regather.processors.builtin.table.groups import Groups
 from regather.processors.builtin.table.options import TableOptions, parse_aggregate
-from regather.processors.builtin.table.rows import Row, header_names, join_csv, read_rows, write_csv, write_ndjson
+from regather.processors.builtin.table.rows import (
+    TSV,
+    Row,
+    delimiter_of,
+    header_names,
+    join_csv,
+    read_rows,
+    write_csv,
+    write_ndjson,
+)
 from regather.processors.splitting.inflate import Inflater, InflatingSplitter, codec_of
 from regather.processors.splitting.json_array import JsonArraySplitter
 from regather.processors.splitting.parquet_file import PARQUET_MAGIC, ParquetSplitter
 from regather.processors.splitting.row_packer import RowSpan
+from regather.processors.splitting.shard_rows import ArrowRows, TextRows
 from regather.processors.splitting.text_rows import NDJSON, TextRowSplitter, csv_dialect
 
+_TABS = "text/tab-separated-values"
 _FORMATS = {
     "text/csv": "csv",
-    "text/tab-separated-values": "csv",
+    _TABS: "csv",
     "application/x-ndjson": "ndjson",
     "application/jsonl": "ndjson",
 }
@@ -63,6 +74,14 @@ class TableEtl(Processor[TableOptions]):
             return write_csv(rows, _csv_names(shard.payload, span, options))
         return write_ndjson(_selected(rows, options))
 
+    def rows(self, shard: ShardView, options: TableOptions) -> ShardRows:
+        """See Processor."""
+        span = RowSpan.decode(shard.meta)
+        if span.format == "arrow":
+            return ArrowRows(shard.payload, span)
+        dialect = NDJSON if span.format == NDJSON.format else csv_dialect(delimiter_of(span, options))
+        return TextRows(shard.payload, span, dialect)
+
     def merges_outputs(self, options: TableOptions) -> bool:
         """Groups are merged, and CSV has its header once; NDJSON is joined as it is."""
         return options.groups or options.output == "csv"
@@ -92,8 +111,10 @@ def _plain_splitter(options: TableOptions, request: SplitRequest, head: bytes) -
         return TextRowSplitter(request, NDJSON)
     if table_format == "json":
         return JsonArraySplitter(request)
-    dialect = csv_dialect(_delimiter(options, request), header=options.header)
-    return TextRowSplitter(request, dialect, partial(_check_header, options=options))
+    tabs = request.content_type.lower().startswith(_TABS) and "delimiter" not in options.model_fields_set
+    delimiter = "\t" if tabs else options.delimiter
+    dialect = csv_dialect(delimiter, header=options.header)._replace(format=TSV if tabs else "csv")
+    return TextRowSplitter(request, dialect, partial(_check_header, delimiter=delimiter, options=options))
 
 
 def _format(options: TableOptions, request: SplitRequest, head: bytes) -> str:
@@ -106,14 +127,9 @@ def _format(options: TableOptions, request: SplitRequest, head: bytes) -> str:
     return {b"[": "json", b"{": "ndjson"}.get(text[:1], "csv")
 
 
-def _delimiter(options: TableOptions, request: SplitRequest) -> str:
-    tabs = request.content_type.lower().startswith("text/tab-separated-values")
-    return "\t" if tabs and "delimiter" not in options.model_fields_set else options.delimiter
-
-
-def _check_header(header: bytes, options: TableOptions) -> None:
+def _check_header(header: bytes, delimiter: str, options: TableOptions) -> None:
     try:
-        names = header_names(header.decode(), options.delimiter)
+        names = header_names(header.decode(), delimiter)
     except ValueError as error:
         raise BadInput(f"the first row is no header: {error}", code="bad-header") from error
     _check_columns(names, options)
@@ -174,5 +190,5 @@ def _csv_names(payload: bytes, span: RowSpan, options: TableOptions) -> list[str
         return list(options.select)
     if not span.header_bytes:
         raise PermanentError("output=csv needs select where the input has no header")
-    names = header_names(payload[: span.header_bytes].decode(), options.delimiter)
+    names = header_names(payload[: span.header_bytes].decode(), delimiter_of(span, options))
     return [*names, *(name for name in options.derive if name not in names)]

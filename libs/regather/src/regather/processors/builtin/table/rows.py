@@ -14,6 +14,7 @@ from regather.core.sharding import MAX_SHARD_BYTES
 from regather.processors.builtin.table.options import TableOptions
 from regather.processors.splitting.row_packer import RowSpan
 
+TSV = "tsv"
 Row = dict[str, Any]
 _HEADER_BYTES = struct.Struct("<I")
 _TRUE, _FALSE = frozenset({"true", "1", "yes"}), frozenset({"false", "0", "no"})
@@ -25,11 +26,16 @@ def read_rows(payload: bytes, span: RowSpan, options: TableOptions) -> Iterator[
         rows = _arrow_rows(payload, span)
     else:
         text = payload.decode()
-        rows = _csv_rows(text, span, options) if span.format == "csv" else _json_rows(text, span)
+        rows = _json_rows(text, span) if span.format == "ndjson" else _csv_rows(text, span, options)
     casts = [(name, CASTS[kind], kind) for name, kind in options.cast.items()]
     if not casts:
         return rows
     return _casted(rows, casts)
+
+
+def delimiter_of(span: RowSpan, options: TableOptions) -> str:
+    """Return what stands between a shard's fields; the media type of tab-separated values says it without an option."""
+    return "\t" if span.format == TSV else options.delimiter
 
 
 def header_names(header: str, delimiter: str) -> list[str]:
@@ -45,7 +51,7 @@ def header_names(header: str, delimiter: str) -> list[str]:
 
 def _csv_rows(text: str, span: RowSpan, options: TableOptions) -> Iterator[tuple[int, Row]]:
     csv.field_size_limit(MAX_SHARD_BYTES)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=options.delimiter, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(span, options), strict=True)
     names: list[str] | None = next(reader, None) if span.header_bytes else None
     number = span.row0
     try:

@@ -1,0 +1,85 @@
+"""Shards of the splitters here as rows of which some are picked; a bad row is never interpreted, only cut out."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from regather.processors.base import Piece
+from regather.processors.splitting.row_packer import RowSpan
+from regather.processors.splitting.rows import ITEM_BYTES, Band
+from regather.processors.splitting.text_rows import Dialect
+
+
+class TextRows:
+    """Rows of a TextRowSplitter's or JsonArraySplitter's shard. ValueError if payload and span do not agree."""
+
+    def __init__(self, payload: bytes, span: RowSpan, dialect: Dialect) -> None:
+        self._payload = payload
+        self._span = span
+        rows = re.compile(rb"%b\n" % dialect.row)
+        self._ends = [span.header_bytes, *(row.end() for row in rows.finditer(payload, span.header_bytes))]
+        if len(self._ends) - 1 != span.rows or self._ends[-1] != len(payload):
+            raise ValueError(f"{len(self._ends) - 1} rows were found; there should be {span.rows}")
+
+    @property
+    def numbers(self) -> range:
+        """See ShardRows."""
+        return range(self._span.row0, self._span.row0 + self._span.rows)
+
+    def pick(self, keep: Sequence[range]) -> Piece:
+        """See ShardRows; the header stays."""
+        row0, ends = self._span.row0, self._ends
+        parts = [self._payload[ends[rows.start - row0] : ends[rows.stop - row0]] for rows in keep]
+        return Piece(b"".join([self._payload[: ends[0]], *parts]), _span_of(self._span, keep).encode())
+
+
+class BandRows:
+    """Rows of a RowSplitter's shard without a halo."""
+
+    def __init__(self, payload: bytes, band: Band) -> None:
+        self._payload = payload
+        self._band = band
+        self._row_bytes = band.width * band.channels * ITEM_BYTES[band.dtype]
+        if band.top or band.bottom or len(payload) != band.rows * self._row_bytes:
+            raise ValueError(f"{len(payload)} bytes are not {band.rows} rows of {self._row_bytes} bytes")
+
+    @property
+    def numbers(self) -> range:
+        """See ShardRows."""
+        return range(self._band.row0, self._band.row0 + self._band.rows)
+
+    def pick(self, keep: Sequence[range]) -> Piece:
+        """See ShardRows."""
+        row0, size = self._band.row0, self._row_bytes
+        parts = [self._payload[(rows.start - row0) * size : (rows.stop - row0) * size] for rows in keep]
+        band = replace(self._band, row0=keep[0].start, rows=sum(map(len, keep)))
+        return Piece(b"".join(parts), band.encode())
+
+
+class ArrowRows:
+    """Rows of a ParquetSplitter's shard."""
+
+    def __init__(self, payload: bytes, span: RowSpan) -> None:
+        import pyarrow as pa
+
+        self._table = pa.ipc.open_stream(payload).read_all()
+        self._span = span
+
+    @property
+    def numbers(self) -> range:
+        """See ShardRows."""
+        return range(self._span.row0, self._span.row0 + self._span.rows)
+
+    def pick(self, keep: Sequence[range]) -> Piece:
+        """See ShardRows."""
+        import pyarrow as pa
+
+        picked = pa.concat_tables([self._table.slice(rows.start - self._span.row0, len(rows)) for rows in keep])
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, picked.schema) as stream:
+            stream.write_table(picked.combine_chunks())
+        return Piece(sink.getvalue().to_pybytes(), _span_of(self._span, keep).encode())
+
+
+def _span_of(span: RowSpan, keep: Sequence[range]) -> RowSpan:
+    return replace(span, row0=keep[0].start, rows=sum(map(len, keep)))

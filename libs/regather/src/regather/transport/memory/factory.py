@@ -1,0 +1,57 @@
+"""Makes the clients of one broker in memory."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from regather.transport.base import Consumer, Producer, TopicSpec, TransactionalProducer
+from regather.transport.memory.broker import MemoryBroker
+from regather.transport.memory.clients import MemoryConsumer, MemoryProducer, MemoryTransactionalProducer
+
+ClientT = TypeVar("ClientT", bound=MemoryProducer | MemoryConsumer)
+
+
+class MemoryTransport:
+    """Clients of one broker in memory."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        self._broker = broker
+        self._made: list[MemoryProducer | MemoryConsumer] = []
+        self._severed = False
+
+    def sever(self) -> None:
+        """Cut off every client, made and to be made, as the death of their process does: nobody says goodbye."""
+        self._severed = True
+        for client in self._made:
+            client.sever()
+
+    def producer(self, *, max_record_bytes: int, linger_ms: int = 0) -> Producer:
+        """An idempotent producer."""
+        return self._remembered(MemoryProducer(self._broker, max_record_bytes))
+
+    def transactional_producer(self, transactional_id: str, *, max_record_bytes: int) -> TransactionalProducer:
+        """A fencing producer."""
+        return self._remembered(MemoryTransactionalProducer(self._broker, transactional_id, max_record_bytes))
+
+    def consumer(self, *, group: str | None = None, fetch_max_bytes: int = 16 * 1024 * 1024) -> Consumer:
+        """A read_committed consumer that starts at the earliest record."""
+        return self._remembered(MemoryConsumer(self._broker, self._broker.group(group) if group else None))
+
+    async def create_topics(self, specs: Sequence[TopicSpec]) -> list[str]:
+        """Create what is missing; names of the topics created."""
+        self._broker.check_available()
+        return [spec.name for spec in specs if self._broker.create(spec)]
+
+    async def partition_counts(self, topics: Iterable[str]) -> Mapping[str, int]:
+        """Partitions of each topic that exists."""
+        self._broker.check_available()
+        counts = self._broker.partition_counts()
+        return {topic: counts[topic] for topic in topics if topic in counts}
+
+    async def close(self) -> None:
+        """Nothing is held between calls."""
+
+    def _remembered(self, client: ClientT) -> ClientT:
+        if self._severed:
+            client.sever()
+        self._made.append(client)
+        return client
