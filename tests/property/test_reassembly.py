@@ -3,10 +3,12 @@
 from dataclasses import replace
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from regather.core.model import (
+    BadRow,
     Cancel,
     Failure,
     Identity,
@@ -23,6 +25,7 @@ from regather.core.model import (
 )
 from regather.core.partition_fold import FoldPolicy, PartitionFold
 from regather.core.reassembly import Assemble, Assembled, EmitFinal, ranges
+from regather.core.status import JobStatus
 
 JOB = JobId("00000000-0000-7000-8000-000000000001")
 OWNER = Identity(JOB, SubmissionId("00" * 8))
@@ -49,6 +52,7 @@ class Shell:
     def __init__(self) -> None:
         self.fold = PartitionFold(FoldPolicy())
         self.finals: list[tuple[JobState, bytes, tuple[tuple[int, int], ...]]] = []
+        self.statuses: list[JobStatus] = []
         self.offset = 0
 
     def feed(self, event: object, append_ms: int = 1) -> None:
@@ -65,6 +69,7 @@ class Shell:
 
     def emit(self, final: EmitFinal) -> None:
         status = final.job.status()
+        self.statuses.append(status)
         self.finals.append((status.state, final.result, status.gaps))
         self.fold.final_seen(status.owner.job_id, status.owner.version, reopenable=False)
 
@@ -164,6 +169,43 @@ def test_a_budget_in_per_cent_waits_for_the_number_of_shards() -> None:
     assert ended(dead(0), dead(1), dead(2), SEAL, max_failed_pct=20.0)[0] is JobState.FAILED
     assert ended(dead(0), dead(1), SEAL, max_failed_pct=20.0)[0] is JobState.RUNNING
     assert ended(SEAL, dead(0), dead(1), dead(2), max_failed_pct=20.0)[0] is JobState.FAILED
+
+
+def damaged(seq: int, *rows: int) -> Outcomes:
+    bad = tuple(BadRow(row, Reason.PERMANENT, f"row {row}") for row in rows)
+    return Outcomes(OWNER, "w", [Outcome(seq, 1, 10, 0, 5, output=b"[%d]" % seq, bad_rows=bad)])
+
+
+@given(st.integers(2, 20), st.data())
+def test_shards_with_bad_rows_are_in_the_result_and_the_rows_are_named(total: int, data: st.DataObject) -> None:
+    bad = data.draw(st.sets(st.integers(0, total - 1), min_size=1, max_size=total))
+    lost = data.draw(st.sets(st.integers(0, total - 1), max_size=total))
+    outcomes = [
+        dead(seq) if seq in lost else damaged(seq, 10 * seq, 10 * seq + 3) if seq in bad else done(seq)
+        for seq in range(total)
+    ]
+    shell = Shell()
+    for event in [
+        opened(OnError.SKIP),
+        *data.draw(st.permutations([Sealed(OWNER, total, 10, "d"), *outcomes, *outcomes])),
+    ]:
+        shell.feed(event)
+    ((_, result, gaps),) = shell.finals
+    (status,) = shell.statuses
+    assert result == b"".join(b"[%d]" % seq for seq in range(total) if seq not in lost)
+    assert gaps == ranges(sorted(lost))
+    named = [(seq, row) for seq in sorted(bad - lost) for row in (10 * seq, 10 * seq + 3)]
+    assert (status.bad_rows, status.failed) == (len(named), len(lost))
+    assert [(error.seq, error.row) for error in status.errors if error.row is not None] == named
+    assert [error.seq for error in status.errors] == sorted(error.seq for error in status.errors)
+    assert status.state is JobState.PARTIAL
+
+
+@pytest.mark.parametrize("events", [[damaged(0, 1), damaged(1, 2)], [dead(0), damaged(1, 2)]])
+def test_a_shard_with_bad_rows_spends_the_budget_as_a_dead_one_does(events: list[Outcomes]) -> None:
+    assert ended(SEAL, *events, max_failed=1)[0] is JobState.FAILED
+    assert ended(SEAL, *events, max_failed=2)[0] is JobState.RUNNING
+    assert ended(SEAL, *events, max_failed_pct=10.0)[0] is JobState.FAILED
 
 
 def test_within_the_budget_the_result_is_partial() -> None:

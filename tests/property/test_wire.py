@@ -10,6 +10,7 @@ from regather.core.model import (
     Abandoned,
     AttemptError,
     AttemptFailed,
+    BadRow,
     DeadLetterAddress,
     Failure,
     Identity,
@@ -46,12 +47,16 @@ attempt_errors = st.builds(AttemptError, st.integers(0, 3), st.sampled_from(Reas
 histories = st.lists(attempt_errors, max_size=4).map(tuple)
 shards = st.builds(
     Shard, owners, u32, text, st.binary(max_size=30), st.binary(max_size=30), st.binary(max_size=9), u32,
-    st.integers(0, 3), histories, u32, st.booleans(), st.just(b""), st.none(),
+    st.integers(0, 3), histories, u32, st.booleans(), st.just(b""), st.none(), st.booleans(),
 )  # fmt: skip
 letters = st.none() | st.builds(DeadLetterAddress, st.integers(0, 9), ms)
 failures = st.builds(Failure, st.sampled_from(Reason), text, histories, letters)
 good = st.builds(
     Outcome, u32, st.integers(1, 4), u32, ms, u32, st.binary(max_size=30), st.none(), st.binary(max_size=30)
+)
+bad_rows = st.lists(st.builds(BadRow, ms, st.sampled_from(Reason), text, letters), min_size=1, max_size=3).map(tuple)
+damaged = st.builds(
+    Outcome, u32, st.integers(1, 4), u32, ms, u32, st.binary(max_size=30), st.none(), st.just(b""), bad_rows
 )
 bad = st.builds(Outcome, u32, st.integers(1, 4), u32, ms, u32, st.just(b""), failures, st.just(b""))
 places = st.builds(RecordPlace, text, u32, ms)
@@ -63,7 +68,7 @@ events = st.one_of(
     st.builds(Abandoned, owners, text),
     st.builds(AttemptFailed, owners, u32, attempt_errors),
     st.builds(Parked, owners, u32, places, u32, st.binary(max_size=20)),
-    st.builds(Outcomes, owners, worker_names, st.lists(good | bad, max_size=5)),
+    st.builds(Outcomes, owners, worker_names, st.lists(good | bad | damaged, max_size=5)),
     st.just(Tick()),
 )
 statuses = st.builds(
@@ -72,9 +77,18 @@ statuses = st.builds(
     st.sampled_from(JobState),
     text,
     total=st.none() | u32,
+    bad_rows=u32,
     gaps=st.lists(st.tuples(u32, u32), max_size=3).map(tuple),
     errors=st.lists(
-        st.builds(ShardError, u32, st.sampled_from(Reason), text, st.integers(1, 4), st.none() | st.tuples(u32, u32)),
+        st.builds(
+            ShardError,
+            u32,
+            st.sampled_from(Reason),
+            text,
+            st.integers(1, 4),
+            st.none() | st.tuples(u32, u32),
+            st.none() | ms,
+        ),
         max_size=2,
     ).map(tuple),
     reason=st.none() | st.sampled_from(Reason),

@@ -40,6 +40,8 @@ class Submission:
     shard_size_bytes: int | None = None
     on_error: str | None = None
     label: str | None = None
+    timeout_s: float | None = None
+    max_failed_count: int | None = None
 
     def query(self) -> dict[str, str]:
         """Query parameters of POST /v1/jobs."""
@@ -48,6 +50,8 @@ class Submission:
             "shard_size": str(self.shard_size_bytes) if self.shard_size_bytes else None,
             "on_error": self.on_error,
             "label": self.label,
+            "timeout_s": None if self.timeout_s is None else f"{self.timeout_s:g}",
+            "max_failed_count": None if self.max_failed_count is None else str(self.max_failed_count),
         }
         given = {name: value for name, value in named.items() if value is not None}
         return given | {f"option.{name}": value for name, value in self.options.items()}

@@ -15,17 +15,19 @@ _READ_TIMEOUT_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A shard that failed for good: its bytes, why, every attempt, and where the record stands."""
+    """A shard that failed for good, or one bad `row` of it: its bytes, why, every attempt, and where the record stands."""
 
     seq: int
     payload: bytes
     reason: str
     attempts: tuple[AttemptError, ...]
     address: str
+    row: int | None = None
 
     def describe(self) -> str:
         """A few lines for people."""
-        head = f"dead letter {self.address}: shard {self.seq}, {len(self.payload)} bytes, {self.reason}"
+        what = f"shard {self.seq}" if self.row is None else f"row {self.row} of shard {self.seq}"
+        head = f"dead letter {self.address}: {what}, {len(self.payload)} bytes, {self.reason}"
         return "\n".join([head, *map(_describe_attempt, self.attempts)])
 
 
@@ -36,7 +38,7 @@ def _describe_attempt(error: AttemptError) -> str:
 
 
 async def read_dead_letters(bootstrap_servers: str, topics: Topics, job_id: str) -> list[DeadLetter]:
-    """All dead letters of a job in the topic now, by sequence number; raises BrokerUnavailable, TimeoutError."""
+    """All dead letters of a job in the topic now, by sequence number and row; raises BrokerUnavailable, TimeoutError."""
     transport = KafkaTransport(bootstrap_servers, client_id="regather-letters")
     try:
         counts = await transport.partition_counts([topics.dead_letters])
@@ -50,7 +52,7 @@ async def read_dead_letters(bootstrap_servers: str, topics: Topics, job_id: str)
     finally:
         await transport.close()
     letters = [_letter(record) for record in records if record.key == job_id.encode()]
-    return sorted(letters, key=lambda letter: letter.seq)
+    return sorted(letters, key=lambda letter: (letter.seq, letter.row or 0))
 
 
 async def _read_all(consumer: Consumer, partitions: list[TopicPartition]) -> list[Record]:
@@ -70,6 +72,7 @@ async def _read_all(consumer: Consumer, partitions: list[TopicPartition]) -> lis
 
 def _letter(record: Record) -> DeadLetter:
     shard = decode_shard(record.headers, record.value)
-    reason = header_map(record.headers).get("reason", b"").decode()
+    by_name = header_map(record.headers)
+    reason, row = by_name.get("reason", b"").decode(), by_name.get("row")
     address = f"{record.topic}/{record.partition}/{record.offset}"
-    return DeadLetter(shard.seq, shard.payload, reason, shard.history, address)
+    return DeadLetter(shard.seq, shard.payload, reason, shard.history, address, int(row) if row else None)

@@ -9,6 +9,7 @@ from typing import Any
 from regather.core.model import (
     AttemptError,
     AttemptFailed,
+    BadRow,
     DeadLetterAddress,
     Failure,
     Identity,
@@ -107,17 +108,23 @@ async def test_wait_is_not_granted_above_the_limit(start_gateway: Any) -> None:
 
 async def test_failed_job_shows_its_errors_and_gaps(gateway: Any) -> None:
     job_id = (await gateway.submit())["job_id"]
-    error = ShardError(3, Reason.TIMED_OUT, "killed after 15 s", 4, (0, 17))
-    await gateway.fail(
-        job_id, Reason.SHARD_FAILED, "shard 3 failed", total=8, done=4, failed=1, gaps=((3, 3),), errors=(error,)
+    errors = (
+        ShardError(3, Reason.TIMED_OUT, "killed after 15 s", 4, (0, 17)),
+        ShardError(5, Reason.PERMANENT, "no int", 1, (0, 18), row=517),
     )
+    counts = {"total": 8, "done": 4, "failed": 1, "bad_rows": 1, "gaps": ((3, 3),)}
+    await gateway.fail(job_id, Reason.SHARD_FAILED, "shard 3 failed", **counts, errors=errors)
 
     document = await gateway.seen(job_id, lambda found: found["state"] == "failed")
 
     assert document["progress"] == 0.625
     assert (document["reason"], document["error"]) == ("shard-failed", "shard 3 failed")
     assert document["shards"]["gaps"] == [[3, 3]]
-    assert document["errors"] == [{"seq": 3, "reason": "timed-out", "error": "killed after 15 s", "attempts": 4}]
+    assert document["shards"]["bad_rows"] == 1
+    assert document["errors"] == [
+        {"seq": 3, "reason": "timed-out", "error": "killed after 15 s", "attempts": 4, "row": None},
+        {"seq": 5, "reason": "permanent", "error": "no int", "attempts": 1, "row": 517},
+    ]
 
 
 async def test_list_is_newest_first_filtered_and_paged(gateway: Any) -> None:
@@ -214,7 +221,7 @@ async def test_result_address_of_another_job_is_a_410(gateway: Any) -> None:
 
 
 async def test_shards_show_attempts_workers_and_errors(gateway: Any) -> None:
-    job_id = (await gateway.submit(bytes(5 * 1024), shard_size="1024"))["job_id"]
+    job_id = (await gateway.submit(bytes(6 * 1024), shard_size="1024"))["job_id"]
     status = await gateway.status_of(job_id)
     owner = status.owner
     failed_once = AttemptError(0, Reason.TIMED_OUT, "killed after 1 s", "worker-1", 1000, 1001)
@@ -226,22 +233,24 @@ async def test_shards_show_attempts_workers_and_errors(gateway: Any) -> None:
         AttemptFailed(owner, 1, failed_once),
         AttemptFailed(owner, 2, failed_once),
         Outcomes(owner, "worker-2", [Outcome(0, 1, 1024, 500, 250, b"out"), Outcome(1, 2, 1024, 600, 350, b"out")]),
+        Outcomes(owner, "worker-2", [Outcome(4, 1, 1024, 1, 1, bad_rows=(BadRow(17, Reason.RAISED, "no"),))]),
         Outcomes(owner, "worker-2", [Outcome(3, 2, 1024, 700, 450, failure=dead)]),
         Outcomes(owner, "worker-3", [Outcome(0, 1, 1024, 900, 950, b"copy")]),
     ):
         await gateway.append_event(event)
-    await gateway.tell(replace(status, state=JobState.RUNNING, total=5, events_offset=0))
+    await gateway.tell(replace(status, state=JobState.RUNNING, total=6, events_offset=0))
     await gateway.seen(job_id, lambda document: document["state"] == "running")
 
     page = (await gateway.client.get(f"/v1/jobs/{job_id}/shards")).json()
 
     shards = {shard["seq"]: shard for shard in page["shards"]}
-    assert [shards[seq]["state"] for seq in range(5)] == ["done", "done", "retrying", "failed", "waiting"]
-    assert [shards[seq]["attempts"] for seq in range(5)] == [1, 2, 1, 2, 0]
+    assert [shards[seq]["state"] for seq in range(6)] == ["done", "done", "retrying", "failed", "done", "waiting"]
+    assert [shards[seq]["attempts"] for seq in range(6)] == [1, 2, 1, 2, 1, 0]
     assert (shards[0]["worker"], shards[0]["duration_us"], shards[0]["input_bytes"]) == ("worker-2", 250, 1024)
     assert [failure["reason"] for failure in shards[1]["failures"]] == ["timed-out"]
     assert shards[2]["error"] == "killed after 1 s"
     assert (shards[3]["reason"], len(shards[3]["failures"])) == ("raised", 2)
+    assert [shards[seq]["bad_rows"] for seq in (3, 4)] == [[], [17]]
     assert page["next_after"] is None
 
 

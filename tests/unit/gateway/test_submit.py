@@ -65,7 +65,15 @@ async def test_answer_is_202_with_the_job_document(gateway: Any) -> None:
     assert answer.headers["preference-applied"] == "respond-async"
     assert int(answer.headers["retry-after"]) >= 1
     assert document["state"] == "accepted"
-    assert document["shards"] == {"total": 1, "done": 0, "failed": 0, "retries": 0, "frontier": 0, "gaps": []}
+    assert document["shards"] == {
+        "total": 1,
+        "done": 0,
+        "failed": 0,
+        "retries": 0,
+        "frontier": 0,
+        "gaps": [],
+        "bad_rows": 0,
+    }
     assert document["input"] == {"size_bytes": 10, "digest": f"sha256:{hashlib.sha256(body).hexdigest()}"}
     assert document["created_at"].endswith("Z")
     assert document["result"] is None

@@ -32,6 +32,8 @@ items = st.builds(
     meta=st.binary(max_size=20),
     attempt=st.integers(0, 3),
     missing=st.booleans(),
+    carry=st.binary(max_size=20),
+    rows=st.binary(max_size=20),
 )
 limits = st.builds(
     WorkLimits,

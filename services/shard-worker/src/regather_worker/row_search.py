@@ -78,6 +78,11 @@ class RowSearch:
         else:
             self.gave_up = f"the bad rows cannot be picked: {result.error}"
 
+    def as_failure(self) -> tuple[Failed, AttemptError]:
+        """Return how the whole shard failed, and that the search for its bad rows was in vain."""
+        text = self.failed.error if self._bisection is None else f"{self.failed.error} ({self.gave_up})"
+        return replace(self.failed, error=text), replace(self.error, error=text)
+
     def _begin(self, result: Done | Failed) -> None:
         if isinstance(result, Failed):
             self.gave_up = f"its rows cannot be told apart: {result.error}"

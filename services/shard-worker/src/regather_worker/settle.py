@@ -114,7 +114,7 @@ class Settler:
             outcome = await self._bury_rows(queued, search.found)
         elif search.gave_up:
             log.info("rows-not-told-apart", job=shard.owner.job_id, seq=shard.seq, why=search.gave_up)
-            outcome = await self._bury(queued, search.failed, search.error)
+            outcome = await self._bury(queued, *search.as_failure())
         else:
             return [queued]
         await self._publish([*self._outcome_records(shard.owner, [outcome])])

@@ -14,8 +14,11 @@ from pydantic import Field, field_validator
 
 from regather.core.errors import PermanentError
 from regather.core.reassembly import ranges
-from regather.processors.base import Options, Processor, ShardView, SplitRequest, Splitter
+from regather.processors.base import Options, Processor, ShardRows, ShardView, SplitRequest, Splitter
 from regather.processors.splitting.bytes import ByteSplitter
+from regather.processors.splitting.row_packer import RowSpan
+from regather.processors.splitting.shard_rows import TextRows
+from regather.processors.splitting.text_rows import LINES, TextRowSplitter
 
 EXIT_CODE = 7
 _FLOOD_LINE = "flood " * 170 + "\n"
@@ -29,7 +32,7 @@ _MOST_DESCRIPTORS = 4096
 Fault = Literal[
     "echo", "sleep", "hang_once", "busy", "raise", "permanent", "exit", "segfault",
     "allocate", "fork", "orphan", "flood", "return_huge", "return_wrong", "deaf", "closed",
-    "kill_worker", "as_payload_says",
+    "kill_worker", "as_payload_says", "as_rows_say",
 ]  # fmt: skip
 
 
@@ -73,20 +76,22 @@ class Diagnostics(Processor[DiagnosticsOptions]):
 
     def splitter(self, options: DiagnosticsOptions, request: SplitRequest) -> Splitter:
         """See Processor."""
-        return ByteSplitter(request)
+        return TextRowSplitter(request) if options.do == "as_rows_say" else ByteSplitter(request)
 
     def process(self, shard: ShardView, options: DiagnosticsOptions) -> bytes:
         """See Processor."""
         if options.hits(shard.seq, shard.attempt):
-            chosen = _said_by(shard.payload, options) if options.do == "as_payload_says" else options
-            if chosen.do in _HANGS:  # the last words of a child that is killed stand in the attempt's error
-                sys.stdout.write(f"pid {os.getpid()} hangs from {time.monotonic():.6f}\n")
-                sys.stdout.flush()
-            output = _FAULTS[chosen.do](chosen, shard)
+            output = _misbehave(options, shard)
             if output is not None:
                 return output
         echo = {"seq": shard.seq, "attempt": shard.attempt, "size_bytes": len(shard.payload)}
         return json.dumps(echo).encode()
+
+    def rows(self, shard: ShardView, options: DiagnosticsOptions) -> ShardRows | None:
+        """See Processor."""
+        if options.do != "as_rows_say":
+            return None
+        return TextRows(shard.payload, RowSpan.decode(shard.meta), LINES)
 
     def merge(self, outputs: Sequence[bytes | None], options: DiagnosticsOptions) -> bytes:
         """See Processor."""
@@ -100,8 +105,23 @@ class Diagnostics(Processor[DiagnosticsOptions]):
         return json.dumps(result).encode()
 
 
+def _misbehave(options: DiagnosticsOptions, shard: ShardView) -> bytes | None:
+    if options.do == "as_payload_says":
+        options = _said_by(shard.payload, options)
+    if options.do in _HANGS:  # the last words of a child that is killed stand in the attempt's error
+        sys.stdout.write(f"pid {os.getpid()} hangs from {time.monotonic():.6f}\n")
+        sys.stdout.flush()
+    return _FAULTS[options.do](options, shard)
+
+
+def _as_rows_say(options: DiagnosticsOptions, shard: ShardView) -> None:
+    """Do what each line says, as _said_by() reads it."""
+    for line in shard.payload.splitlines():
+        _misbehave(_said_by(line, options), shard)
+
+
 def _said_by(payload: bytes, options: DiagnosticsOptions) -> DiagnosticsOptions:
-    """Options that the shard's first line gives as JSON: so one job can hold every fault."""
+    """Options that the first line gives as JSON: so one job can hold every fault."""
     said = json.loads(payload.partition(b"\n")[0])
     return DiagnosticsOptions.model_validate(options.model_dump(exclude={"do", "only"}) | said)
 
@@ -212,4 +232,5 @@ _FAULTS: dict[Fault, Callable[[DiagnosticsOptions, ShardView], bytes | None]] = 
     "deaf": _deaf,
     "closed": _closed,
     "kill_worker": _kill_worker,
+    "as_rows_say": _as_rows_say,
 }
