@@ -6,7 +6,6 @@ begins again with the fence; the log holds all that it needs.
 
 import asyncio
 import json
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -235,7 +234,7 @@ class PartitionOwner:
                 return  # nothing ended: time for a progress report
 
     def _take_progress(self) -> list[JobStatus]:
-        now_s = time.monotonic()
+        now_s = asyncio.get_running_loop().time()
         if now_s < self._progress_due_s:
             return []
         self._progress_due_s = now_s + self._settings.progress_s

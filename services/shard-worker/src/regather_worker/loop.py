@@ -6,7 +6,6 @@ what is settled above it, so that the next owner repeats little. A revocation do
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
@@ -71,12 +70,11 @@ class ShardLoop:
         """Records taken in and not settled."""
         return sum(intake.watermark.open_count for intake in self._ownership.intakes.values())
 
-    @property
-    def lag_s(self) -> float:
+    def lag_s(self, now_ms: int) -> float:
         """Age of the oldest record taken in and not settled, by the broker's time of arrival; 0 without any."""
         intakes = self._ownership.intakes.values()
         oldest_ms = min((oldest for intake in intakes if (oldest := intake.oldest_ms())), default=None)
-        return 0.0 if oldest_ms is None else max(0.0, time.time() - oldest_ms / 1000)
+        return 0.0 if oldest_ms is None else max(0.0, (now_ms - oldest_ms) / 1000)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Poll until `stop` is set; a consumer that fails is replaced. What runs is then left to drain()."""

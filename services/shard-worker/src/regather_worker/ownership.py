@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Mapping, Sequence
 
 from regather.core.custody import Custody
 from regather.core.errors import CommitRejected, TransportError
 from regather.core.watermark import Watermark
 from regather.core.wire.commits import decode_commit, encode_commit
+from regather.runtime.host import NowMs, wall_ms
 from regather.runtime.logs import get_logger
 from regather.transport.base import Committed, Consumer, TopicPartition
 from regather_worker.intake import PartitionIntake, QueuedShard
@@ -21,9 +21,10 @@ _REJECTED_S = 0.1
 class Ownership:
     """The partitions of one consumer after the other. Offsets are committed up to the watermark only."""
 
-    def __init__(self, worker: str) -> None:
+    def __init__(self, worker: str, now_ms: NowMs = wall_ms) -> None:
         self.intakes: dict[TopicPartition, PartitionIntake] = {}
         self._worker = worker
+        self._now_ms = now_ms
         self._consumer: Consumer | None = None
         self._starting: dict[TopicPartition, asyncio.Task[None]] = {}
         self._committed: dict[TopicPartition, Committed] = {}
@@ -74,7 +75,7 @@ class Ownership:
 
     async def name(self, batch: Sequence[QueuedShard], *, alone: bool) -> bool:
         """Name shards that are about to begin and wait until that is committed; False if they are wanted no more."""
-        since_ms = time.time_ns() // 1_000_000 if alone else None
+        since_ms = self._now_ms() if alone else None
         for queued in batch:
             for place in queued.places:
                 place.intake.custody.begin(place.record.offset, since_ms)
