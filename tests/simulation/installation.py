@@ -16,6 +16,7 @@ from regather.testing.simulation.event_loop import Process, VirtualLoop
 from regather.testing.simulation.groups import SESSION_S
 from regather.testing.simulation.history import History
 from regather.testing.simulation.transport import SimulatedTransport
+from regather.transport.topics import Topics
 from regather_aggregator import app as aggregator_app
 from regather_aggregator.settings import AggregatorSettings
 from regather_gateway.cutting import Cutting
@@ -186,8 +187,11 @@ def _no_files() -> Any:
 class Installation:
     """Broker and services in one virtual world."""
 
-    def __init__(self, loop: VirtualLoop, broker: Broker, chance: random.Random, history: History) -> None:
+    def __init__(
+        self, loop: VirtualLoop, broker: Broker, chance: random.Random, history: History, topics: Topics
+    ) -> None:
         self.loop = loop
+        self.topics = topics
         self.broker = broker
         self.chance = chance
         self.history = history

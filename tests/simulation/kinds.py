@@ -1,6 +1,6 @@
 """Kinds whose rows say what becomes of them, and the answers that are right.
 
-A row is `number:fate`. Fates: `ok`; `bad` fails always; `perm` fails for good at once; `fail`, `crash`, `hang`, `oom` and
+A row is `job.number:fate`. Fates: `ok`; `bad` fails always; `perm` fails for good at once; `fail`, `crash`, `hang`, `oom` and
 `deadly` with a number befall the first so many attempts of its shard; `slow` with a number takes so many milliseconds.
 """
 
@@ -22,23 +22,25 @@ class SimulatedOptions(Options):
 
 
 class Row(NamedTuple):
-    """One row: its number in the body, its fate, and the fate's argument."""
+    """One row: the job's label, its number in the body, its fate, and the fate's argument."""
 
+    job: str
     number: int
     fate: str
     argument: int
 
 
 def encode_row(row: Row) -> bytes:
-    return b"%d:%s%d\n" % (row.number, row.fate.encode(), row.argument)
+    return f"{row.job}.{row.number}:{row.fate}{row.argument}\n".encode()
 
 
 def decode_rows(payload: bytes) -> list[Row]:
     rows = []
     for line in payload.splitlines():
-        number, _, fate = line.decode().partition(":")
+        place, _, fate = line.decode().partition(":")
+        job, _, number = place.partition(".")
         name = fate.rstrip("0123456789")
-        rows.append(Row(int(number), name, int(fate[len(name) :] or 0)))
+        rows.append(Row(job, int(number), name, int(fate[len(name) :] or 0)))
     return rows
 
 

@@ -26,6 +26,12 @@ SMALL_LANE_SHARDS = 8
 MAX_PIECE_BYTES = SHARD_RECORD_BYTES - 64 * 1024
 """The largest shard and the halo of its neighbours, less what the headers need."""
 
+ACCEPTED_KEY = b"accepted:"
+"""Put before a job's key in job-status: compaction then never keeps a gateway's word instead of the aggregator's.
+
+A second submission's `accepted`, or one that was long on its way, may stand behind the end of the job.
+"""
+
 _RUN_RECORDS, _RUN_BYTES = 64, 64 * 1024
 """Bulk shards stay on one partition for so long: a batch for the client, a micro-batch for the worker."""
 
@@ -127,7 +133,8 @@ class Upload:
         self._window.append((opened, 0))
         headers, value = encode_status(self._accepted)
         topic = self._line.topics.job_status
-        acked = await self._send(topic, value=value, key=self._key, headers=headers, partition=self._event_partition)
+        key = ACCEPTED_KEY + self._key
+        acked = await self._send(topic, value=value, key=key, headers=headers, partition=self._event_partition)
         self._window.append((acked, 0))
         if self._pace.opened_before_shards:
             await asyncio.wait([opened], timeout=self._pace.ack_timeout_s)

@@ -16,6 +16,7 @@ from regather_worker.intake import PartitionIntake, QueuedShard
 log = get_logger()
 _RETRY_S = 1.0
 _REJECTED_S = 0.1
+_CHARGED_WITHIN_S = 5.0
 
 
 class Ownership:
@@ -75,6 +76,7 @@ class Ownership:
 
     async def name(self, batch: Sequence[QueuedShard], *, alone: bool) -> bool:
         """Name shards that are about to begin and wait until that is committed; False if they are wanted no more."""
+        await self._charged(batch)
         since_ms = self._now_ms() if alone else None
         for queued in batch:
             for place in queued.places:
@@ -90,6 +92,19 @@ class Ownership:
             else:
                 return True
         return False
+
+    async def _charged(self, batch: Sequence[QueuedShard]) -> None:
+        """Wait until losses in these partitions are charged: a commit that tells of one cannot name what runs.
+
+        Else two shards of a partition that take their worker along could do so for ever, the first one never charged
+        because the second one strikes before the charge is committed. The wait is bounded, because the lost shard may be
+        behind more open records than are taken in at once.
+        """
+        custodies = {id(place.intake): place.intake.custody for queued in batch for place in queued.places}.values()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CHARGED_WITHIN_S):
+                while any(custody.owes for custody in custodies):
+                    await asyncio.sleep(_REJECTED_S)
 
     async def unname(self, batch: Sequence[QueuedShard], *, alone: bool) -> None:
         """They do not run any more; the next commit says so, which is made now for those that ran alone."""

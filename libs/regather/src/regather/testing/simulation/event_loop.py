@@ -27,8 +27,9 @@ class VirtualTimeError(Exception):
 class _Task(asyncio.Task[Any]):
     """A task whose place in a set does not depend on its address, so that a run can be repeated."""
 
-    def __init__(self, number: int, coro: Coroutine[Any, Any, Any], **arguments: Any) -> None:
+    def __init__(self, number: int, process: "Process", coro: Coroutine[Any, Any, Any], **arguments: Any) -> None:
         self._number = number
+        self.process = process
         super().__init__(coro, **arguments)
 
     def __hash__(self) -> int:
@@ -179,9 +180,9 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     ) -> "asyncio.Task[T]":
         """Run a coroutine as a task of the current process, or of the context's."""
         context = contextvars.copy_context() if context is None else context.copy()
-        number = next(self._numbers)
-        task = _Task(number, coro, loop=self, name=name or f"task-{number}", context=context)  # type: ignore[arg-type]
-        context.get(_CURRENT, self.outside).adopt(task)
+        number, process = next(self._numbers), context.get(_CURRENT, self.outside)
+        task = _Task(number, process, coro, loop=self, name=name or f"task-{number}", context=context)  # type: ignore[arg-type]
+        process.adopt(task)
         return task
 
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> "asyncio.Future[T]":  # type: ignore[override]
@@ -213,8 +214,9 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Keep what nobody took."""
-        error = context.get("exception")
-        self.errors.append((_CURRENT.get(self.outside).name, f"{context.get('message')}: {error!r}"))
+        task, error = context.get("task") or context.get("future"), context.get("exception")
+        process = task.process if isinstance(task, _Task) else _CURRENT.get(self.outside)
+        self.errors.append((process.name, f"{context.get('message')}: {error!r}"))
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """Cancelled timers are dropped when their time comes."""

@@ -79,6 +79,10 @@ class PartitionLog:
             offset += 1
         return found, offset
 
+    def entry(self, offset: int) -> Record | None:
+        """The record at an offset, committed or not; None for a marker."""
+        return self._entries[offset - self.beginning].record
+
     def at_time(self, timestamp_ms: int) -> int:
         """First offset appended at or after a time, else the last stable one."""
         for entry in self._entries:
