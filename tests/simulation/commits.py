@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from regather.core.model import Identity
 from regather.core.wire.commits import decode_commit
 from regather.transport.base import Committed, TopicPartition
 from regather.transport.topics import Topics
@@ -20,6 +21,8 @@ class CommitWatch:
     past: dict[tuple[str, TopicPartition], list[Committed]] = field(default_factory=dict)
     events_passed: dict[int, list[tuple[float, int]]] = field(default_factory=dict)
     """For each partition of job-events when its offset moved on, and where to."""
+    named_alone: set[tuple[str, Identity, int, int]] = field(default_factory=set)
+    """Worker, owner, number and attempt of each shard that a worker said it would run alone."""
     moved_back: bool = False
     """Whether an offset was set back, by a commit that was long on its way or by the nemesis."""
     _checked: dict[TopicPartition, int] = field(default_factory=dict)
@@ -38,7 +41,11 @@ class CommitWatch:
     def _check_shards(self, tp: TopicPartition, committed: Committed) -> None:
         checked = self._checked.get(tp, 0)
         below = range(checked, committed.offset)
-        _, settled = decode_commit(committed.offset, committed.metadata)
+        handover, settled = decode_commit(committed.offset, committed.metadata)
+        for offset in handover.running if handover.alone_since_ms is not None else ():
+            shard = self.ledger.shards[tp].get(offset)
+            if shard is not None and shard.owner is not None:
+                self.named_alone.add((handover.worker, shard.owner, shard.seq, shard.attempt))
         for offset in (*below, *settled):
             shard = self.ledger.shards[tp].get(offset)
             self.invariants.check(

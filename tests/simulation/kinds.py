@@ -1,7 +1,7 @@
 """Kinds whose rows say what becomes of them, and the answers that are right.
 
-A row is `job.number:fate`. Fates: `ok`; `bad` fails always; `perm` fails for good at once; `fail`, `crash`, `hang`, `oom` and
-`deadly` with a number befall the first so many attempts of its shard; `slow` with a number takes so many milliseconds.
+A row is `job.number:fate`. Fates: `ok`; `bad` fails always; `perm` fails for good at once; `fail`, `crash`, `hang`, `oom`
+and `deadly` with a number befall the first so many attempts of its shard; `slow` with one takes so many milliseconds.
 """
 
 import hashlib

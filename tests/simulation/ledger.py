@@ -144,6 +144,16 @@ class Ledger:
         if record.topic == self.topics.shards_retry and shard.attempt:
             self.retries.add((shard.owner, shard.seq, shard.attempt))
 
+    def shown(self, job_id: JobId) -> JobStatus | None:
+        """What a gateway shows of a job that starts when everything was compacted.
+
+        A gateway's word that it accepted a submission counts only if that was opened: else it has no end, and whoever
+        repeats the submission after two minutes begins anew.
+        """
+        opened = {entry.event.owner for entry in self.opened.get(job_id, ())}
+        kept = [status for status in self.last_status[job_id].values() if status.owner in opened]
+        return max(kept, key=lambda status: status.precedence, default=None)
+
     def settled(self, tp: TopicPartition, offset: int) -> bool:
         """Whether the record at this place needs nobody any more: what it came to stands in a log."""
         shard = self.shards[tp].get(offset)

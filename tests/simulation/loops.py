@@ -59,7 +59,9 @@ class Run:
         self.loop = VirtualLoop(chance)
         self.history = History(self.loop.time)
         self.topics = Topics()
-        self.network = Network(self.loop, chance, self.history, draw_weather(chance))
+        weather = draw_weather(chance)
+        self.weather = str(weather)
+        self.network = Network(self.loop, chance, self.history, weather)
         self.broker = Broker(self.network, chance, self.history, self._broker_ms)
         self.invariants = Invariants()
         self.ledger = Ledger(self.topics, self.loop.time)
@@ -113,8 +115,8 @@ class Run:
         for name in ("workers", "aggregators"):
             self.broker.group(self.topics.group(name)).observers.append(self.commits.committed)
         self.clients = Clients(installation, gateways)
-        nemesis = Nemesis(installation, chance, draw_sorts(chance), self.commits)
-        nemesis.schedule(chance.choice((0, 2, 5, 10, 20)), self.faults_end_s)
+        self.nemesis = Nemesis(installation, chance, draw_sorts(chance), self.commits)
+        self.nemesis.schedule(chance.choice((0, 2, 5, 10, 20)), self.faults_end_s)
 
     async def _main(self) -> None:
         loop = self.loop
@@ -137,11 +139,13 @@ class Run:
         reader.cancel_all()
 
     async def _finish_probe(self, probing: "asyncio.Task[None]") -> float:
+        """Wait for the end of a healthy job; seconds since it could have been worked for."""
         began_s = self.loop.time()
         while self.loop.time() - began_s < DRAIN_LIMIT_S:
             if probing.done() and any(finals[0].status.label == "probe" for finals in self.ledger.finals.values()):
                 break
             await asyncio.sleep(0.5)
+            began_s = max(began_s, self._last_fault_s())
         return self.loop.time() - began_s
 
     async def _drain(self, submissions: "list[asyncio.Task[None]]") -> None:
@@ -171,6 +175,17 @@ class Run:
         workers, aggregators = (self.broker.group(topics.group(name)) for name in ("workers", "aggregators"))
         for topic in (topics.shards_small, topics.shards_bulk, topics.shards_retry):
             undone += [f"lag: {tp}" for tp in self.broker.logs.partitions(topic) if self._lags(workers.committed, tp)]
+        undone += [
+            f"promised: {promise.plan.label}"
+            for promise in self.clients.promises
+            if (promise.owner.job_id, promise.owner.version) not in self.ledger.finals
+        ]
+        undone += [
+            f"not ended: {status.label} {status.owner}"
+            for status in (self.ledger.shown(job_id) for job_id in self.ledger.opened)
+            if status is not None and not status.state.ended
+        ]
+        undone += ["late requests"] * bool(self.network.late_requests)
         return undone + [
             f"lag: {tp}"
             for tp in self.broker.logs.partitions(topics.job_events)
@@ -233,6 +248,7 @@ class Run:
             installation.executions,
             int(SILENCE_S * 1000),
             merges_get_lost=installation.lost_children > 0,
+            named_alone=self.commits.named_alone,
             most_executions=3 + disturbances,
         ).judge(self.clients.promises, self.concurrent)
         self.invariants.check("ERRORS", not installation.unexpected, "; ".join(installation.unexpected))

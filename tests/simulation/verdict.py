@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from regather.core.model import AttemptError, Identity, JobId, JobState, Opened, Outcomes, Reason
@@ -31,6 +31,7 @@ class Verdict:
     executions: Executions
     silence_ms: int
     merges_get_lost: bool
+    named_alone: Set[tuple[str, Identity, int, int]]
     most_executions: int
     """Of one attempt of one shard: one, and one more for whatever may have interrupted it."""
 
@@ -165,8 +166,7 @@ class Verdict:
         for job_id, version in sorted(self.ledger.finals):
             newest[job_id] = self.ledger.finals[job_id, version][0].status
         for job_id, status in newest.items():
-            kept = self.ledger.last_status[job_id].values()
-            shown = max(kept, key=lambda one: one.precedence, default=None)
+            shown = self.ledger.shown(job_id)
             same = shown is not None and (shown.owner.version, shown.state) == (status.owner.version, status.state)
             told = None if shown is None else f"{shown.state} (version {shown.owner.version})"
             self.invariants.check(
@@ -193,6 +193,8 @@ class Verdict:
     def _check_charge(self, owner: Identity, seq: int, error: AttemptError) -> None:
         payload = self.ledger.payloads.get((owner, seq))
         executed = payload is not None and (error.worker, payload, error.attempt) in self._began
+        if error.reason is Reason.WORKER_LOST:  # a worker may be lost between the mark and the beginning
+            executed |= (error.worker, owner, seq, error.attempt) in self.named_alone
         self.invariants.check(
             "I5", executed, f"shard {seq} of {owner} was charged for attempt {error.attempt}, never begun: {error}"
         )

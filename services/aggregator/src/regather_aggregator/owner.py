@@ -10,7 +10,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from regather.core.errors import TransportError, WireError
+from regather.core.errors import OffsetOutOfRange, TransportError, WireError
 from regather.core.model import JobId, Reason, Shard
 from regather.core.partition_fold import FoldPolicy, PartitionFold, reopenable
 from regather.core.reassembly import Assemble, EmitFinal, Instruction, JobBroken, Release
@@ -19,7 +19,15 @@ from regather.core.wire.documents import decode_final
 from regather.core.wire.events import decode_event
 from regather.core.wire.identity import HEADER, header_map, required, unpack_identity
 from regather.runtime.logs import get_logger
-from regather.transport.base import Committed, Record, TransactionalProducer, Transport
+from regather.transport.base import (
+    Committed,
+    Record,
+    RecordAddress,
+    TopicPartition,
+    TransactionalProducer,
+    Transport,
+)
+from regather.transport.log_reader import LogReader
 from regather.transport.topics import RETRY_RECORD_BYTES, Topics
 from regather_aggregator.assembly import Assembly
 from regather_aggregator.emission import MAX_TRANSACTION_BYTES, Emitter, PlannedFinal, plan_final
@@ -30,6 +38,7 @@ from regather_aggregator.settings import AggregatorSettings
 log = get_logger()
 _READ_BACK_LIMIT_S = 15.0
 _RETRY_S = 0.5
+_LOOK_AGAIN_S = 0.02
 _REMEMBER_MS = 26 * 3600 * 1000
 """Longer than an idempotency key's life (24 h) and the longest job (1 h) together."""
 
@@ -67,6 +76,7 @@ class PartitionOwner:
         self._transport, self._topics, self._settings = transport, topics, settings
         self._assembly, self._read_back, self._on_restored = assembly, output.finals, on_restored
         self._segments_back = output.segments
+        self._releases_back = LogReader(transport, fetch_max_bytes=RETRY_RECORD_BYTES)
         self._counts = counts
         self._fold = self._new_fold()
         self._wake = asyncio.Event()
@@ -96,6 +106,7 @@ class PartitionOwner:
                 await asyncio.sleep(_RETRY_S)
             finally:
                 self._discard()
+                await self._releases_back.stop()
                 if producer is not None:
                     await producer.stop()
 
@@ -218,11 +229,23 @@ class PartitionOwner:
                 continue
             self._awaited = {(plan.status.owner.job_id, plan.status.owner.version) for plan in finals}
             self._all_seen.clear()
-            await emitter.emit(finals, progress, releases)
+            released = await emitter.emit(finals, progress, releases)
             self._counts.transactions += 1
-            if self._awaited:
-                async with asyncio.timeout(_READ_BACK_LIMIT_S):
+            async with asyncio.timeout(_READ_BACK_LIMIT_S):
+                if self._awaited:
                     await self._all_seen.wait()
+                elif released:
+                    await self._see(released[0])
+
+    async def _see(self, released: RecordAddress) -> None:
+        """Return once a released shard is there for a committed reader: the proof of a transaction without finals."""
+        while True:
+            try:
+                await self._releases_back.read(TopicPartition(released.topic, released.partition), released.offset)
+            except OffsetOutOfRange:
+                await asyncio.sleep(_LOOK_AGAIN_S)
+            else:
+                return
 
     async def _wait_for_work(self) -> None:
         if not (self._pending or self._releases):

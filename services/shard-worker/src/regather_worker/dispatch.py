@@ -97,6 +97,14 @@ class Dispatcher:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=limit_s)
 
+    async def abandon(self) -> None:
+        """Cancel what has not ended; to be called when its partitions are given up and nothing of it counts any more."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
     def drop(self, owner: Identity) -> None:
         """Forget everything of a job that is over: what waits is settled, what runs is killed."""
         waiting = self._queue.remove(lambda queued: queued.shard.owner == owner)

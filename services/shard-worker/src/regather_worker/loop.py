@@ -95,6 +95,7 @@ class ShardLoop:
             finally:
                 await self._leave(consumer)
                 await self._payloads.stop()
+        await self._abandon()
 
     async def on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
         """Find out beside the loop where each partition stood."""
@@ -199,6 +200,15 @@ class ShardLoop:
             elif intake.paused and open_count <= limit // 2 and open_bytes <= limit_bytes // 2:
                 consumer.resume([intake.tp])
                 intake.paused = False
+
+    async def _abandon(self) -> None:
+        """End what is still under way: the next owner has it."""
+        await self._dispatcher.abandon()
+        tasks = list(self._side_tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     async def _bid_farewell(self) -> None:
         with contextlib.suppress(TransportError):

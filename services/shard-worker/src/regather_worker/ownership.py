@@ -103,7 +103,7 @@ class Ownership:
         custodies = {id(place.intake): place.intake.custody for queued in batch for place in queued.places}.values()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CHARGED_WITHIN_S):
-                while any(custody.owes for custody in custodies):
+                while any(custody.owes for custody in custodies):  # noqa: ASYNC110 - several places may charge it
                     await asyncio.sleep(_REJECTED_S)
 
     async def unname(self, batch: Sequence[QueuedShard], *, alone: bool) -> None:

@@ -68,6 +68,13 @@ class Network:
         self.weather = weather
         self.broker = loop.process("broker")
         self._down_until_s = 0.0
+        self.late: dict[float, None] = {}
+        """When requests will arrive whose callers will have given up by then."""
+
+    @property
+    def late_requests(self) -> int:
+        """How many requests may still do something that nobody waits for."""
+        return sum(arrival_s > self.loop.time() for arrival_s in self.late)
 
     def outage(self, duration_s: float) -> None:
         """No request arrives before this time is over."""
@@ -147,6 +154,8 @@ class Wire:
             self._give_up_at(future, max(arrival_s, self._when_lost_s(limit_s)))
         elif waits or arrival_s + reply_s >= limit_s:
             self._give_up_at(future, limit_s)
+        if arrival_s >= limit_s:
+            network.late[arrival_s] = None
         loop.call_at(arrival_s, action, call.answer, context=network.broker.context)
         return future
 
