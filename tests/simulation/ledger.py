@@ -68,8 +68,10 @@ class Ledger:
     cancelled: set[Identity] = field(default_factory=set)
     attempts_failed: list[AttemptFailed] = field(default_factory=list)
     finals: dict[tuple[JobId, int], list[Final]] = field(default_factory=lambda: defaultdict(list))
-    last_status: dict[JobId, dict[bytes | None, JobStatus]] = field(default_factory=lambda: defaultdict(dict))
-    """What compaction leaves of job-status: of each job the last record with each key."""
+    last_status: dict[JobId, dict[bytes | None, tuple[int, JobStatus]]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
+    """What compaction leaves of job-status: of each job the last record with each key, and its offset."""
     unreadable: list[str] = field(default_factory=list)
     _hidden: dict[tuple[Transaction, TopicPartition], list[Record]] = field(default_factory=lambda: defaultdict(list))
 
@@ -100,7 +102,10 @@ class Ledger:
                 self.finals[key].append(Final(record, status, self.now_s()))
             elif topic == topics.job_status:
                 status, _ = decode_status(record.headers, record.value)
-                self.last_status[status.owner.job_id][record.key] = status
+                kept = self.last_status[status.owner.job_id]
+                kept[record.key] = max(
+                    kept.get(record.key, (-1, status)), (record.offset, status), key=lambda at: at[0]
+                )
             elif topic == topics.control:
                 self.ended.add(decode_ended(record.headers, record.value))
             elif topic == topics.dead_letters:
@@ -151,7 +156,7 @@ class Ledger:
         repeats the submission after two minutes begins anew.
         """
         opened = {entry.event.owner for entry in self.opened.get(job_id, ())}
-        kept = [status for status in self.last_status[job_id].values() if status.owner in opened]
+        kept = [status for _, status in self.last_status[job_id].values() if status.owner in opened]
         return max(kept, key=lambda status: status.precedence, default=None)
 
     def settled(self, tp: TopicPartition, offset: int) -> bool:

@@ -2,7 +2,8 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from regather.core.model import AttemptError, Identity, JobId, JobState, Opened, Outcomes, Reason
@@ -31,7 +32,7 @@ class Verdict:
     executions: Executions
     silence_ms: int
     merges_get_lost: bool
-    named_alone: Set[tuple[str, Identity, int, int]]
+    named_alone: AbstractSet[tuple[str, Identity, int, int]]
     most_executions: int
     """Of one attempt of one shard: one, and one more for whatever may have interrupted it."""
 

@@ -57,11 +57,15 @@ class Producers:
         return line
 
     def discard(self, line: Line) -> None:
-        """Throw this producer away after a failure; another one is started."""
+        """Throw this producer away after a failure; another one is started.
+
+        One that was replaced already is nobody's any more: an upload that had begun with it must not take along those
+        that began with its successor.
+        """
         if self._line is line:
             self._line = None
             self.why_not = "the producer failed and is being replaced"
-        self._wanted.set()
+            self._wanted.set()
 
     async def run(self) -> None:
         """Start a producer, wait until it is discarded, start the next, until cancelled."""

@@ -29,16 +29,38 @@ class OpenTransaction:
 
 
 @dataclass(slots=True, eq=False)
+class Markers:
+    """Markers of one transactional id that are not written yet, and who waits for that."""
+
+    due: int = 0
+    waiting: list[Callable[[], None]] = field(default_factory=list)
+
+    def when_written(self, go_on: Callable[[], None]) -> None:
+        """Call once no marker is due."""
+        if self.due:
+            self.waiting.append(go_on)
+        else:
+            go_on()
+
+    def written(self) -> None:
+        """One marker was written."""
+        self.due -= 1
+        if not self.due:
+            waiting, self.waiting = self.waiting, []
+            for go_on in waiting:
+                self.when_written(go_on)
+
+
+@dataclass(slots=True, eq=False)
 class Session:
     """One epoch of one transactional id, or an idempotent producer without one."""
 
     transactional_id: str = ""
     epoch: int = 0
+    markers: Markers = field(default_factory=Markers)
     open: OpenTransaction | None = None
     ended: int = 0
     """Transactions up to this number are over: a record of theirs that comes late is refused."""
-    markers_due: int = 0
-    waiting: list[Callable[[], None]] = field(default_factory=list)
     poisoned: set[TopicPartition] = field(default_factory=set)
 
 
@@ -60,21 +82,19 @@ class Transactions:
     def init(self, transactional_id: str, answer: Answer) -> None:
         """Fence older producers of this id; answer with the new session once their transaction has ended."""
         old = self._sessions.get(transactional_id)
-        session = Session(transactional_id, old.epoch + 1 if old else 0)
+        session = Session(transactional_id) if old is None else _next_epoch(old)
         self._sessions[transactional_id] = session
         self._network.history.note("broker", "fence", transactional_id, session.epoch)
-        if old is None:
-            answer(session)
-            return
-        self._end(old, TransactionState.ABORTED)
-        _when_complete(old, lambda: answer(session))
+        if old is not None:
+            self._end(old, TransactionState.ABORTED)
+        session.markers.when_written(lambda: answer(session))
 
     def write(self, session: Session, number: int, tp: TopicPartition, content: Content, answer: Answer) -> None:
         """Write one record into the session's transaction `number`, which begins with its first record."""
         if self._fenced(session, answer):
             return
-        if session.markers_due:
-            session.waiting.append(lambda: self.write(session, number, tp, content, answer))
+        if session.markers.due:
+            session.markers.when_written(lambda: self.write(session, number, tp, content, answer))
         elif number <= session.ended:
             answer(ProducerDead("the transaction is over (simulated)"))
         elif tp in session.poisoned:
@@ -104,7 +124,7 @@ class Transactions:
         self._network.history.fault("broker", "transaction-expired", session.transactional_id)
         self._end(session, TransactionState.ABORTED)
         if self._sessions[session.transactional_id] is session:  # its producer is fenced, too
-            self._sessions[session.transactional_id] = Session(session.transactional_id, session.epoch + 1)
+            self._sessions[session.transactional_id] = _next_epoch(session)
 
     def _fenced(self, session: Session, answer: Answer) -> bool:
         if self._sessions.get(session.transactional_id) is session:
@@ -118,7 +138,7 @@ class Transactions:
             return
         ended.transaction.state = state
         session.ended = max(session.ended, ended.number)
-        session.markers_due = len(ended.touched)
+        session.markers.due += len(ended.touched)
         network = self._network
         self.longest_open_s = max(self.longest_open_s, network.loop.time() - ended.began_s)
         for tp in ended.touched:
@@ -130,15 +150,8 @@ class Transactions:
 
     def _mark(self, session: Session, tp: TopicPartition, transaction: Transaction, state: TransactionState) -> None:
         self._logs.mark(tp, transaction, state)
-        session.markers_due -= 1
-        if not session.markers_due:
-            waiting, session.waiting = session.waiting, []
-            for go_on in waiting:
-                go_on()
+        session.markers.written()
 
 
-def _when_complete(session: Session, go_on: Callable[[], None]) -> None:
-    if session.markers_due:
-        session.waiting.append(go_on)
-    else:
-        go_on()
+def _next_epoch(old: Session) -> Session:
+    return Session(old.transactional_id, old.epoch + 1, old.markers)
