@@ -33,6 +33,8 @@ class PartitionFold:
     def __init__(self, policy: FoldPolicy, dropped: Counter[str] | None = None) -> None:
         self._policy = policy
         self._jobs: dict[JobId, JobFold] = {}
+        self._ending: dict[tuple[JobId, int], JobFold] = {}
+        """By version, jobs whose end is on its way to `results`, and whose next version has been opened meanwhile."""
         self._finished: dict[JobId, Finished] = {}
         self._changed: set[JobId] = set()
         self.log_ms = 0
@@ -41,7 +43,7 @@ class PartitionFold:
     @property
     def open_jobs(self) -> int:
         """Jobs whose final was not read back yet."""
-        return len(self._jobs)
+        return len(self._jobs) + len(self._ending)
 
     def handle(self, event: Event, *, offset: int, append_ms: int) -> list[Instruction]:
         """Fold one record; what the shell has to do now."""
@@ -78,10 +80,11 @@ class PartitionFold:
     def final_seen(self, job_id: JobId, version: int, *, reopenable: bool) -> None:
         """A final was read back from `results`: the job of that version is done."""
         self._finished[job_id] = Finished(version, reopenable)
-        job = self._jobs.get(job_id)
-        if job is not None and job.owner.version <= version:
-            del self._jobs[job_id]
+        job = self._ending.pop((job_id, version), None)
+        if job is None and job_id in self._jobs and self._jobs[job_id].owner.version <= version:
+            job = self._jobs.pop(job_id)
             self._changed.discard(job_id)
+        if job is not None:
             self.dropped["after-end"] += job.dropped
             self.dropped["duplicate-outcome"] += job.duplicates
 
@@ -92,7 +95,7 @@ class PartitionFold:
 
     def low_offset(self, next_offset: int) -> int:
         """Where a restart has to begin reading: the first event of the oldest open job."""
-        return min((job.first_offset for job in self._jobs.values()), default=next_offset)
+        return min((job.first_offset for job in (*self._ending.values(), *self._jobs.values())), default=next_offset)
 
     def take_changed(self) -> list[JobFold]:
         """Open jobs that changed since the last call and have not ended."""
@@ -102,16 +105,23 @@ class PartitionFold:
 
     def _open(self, event: Opened, offset: int) -> None:
         job_id = event.owner.job_id
-        if job_id in self._jobs:
-            same = self._jobs[job_id].owner == event.owner
-            self.dropped["repeated-opened" if same else "foreign-submission"] += 1
-            return
-        finished = self._finished.get(job_id)
-        if finished and not (finished.reopenable and event.owner.version == finished.version + 1):
+        present, finished = self._jobs.get(job_id), self._finished.get(job_id)
+        if present is not None:
+            if not self._is_followed_by(present, event):
+                self.dropped["repeated-opened" if present.owner == event.owner else "foreign-submission"] += 1
+                return
+            self._ending[job_id, present.owner.version] = present
+        elif finished and not (finished.reopenable and event.owner.version == finished.version + 1):
             self.dropped["already-done"] += 1
             return
         self._jobs[job_id] = JobFold(event, offset=offset, opened_ms=self.log_ms)
         self._changed.add(job_id)
+
+    @staticmethod
+    def _is_followed_by(job: JobFold, event: Opened) -> bool:
+        """Whether a job has ended such that this opens its next version: a client may know that before we read it back."""
+        again = job.state.ended and job.broken is not None and reopenable(job.broken.reason)
+        return again and event.owner.version == job.owner.version + 1
 
     def _overdue(self) -> Iterator[Instruction]:
         for job in list(self._jobs.values()):
