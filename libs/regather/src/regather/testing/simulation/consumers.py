@@ -241,7 +241,7 @@ class SimulatedConsumer:
             if tp in self._paused or self._stalls(tp, now_s) or (max_records is not None and max_records <= 0):
                 continue
             at, log = self._position(tp), self._broker.logs.log(tp)
-            if at >= log.last_stable:
+            if log.last_stable <= at <= log.end:
                 continue
             most = _MOST_AT_ONCE if max_records is None else min(max_records, _MOST_AT_ONCE)
             try:
