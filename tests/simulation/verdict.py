@@ -7,10 +7,12 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from regather.core.model import AttemptError, Identity, JobId, JobState, Opened, Outcomes, Reason
+from regather.core.partition_fold import FoldPolicy
 from regather.core.status import JobStatus, ShardError
 from regather.core.wire.identity import IDENTITY_BYTES, unpack_identity
 from regather.testing.simulation.logs import Logs
 from regather.transport.base import Record, TopicPartition
+from simulation.drops import check_drops
 from simulation.installation import Executions
 from simulation.invariants import Invariants
 from simulation.kinds import Row, decode_rows, merged, shard_answer
@@ -52,6 +54,9 @@ class Verdict:
         self._check_charges()
         self._check_executions()
         self.invariants.check("VIEW", not self.ledger.ahead, *self.ledger.ahead[:3])
+        for events in self.ledger.events.values():
+            policy = FoldPolicy(self.silence_ms)
+            check_drops(self.invariants, policy, ((entry.log_ms, entry.event) for entry in events))
         for what in self.ledger.unreadable:
             self.invariants.check("I3", False, f"unreadable: {what}")
 

@@ -99,7 +99,7 @@ class SimulatedConsumer:
         loop, network = self._broker.network.loop, self._broker.network
         end_s = loop.time() + timeout_s
         limit_s = end_s + _POLL_LIMIT_S
-        await asyncio.sleep(network.latency_s())
+        await asyncio.sleep(network.latency_s() if self._something_is_there() else 0)
         if network.random() < network.weather.poll_raises:
             network.history.fault(self._wire.process.name, "poll-raised", self._wire.name)
             raise BrokerUnavailable("the poll failed (simulated)")
@@ -234,6 +234,11 @@ class SimulatedConsumer:
         network, heard = self._broker.network, self._news
         delay_s = network.random() * HEARTBEAT_S
         network.loop.call_later(delay_s, _settle, heard, news, context=self._wire.process.context)
+
+    def _something_is_there(self) -> bool:
+        """Whether a fetch would bring records, which takes its time; a poll for nothing only waits."""
+        log = self._broker.logs.log
+        return any(self._position(tp) < log(tp).last_stable for tp in self._assigned if tp not in self._paused)
 
     def _fetch(self, max_records: int | None, now_s: float) -> dict[TopicPartition, list[Record]]:
         found: dict[TopicPartition, list[Record]] = {}
