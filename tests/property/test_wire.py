@@ -52,13 +52,22 @@ shards = st.builds(
 letters = st.none() | st.builds(DeadLetterAddress, st.integers(0, 9), ms)
 failures = st.builds(Failure, st.sampled_from(Reason), text, histories, letters)
 good = st.builds(
-    Outcome, u32, st.integers(1, 4), u32, ms, u32, st.binary(max_size=30), st.none(), st.binary(max_size=30)
+    Outcome,
+    u32,
+    st.integers(1, 4),
+    u32,
+    ms,
+    u32,
+    st.binary(max_size=30),
+    st.none(),
+    st.binary(max_size=30),
+    st.just(()),
 )
 bad_rows = st.lists(st.builds(BadRow, ms, st.sampled_from(Reason), text, letters), min_size=1, max_size=3).map(tuple)
 damaged = st.builds(
     Outcome, u32, st.integers(1, 4), u32, ms, u32, st.binary(max_size=30), st.none(), st.just(b""), bad_rows
 )
-bad = st.builds(Outcome, u32, st.integers(1, 4), u32, ms, u32, st.just(b""), failures, st.just(b""))
+bad = st.builds(Outcome, u32, st.integers(1, 4), u32, ms, u32, st.just(b""), failures, st.just(b""), st.just(()))
 places = st.builds(RecordPlace, text, u32, ms)
 worker_names = st.text(max_size=20)
 events = st.one_of(
