@@ -4,12 +4,12 @@ The job is a state machine. Every transition is a row of `TRANSITIONS`; an event
 dropped and counted, because a log that is read at least once repeats itself. No clock: `log_ms` is the highest append
 time that the broker has stamped so far, so a replay decides the same.
 
-    opened -> SPLITTING -> sealed -> RUNNING -> all settled -> ASSEMBLING -> assembled -> SUCCEEDED | PARTIAL
+    opened, redriven -> SPLITTING -> sealed -> RUNNING -> all settled -> ASSEMBLING -> assembled -> SUCCEEDED | PARTIAL
     any open state -> FAILED (a shard under on_error=fail, too many under skip, not sealed, merge, internal)
                     | EXPIRED (deadline) | CANCELLED
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -26,10 +26,12 @@ from regather.core.model import (
     Outcomes,
     Parked,
     Reason,
+    Redriven,
     Sealed,
     Shard,
     Uploading,
 )
+from regather.core.seq_ranges import contains, ranges
 from regather.core.status import MAX_ERRORS_SHOWN, JobStatus, ResultAddress, ShardError
 
 MAX_ERROR_CHARS = 1_000
@@ -52,7 +54,16 @@ class JobBroken:
     error: str
 
 
-JobEvent = Uploading | Sealed | Abandoned | Outcomes | AttemptFailed | Parked | Cancel | Assembled | JobBroken
+@dataclass(frozen=True, slots=True)
+class BaseLoaded:
+    """The shell has read what the earlier versions of a job that was redriven have left: outcomes by sequence number."""
+
+    outcomes: Mapping[int, Outcome]
+
+
+JobEvent = (
+    BaseLoaded | Uploading | Sealed | Abandoned | Outcomes | AttemptFailed | Parked | Cancel | Assembled | JobBroken
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +71,15 @@ class Assemble:
     """Instruction: join or merge the outputs of this job, then hand back Assembled or JobBroken."""
 
     job: "JobFold"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadBase:
+    """Instruction: read the job's events from offset `first` up to `end`, then hand back BaseLoaded or JobBroken."""
+
+    job: "JobFold"
+    first: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +99,19 @@ class Release:
     shard: Shard
 
 
-Instruction = Assemble | EmitFinal | Release
+Instruction = Assemble | EmitFinal | LoadBase | Release
 
 
 class JobFold:
-    """The state of one open job. Mutable, without IO."""
+    """The state of one open job. Mutable, without IO. A job that was `redriven` waits for the outcomes of its base."""
 
-    def __init__(self, opened: Opened, *, offset: int, opened_ms: int) -> None:
+    def __init__(self, opened: Opened, *, offset: int, opened_ms: int, redriven: Redriven | None = None) -> None:
         self.opened = opened
         self.owner = opened.owner
         self.first_offset = offset
         self.opened_ms = opened_ms
+        self.redriven = redriven
+        self._base_missing = redriven is not None
         self.last_sign_ms = opened_ms
         self.updated_ms = opened_ms
         self.state = JobState.SPLITTING
@@ -139,7 +161,7 @@ class JobFold:
             tenant=opened.tenant,
             label=opened.label,
             on_error=opened.on_error,
-            created_ms=self.opened_ms,
+            created_ms=self.redriven.created_ms if self.redriven else self.opened_ms,
             updated_ms=self.updated_ms,
             deadline_ms=self.opened_ms + opened.deadline_ms,
             total=sealed.shards if sealed else None,
@@ -155,7 +177,7 @@ class JobFold:
             reason=self.broken.reason if self.broken else None,
             error=self.broken.error if self.broken else "",
             result=result,
-            events_offset=self.first_offset,
+            events_offset=self.redriven.origin if self.redriven else self.first_offset,
         )
 
     def _on_uploading(self, _event: Uploading) -> None:
@@ -169,8 +191,17 @@ class JobFold:
             self._failed.pop(seq, None)
             self._damaged.pop(seq, None)
             self.dropped += 1
-        broken = self._too_many_failed()
+        broken = self._too_many_failed() or self._nobody_runs()
         return self._break(broken) if broken else self._settle()
+
+    def _on_base_loaded(self, event: BaseLoaded) -> Instruction | None:
+        self._base_missing = False
+        for seq in sorted(event.outcomes):
+            if not self._runs_here(seq):
+                self._accept(event.outcomes[seq])
+        self._advance_frontier()
+        broken = self._too_many_failed() or self._nobody_runs()
+        return self._break(broken) if broken else self._settle() or self._release()
 
     def _on_abandoned(self, event: Abandoned) -> Instruction:
         return self._break(JobBroken(Reason.NOT_SEALED, f"not sealed: {event.error}"))
@@ -234,6 +265,26 @@ class JobFold:
         return EmitFinal(self, result, media_type)
 
     def _take(self, outcome: Outcome) -> None:
+        if self._runs_here(outcome.seq):
+            self._accept(outcome)
+        else:
+            self.dropped += 1
+
+    def _runs_here(self, seq: int) -> bool:
+        """Whether this version runs the shard; of the others it has the outcomes of its base."""
+        return self.redriven is None or contains(self.redriven.seqs, seq)
+
+    def _nobody_runs(self) -> JobBroken | None:
+        """A shard without an outcome in the base that does not run again would keep the job open for ever."""
+        if self.redriven is None or self.sealed is None or self._base_missing:
+            return None
+        for seq in range(self.sealed.shards):
+            if seq not in self._outputs and seq not in self._failed and not self._runs_here(seq):
+                text = f"shard {seq} has no outcome in version {self.owner.version - 1} and was not redriven"
+                return JobBroken(Reason.INTERNAL, text)
+        return None
+
+    def _accept(self, outcome: Outcome) -> None:
         seq = outcome.seq
         if seq in self._outputs or seq in self._failed:
             self.duplicates += 1
@@ -255,7 +306,7 @@ class JobFold:
         self.frontier = at
 
     def _settle(self) -> Instruction | None:
-        if self.sealed is None or self.settled < self.sealed.shards:
+        if self.sealed is None or self._base_missing or self.settled < self.sealed.shards:
             return None
         self.state = JobState.ASSEMBLING
         return Assemble(self)
@@ -286,6 +337,8 @@ TRANSITIONS: Mapping[tuple[JobState, type], Transition] = {
     (JobState.SPLITTING, Outcomes): JobFold._on_outcomes,
     (JobState.SPLITTING, AttemptFailed): JobFold._on_attempt_failed,
     (JobState.SPLITTING, Parked): JobFold._on_parked,
+    (JobState.SPLITTING, BaseLoaded): JobFold._on_base_loaded,
+    (JobState.RUNNING, BaseLoaded): JobFold._on_base_loaded,
     (JobState.RUNNING, Outcomes): JobFold._on_outcomes,
     (JobState.RUNNING, AttemptFailed): JobFold._on_attempt_failed,
     (JobState.RUNNING, Parked): JobFold._on_parked,
@@ -298,17 +351,6 @@ TRANSITIONS: Mapping[tuple[JobState, type], Transition] = {
 def _too_many(failed: str, allowed: str, first_error: str) -> JobBroken:
     why = f"{failed} failed for good or have bad rows; at most {allowed} may. The first: {first_error}"
     return JobBroken(Reason.TOO_MANY_FAILED, why)
-
-
-def ranges(numbers: Iterable[int]) -> tuple[tuple[int, int], ...]:
-    """Ascending numbers as inclusive ranges: 1 2 3 7 gives (1, 3), (7, 7)."""
-    found: list[tuple[int, int]] = []
-    for number in numbers:
-        if found and found[-1][1] == number - 1:
-            found[-1] = (found[-1][0], number)
-        else:
-            found.append((number, number))
-    return tuple(found)
 
 
 def shard_error(outcome: Outcome) -> ShardError:

@@ -7,18 +7,18 @@ from regather.core.errors import BrokerUnavailable, OffsetOutOfRange, TransportE
 from regather.transport.base import Consumer, Record, TopicPartition, Transport
 
 _POLL_S = 0.2
-_LIMIT_S = 10.0
 
 GoOn = Callable[[Record], bool]
 """Takes a record; False ends the scan."""
 
 
 class LogReader:
-    """One consumer, one reader at a time; made at first use and replaced after an error."""
+    """One consumer, one reader at a time; made at first use and replaced after an error. A scan takes at most `limit_s`."""
 
-    def __init__(self, transport: Transport, *, fetch_max_bytes: int) -> None:
+    def __init__(self, transport: Transport, *, fetch_max_bytes: int, limit_s: float = 10.0) -> None:
         self._transport = transport
         self._fetch_max_bytes = fetch_max_bytes
+        self._limit_s = limit_s
         self._consumer: Consumer | None = None
         self._turn = asyncio.Lock()
 
@@ -39,11 +39,13 @@ class LogReader:
         """Give records from `start` to the present end to `take`; BrokerUnavailable where that takes too long."""
         async with self._turn:
             try:
-                async with asyncio.timeout(_LIMIT_S):
+                async with asyncio.timeout(self._limit_s):
                     await self._scan(await self._ready(), tp, start, take)
             except TimeoutError as error:
                 await self.stop()
-                raise BrokerUnavailable(f"reading {tp.topic}-{tp.partition} took longer than {_LIMIT_S} s") from error
+                raise BrokerUnavailable(
+                    f"reading {tp.topic}-{tp.partition} took longer than {self._limit_s} s"
+                ) from error
             except TransportError:
                 await self.stop()
                 raise
