@@ -16,6 +16,7 @@ from regather.core.model import (
     Identity,
     JobId,
     JobState,
+    LogStretch,
     OnError,
     Opened,
     Outcome,
@@ -23,6 +24,7 @@ from regather.core.model import (
     Parked,
     Reason,
     RecordPlace,
+    Redriven,
     Sealed,
     Shard,
     SubmissionId,
@@ -70,10 +72,13 @@ damaged = st.builds(
 bad = st.builds(Outcome, u32, st.integers(1, 4), u32, ms, u32, st.just(b""), failures, st.just(b""), st.just(()))
 places = st.builds(RecordPlace, text, u32, ms)
 worker_names = st.text(max_size=20)
+opened = st.builds(Opened, owners, text, text.map(str.encode), text, ms, st.sampled_from(OnError), text, st.booleans())
+stretches = st.lists(st.builds(LogStretch, text, u32, ms, ms), max_size=3).map(tuple)
 events = st.one_of(
-    st.builds(Opened, owners, text, text.map(str.encode), text, ms, st.sampled_from(OnError), text, st.booleans()),
+    opened,
+    st.builds(Redriven, opened, st.lists(st.tuples(u32, u32), max_size=3).map(tuple), ms, ms),
     st.builds(Uploading, owners, u32),
-    st.builds(Sealed, owners, u32, ms, text),
+    st.builds(Sealed, owners, u32, ms, text, stretches),
     st.builds(Abandoned, owners, text),
     st.builds(AttemptFailed, owners, u32, attempt_errors),
     st.builds(Parked, owners, u32, places, u32, st.binary(max_size=20)),

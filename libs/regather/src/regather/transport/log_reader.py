@@ -1,7 +1,7 @@
 """Reading single records and stretches of a log on demand, apart from the view's own consumer."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from regather.core.errors import BrokerUnavailable, OffsetOutOfRange, TransportError
 from regather.transport.base import Consumer, Record, TopicPartition, Transport
@@ -49,6 +49,38 @@ class LogReader:
             except TransportError:
                 await self.stop()
                 raise
+
+    async def records(self, tp: TopicPartition, start: int, end: int) -> AsyncIterator[Record]:
+        """Yield the records from `start` up to `end`, which may be taken slowly; OffsetOutOfRange where they are gone.
+
+        BrokerUnavailable where none comes for as long as a scan may take.
+        """
+        async with self._turn:
+            consumer = await self._ready()
+            consumer.assign([tp])
+            consumer.seek(tp, start)
+            consumer.resume([tp])
+            try:
+                while await consumer.position(tp) < end:
+                    for record in await self._next(consumer, tp):
+                        if record.offset < end:
+                            yield record
+            except TransportError:
+                await self.stop()
+                raise
+            consumer.pause([tp])
+
+    async def _next(self, consumer: Consumer, tp: TopicPartition) -> Sequence[Record]:
+        """Return the next records, or none where only transaction markers were stepped over."""
+        before = await consumer.position(tp)
+        try:
+            async with asyncio.timeout(self._limit_s):
+                while True:
+                    records = (await consumer.poll(_POLL_S)).get(tp, [])
+                    if records or await consumer.position(tp) > before:
+                        return records
+        except TimeoutError as error:
+            raise BrokerUnavailable(f"{tp.topic}-{tp.partition} gave nothing for {self._limit_s} s") from error
 
     async def stop(self) -> None:
         """Disconnect; the next read connects again."""
