@@ -306,7 +306,7 @@ class JobFold:
         self.frontier = at
 
     def _settle(self) -> Instruction | None:
-        if self.sealed is None or self._base_missing or self.settled < self.sealed.shards:
+        if self.sealed is None or self.settled < self.sealed.shards:
             return None
         self.state = JobState.ASSEMBLING
         return Assemble(self)
