@@ -6,7 +6,7 @@ whatever belongs to another submission, to an unknown job or to a job that is do
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from regather.core.model import Event, JobId, JobState, Opened, Reason, Redriven, Tick
 from regather.core.reassembly import EmitFinal, Instruction, JobBroken, JobEvent, JobFold, LoadBase
@@ -27,6 +27,15 @@ class Finished:
     reopenable: bool
 
 
+@dataclass(slots=True)
+class _WaitingRedrive:
+    """A redrive of a job that has ended and whose final was not read back yet, and what came for its version since."""
+
+    redriven: Redriven
+    offset: int
+    events: list[JobEvent] = field(default_factory=list)
+
+
 class PartitionFold:
     """Mutable, without IO. `dropped` counts what was dropped, by why; it may be shared with other folds."""
 
@@ -35,8 +44,7 @@ class PartitionFold:
         self._jobs: dict[JobId, JobFold] = {}
         self._finished: dict[JobId, Finished] = {}
         self._changed: set[JobId] = set()
-        self._waiting: dict[JobId, tuple[Redriven, int]] = {}
-        """Redrives of jobs that have ended and whose final was not read back yet."""
+        self._waiting: dict[JobId, _WaitingRedrive] = {}
         self.log_ms = 0
         self.dropped = Counter[str]() if dropped is None else dropped
 
@@ -55,6 +63,10 @@ class PartitionFold:
             return []
         if isinstance(event, Redriven):
             return self._redrive(event, offset)
+        waiting = self._waiting.get(event.owner.job_id)
+        if waiting is not None and event.owner == waiting.redriven.owner:
+            waiting.events.append(event)
+            return []
         job = self._jobs.get(event.owner.job_id)
         if job is None:
             self.dropped["unknown-job"] += 1
@@ -89,7 +101,7 @@ class PartitionFold:
             self.dropped["after-end"] += job.dropped
             self.dropped["duplicate-outcome"] += job.duplicates
         waiting = self._waiting.pop(job_id, None)
-        return self._redrive(*waiting) if waiting else []
+        return self._begin_waiting(waiting) if waiting else []
 
     def forget(self, job_ids: Iterable[JobId]) -> None:
         """Finals older than key life and longest job need not be remembered."""
@@ -124,7 +136,7 @@ class PartitionFold:
         job_id, version = event.owner.job_id, event.owner.version
         base = self._jobs.get(job_id)
         if base is not None and base.state.ended and base.owner.version == version - 1:
-            self._waiting.setdefault(job_id, (event, offset))  # its final is on its way
+            self._waiting.setdefault(job_id, _WaitingRedrive(event, offset))
             return []
         finished = self._finished.get(job_id)
         if base is not None or (finished is not None and finished.version != version - 1):
@@ -134,6 +146,14 @@ class PartitionFold:
         self._jobs[job_id] = job
         self._changed.add(job_id)
         return [LoadBase(job, event.origin, offset)]
+
+    def _begin_waiting(self, waiting: "_WaitingRedrive") -> list[Instruction]:
+        instructions = self._redrive(waiting.redriven, waiting.offset)
+        job = self._jobs.get(waiting.redriven.owner.job_id)
+        if instructions and job is not None:
+            for event in waiting.events:
+                instructions += self.advance(job, event)
+        return instructions
 
     def _overdue(self) -> Iterator[Instruction]:
         for job in list(self._jobs.values()):
