@@ -108,7 +108,7 @@ class Client:
             await asyncio.sleep(every_s)
 
     async def redrive(self, job_id: str, shards: str = "", timeout_s: float | None = None) -> JobDocument:
-        """Run shards of a job that has ended again (none named: all without a whole outcome); the next version's document."""
+        """Run shards of a job that has ended again, all without a whole outcome if none is named; the new document."""
         query = {"shards": shards} if shards else {}
         if timeout_s is not None:
             query["timeout_s"] = f"{timeout_s:g}"
