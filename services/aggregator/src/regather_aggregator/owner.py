@@ -168,7 +168,7 @@ class PartitionOwner:
     def _plan(self, instruction: EmitFinal) -> None:
         self._pending.append(plan_final(instruction, self.partition))
         job = instruction.job
-        log.info("job-ends", job=job.owner.job_id, state=job.state, shards=job.settled, retries=job.retries)
+        log.info("job-ends", job=job.owner.job_id, state=job.state, shards=len(job.shards), retries=job.retries)
         self._wake.set()
 
     async def _assemble(self, instruction: Assemble) -> None:
