@@ -22,6 +22,7 @@ from regather.core.model import (
     Reason,
     Sealed,
     SubmissionId,
+    Uploading,
 )
 from regather.core.status import JobStatus
 from regather.core.wire.documents import decode_final, decode_status
@@ -30,7 +31,7 @@ from regather.core.wire.identity import header_map
 from regather.processors.registry import all_kinds
 from regather.testing.inline_executor import InlineExecutor
 from regather.testing.waiting import eventually
-from regather.transport.base import Record, TopicPartition
+from regather.transport.base import Committed, Record, TopicPartition
 from regather.transport.memory import MemoryBroker, MemoryTransport
 from regather.transport.topics import EVENT_RECORD_BYTES, Size, Topics, topic_specs
 from regather_aggregator.app import Aggregator, build
@@ -49,8 +50,8 @@ class World:
         self.transport = MemoryTransport(self.broker)
         self._running: list[tuple[asyncio.Event, asyncio.Task[None]]] = []
 
-    async def start(self) -> Aggregator:
-        aggregator = build(SETTINGS, self.transport, InlineExecutor(all_kinds()), all_kinds())
+    async def start(self, settings: AggregatorSettings = SETTINGS) -> Aggregator:
+        aggregator = build(settings, self.transport, InlineExecutor(all_kinds()), all_kinds())
         stop = asyncio.Event()
         self._running.append((stop, asyncio.create_task(aggregator.run(stop))))
         await eventually(lambda: aggregator.not_ready_because is None, what="a ready aggregator")
@@ -62,12 +63,14 @@ class World:
             await task
         self._running.clear()
 
-    async def tell(self, *events: Event) -> None:
+    async def tell(self, *events: Event) -> int:
+        """Append events; the last one's offset."""
         producer = self.transport.producer(max_record_bytes=EVENT_RECORD_BYTES)
         await producer.start()
         for event in events:
             headers, value = encode_event(event)
-            await (await producer.send(TOPICS.job_events, value=value, headers=headers, partition=0))
+            address = await (await producer.send(TOPICS.job_events, value=value, headers=headers, partition=0))
+        return address.offset
 
     def finals(self) -> list[Record]:
         return self.broker.log(TopicPartition(TOPICS.results, 0)).read(0, None)[0]
@@ -252,6 +255,54 @@ async def test_the_groups_offset_moves_only_when_finals_were_read_back(world: Wo
     tp = TopicPartition(TOPICS.job_events, 0)
     await world.stop()
     assert world.broker.group(TOPICS.group("aggregators")).committed[tp].offset == 0
+
+
+async def test_a_successor_goes_on_from_checkpoints_where_the_log_is_gone(world: World) -> None:
+    settings = SETTINGS.model_copy(update={"checkpoint_log_bytes": 1})
+    events, log = TopicPartition(TOPICS.job_events, 0), world.broker.log(TopicPartition(TOPICS.job_events, 0))
+    outputs = [b"%04d" % seq for seq in range(6)]
+    owner = job()
+    begin = Opened(owner, "frames.motion", b"{}", "", 3_600_000, OnError.FAIL)
+    for told in ([begin, Uploading(owner, 1)], [outcome_of(owner, 0, outputs)], [outcome_of(owner, 2, outputs)]):
+        await world.start(settings)
+        told_to = await world.tell(*told)
+        await eventually(lambda told_to=told_to: committed(world).offset > told_to, what="a checkpoint")
+        await world.stop()
+        world.broker.delete_records(events, committed(world).offset)
+    assert log.beginning > told_to
+    await world.start(settings)
+    rest = [outcome_of(owner, seq, outputs) for seq in (1, 3, 4, 5)]
+    await world.tell(*rest, Sealed(owner, 6, 24, "sha256:x"))
+    final = await world.final()
+    assert final.value == b"".join(outputs)
+    await eventually(lambda: "segments_from" not in committed(world).metadata, what="a commit without the ended job")
+
+
+async def test_outputs_that_memory_has_no_room_for_are_in_the_result_all_the_same(world: World) -> None:
+    settings = SETTINGS.model_copy(update={"outputs_memory_bytes": 0, "max_result_bytes": 1024**2})
+    aggregator = await world.start(settings)
+    outputs = [bytes([seq]) * 10_000 for seq in range(6)]
+    owner = job()
+    begin = Opened(owner, "frames.motion", b"{}", "", 3_600_000, OnError.FAIL)
+    await world.tell(begin, *(outcome_of(owner, seq, outputs) for seq in (5, 3, 1, 0)))
+    scratch = "regather_outputs_scratch_bytes"
+    await eventually(lambda: metric(aggregator, scratch) == 40_000, what="outputs in a scratch file")
+    await world.tell(*(outcome_of(owner, seq, outputs) for seq in (2, 4)), Sealed(owner, 6, 24, "sha256:x"))
+    assert (await world.final()).value == b"".join(outputs)
+    assert metric(aggregator, scratch) == 0
+
+
+def outcome_of(owner: Identity, seq: int, outputs: list[bytes]) -> Outcomes:
+    return Outcomes(owner, "w", [Outcome(seq, 1, 4, 0, 1, output=outputs[seq])])
+
+
+def committed(world: World) -> Committed:
+    group = world.broker.group(TOPICS.group("aggregators"))
+    return group.committed.get(TopicPartition(TOPICS.job_events, 0), Committed(0, ""))
+
+
+def metric(aggregator: Aggregator, name: str) -> float:
+    return next(sample.value for sample in aggregator.samples() if sample.name == name)
 
 
 async def test_progress_is_told_while_a_job_runs(world: World) -> None:

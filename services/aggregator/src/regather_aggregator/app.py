@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator
 
+from regather.core.partition_fold import FoldPolicy, PartitionFold
 from regather.runtime.execution import Executor
 from regather.runtime.lifecycle import WatchedTasks
 from regather.runtime.logs import get_logger
@@ -10,8 +11,9 @@ from regather.runtime.metrics import Sample, by_label
 from regather.transport.base import Transport
 from regather_aggregator.assembly import Assembly, Processors
 from regather_aggregator.loop import EventLoop
-from regather_aggregator.owner import OwnerCounts, PartitionOwner
+from regather_aggregator.owner import OwnerCounts, PartitionOwner, Shared
 from regather_aggregator.readback import OwnOutput, ReadBack
+from regather_aggregator.scratch import Scratch
 from regather_aggregator.settings import AggregatorSettings
 
 log = get_logger()
@@ -26,6 +28,11 @@ class Aggregator:
         self._settings = settings
         self._executor = executor
         self.counts = OwnerCounts()
+        self._scratch = Scratch(
+            settings.scratch_dir or None,
+            memory_bytes=settings.outputs_memory_bytes,
+            disk_bytes=settings.scratch_bytes,
+        )
         self._output = OwnOutput(
             finals=ReadBack(transport, settings.topics.results),
             segments=ReadBack(transport, settings.topics.segments),
@@ -37,17 +44,20 @@ class Aggregator:
             max_result_bytes=settings.max_result_bytes,
         )
 
+        policy = FoldPolicy(silence_ms=int(settings.silence_s * 1000), max_output_bytes=settings.max_output_bytes)
+
+        shared = Shared(
+            transport=transport,
+            topics=settings.topics,
+            settings=settings,
+            assembly=assembly,
+            output=self._output,
+            counts=self.counts,
+            make_fold=lambda: PartitionFold(policy, self.counts.dropped, self._scratch.outputs),
+        )
+
         def make_owner(partition: int, on_restored: Callable[[int, int], None]) -> PartitionOwner:
-            return PartitionOwner(
-                partition,
-                transport=transport,
-                topics=settings.topics,
-                settings=settings,
-                assembly=assembly,
-                output=self._output,
-                on_restored=on_restored,
-                counts=self.counts,
-            )
+            return PartitionOwner(partition, shared, on_restored)
 
         self.events = EventLoop(transport, settings.topics, make_owner, tick_s=settings.tick_s)
 
@@ -65,6 +75,9 @@ class Aggregator:
         yield Sample("regather_finals_total", self.counts.finals)
         yield Sample("regather_transactions_total", self.counts.transactions)
         yield Sample("regather_ownership_restarts_total", self.counts.restarts)
+        yield Sample("regather_checkpoints_total", self.counts.checkpoints)
+        yield Sample("regather_outputs_memory_bytes", self._scratch.used_memory_bytes)
+        yield Sample("regather_outputs_scratch_bytes", self._scratch.used_disk_bytes)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Start the children first, then the Kafka clients; end in the opposite order."""

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from regather.core.errors import TransportError, WireError
-from regather.core.model import JobId, Reason, Shard
-from regather.core.partition_fold import FoldPolicy, PartitionFold, reopenable
+from regather.core.model import JobId, Opened, Reason, Redriven, Shard, Tick
+from regather.core.partition_fold import PartitionFold, reopenable
 from regather.core.reassembly import (
     Assemble,
     Assembled,
@@ -27,6 +27,7 @@ from regather.core.reassembly import (
     Release,
 )
 from regather.core.status import JobStatus
+from regather.core.wire.checkpoints import decode_checkpoint
 from regather.core.wire.documents import decode_final
 from regather.core.wire.events import decode_event
 from regather.core.wire.identity import HEADER, header_map, required, unpack_identity
@@ -35,8 +36,10 @@ from regather.transport.base import Committed, Record, TransactionalProducer, Tr
 from regather.transport.topics import RETRY_RECORD_BYTES, Topics
 from regather_aggregator.assembly import Assembly
 from regather_aggregator.base_outcomes import BaseOutcomes
+from regather_aggregator.checkpoints import Checkpoints
 from regather_aggregator.emission import MAX_TRANSACTION_BYTES, Emitter, PlannedFinal, plan_final
 from regather_aggregator.readback import OwnOutput
+from regather_aggregator.segment_log import SegmentLog
 from regather_aggregator.segments import SegmentWriter
 from regather_aggregator.settings import AggregatorSettings
 
@@ -51,46 +54,50 @@ Seek = Callable[[int, int], None]
 
 @dataclass(slots=True)
 class OwnerCounts:
-    """Since the process began, of all its owners: events dropped by why, finals read back, transactions, restarts."""
+    """Since the process began, of all its owners: events dropped by why, finals read back, and so on."""
 
     dropped: Counter[str] = field(default_factory=Counter)
     finals: int = 0
     transactions: int = 0
     restarts: int = 0
+    checkpoints: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all owners of a process have in common."""
+
+    transport: Transport
+    topics: Topics
+    settings: AggregatorSettings
+    assembly: Assembly
+    output: OwnOutput
+    counts: OwnerCounts
+    make_fold: Callable[[], PartitionFold]
 
 
 class PartitionOwner:
     """Owns one partition of job-events from its assignment to its loss."""
 
-    def __init__(
-        self,
-        partition: int,
-        *,
-        transport: Transport,
-        topics: Topics,
-        settings: AggregatorSettings,
-        assembly: Assembly,
-        output: OwnOutput,
-        on_restored: Seek,
-        counts: OwnerCounts,
-    ) -> None:
+    def __init__(self, partition: int, shared: Shared, on_restored: Seek) -> None:
         self.partition = partition
         self.accepting = False
         self.next_offset = 0
-        self._transport, self._topics, self._settings = transport, topics, settings
-        self._assembly, self._read_back, self._on_restored = assembly, output.finals, on_restored
-        self._segments_back = output.segments
-        self._base = BaseOutcomes(transport, topics.job_events)
-        self._counts = counts
-        self._fold = self._new_fold()
+        self._transport, self._topics, self._settings = shared.transport, shared.topics, shared.settings
+        self._assembly, self._read_back, self._on_restored = shared.assembly, shared.output.finals, on_restored
+        self._segments_back = shared.output.segments
+        self._base = BaseOutcomes(shared.transport, shared.topics.job_events)
+        self._counts = shared.counts
+        self._make_fold = shared.make_fold
+        self._fold = shared.make_fold()
         self._wake = asyncio.Event()
         self._pending: deque[PlannedFinal] = deque()
         self._releases: dict[JobId, Release] = {}
+        self._checkpoints = Checkpoints()
         self._awaited: set[tuple[JobId, int]] = set()
         self._all_seen = asyncio.Event()
         self._side_tasks: set[asyncio.Task[None]] = set()
         self._finals: deque[tuple[int, int, JobId]] = deque()
-        self._restored_to = 0
         self._progress_due_s = 0.0
 
     async def run(self, committed: Committed | None, beginning: int) -> None:
@@ -105,7 +112,7 @@ class PartitionOwner:
             except (TransportError, TimeoutError) as error:
                 self._counts.restarts += 1
                 log.warning("ownership-restarts", partition=self.partition, error=repr(error))
-                start = self.committable()
+                start = self.committable() if self.accepting else start
                 self._discard()
                 await asyncio.sleep(_RETRY_S)
             finally:
@@ -127,16 +134,17 @@ class PartitionOwner:
             self._take_one(record)
 
     def committable(self) -> Committed:
-        """The watermark W, and in the metadata R: where a restart begins to read finals."""
-        if not self.accepting:
-            return Committed(self._restored_to, self._metadata())
+        """The watermark W, and in the metadata where a restart begins to read finals and checkpoints; once accepting."""
         return Committed(self._fold.low_offset(self.next_offset), self._metadata())
 
     def _metadata(self) -> str:
-        return json.dumps({"results_from": self._finals[0][0]}) if self._finals else ""
-
-    def _new_fold(self) -> PartitionFold:
-        return PartitionFold(FoldPolicy(silence_ms=int(self._settings.silence_s * 1000)), self._counts.dropped)
+        document: dict[str, object] = {}
+        if self._finals:
+            document["results_from"] = self._finals[0][0]
+        segments_from = self._checkpoints.first_offset(self._fold)
+        if segments_from is not None:
+            document["segments_from"] = segments_from
+        return json.dumps(document) if document else ""
 
     def _take_one(self, record: Record) -> None:
         try:
@@ -145,7 +153,10 @@ class PartitionOwner:
             self._fold.dropped["unreadable"] += 1
             log.warning("event-unreadable", partition=self.partition, offset=record.offset, error=str(error))
             return
-        instructions = self._fold.handle(event, offset=record.offset, append_ms=record.timestamp_ms)
+        size_bytes = len(record.value or b"")
+        instructions = self._fold.handle(
+            event, offset=record.offset, append_ms=record.timestamp_ms, size_bytes=size_bytes
+        )
         self._carry_out(instructions)
 
     def _carry_out(self, instructions: Sequence[Instruction]) -> None:
@@ -201,16 +212,52 @@ class PartitionOwner:
 
     async def _restore(self, committed: Committed | None, beginning: int) -> None:
         results_start = await self._read_back.beginning(self.partition)
-        results_from = max(_results_from(committed), results_start)
+        results_from = max(_offset_in(committed, "results_from") or 0, results_start)
         await self._read_back.follow(self.partition, results_from, self._on_final)
+        instructions = await self._restore_checkpoints(committed)
         offset = committed.offset if committed else beginning
         if offset < beginning:
             log.error("records-lost-to-retention", partition=self.partition, committed=offset, beginning=beginning)
             offset = beginning
-        self.next_offset = self._restored_to = offset
+        self.next_offset = offset
         self.accepting = True
+        self._carry_out(instructions)
         self._on_restored(self.partition, offset)
         log.info("partition-restored", partition=self.partition, offset=offset, finals=len(self._finals))
+
+    async def _restore_checkpoints(self, committed: Committed | None) -> list[Instruction]:
+        """Read the checkpoints of jobs that are not done; what they bring about is carried out once all is read."""
+        first = _offset_in(committed, "segments_from")
+        if first is None:
+            return []
+        beginning = await self._segments_back.beginning(self.partition)
+        if first < beginning:
+            log.error("checkpoints-lost-to-retention", partition=self.partition, first=first, beginning=beginning)
+        instructions: list[Instruction] = []
+
+        def take(record: Record) -> None:
+            instructions.extend(self._take_checkpoint(record))
+
+        try:
+            await self._segments_back.follow(self.partition, max(first, beginning), take)
+        finally:
+            self._segments_back.leave(self.partition)
+        self._fold.end_restore()
+        return instructions
+
+    def _take_checkpoint(self, record: Record) -> list[Instruction]:
+        try:
+            found = decode_checkpoint(record.headers, record.value)
+        except WireError as error:
+            log.error("checkpoint-unreadable", partition=self.partition, offset=record.offset, error=str(error))
+            return []
+        if found is None:
+            return []
+        event, mark = found
+        instructions = self._fold.restore(event, mark)
+        if not isinstance(event, Tick):
+            self._checkpoints.saw(event.owner.job_id, record.offset, begins=isinstance(event, Opened | Redriven))
+        return instructions
 
     def _on_final(self, record: Record) -> None:
         headers = header_map(record.headers)
@@ -235,10 +282,12 @@ class PartitionOwner:
 
     async def _emit_forever(self, producer: TransactionalProducer) -> None:
         emitter = Emitter(producer, self._topics, self.partition)
-        segments = SegmentWriter(producer, self._topics, self.partition, self._segments_back)
+        segments = SegmentLog(producer, self._topics, self.partition, self._segments_back)
+        large = SegmentWriter(segments)
         while True:
             await self._wait_for_work()
-            finals = [await segments.with_segments(plan) for plan in self._take_batch()]
+            await self._save_one(segments)
+            finals = [await large.with_segments(plan) for plan in self._take_batch()]
             progress = self._take_progress()
             releases = self._take_releases()
             if not (finals or progress or releases):
@@ -250,6 +299,13 @@ class PartitionOwner:
             if self._awaited:
                 async with asyncio.timeout(_READ_BACK_LIMIT_S):
                     await self._all_seen.wait()
+
+    async def _save_one(self, segments: SegmentLog) -> None:
+        """Write the checkpoint of one job that keeps a restart reading, if there is any."""
+        for job in self._fold.unsaved_jobs(self._settings.checkpoint_log_bytes)[:1]:
+            await self._checkpoints.save(segments, self._fold, job, self.next_offset)
+            self._counts.checkpoints += 1
+            self._wake.set()
 
     async def _wait_for_work(self) -> None:
         if not (self._pending or self._releases):
@@ -281,7 +337,6 @@ class PartitionOwner:
         return batch
 
     def _discard(self) -> None:
-        self._restored_to = self.committable().offset
         self.accepting = False
         for task in list(self._side_tasks):
             task.cancel()
@@ -290,14 +345,18 @@ class PartitionOwner:
         self._releases.clear()
         self._awaited.clear()
         self._finals.clear()
-        self._fold = self._new_fold()
+        self._checkpoints = Checkpoints()
+        self._fold.close()
+        self._fold = self._make_fold()
 
 
-def _results_from(committed: Committed | None) -> int:
+def _offset_in(committed: Committed | None, name: str) -> int | None:
+    """An offset in the commit's metadata; None where it is not named."""
     if committed is None or not committed.metadata:
-        return 0
+        return None
     try:
-        return int(json.loads(committed.metadata)["results_from"])
-    except (ValueError, KeyError, TypeError):
+        found = json.loads(committed.metadata).get(name)
+        return None if found is None else int(found)
+    except (ValueError, AttributeError, TypeError):
         log.error("commit-metadata-unreadable", metadata=committed.metadata)
-        return 0
+        return None

@@ -6,6 +6,7 @@ RegatherError
 │   ├── BadRequest            an unknown kind, a wrong option, a wrong shard size
 │   └── PermanentError        raised by a processor: this shard can never succeed, do not retry it
 ├── WireError                 a record that this version cannot decode
+├── NoRoom                 there is no place left for what a job brings
 ├── IllegalEvent              an event that the job's state does not allow
 └── TransportError            Kafka, or its stand-in, did not do what was asked
     ├── BrokerUnavailable     no broker answered in time; the outcome of the call is unknown
@@ -50,6 +51,10 @@ class PermanentError(UserError):
 
 class WireError(RegatherError):
     """A record that this version cannot decode."""
+
+
+class NoRoom(RegatherError):
+    """There is no place left for what a job brings."""
 
 
 class IllegalEvent(RegatherError):

@@ -5,18 +5,27 @@ whatever belongs to another submission, to an unknown job or to a job that is do
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from dataclasses import dataclass, field
 
+from regather.core.checkpoint import CheckpointMark
+from regather.core.errors import NoRoom
 from regather.core.model import Event, JobId, JobState, Opened, Reason, Redriven, Tick
 from regather.core.reassembly import EmitFinal, Instruction, JobBroken, JobEvent, JobFold, LoadBase
+
+MakeOutputs = Callable[[], MutableMapping[int, bytes]]
+"""Makes the place for one job's outputs."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoldPolicy:
-    """`silence_ms`: an unsealed upload without a sign of life for so long is closed."""
+    """`silence_ms`: an unsealed upload without a sign of life for so long is closed.
+
+    A job whose outputs have more than `max_output_bytes` in all is ended: somebody has to hold them.
+    """
 
     silence_ms: int = 60_000
+    max_output_bytes: int = 1024**3
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +48,18 @@ class _WaitingRedrive:
 class PartitionFold:
     """Mutable, without IO. `dropped` counts what was dropped, by why; it may be shared with other folds."""
 
-    def __init__(self, policy: FoldPolicy, dropped: Counter[str] | None = None) -> None:
+    def __init__(
+        self, policy: FoldPolicy, dropped: Counter[str] | None = None, make_outputs: MakeOutputs = dict
+    ) -> None:
         self._policy = policy
+        self._make_outputs = make_outputs
         self._jobs: dict[JobId, JobFold] = {}
         self._finished: dict[JobId, Finished] = {}
         self._changed: set[JobId] = set()
         self._waiting: dict[JobId, _WaitingRedrive] = {}
+        self._log_bytes = 0
+        self._saved_at: dict[JobId, int] = {}
+        """How much of the log was folded when an open job began, or was saved last."""
         self.log_ms = 0
         self.dropped = Counter[str]() if dropped is None else dropped
 
@@ -53,9 +68,10 @@ class PartitionFold:
         """Jobs whose final was not read back yet."""
         return len(self._jobs)
 
-    def handle(self, event: Event, *, offset: int, append_ms: int) -> list[Instruction]:
+    def handle(self, event: Event, *, offset: int, append_ms: int, size_bytes: int = 0) -> list[Instruction]:
         """Fold one record; what the shell has to do now."""
         self.log_ms = max(self.log_ms, append_ms)
+        self._log_bytes += size_bytes
         if isinstance(event, Tick):
             return list(self._overdue())
         if isinstance(event, Opened):
@@ -74,6 +90,8 @@ class PartitionFold:
         if event.owner != job.owner:
             self.dropped["foreign-submission"] += 1
             return []
+        if offset < job.needed_from:  # it is in the checkpoint that this fold was restored from
+            return []
         return self.advance(job, event)
 
     def advance(self, job: JobFold, event: JobEvent) -> list[Instruction]:
@@ -81,11 +99,20 @@ class PartitionFold:
         self._changed.add(job.owner.job_id)
         try:
             instruction = job.handle(event, self.log_ms)
+            if job.shards.output_bytes > self._policy.max_output_bytes and not job.state.ended:
+                raise NoRoom(f"its outputs have more than {self._policy.max_output_bytes} bytes in all")
+        except NoRoom as error:
+            instruction = job.handle(JobBroken(Reason.RESULT_TOO_LARGE, str(error)), self.log_ms)
         except Exception as error:  # the barrier of the delivery protocol, 5.8
             self.dropped["broken-job"] += 1
             broken = JobBroken(Reason.INTERNAL, f"internal error: {error!r}")
             instruction = job.handle(broken, self.log_ms)
         return [instruction] if instruction else []
+
+    def is_saved(self, job_id: JobId) -> bool:
+        """Whether this job is open and has a checkpoint."""
+        job = self._jobs.get(job_id)
+        return job is not None and job.saved_to is not None
 
     def is_open(self, job: JobFold) -> bool:
         """Whether this very fold is still the job's."""
@@ -97,6 +124,8 @@ class PartitionFold:
         job = self._jobs.get(job_id)
         if job is not None and job.owner.version <= version:
             del self._jobs[job_id]
+            job.shards.release()
+            self._saved_at.pop(job_id, None)
             self._changed.discard(job_id)
             self.dropped["after-end"] += job.dropped
             self.dropped["duplicate-outcome"] += job.duplicates
@@ -110,7 +139,54 @@ class PartitionFold:
 
     def low_offset(self, next_offset: int) -> int:
         """Where a restart has to begin reading: the first event of the oldest open job."""
-        return min((job.first_offset for job in self._jobs.values()), default=next_offset)
+        return min((job.needed_from for job in self._jobs.values()), default=next_offset)
+
+    def unsaved_jobs(self, most_log_bytes: int) -> list[JobFold]:
+        """Open jobs that keep a restart reading more of the log than this; a checkpoint of each mends that."""
+        folded = self._log_bytes
+        late = [self._jobs[job_id] for job_id, at in self._saved_at.items() if folded - at > most_log_bytes]
+        return [job for job in late if job.may_be_saved]
+
+    def saved(self, job: JobFold, next_offset: int, log_bytes: int) -> None:
+        """A checkpoint was read back that holds all of the job below `next_offset`, when `log_bytes` were folded."""
+        if self.is_open(job):
+            job.saved_to = next_offset
+            self._saved_at[job.owner.job_id] = log_bytes
+
+    @property
+    def log_bytes(self) -> int:
+        """How much of the log was folded."""
+        return self._log_bytes
+
+    def restore(self, event: Event, mark: CheckpointMark) -> list[Instruction]:
+        """Take one record of a checkpoint, in the order in which they were written; finals were seen before."""
+        if isinstance(event, Tick):
+            return []
+        owner = event.owner
+        finished = self._finished.get(owner.job_id)
+        if finished is not None and finished.version >= owner.version:
+            return []
+        if isinstance(event, Opened | Redriven):
+            self._begin(event, mark.first_offset, mark.opened_ms)
+        job = self._jobs.get(owner.job_id)
+        if job is None or job.owner != owner:
+            return []
+        instructions = [] if isinstance(event, Opened | Redriven) else self.advance(job, event)
+        job.restored(mark)
+        return instructions
+
+    def end_restore(self) -> None:
+        """Forget jobs of which no whole checkpoint was found: the log still has all of them."""
+        for job_id in [job_id for job_id, job in self._jobs.items() if job.saved_to is None]:
+            self._jobs.pop(job_id).shards.release()
+            self._saved_at.pop(job_id)
+            self._changed.discard(job_id)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        for job in self._jobs.values():
+            job.shards.release()
+        self._jobs.clear()
 
     def take_changed(self) -> list[JobFold]:
         """Open jobs that changed since the last call and have not ended."""
@@ -128,8 +204,19 @@ class PartitionFold:
         if finished and not (finished.reopenable and event.owner.version == finished.version + 1):
             self.dropped["already-done"] += 1
             return
-        self._jobs[job_id] = JobFold(event, offset=offset, opened_ms=self.log_ms)
+        self._begin(event, offset, self.log_ms)
+
+    def _begin(self, event: Opened | Redriven, offset: int, opened_ms: int) -> JobFold:
+        opened, redriven = (event, None) if isinstance(event, Opened) else (event.opened, event)
+        job_id = event.owner.job_id
+        job = JobFold(opened, offset=offset, opened_ms=opened_ms, redriven=redriven, outputs=self._make_outputs())
+        before = self._jobs.get(job_id)
+        if before is not None:
+            before.shards.release()
+        self._jobs[job_id] = job
+        self._saved_at[job_id] = self._log_bytes
         self._changed.add(job_id)
+        return job
 
     def _redrive(self, event: Redriven, offset: int) -> list[Instruction]:
         """Open the next version of a job that has ended; the first redrive in log order wins."""
@@ -142,10 +229,7 @@ class PartitionFold:
         if base is not None or (finished is not None and finished.version != version - 1):
             self.dropped["redrive-too-late"] += 1
             return []
-        job = JobFold(event.opened, offset=offset, opened_ms=self.log_ms, redriven=event)
-        self._jobs[job_id] = job
-        self._changed.add(job_id)
-        return [LoadBase(job, event.origin, offset)]
+        return [LoadBase(self._begin(event, offset, self.log_ms), event.origin, offset)]
 
     def _begin_waiting(self, waiting: "_WaitingRedrive") -> list[Instruction]:
         instructions = self._redrive(waiting.redriven, waiting.offset)

@@ -9,15 +9,17 @@ time that the broker has stamped so far, so a replay decides the same.
                     | EXPIRED (deadline) | CANCELLED
 """
 
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from regather.core.checkpoint import CheckpointMark, packs
 from regather.core.model import (
     Abandoned,
     AttemptFailed,
     Cancel,
+    Event,
     JobState,
     OnError,
     Opened,
@@ -117,6 +119,9 @@ class JobFold:
         self.opened_ms = opened_ms
         self.redriven = redriven
         self._base_missing = redriven is not None
+        self.saved_to: int | None = None
+        """Everything of the job below this offset is in a checkpoint."""
+        self._sealed_saved = False
         self.last_sign_ms = opened_ms
         self.updated_ms = opened_ms
         self.state = JobState.SPLITTING
@@ -141,6 +146,47 @@ class JobFold:
             return None
         self.updated_ms = max(self.updated_ms, log_ms)
         return transition(self, event)
+
+    @property
+    def needed_from(self) -> int:
+        """Where a restart has to begin reading for this job."""
+        return self.first_offset if self.saved_to is None else self.saved_to
+
+    @property
+    def may_be_saved(self) -> bool:
+        """Whether a checkpoint makes sense now: the job is open, and what it begins with is here."""
+        return not self.state.ended and self.state is not JobState.ASSEMBLING and not self._base_missing
+
+    def mark(self) -> CheckpointMark:
+        """What a checkpoint says of the job now."""
+        return CheckpointMark(self.first_offset, self.opened_ms, self.last_sign_ms, self.retries)
+
+    def take_unsaved(self) -> Iterator[Event]:
+        """Yield the events that bring a fold from the last checkpoint to this moment; they count as saved.
+
+        Only while the job may be saved: the outputs of a job that has ended are gone.
+        """
+        if self.saved_to is None:
+            yield self.redriven or self.opened
+        if self.sealed is not None and not self._sealed_saved:
+            self._sealed_saved = True
+            yield self.sealed
+        yield from packs(self.owner, map(self._with_carry, self.shards.take_unsaved()))
+        yield from (parked for seq, parked in sorted(self._parked.items()) if seq >= self.shards.frontier)
+
+    def restored(self, mark: CheckpointMark) -> None:
+        """A record of a checkpoint was read again."""
+        self.last_sign_ms = max(self.last_sign_ms, mark.last_sign_ms)
+        self._base_missing = False
+        if mark.next_offset is not None:
+            self.retries = mark.retries
+            self.saved_to = mark.next_offset
+            self._sealed_saved = self.sealed is not None
+            self.shards.all_saved()
+
+    def _with_carry(self, outcome: Outcome) -> Outcome:
+        newest, carry = self._carry
+        return outcome._replace(carry=carry) if outcome.seq + 1 == newest else outcome
 
     def outputs(self) -> list[bytes | None]:
         """Outputs in sequence order; None stands where a shard failed for good."""

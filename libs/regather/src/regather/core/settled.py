@@ -100,11 +100,16 @@ class SettledShards:
         self._outputs.clear()
         self._outputs = dict.fromkeys(seqs, b"")
 
+    def all_saved(self) -> None:
+        """What was accepted so far is in a checkpoint."""
+        self._unsaved.clear()
+
     def take_unsaved(self) -> Iterator[Outcome]:
         """Yield what was accepted since the last call, as outcomes that a fold takes for the same."""
         unsaved, self._unsaved = self._unsaved, []
         for seq in unsaved:
-            yield self._as_outcome(seq)
+            if seq in self:  # else a seal has shown meanwhile that there is no such shard
+                yield self._as_outcome(seq)
 
     def _as_outcome(self, seq: int) -> Outcome:
         error = self._failed.get(seq)

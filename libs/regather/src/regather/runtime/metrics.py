@@ -60,6 +60,9 @@ METRICS: Mapping[str, Metric] = {
     "regather_finals_total": Metric("counter", "Finals read back from results since the partitions were assigned"),
     "regather_transactions_total": Metric("counter", "Transactions committed"),
     "regather_ownership_restarts_total": Metric("counter", "Times an owner began again with the fence"),
+    "regather_checkpoints_total": Metric("counter", "Checkpoints of long jobs written and read back"),
+    "regather_outputs_memory_bytes": Metric("gauge", "Outputs of open jobs in memory"),
+    "regather_outputs_scratch_bytes": Metric("gauge", "Outputs of open jobs in scratch files"),
 }
 
 

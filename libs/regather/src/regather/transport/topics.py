@@ -120,7 +120,7 @@ def topic_specs(topics: Topics, size: Size, *, replication: int = 1) -> list[Top
         spec(topics.shards_bulk, "shards", SHARD_RECORD_BYTES, "delete", 7),
         spec(topics.shards_retry, "retry", RETRY_RECORD_BYTES, "delete", 7),
         spec(topics.job_events, "events", EVENT_RECORD_BYTES, "delete", 7),
-        spec(topics.segments, "events", RESULT_RECORD_BYTES, "delete", 8),
+        spec(topics.segments, "events", RETRY_RECORD_BYTES, "delete", 8),
         spec(topics.results, "events", RESULT_RECORD_BYTES, "delete", 8),
         spec(topics.job_status, "events", RESULT_RECORD_BYTES, "compact,delete", 8),
         spec(topics.dead_letters, "letters", LETTER_RECORD_BYTES, "delete", 30),
