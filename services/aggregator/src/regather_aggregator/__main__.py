@@ -10,6 +10,7 @@ from regather.runtime.lifecycle import WatchedTasks, on_stop
 from regather.runtime.logs import configure_logs
 from regather.runtime.memory_tuning import tune_service
 from regather.runtime.supervisor import Supervisor
+from regather.runtime.watchdog import Watchdog
 from regather.transport.kafka import KafkaTransport
 from regather_aggregator.app import build
 from regather_aggregator.settings import AggregatorSettings
@@ -33,7 +34,8 @@ async def _run(settings: AggregatorSettings) -> None:
         async with on_stop(stop.set), WatchedTasks() as tasks:
             tune_service()
             tasks.start("http", serve(probes_app(probes), settings, stop))
-            await aggregator.run(stop)
+            with Watchdog(lambda: aggregator.events.turns):
+                await aggregator.run(stop)
     finally:
         await transport.close()
 

@@ -44,6 +44,8 @@ class StatusView:
         self._consumer: Consumer | None = None
         self._positions: dict[TopicPartition, _Position] = {}
         self._waiters: defaultdict[JobId, list[_Waiter]] = defaultdict(list)
+        self.turns = 0
+        """How often the loop went round, the wait for a broker counted in."""
         self.loaded = False
         self.unreadable = 0
 
@@ -96,6 +98,7 @@ class StatusView:
     async def run(self) -> None:
         """Follow the topic until cancelled."""
         while True:
+            self.turns += 1
             consumer = self._transport.consumer()
             try:
                 await self._follow(consumer)
@@ -123,6 +126,7 @@ class StatusView:
         ends = await consumer.end_offsets(partitions)
         self._consumer = consumer
         while True:
+            self.turns += 1
             batch = await consumer.poll(_POLL_S)
             for tp, records in batch.items():
                 self._take(tp, records)

@@ -39,6 +39,7 @@ class Worker:
         self._loop: ShardLoop | None = None
         self._dispatcher: Dispatcher | None = None
         self._settler: Settler | None = None
+        self._waits = 0
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
     @property
@@ -47,6 +48,11 @@ class Worker:
         if self._loop is not None and self._loop.ready:
             return None
         return "no partitions are assigned yet, or no broker answers"
+
+    @property
+    def turns(self) -> int:
+        """How often the main loop went round; one that does not any more hangs."""
+        return self._waits + (self._loop.turns if self._loop else 0)
 
     def samples(self) -> Iterator[Sample]:
         """Return the worker's own metrics at this moment; few before the broker has answered."""
@@ -122,6 +128,7 @@ class Worker:
         """How many partitions job-events has, however long the broker takes to say; 0 if the worker is stopped first."""
         topic = self._settings.topics.job_events
         while not stop.is_set():
+            self._waits += 1
             try:
                 found = await self._transport.partition_counts([topic])
             except BrokerUnavailable as error:

@@ -55,6 +55,8 @@ class ShardLoop:
         self._payloads = LogReader(transport, fetch_max_bytes=2 * SHARD_RECORD_BYTES)
         self._side_error: BaseException | None = None
         self._joined = False
+        self.turns = 0
+        """How often the loop went round, the wait for a broker counted in."""
 
     @property
     def ready(self) -> bool:
@@ -82,6 +84,7 @@ class ShardLoop:
         """Poll until `stop` is set; a consumer that fails is replaced. What runs is then left to drain()."""
         await first_of(self._control.loaded, stop)  # no shard of a job that is over is begun
         while not stop.is_set():
+            self.turns += 1
             consumer = self._transport.consumer(
                 group=self._topics.group("workers"), fetch_max_bytes=2 * SHARD_RECORD_BYTES
             )
@@ -112,6 +115,7 @@ class ShardLoop:
         loop = asyncio.get_running_loop()
         commit_due_s = loop.time() + self._settings.commit_s
         while not stop.is_set():
+            self.turns += 1
             for tp, records in (await consumer.poll(_POLL_S)).items():
                 intake = self._ownership.intakes.get(tp)
                 if intake is not None:
