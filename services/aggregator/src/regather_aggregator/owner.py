@@ -39,12 +39,15 @@ Seek = Callable[[int, int], None]
 
 @dataclass(slots=True)
 class OwnerCounts:
-    """Since the process began, of all its owners: events dropped by why, finals read back, transactions, restarts."""
+    """Since the process began, of all its owners: events dropped by why, finals read back, transactions, restarts,
+    and records of job-events that retention took before they were folded.
+    """
 
     dropped: Counter[str] = field(default_factory=Counter)
     finals: int = 0
     transactions: int = 0
     restarts: int = 0
+    lost: int = 0
 
 
 class PartitionOwner:
@@ -92,7 +95,8 @@ class PartitionOwner:
             except (TransportError, TimeoutError) as error:
                 self._counts.restarts += 1
                 log.warning("ownership-restarts", partition=self.partition, error=repr(error))
-                start = self.committable()
+                if self.accepting:  # else nothing newer is known than where this attempt began
+                    start = self.committable()
                 self._discard()
                 await asyncio.sleep(_RETRY_S)
             finally:
@@ -104,6 +108,10 @@ class PartitionOwner:
     def open_jobs(self) -> int:
         """Jobs whose final was not read back yet."""
         return self._fold.open_jobs
+
+    def jobs_older_than(self, age_ms: int) -> int:
+        """Open jobs that were opened longer ago, by the log's own time."""
+        return self._fold.jobs_older_than(age_ms)
 
     def take(self, records: Sequence[Record]) -> None:
         """Fold records of job-events; called by the poll loop, never waits."""
@@ -178,7 +186,10 @@ class PartitionOwner:
         results_from = max(_results_from(committed), results_start)
         await self._read_back.follow(self.partition, results_from, self._on_final)
         offset = committed.offset if committed else beginning
+        if committed is None and beginning > 0:
+            log.warning("no-committed-offset", partition=self.partition, beginning=beginning)
         if offset < beginning:
+            self._counts.lost += beginning - offset
             log.error("records-lost-to-retention", partition=self.partition, committed=offset, beginning=beginning)
             offset = beginning
         self.next_offset = self._restored_to = offset

@@ -60,6 +60,8 @@ METRICS: Mapping[str, Metric] = {
     "regather_finals_total": Metric("counter", "Finals read back from results since the partitions were assigned"),
     "regather_transactions_total": Metric("counter", "Transactions committed"),
     "regather_ownership_restarts_total": Metric("counter", "Times an owner began again with the fence"),
+    "regather_records_lost_total": Metric("counter", "Job events deleted by retention before they were folded"),
+    "regather_jobs_near_retention": Metric("gauge", "Open jobs whose first event retention deletes soon"),
 }
 
 
