@@ -45,7 +45,8 @@ BrokerSettings = Mapping[int, Mapping[str, str]]
 class TopicDemand:
     """What a topic must be.
 
-    `partitions` None: any number. A frozen topic has as many as job-events, for ever; the others may have more.
+    `partitions` None: any number. A frozen topic has as many as job-events, for ever (as all its `sisters` have); the
+    others may have more.
     `keep_ms` is the least retention, `keep_why` what needs it; `outlives_events`: a day longer than job-events, too.
     `any_size`: no limit in bytes may shorten that. `config` is what it is created with.
     """
@@ -55,6 +56,7 @@ class TopicDemand:
     replication: int
     config: Mapping[str, str]
     frozen: bool = False
+    sisters: Sequence[str] = ()
     keep_ms: int = 0
     keep_why: str = ""
     outlives_events: bool = False
@@ -85,13 +87,7 @@ class Cluster:
     @property
     def events_ms(self) -> int:
         """How long job-events are kept; FOREVER, or 0 while the topic is missing."""
-        state = self.topics.get(self.events)
-        return _number(state.config.get("retention.ms", "")) if state else 0
-
-    @property
-    def verified(self) -> bool:
-        """Whether no broker says that it does not verify partitions of transactions."""
-        return not unverified(self.brokers)
+        return _kept_ms(self.topics.get(self.events))
 
 
 def least_events_ms(longest_job_ms: int) -> int:
@@ -117,10 +113,14 @@ def differences(demands: Sequence[TopicDemand], cluster: Cluster) -> list[Differ
     return found
 
 
-def frozen_count(demands: Sequence[TopicDemand], topics: Mapping[str, TopicState], events: str) -> int | None:
-    """How many partitions the frozen topics have: job-events' count, else that of any other; None if there is none."""
-    names = [events, *(demand.name for demand in demands if demand.frozen)]
-    return next((topics[name].partitions for name in names if name in topics), None)
+def fitted(demand: TopicDemand, topics: Mapping[str, TopicState], events: str) -> TopicDemand:
+    """Return how a topic is to be created beside those that are there: as frozen, and kept as long, as they need it."""
+    sisters = [topics[name] for name in (events, *demand.sisters) if name in topics]
+    partitions = sisters[0].partitions if demand.frozen and sisters else demand.partitions
+    wanted = _least_ms(demand, _kept_ms(topics.get(events)))
+    made_with = _number(demand.config["retention.ms"])
+    kept_ms = wanted if FOREVER in (wanted, made_with) else max(wanted, made_with)
+    return replace(demand, partitions=partitions, config={**demand.config, "retention.ms": str(kept_ms)})
 
 
 def growth(demands: Sequence[TopicDemand], topics: Mapping[str, TopicState]) -> dict[str, int]:
@@ -136,14 +136,11 @@ def growth(demands: Sequence[TopicDemand], topics: Mapping[str, TopicState]) -> 
 
 
 def _missing(demand: TopicDemand, cluster: Cluster) -> Difference:
-    config = " ".join(f"--config {name}={value}" for name, value in demand.config.items())
-    partitions = demand.partitions
-    events = cluster.topics.get(cluster.events)
-    if demand.frozen and events is not None:
-        partitions = events.partitions
+    new = fitted(demand, cluster.topics, cluster.events)
+    config = " ".join(f"--config {name}={value}" for name, value in new.config.items())
     command = (
-        f"{_topics_tool(cluster)} --create --topic {demand.name} --partitions {partitions or 1} "
-        f"--replication-factor {demand.replication} {config}"
+        f"{_topics_tool(cluster)} --create --topic {new.name} --partitions {new.partitions or 1} "
+        f"--replication-factor {new.replication} {config}"
     )
     why = "Regather does not create topics while it runs"
     return Difference(demand.name, "topic", "missing", "there", why, command)
@@ -260,15 +257,23 @@ def _unclean_election(demand: TopicDemand, state: TopicState, cluster: Cluster) 
 
 def _retention(demand: TopicDemand, state: TopicState, cluster: Cluster) -> Iterator[Difference]:
     found = state.config.get("retention.ms", "")
-    wanted, why = demand.keep_ms, demand.keep_why
+    wanted, why = _least_ms(demand, cluster.events_ms), demand.keep_why
     if demand.outlives_events:
-        events_ms = cluster.events_ms
-        wanted = FOREVER if events_ms == FOREVER else max(wanted, events_ms + DAY_MS)
         why = f"{why}; they must be there a day longer than {cluster.events}"
     kept_ms = _number(found)
     if kept_ms != FOREVER and (wanted == FOREVER or kept_ms < wanted):
         asked = "-1 (for ever)" if wanted == FOREVER else f"at least {wanted} ({_days(wanted)})"
         yield _setting(demand, "retention.ms", f"{found} ({_days(kept_ms)})", asked, why, cluster, value=str(wanted))
+
+
+def _least_ms(demand: TopicDemand, events_ms: int) -> int:
+    if not demand.outlives_events:
+        return demand.keep_ms
+    return FOREVER if events_ms == FOREVER else max(demand.keep_ms, events_ms + DAY_MS)
+
+
+def _kept_ms(state: TopicState | None) -> int:
+    return _number(state.config.get("retention.ms", "")) if state else 0
 
 
 def _retention_bytes(demand: TopicDemand, state: TopicState, cluster: Cluster) -> Iterator[Difference]:
@@ -280,8 +285,8 @@ def _retention_bytes(demand: TopicDemand, state: TopicState, cluster: Cluster) -
 
 Rule = Callable[[TopicDemand, TopicState, Cluster], Iterator[Difference]]
 _TOPIC_RULES: tuple[Rule, ...] = (
-    _partitions,
     _replication,
+    _partitions,  # after the copies: a new partition gets as many as the first one has
     _in_sync,
     _policy,
     _retention,

@@ -8,17 +8,25 @@ import argparse
 import asyncio
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pydantic import Field
 
 from regather.core.errors import BrokerUnavailable
-from regather.core.topic_rules import BROKER_SETTINGS, Cluster, Difference, differences, frozen_count, growth
+from regather.core.topic_rules import (
+    BROKER_SETTINGS,
+    Cluster,
+    Difference,
+    TopicDemand,
+    differences,
+    fitted,
+    growth,
+)
 from regather.runtime.logs import configure_logs, get_logger
 from regather.runtime.settings import ServiceSettings
 from regather.transport.base import Transport
 from regather.transport.kafka import KafkaTransport
-from regather.transport.topics import Size, topic_demands, topic_specs
+from regather.transport.topics import Size, topic_demands, topic_spec
 
 log = get_logger()
 _RETRY_S = 1.0
@@ -59,15 +67,9 @@ async def apply_topics(transport: Transport, settings: TopicsSettings, size: Siz
 
 
 async def _apply(transport: Transport, settings: TopicsSettings, size: Size) -> Applied:
-    shape = {"replication": settings.replication, "longest_job_ms": settings.longest_job_ms}
-    demands = topic_demands(settings.topics, size, **shape)
-    specs = topic_specs(settings.topics, size, **shape)
-    states = await transport.topic_states([spec.name for spec in specs])
-    frozen = {demand.name for demand in demands if demand.frozen}
-    count = frozen_count(demands, states, settings.topics.job_events)
-    if count is not None:  # a topic that was deleted comes back as its sisters are, whatever size is asked for now
-        specs = [replace(spec, partitions=count) if spec.name in frozen else spec for spec in specs]
-    created = await transport.create_topics(specs)
+    demands, events = _demands(settings, size), settings.topics.job_events
+    states = await transport.topic_states([demand.name for demand in demands])
+    created = await transport.create_topics([topic_spec(fitted(demand, states, events)) for demand in demands])
     grown = growth(demands, states)
     for topic, partitions in grown.items():
         await transport.grow_topic(topic, partitions)
@@ -76,9 +78,7 @@ async def _apply(transport: Transport, settings: TopicsSettings, size: Size) -> 
 
 async def check_topics(transport: Transport, settings: TopicsSettings, size: Size | None) -> list[Difference]:
     """Everything that is not as it must be; raises BrokerUnavailable, AccessDenied."""
-    demands = topic_demands(
-        settings.topics, size, replication=settings.replication, longest_job_ms=settings.longest_job_ms
-    )
+    demands = _demands(settings, size)
     cluster = Cluster(
         settings.kafka_bootstrap_servers,
         await transport.topic_states([demand.name for demand in demands]),
@@ -86,6 +86,12 @@ async def check_topics(transport: Transport, settings: TopicsSettings, size: Siz
         settings.topics.job_events,
     )
     return differences(demands, cluster)
+
+
+def _demands(settings: TopicsSettings, size: Size | None) -> list[TopicDemand]:
+    return topic_demands(
+        settings.topics, size, replication=settings.replication, longest_job_ms=settings.longest_job_ms
+    )
 
 
 def topics_transport(settings: TopicsSettings) -> KafkaTransport:

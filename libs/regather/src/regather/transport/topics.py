@@ -153,35 +153,33 @@ def topic_demands(
 ) -> list[TopicDemand]:
     """What every topic of an installation must be; without a size, partition counts are only compared to each other."""
     column = None if size is None else list(Size).index(size)
+    rows = _rows(topics, longest_job_ms)
+    frozen = tuple(row.name for row in rows if row.partitions == _FROZEN_ROW)
     return [
         TopicDemand(
             row.name,
             None if column is None else _PARTITIONS[row.partitions][column],
             replication,
             _config(row, replication),
-            frozen=row.partitions == _FROZEN_ROW,
+            frozen=row.name in frozen,
+            sisters=frozen if row.name in frozen else (),
             keep_ms=row.keep.least_ms,
             keep_why=row.keep.why,
             outlives_events=row.keep.outlives_events,
             any_size=row.keep.any_size,
         )
-        for row in _rows(topics, longest_job_ms)
+        for row in rows
     ]
 
 
-def topic_specs(
-    topics: Topics, size: Size, *, replication: int = 1, longest_job_ms: int = DEFAULT_LONGEST_JOB_MS
-) -> list[TopicSpec]:
-    """Every topic of an installation, ready for create_topics()."""
-    return [
-        TopicSpec(
-            row.name,
-            _PARTITIONS[row.partitions][list(Size).index(size)],
-            row.max_record_bytes,
-            _config(row, replication),
-        )
-        for row in _rows(topics, longest_job_ms)
-    ]
+def topic_spec(demand: TopicDemand) -> TopicSpec:
+    """The same topic, ready for create_topics()."""
+    return TopicSpec(demand.name, demand.partitions or 1, int(demand.config["max.message.bytes"]), demand.config)
+
+
+def topic_specs(topics: Topics, size: Size, *, replication: int = 1) -> list[TopicSpec]:
+    """Every topic of a new installation, ready for create_topics()."""
+    return [topic_spec(demand) for demand in topic_demands(topics, size, replication=replication)]
 
 
 def _config(row: _Row, replication: int) -> dict[str, str]:
