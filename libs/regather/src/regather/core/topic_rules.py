@@ -45,8 +45,8 @@ BrokerSettings = Mapping[int, Mapping[str, str]]
 class TopicDemand:
     """What a topic must be.
 
-    `partitions` None: any number. A frozen topic has as many as job-events, for ever (as all its `sisters` have); the
-    others may have more.
+    `partitions` None: any number. A frozen topic has as many as job-events, for ever (as all its `sisters` have); one that
+    `grows` has at least so many; of the others the number is of no importance once they are made.
     `keep_ms` is the least retention, `keep_why` what needs it; `outlives_events`: a day longer than job-events, too.
     `any_size`: no limit in bytes may shorten that. `config` is what it is created with.
     """
@@ -55,6 +55,7 @@ class TopicDemand:
     partitions: int | None
     replication: int
     config: Mapping[str, str]
+    grows: bool = False
     frozen: bool = False
     sisters: Sequence[str] = ()
     keep_ms: int = 0
@@ -128,8 +129,8 @@ def growth(demands: Sequence[TopicDemand], topics: Mapping[str, TopicState]) -> 
     return {
         demand.name: demand.partitions
         for demand in demands
-        if demand.partitions is not None
-        and not demand.frozen
+        if demand.grows
+        and demand.partitions is not None
         and demand.name in topics
         and topics[demand.name].partitions < demand.partitions
     }
@@ -150,7 +151,7 @@ def _partitions(demand: TopicDemand, state: TopicState, cluster: Cluster) -> Ite
     count = state.partitions
     if demand.frozen:
         yield from _frozen_partitions(demand, state, cluster)
-    elif demand.partitions is not None and count < demand.partitions:
+    elif demand.grows and demand.partitions is not None and count < demand.partitions:
         why = "fewer partitions than asked for: that many workers at most read it at once"
         grow = f"{_topics_tool(cluster)} --alter --topic {demand.name} --partitions {demand.partitions}"
         yield Difference(demand.name, "partitions", str(count), f"at least {demand.partitions}", why, grow)

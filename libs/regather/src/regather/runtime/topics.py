@@ -30,6 +30,7 @@ from regather.transport.topics import Size, topic_demands, topic_spec
 
 log = get_logger()
 _RETRY_S = 1.0
+_SEEN_S, _LOOK_S = 15.0, 0.05
 
 
 class TopicsSettings(ServiceSettings):
@@ -54,7 +55,10 @@ class Applied:
 
 
 async def apply_topics(transport: Transport, settings: TopicsSettings, size: Size) -> Applied:
-    """Create what is missing and add partitions where that is allowed; BrokerUnavailable if there is no broker in time."""
+    """Create what is missing and add partitions where that is allowed.
+
+    BrokerUnavailable if there is no broker in time, TimeoutError if the brokers do not show what was done.
+    """
     deadline_s = time.monotonic() + settings.topics_wait_s
     while True:
         try:
@@ -73,7 +77,19 @@ async def _apply(transport: Transport, settings: TopicsSettings, size: Size) -> 
     grown = growth(demands, states)
     for topic, partitions in grown.items():
         await transport.grow_topic(topic, partitions)
+    await _until_seen(transport, created, grown)
     return Applied(created, grown)
+
+
+async def _until_seen(transport: Transport, created: list[str], grown: dict[str, int]) -> None:
+    """Wait until a broker shows what the controller did, so that whoever comes next finds it."""
+    wanted = dict.fromkeys(created, 1) | grown
+    async with asyncio.timeout(_SEEN_S):
+        while True:
+            counts = await transport.partition_counts(wanted)
+            if all(counts.get(topic, 0) >= partitions for topic, partitions in wanted.items()):
+                return
+            await asyncio.sleep(_LOOK_S)
 
 
 async def check_topics(transport: Transport, settings: TopicsSettings, size: Size | None) -> list[Difference]:
@@ -105,7 +121,7 @@ async def _run(settings: TopicsSettings, size: Size) -> int:
     transport = topics_transport(settings)
     try:
         applied = await apply_topics(transport, settings, size)
-    except BrokerUnavailable as error:
+    except (BrokerUnavailable, TimeoutError) as error:
         log.error("topics-failed", error=str(error))
         return 1
     finally:

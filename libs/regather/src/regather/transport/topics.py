@@ -99,6 +99,7 @@ _PARTITIONS = {  # embedded, compose, production
     "one": (1, 1, 1),
 }
 _FROZEN_ROW = "events"
+_GROWING_ROWS = ("shards", "retry")
 DEFAULT_LONGEST_JOB_MS = HOUR_MS
 """The gateway's default limit of deadlines."""
 
@@ -161,6 +162,7 @@ def topic_demands(
             None if column is None else _PARTITIONS[row.partitions][column],
             replication,
             _config(row, replication),
+            grows=row.partitions in _GROWING_ROWS,
             frozen=row.name in frozen,
             sisters=frozen if row.name in frozen else (),
             keep_ms=row.keep.least_ms,
