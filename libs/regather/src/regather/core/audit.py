@@ -77,6 +77,9 @@ class PartitionAudit:
         self._finals: dict[bytes, bytes] = {}
         """Of every final: the submission, and what may still be asked of it."""
 
+        self._right: set[bytes] = set()
+        """Versions whose final was found right, and which are forgotten."""
+
         self._unopened: set[bytes] = set()
         """Seals of versions that no event opened."""
 
@@ -130,7 +133,9 @@ class PartitionAudit:
         self._tally.add(verdict)
         self._tally.checked += check is not None
         if check is not None and not verdict.findings:
-            self._forget(_key(check.final.owner))
+            key = _key(check.final.owner)
+            self._right.add(key)
+            self._forget(key)
 
     def owed(self) -> list[Owed]:
         """At the end: versions that were sealed and have no final. Counts what is left."""
@@ -148,7 +153,7 @@ class PartitionAudit:
 
     def _open(self, event: Opened, append_ms: int) -> None:
         key = _key(event.owner)
-        if key in self._versions or key in self._finals:
+        if key in self._versions or key in self._right:
             self._tally.dropped["opened-again"] += 1
             return
         self._tally.opened += 1

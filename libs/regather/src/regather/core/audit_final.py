@@ -92,7 +92,7 @@ class FinalCheck:
         self.log = log
         self._letters = letters
         self._verdict = Verdict()
-        self._settled: Settled = log.settled()
+        self._settled: Settled = log.settled(whole=final.status.state in _WHOLE)
         self._content = JoinedContent(self._settled.outputs) if log.joined else None
         self._digest = hashlib.sha256()
         self._size_bytes = 0

@@ -49,7 +49,7 @@ class RowLetter(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """The winning outcomes of a version below its number of shards.
+    """The winning outcomes of a version.
 
     `outputs` are fingerprints by seq, empty where the kind merges; `failed` says where the dead letter is; `damaged` are
     shards in `outputs` that lack some rows.
@@ -110,12 +110,12 @@ class VersionLog:
         """Note that a shard was executed so often."""
         self.executions = max(self.executions, times)
 
-    def settled(self) -> Settled:
-        """Return the winning outcomes of this version.
+    def settled(self, *, whole: bool = True) -> Settled:
+        """Return the winning outcomes of this version: of the shards that were sealed, or of all that were heard of.
 
         The one place where a version made by a redrive takes over what was done in the version before.
         """
-        total = self.sealed.shards if self.sealed else None
+        total = self.sealed.shards if self.sealed and whole else None
         return Settled(_below(self._outputs, total), _below(self._failed, total), _below(self._damaged, total))
 
     def said_by_others(self, seqs: Sequence[int]) -> bool:

@@ -169,6 +169,7 @@ class JobFold:
             self._failed.pop(seq, None)
             self._damaged.pop(seq, None)
             self.dropped += 1
+        self.frontier = min(self.frontier, event.shards)
         broken = self._too_many_failed()
         return self._break(broken) if broken else self._settle()
 
