@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from regather.core.errors import UnsafeBroker
 from regather.core.ids import event_partition, uuid7
 from regather.core.model import (
     Abandoned,
@@ -25,13 +26,14 @@ from regather.core.model import (
     Uploading,
 )
 from regather.core.status import JobStatus
+from regather.core.topic_rules import VERIFICATION
 from regather.core.wire.documents import decode_final, decode_status
 from regather.core.wire.events import encode_event
 from regather.core.wire.identity import header_map
 from regather.processors.registry import all_kinds
 from regather.testing.inline_executor import InlineExecutor
 from regather.testing.waiting import eventually
-from regather.transport.base import Committed, Record, TopicPartition
+from regather.transport.base import Committed, Record, TopicPartition, TransactionalProducer
 from regather.transport.memory import MemoryBroker, MemoryTransport
 from regather.transport.topics import EVENT_RECORD_BYTES, Size, Topics, topic_specs
 from regather_aggregator.app import Aggregator, build
@@ -51,7 +53,9 @@ class World:
         self._running: list[tuple[asyncio.Event, asyncio.Task[None]]] = []
 
     async def start(self, settings: AggregatorSettings = SETTINGS) -> Aggregator:
-        aggregator = build(settings, self.transport, InlineExecutor(all_kinds()), all_kinds())
+        return await self.run(build(settings, self.transport, InlineExecutor(all_kinds()), all_kinds()))
+
+    async def run(self, aggregator: Aggregator) -> Aggregator:
         stop = asyncio.Event()
         self._running.append((stop, asyncio.create_task(aggregator.run(stop))))
         await eventually(lambda: aggregator.not_ready_because is None, what="a ready aggregator")
@@ -82,6 +86,21 @@ class World:
     async def final(self) -> Record:
         await eventually(self.finals, what="a final")
         return self.finals()[0]
+
+
+class FirstFenceFails(MemoryTransport):
+    """The broker goes away while the first transactional producer starts, and is back for the next."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        super().__init__(broker)
+        self.failed = False
+
+    def transactional_producer(self, transactional_id: str, *, max_record_bytes: int) -> TransactionalProducer:
+        producer = super().transactional_producer(transactional_id, max_record_bytes=max_record_bytes)
+        if not self.failed:
+            self.failed = True
+            producer.sever()  # type: ignore[attr-defined] # of the memory's own class
+        return producer
 
 
 @pytest_asyncio.fixture
@@ -303,6 +322,83 @@ def committed(world: World) -> Committed:
 
 def metric(aggregator: Aggregator, name: str) -> float:
     return next(sample.value for sample in aggregator.samples() if sample.name == name)
+
+
+async def test_a_broker_that_does_not_verify_partitions_is_refused_before_anything_is_written(world: World) -> None:
+    world.broker.settings[VERIFICATION] = "false"
+    await world.tell(*whole(job()))
+    aggregator = build(SETTINGS, world.transport, InlineExecutor(all_kinds()), all_kinds())
+    with pytest.raises(UnsafeBroker, match=r"broker 1 has transaction\.partition\.verification\.enable=false"):
+        await aggregator.run(asyncio.Event())
+    assert aggregator.not_ready_because is not None
+    assert (world.finals(), world.statuses()) == ([], [])
+
+
+async def test_a_broker_that_does_not_answer_is_waited_for_and_a_stop_ends_the_wait(world: World) -> None:
+    world.broker.faults.unavailable = True
+    aggregator = build(SETTINGS, world.transport, InlineExecutor(all_kinds()), all_kinds())
+    stop = asyncio.Event()
+    running = asyncio.create_task(aggregator.run(stop))
+    await asyncio.sleep(0)
+    assert not running.done()
+    stop.set()
+    async with asyncio.timeout(5):
+        await running
+
+
+async def test_events_that_retention_took_before_they_were_folded_are_counted(world: World) -> None:
+    await world.start()
+    await world.tell(*whole(job()))
+    await world.final()
+    tp = TopicPartition(TOPICS.job_events, 0)
+    committed = world.broker.group(TOPICS.group("aggregators")).committed
+    await eventually(lambda: tp in committed and committed[tp].offset == 3, what="the commit")
+    await world.stop()
+    await world.tell(*whole(job(2)), *whole(job(3)))
+    world.broker.delete_records(tp, 6)
+    aggregator = await world.start()
+    await eventually(lambda: len(world.finals()) == 2, what="the third job's final")
+    assert decode_final(world.finals()[1].headers).owner == job(3)
+    assert lost(aggregator) == 3
+
+
+async def test_nothing_counts_as_lost_where_the_first_fence_fails(world: World) -> None:
+    await world.start()
+    await world.tell(*whole(job()))
+    await world.final()
+    tp = TopicPartition(TOPICS.job_events, 0)
+    committed = world.broker.group(TOPICS.group("aggregators")).committed
+    await eventually(lambda: tp in committed and committed[tp].offset == 3, what="the commit")
+    await world.stop()
+    world.broker.delete_records(tp, 2)
+    failing = FirstFenceFails(world.broker)
+    aggregator = build(SETTINGS, failing, InlineExecutor(all_kinds()), all_kinds())
+    await world.run(aggregator)
+    assert failing.failed
+    assert lost(aggregator) == 0
+
+
+async def test_jobs_that_come_near_to_the_retention_of_their_events_are_counted(world: World) -> None:
+    aggregator = await world.start()
+    day_ms = 24 * 3600 * 1000
+    await world.tell(opened(job(), deadline_ms=30 * day_ms), Sealed(job(), 2, 8, "d"))
+    await eventually(lambda: aggregator.events.owners[0].open_jobs == 1, what="the open job")
+    assert near_retention(aggregator) == 0
+    world.now_ms += 6 * day_ms
+    await eventually(lambda: aggregator.events.owners[0].jobs_older_than(6 * day_ms - 1) == 1, what="a tick")
+    assert near_retention(aggregator) == 0
+    world.now_ms += day_ms // 2
+    await eventually(lambda: near_retention(aggregator) == 1, what="the alarm after nine tenths of seven days")
+
+
+def lost(aggregator: Aggregator) -> float:
+    (value,) = [sample.value for sample in aggregator.samples() if sample.name == "regather_records_lost_total"]
+    return value
+
+
+def near_retention(aggregator: Aggregator) -> float:
+    (value,) = [sample.value for sample in aggregator.samples() if sample.name == "regather_jobs_near_retention"]
+    return value
 
 
 async def test_progress_is_told_while_a_job_runs(world: World) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 
 from regather.core.partition_fold import FoldPolicy, PartitionFold
+from regather.runtime.broker_guard import refuse_unsafe_broker
 from regather.runtime.execution import Executor
 from regather.runtime.lifecycle import WatchedTasks
 from regather.runtime.logs import get_logger
@@ -13,6 +14,7 @@ from regather_aggregator.assembly import Assembly, Processors
 from regather_aggregator.loop import EventLoop
 from regather_aggregator.owner import OwnerCounts, PartitionOwner, Shared
 from regather_aggregator.readback import OwnOutput, ReadBack
+from regather_aggregator.retention import RetentionWatch
 from regather_aggregator.scratch import Scratch
 from regather_aggregator.settings import AggregatorSettings
 
@@ -26,6 +28,7 @@ class Aggregator:
         self, settings: AggregatorSettings, transport: Transport, executor: Executor, processors: Processors
     ) -> None:
         self._settings = settings
+        self._transport = transport
         self._executor = executor
         self.counts = OwnerCounts()
         self._scratch = Scratch(
@@ -60,6 +63,7 @@ class Aggregator:
             return PartitionOwner(partition, shared, on_restored)
 
         self.events = EventLoop(transport, settings.topics, make_owner, tick_s=settings.tick_s)
+        self.retention = RetentionWatch(transport, settings.topics.job_events, lambda: self.events.owners.values())
 
     @property
     def not_ready_because(self) -> str | None:
@@ -78,15 +82,19 @@ class Aggregator:
         yield Sample("regather_checkpoints_total", self.counts.checkpoints)
         yield Sample("regather_outputs_memory_bytes", self._scratch.used_memory_bytes)
         yield Sample("regather_outputs_scratch_bytes", self._scratch.used_disk_bytes)
+        yield Sample("regather_records_lost_total", self.counts.lost)
+        yield Sample("regather_jobs_near_retention", self.retention.jobs_near)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Start the children first, then the Kafka clients; end in the opposite order."""
+        """Start the children first, then the Kafka clients; end in the opposite order. UnsafeBroker before all of it."""
+        await refuse_unsafe_broker(self._transport, stop)
         await self._executor.start()
         try:
             async with WatchedTasks() as tasks:
                 tasks.start("read-back", self._output.finals.run())
                 tasks.start("segments-read-back", self._output.segments.run())
                 tasks.start("ticks", self.events.tick_forever())
+                tasks.start("retention", self.retention.run())
                 tasks.start("stop-on-failure", _stop_on_failure(tasks, stop))
                 await self.events.run(stop)
                 if tasks.error is not None:

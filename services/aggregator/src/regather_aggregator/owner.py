@@ -61,6 +61,8 @@ class OwnerCounts:
     transactions: int = 0
     restarts: int = 0
     checkpoints: int = 0
+    lost: int = 0
+    """Records of job-events that retention took before they were folded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,10 @@ class PartitionOwner:
     def open_jobs(self) -> int:
         """Jobs whose final was not read back yet."""
         return self._fold.open_jobs
+
+    def jobs_older_than(self, age_ms: int) -> int:
+        """Open jobs that were opened longer ago, by the log's own time."""
+        return self._fold.jobs_older_than(age_ms)
 
     def take(self, records: Sequence[Record]) -> None:
         """Fold records of job-events; called by the poll loop, never waits."""
@@ -216,7 +222,10 @@ class PartitionOwner:
         await self._read_back.follow(self.partition, results_from, self._on_final)
         instructions = await self._restore_checkpoints(committed)
         offset = committed.offset if committed else beginning
+        if committed is None and beginning > 0:
+            log.warning("no-committed-offset", partition=self.partition, beginning=beginning)
         if offset < beginning:
+            self._counts.lost += beginning - offset
             log.error("records-lost-to-retention", partition=self.partition, committed=offset, beginning=beginning)
             offset = beginning
         self.next_offset = offset

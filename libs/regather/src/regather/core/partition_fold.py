@@ -188,6 +188,10 @@ class PartitionFold:
             job.shards.release()
         self._jobs.clear()
 
+    def jobs_older_than(self, age_ms: int) -> int:
+        """Open jobs that were opened longer ago, by the log's own time."""
+        return sum(self.log_ms - job.opened_ms > age_ms for job in self._jobs.values())
+
     def take_changed(self) -> list[JobFold]:
         """Open jobs that changed since the last call and have not ended."""
         changed = [self._jobs[job_id] for job_id in self._changed if job_id in self._jobs]

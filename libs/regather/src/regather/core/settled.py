@@ -71,6 +71,7 @@ class SettledShards:
             self._failed.pop(seq, None)
             self._damaged.pop(seq, None)
         self._unsaved = [seq for seq in self._unsaved if seq < shards]
+        self.frontier = min(self.frontier, shards)
         return len(beyond)
 
     def advance_frontier(self) -> None:

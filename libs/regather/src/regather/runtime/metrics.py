@@ -63,6 +63,8 @@ METRICS: Mapping[str, Metric] = {
     "regather_checkpoints_total": Metric("counter", "Checkpoints of long jobs written and read back"),
     "regather_outputs_memory_bytes": Metric("gauge", "Outputs of open jobs in memory"),
     "regather_outputs_scratch_bytes": Metric("gauge", "Outputs of open jobs in scratch files"),
+    "regather_records_lost_total": Metric("counter", "Job events deleted by retention before they were folded"),
+    "regather_jobs_near_retention": Metric("gauge", "Open jobs whose first event retention deletes soon"),
 }
 
 

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import uuid
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -96,13 +97,21 @@ class EmbeddedKafka:
     """One broker on free ports of 127.0.0.1. It dies with this process.
 
     Without `data_dir` its data stand in a temporary directory that is removed at the end. With one, they are kept, and
-    a later broker of that directory goes on with them, on the same port if that is free. Every method is synchronous.
+    a later broker of that directory goes on with them, on the same port if that is free. `settings` are broker settings
+    on top of shared_settings(). Every method is synchronous.
     """
 
-    def __init__(self, data_dir: Path | str | None = None, *, jvm_args: tuple[str, ...] = _JVM) -> None:
+    def __init__(
+        self,
+        data_dir: Path | str | None = None,
+        *,
+        jvm_args: tuple[str, ...] = _JVM,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self._temporary = data_dir is None
         self._home = (Path(data_dir) if data_dir else _temporary_home()).absolute()
         self._jvm_args = jvm_args
+        self._settings = dict(settings or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._port = 0
         self.version = JarLock.load().kafka_version
@@ -177,6 +186,7 @@ class EmbeddedKafka:
         preferred = self._port or (int(known[1]) if known else 0)
         self._port = preferred if preferred and _is_free(preferred) else free_port()
         settings = shared_settings() | _node_settings(self._port, free_port(), self._home / "log")
+        settings |= self._settings
         path.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         (self._home / "log4j2.properties").write_text(_LOG4J2)
         return path

@@ -8,6 +8,7 @@ from typing import TypeVar
 from aiokafka import errors as client_errors
 
 from regather.core.errors import (
+    AccessDenied,
     BrokerUnavailable,
     CommitRejected,
     Fenced,
@@ -36,6 +37,7 @@ _KINDS: tuple[tuple[type[TransportError], tuple[type[BaseException], ...]], ...]
             client_errors.IllegalStateError,
         ),
     ),
+    (AccessDenied, (client_errors.TopicAuthorizationFailedError, client_errors.ClusterAuthorizationFailedError)),
     (ProducerDead, (client_errors.OutOfOrderSequenceNumber, client_errors.IllegalOperation, AssertionError)),
 )
 
