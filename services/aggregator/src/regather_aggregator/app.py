@@ -62,6 +62,9 @@ class Aggregator:
         yield Sample("regather_partitions", len(owners))
         yield Sample("regather_jobs_open", sum(owner.open_jobs for owner in owners))
         yield from by_label("regather_events_dropped_total", self.counts.dropped)
+        topics = self._settings.topics
+        lost = {topic: self.counts.lost[topic] for topic in (topics.job_events, topics.results)}
+        yield from by_label("regather_records_lost_total", lost)
         yield Sample("regather_finals_total", self.counts.finals)
         yield Sample("regather_transactions_total", self.counts.transactions)
         yield Sample("regather_ownership_restarts_total", self.counts.restarts)

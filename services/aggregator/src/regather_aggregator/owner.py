@@ -15,6 +15,7 @@ from regather.core.errors import TransportError, WireError
 from regather.core.model import JobId, Reason, Shard
 from regather.core.partition_fold import FoldPolicy, PartitionFold, reopenable
 from regather.core.reassembly import Assemble, EmitFinal, Instruction, JobBroken, Release
+from regather.core.retention import lost_before
 from regather.core.status import JobStatus
 from regather.core.wire.documents import decode_final
 from regather.core.wire.events import decode_event
@@ -39,9 +40,13 @@ Seek = Callable[[int, int], None]
 
 @dataclass(slots=True)
 class OwnerCounts:
-    """Since the process began, of all its owners: events dropped by why, finals read back, transactions, restarts."""
+    """Since the process began, of all its owners.
+
+    Events dropped by why, records lost to retention by topic, finals read back, transactions, restarts.
+    """
 
     dropped: Counter[str] = field(default_factory=Counter)
+    lost: Counter[str] = field(default_factory=Counter)
     finals: int = 0
     transactions: int = 0
     restarts: int = 0
@@ -92,7 +97,8 @@ class PartitionOwner:
             except (TransportError, TimeoutError) as error:
                 self._counts.restarts += 1
                 log.warning("ownership-restarts", partition=self.partition, error=repr(error))
-                start = self.committable()
+                if self.accepting:  # else it stands where it stood when this try began
+                    start = self.committable()
                 self._discard()
                 await asyncio.sleep(_RETRY_S)
             finally:
@@ -175,16 +181,23 @@ class PartitionOwner:
 
     async def _restore(self, committed: Committed | None, beginning: int) -> None:
         results_start = await self._read_back.beginning(self.partition)
-        results_from = max(_results_from(committed), results_start)
-        await self._read_back.follow(self.partition, results_from, self._on_final)
-        offset = committed.offset if committed else beginning
-        if offset < beginning:
-            log.error("records-lost-to-retention", partition=self.partition, committed=offset, beginning=beginning)
-            offset = beginning
+        results_from = _results_from(committed)
+        await self._read_back.follow(self.partition, max(results_from or 0, results_start), self._on_final)
+        if results_from is not None:
+            self._note_loss(self._topics.results, results_from, results_start)
+        self._note_loss(self._topics.job_events, committed.offset if committed else None, beginning)
+        offset = max(committed.offset, beginning) if committed else beginning
         self.next_offset = self._restored_to = offset
         self.accepting = True
         self._on_restored(self.partition, offset)
         log.info("partition-restored", partition=self.partition, offset=offset, finals=len(self._finals))
+
+    def _note_loss(self, topic: str, stood: int | None, beginning: int) -> None:
+        lost = lost_before(stood, beginning)
+        if lost:
+            where = f"{topic}-{self.partition}"
+            log.error("records-lost-to-retention", partition=where, committed=stood, beginning=beginning, lost=lost)
+            self._counts.lost[topic] += lost
 
     def _on_final(self, record: Record) -> None:
         headers = header_map(record.headers)
@@ -267,11 +280,12 @@ class PartitionOwner:
         self._fold = self._new_fold()
 
 
-def _results_from(committed: Committed | None) -> int:
+def _results_from(committed: Committed | None) -> int | None:
+    """Where finals have to be read from, as the commit says; None if it says nothing: from the beginning."""
     if committed is None or not committed.metadata:
-        return 0
+        return None
     try:
         return int(json.loads(committed.metadata)["results_from"])
     except (ValueError, KeyError, TypeError):
         log.error("commit-metadata-unreadable", metadata=committed.metadata)
-        return 0
+        return None

@@ -11,7 +11,7 @@ from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssigno
 from regather.core.errors import BrokerUnavailable, TransportError
 from regather.transport.base import Consumer, Producer, TopicSpec, TransactionalProducer
 from regather.transport.kafka.consumer import KafkaConsumer
-from regather.transport.kafka.failures import limited, stopped
+from regather.transport.kafka.failures import Limits, limited, stopped
 from regather.transport.kafka.producer import KafkaProducer, KafkaTransactionalProducer
 
 KIB, MIB = 1024, 1024 * 1024
@@ -24,16 +24,25 @@ class KafkaTransport:
     """Clients for one cluster. `session_timeout_ms`: a silent member is dropped from its group after so long."""
 
     def __init__(
-        self, bootstrap_servers: str, *, client_id: str, session_timeout_ms: int = 20_000, replication: int = 1
+        self,
+        bootstrap_servers: str,
+        *,
+        client_id: str,
+        session_timeout_ms: int = 20_000,
+        replication: int = 1,
+        limits: Limits | None = None,
     ) -> None:
         self._shared: dict[str, Any] = {"bootstrap_servers": bootstrap_servers, "client_id": client_id}
         self._session_timeout_ms = session_timeout_ms
         self._replication = replication
+        self._limits = limits or Limits()
 
     def producer(self, *, max_record_bytes: int, linger_ms: int = 0) -> Producer:
         """An idempotent producer."""
         settings = self._producer_settings(max_record_bytes) | {"linger_ms": linger_ms}
-        return KafkaProducer(lambda: AIOKafkaProducer(**settings), max_record_bytes=max_record_bytes)
+        return KafkaProducer(
+            lambda: AIOKafkaProducer(**settings), max_record_bytes=max_record_bytes, limits=self._limits
+        )
 
     def transactional_producer(self, transactional_id: str, *, max_record_bytes: int) -> TransactionalProducer:
         """A fencing producer. The short retry pause lets it end an older owner's transaction in 20 ms instead of 110."""
@@ -42,7 +51,9 @@ class KafkaTransport:
             "transaction_timeout_ms": 20_000,
             "retry_backoff_ms": 5,
         }
-        return KafkaTransactionalProducer(lambda: AIOKafkaProducer(**settings), max_record_bytes=max_record_bytes)
+        return KafkaTransactionalProducer(
+            lambda: AIOKafkaProducer(**settings), max_record_bytes=max_record_bytes, limits=self._limits
+        )
 
     def consumer(self, *, group: str | None = None, fetch_max_bytes: int = 16 * MIB) -> Consumer:
         """A read_committed consumer that starts at the earliest record and commits only what it is told to."""
@@ -59,7 +70,7 @@ class KafkaTransport:
             "fetch_max_bytes": fetch_max_bytes,
             "partition_assignment_strategy": [RoundRobinPartitionAssignor],
         }
-        return KafkaConsumer(lambda: AIOKafkaConsumer(**settings))
+        return KafkaConsumer(lambda: AIOKafkaConsumer(**settings), limits=self._limits)
 
     async def create_topics(self, specs: Sequence[TopicSpec]) -> list[str]:
         """Create what is missing; names of the topics created."""
