@@ -9,7 +9,7 @@ import contextlib
 import os
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -66,10 +66,21 @@ async def direct(kafka: EmbeddedKafka) -> AsyncIterator[World]:
         yield world
 
 
+@pytest.fixture
+def proxied_transport(kafka: EmbeddedKafka) -> Callable[..., KafkaTransport]:
+    """Clients of a name of their own, for rules that are meant for them only."""
+
+    def make(client_id: str, limits: Limits = SHORT) -> KafkaTransport:
+        return KafkaTransport(kafka.proxied_servers, client_id=client_id, session_timeout_ms=SESSION_MS, limits=limits)
+
+    return make
+
+
 @pytest_asyncio.fixture
-async def through(kafka: EmbeddedKafka, fault_proxy: FaultProxy) -> AsyncIterator[World]:
-    transport = KafkaTransport(kafka.proxied_servers, client_id="through", session_timeout_ms=SESSION_MS, limits=SHORT)
-    async with _world(kafka, transport) as world:
+async def through(
+    kafka: EmbeddedKafka, fault_proxy: FaultProxy, proxied_transport: Callable[..., KafkaTransport]
+) -> AsyncIterator[World]:
+    async with _world(kafka, proxied_transport("through")) as world:
         yield world
         fault_proxy.disarm()
 

@@ -1,6 +1,6 @@
 """Traps 1, 2, 24: what a transaction of this client does not promise, and the fence that we put in its place."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -8,11 +8,10 @@ from aiokafka import TopicPartition as ClientPartition
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from regather.testing.contract import World
-from regather.testing.embedded_kafka import EmbeddedKafka
 from regather.testing.fault_proxy import FaultProxy, Rule
 from regather.testing.waiting import eventually
-from regather.transport.base import TopicPartition
-from regather.transport.kafka import KafkaTransport
+from regather.transport.base import TopicPartition, Transport
+from regather.transport.kafka import Limits
 
 pytestmark = pytest.mark.kafka
 
@@ -54,11 +53,9 @@ async def test_trap_2_the_broker_takes_offsets_of_a_group_from_a_transaction_of_
 
 @pytest.mark.parametrize("arrives", ["while the heir is at its fence", "after the heir has emitted"])
 async def test_trap_2_a_zombie_whose_commit_is_late_adds_no_second_final(
-    installation: Any, kafka: EmbeddedKafka, fault_proxy: FaultProxy, arrives: str
+    installation: Any, proxied_transport: Callable[..., Transport], fault_proxy: FaultProxy, arrives: str
 ) -> None:
-    zombie, heir = [
-        KafkaTransport(kafka.proxied_servers, client_id=name, session_timeout_ms=1_000) for name in ("zombie", "heir")
-    ]
+    zombie, heir = [proxied_transport(name, Limits()) for name in ("zombie", "heir")]
     old = await installation.aggregator(zombie)
     await eventually(lambda: old.not_ready_because is None, what="the first owner")
     commit = fault_proxy.arm(Rule("EndTxn", "request", "hold", client_id="zombie"))

@@ -74,21 +74,21 @@ class KafkaTransport:
 
     async def create_topics(self, specs: Sequence[TopicSpec]) -> list[str]:
         """Create what is missing; names of the topics created."""
-        async with _Admin(self._shared) as admin:
-            existing = set(await limited(admin.list_topics()))
+        async with _Admin(self._shared, self._limits) as admin:
+            existing = set(await limited(admin.list_topics(), timeout_s=self._limits.call_s))
             missing = [spec for spec in specs if spec.name not in existing]
             new = [
                 NewTopic(spec.name, spec.partitions, self._replication, topic_configs=dict(spec.config))
                 for spec in missing
             ]
             if new:
-                _raise_for(await limited(admin.create_topics(new)))
+                _raise_for(await limited(admin.create_topics(new), timeout_s=self._limits.call_s))
             return [spec.name for spec in missing]
 
     async def partition_counts(self, topics: Iterable[str]) -> Mapping[str, int]:
         """Partitions of each topic that exists."""
-        async with _Admin(self._shared) as admin:
-            found = await limited(admin.describe_topics(list(topics)))
+        async with _Admin(self._shared, self._limits) as admin:
+            found = await limited(admin.describe_topics(list(topics)), timeout_s=self._limits.call_s)
             return {topic["topic"]: len(topic["partitions"]) for topic in found if topic["error_code"] == 0}
 
     async def close(self) -> None:
@@ -108,19 +108,20 @@ class KafkaTransport:
 class _Admin:
     """An admin client for the length of a block."""
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
+    def __init__(self, settings: Mapping[str, Any], limits: Limits) -> None:
         self._client = AIOKafkaAdminClient(**settings)
+        self._limits = limits
 
     async def __aenter__(self) -> AIOKafkaAdminClient:
         try:
-            await limited(self._client.start())
+            await limited(self._client.start(), timeout_s=self._limits.call_s)
         except TransportError as error:
-            await stopped(self._client.close())
+            await stopped(self._client.close(), timeout_s=self._limits.stop_s)
             raise BrokerUnavailable(f"no broker answered: {error}") from error
         return self._client
 
     async def __aexit__(self, *_error: object) -> None:
-        await stopped(self._client.close())
+        await stopped(self._client.close(), timeout_s=self._limits.stop_s)
 
 
 def _raise_for(response: Any) -> None:

@@ -54,7 +54,15 @@ _KINDS: tuple[tuple[type[TransportError], tuple[type[BaseException], ...]], ...]
             client_errors.IllegalStateError,
         ),
     ),
-    (ProducerDead, (client_errors.OutOfOrderSequenceNumber, client_errors.IllegalOperation, AssertionError)),
+    (
+        ProducerDead,
+        (
+            client_errors.OutOfOrderSequenceNumber,
+            client_errors.IllegalOperation,
+            client_errors.ProducerClosed,
+            AssertionError,
+        ),
+    ),
 )
 
 
