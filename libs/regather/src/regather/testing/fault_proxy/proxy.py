@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Self
 
 from regather.testing.fault_proxy.framing import Frame, Request, read_reply, read_request
 from regather.testing.fault_proxy.garbling import garble
@@ -13,7 +13,6 @@ from regather.testing.fault_proxy.rules import Armed, Rule, Side
 
 Address = tuple[str, int]
 _Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-_Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
 _BUFFER_BYTES = 256 * 1024
 _LAST_REPLIES_S = 5.0
 """How long the broker's side stays open after a client has hung up, so that what it sent last is still worked on."""
@@ -72,14 +71,15 @@ class FaultProxy:
     async def start(self) -> None:
         """Listen on every port; OSError if one is taken."""
         for port, broker in self._routes.items():
-            server = await asyncio.start_server(self._serve(broker), "127.0.0.1", port, limit=_BUFFER_BYTES)
+            server = await asyncio.start_server(self._accept(broker), "127.0.0.1", port, limit=_BUFFER_BYTES)
             self._servers.append(server)
 
     async def stop(self) -> None:
         """Close every port and connection."""
         for server in self._servers:
             server.close()
-        for task in self._connections:
+        await asyncio.sleep(0)  # connections that were accepted in this moment
+        for task in tuple(self._connections):
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
         for server in self._servers:
@@ -118,35 +118,26 @@ class FaultProxy:
                 total.add(counts)
         return total
 
-    def _serve(self, broker: Address) -> _Serve:
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None
-            self._connections.add(task)
-            try:
-                await _join(broker, (reader, writer), self._traffic)
-            except asyncio.CancelledError:
-                pass  # stop(): an error here would only be logged
-            finally:
-                self._connections.discard(task)
+    def _accept(self, broker: Address) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]:
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.create_task(_join(broker, (reader, writer), self._traffic))
+            self._connections.add(task)  # at once: stop() may come before the task begins
+            task.add_done_callback(self._connections.discard)
+            task.add_done_callback(lambda _: writer.transport.abort())
 
-        return serve
+        return accept
 
 
 async def _join(broker: Address, client: _Stream, traffic: _Traffic) -> None:
     """Connect to the broker and pass frames both ways until either side hangs up."""
-    open_writers = [client[1]]
     try:
-        upstream = await asyncio.open_connection(*broker, limit=_BUFFER_BYTES)
-        open_writers.append(upstream[1])
-        await _Connection(client, upstream, traffic).run()
+        reader, writer = await asyncio.open_connection(*broker, limit=_BUFFER_BYTES)
     except OSError:
-        pass  # the broker is down
+        return  # the broker is down
+    try:
+        await _Connection(client, (reader, writer), traffic).run()
     finally:
-        for writer in open_writers:
-            writer.transport.abort()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+        writer.transport.abort()
 
 
 class _Reset(Exception):

@@ -22,10 +22,12 @@ async def cut_off_producer(client: AIOKafkaProducer) -> None:
 
 
 async def cut_off_consumer(client: AIOKafkaConsumer) -> None:
-    """End what keeps the membership and what fetches, and close the connections, upon which stop() ends."""
+    """End what keeps the membership and what fetches, and close the connections."""
     coordinator: Any = client._coordinator
     names = ("_coordination_task", "_heartbeat_task", "_commit_refresh_task", "_reset_committed_task")
     await _end([getattr(coordinator, name, None) for name in names])
+    if client._fetcher is not None:
+        await client._fetcher.close()
     await client._client.close()
 
 
