@@ -14,6 +14,7 @@ from regather.testing.contract import World
 from regather.testing.fault_proxy import FaultProxy, Rule
 from regather.testing.waiting import eventually
 from regather.transport.base import Committed, Consumer, Record, TopicPartition, Transport
+from regather.transport.kafka import Limits
 from regather_aggregator.readback import ReadBack
 
 pytestmark = pytest.mark.kafka
@@ -127,22 +128,23 @@ def tasks_of_the_client() -> list[str]:
     return [coroutine.__qualname__ for coroutine in coroutines if "aiokafka" in coroutine.cr_code.co_filename]  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("api", ["LeaveGroup", "JoinGroup"])
+@pytest.mark.parametrize("silent", [["LeaveGroup"], ["JoinGroup", "LeaveGroup"], ["OffsetCommit"]], ids="-".join)
 async def test_trap_16_a_member_that_cannot_leave_is_cut_off_and_keeps_no_partition(
-    direct: World, through: World, fault_proxy: FaultProxy, names: Iterator[str], api: str
+    direct: World, proxied_transport: Any, fault_proxy: FaultProxy, names: Iterator[str], silent: list[str]
 ) -> None:
     topic, group = await direct.topic(), next(names)
-    member = await through.member(group, topic)
+    patient = World(proxied_transport("patient", Limits(call_s=60, stop_s=1)), direct.delete_records)
+    member = await patient.member(group, topic)
     await eventually(lambda: member.owned, what="the assignment")
-    held = fault_proxy.arm(Rule(api, "request", "hold"))
-    heir = await direct.member(group, topic) if api == "JoinGroup" else None
-    if heir is not None:
+    member.commit_on_revoke = {TopicPartition(topic, 0): Committed(0, "")}
+    held, *_ = [fault_proxy.arm(Rule(api, "request", "hold")) for api in silent]
+    if silent != ["LeaveGroup"]:
+        newcomer = await direct.member(group, topic)
         await eventually(lambda: held.fired, what="a rebalance that does not end")
+        await newcomer.leave()
     async with asyncio.timeout(8):
         await member.leave()
     assert held.fired
-    if heir is not None:
-        await heir.leave()
     await eventually(lambda: tasks_of_the_client() == [], timeout_s=3, what="the end of every task")
     fault_proxy.disarm()
     heir = await direct.member(group, topic)

@@ -158,8 +158,8 @@ class KafkaConsumer:
 
     def joined(self) -> None:
         """A new assignment begins: commits are of this generation."""
-        coordinator: Any = self._running()._coordinator
-        self._generation = coordinator.generation
+        if self._client is not None:  # else it comes while the client is stopped
+            self._generation = self._client._coordinator.generation
 
     def _rewind(self, client: AIOKafkaConsumer) -> None:
         """An error of one partition throws away what was drained of the others: go back to our own positions."""
