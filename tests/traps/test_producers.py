@@ -155,3 +155,15 @@ async def test_trap_26_the_largest_payload_fits_with_its_headers_wherever_a_payl
         (record,) = await direct.read(reader, 1)
         assert len(record.value or b"") == MAX_PAYLOAD_BYTES
         await reader.stop()
+
+
+async def test_trap_33_a_start_that_is_cancelled_leaves_nothing_behind(through: World, fault_proxy: FaultProxy) -> None:
+    held = fault_proxy.arm(Rule("InitProducerId", "request", "hold"))
+    starting = asyncio.create_task(
+        through.transport.transactional_producer("cancelled", max_record_bytes=1_000).start()
+    )
+    await eventually(lambda: held.fired, what="a start on its way")
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert tasks_of_the_client() == []

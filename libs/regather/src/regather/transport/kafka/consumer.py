@@ -35,8 +35,10 @@ class KafkaConsumer:
         client = self._make_client()
         try:
             await self._limited(client.start())
-        except Exception as error:
-            await self._end(client)
+        except BaseException as error:
+            await self._end(client)  # whoever was cancelled knows nothing of this client
+            if not isinstance(error, Exception):
+                raise
             raise BrokerUnavailable(f"the consumer could not start: {error}") from error
         await asyncio.sleep(0)  # a client that is stopped before its tasks have begun leaves its connections open
         self._client = client

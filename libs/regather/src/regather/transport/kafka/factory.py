@@ -101,7 +101,7 @@ class KafkaTransport:
             # A broker checks a topic's limit against the batch, so a batch is never larger than a record may be.
             "max_batch_size": min(_BATCH_BYTES, max_record_bytes),
             "max_request_size": max_record_bytes + 64 * KIB,  # room for key and headers, which the client counts in
-            "request_timeout_ms": 10_000,
+            "request_timeout_ms": self._limits.request_ms,
         }
 
 
@@ -109,7 +109,7 @@ class _Admin:
     """An admin client for the length of a block."""
 
     def __init__(self, settings: Mapping[str, Any], limits: Limits) -> None:
-        self._client = AIOKafkaAdminClient(**settings)
+        self._client = AIOKafkaAdminClient(**settings, request_timeout_ms=limits.request_ms)
         self._limits = limits
 
     async def __aenter__(self) -> AIOKafkaAdminClient:

@@ -38,6 +38,11 @@ class Limits:
     poll_slack_s: float = 120.0
     stop_s: float = STOP_TIMEOUT_S
 
+    @property
+    def request_ms(self) -> int:
+        """The client's own limit of one request: below that of a call, for only the client can clean up after it."""
+        return int(self.call_s * 1000 * 2 / 3)
+
 
 _log = logging.getLogger(__name__)
 _KINDS: tuple[tuple[type[TransportError], tuple[type[BaseException], ...]], ...] = (

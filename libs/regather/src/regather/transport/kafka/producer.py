@@ -78,9 +78,11 @@ class KafkaProducer:
         client = self._make_client()
         try:
             await limited(client.start(), timeout_s=self.limits.call_s)
-        except Exception as error:
+        except BaseException as error:
             self._dead = True
-            await self._end(client)
+            await self._end(client)  # whoever was cancelled knows nothing of this client
+            if not isinstance(error, Exception):
+                raise
             raise BrokerUnavailable(f"the producer could not start: {error}") from error
         self._client = client
 
