@@ -55,7 +55,7 @@ def repository_root() -> Path:
 def proxied_kafka() -> Iterator[EmbeddedKafka]:
     """A second broker, which clients reach directly or through a `fault_proxy`.
 
-    It takes short sessions, so that a member that was lost is missed after one second, and no transaction longer than
+    It takes short sessions, so that a member that was lost is missed soon, and no transaction longer than
     ours may be.
     """
     settings = {"group.min.session.timeout.ms": "500", "transaction.max.timeout.ms": "20000"}

@@ -1,7 +1,7 @@
 """The traps of the Kafka client, on a real broker behind a fault proxy: worlds, raw clients, whole services.
 
 `direct` reaches the broker itself, `through` goes through the proxy under the client id "through" and with short time
-limits. A session lasts a second.
+limits. A session lasts two seconds.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ from regather_worker.app import Worker
 from regather_worker.app import build as build_worker
 from regather_worker.settings import WorkerSettings
 
-SESSION_MS = 1_000
+SESSION_MS = 2_000
 SHORT = Limits(call_s=3.0, ack_s=3.0, poll_slack_s=1.0, stop_s=1.0)
 
 

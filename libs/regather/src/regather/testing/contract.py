@@ -89,6 +89,9 @@ class Member:
         return [record.value for record in self.records]
 
 
+MemberT = TypeVar("MemberT", bound=Member)
+
+
 class World:
     """What a case needs of a transport; everything made here is stopped at its end."""
 
@@ -122,9 +125,13 @@ class World:
 
     async def member(self, group: str, *topics: str) -> Member:
         """Start a member of a group."""
-        member = Member(self.transport.consumer(group=group), topics)
+        return await self.adopt(Member(self.transport.consumer(group=group), topics))
+
+    async def adopt(self, member: MemberT) -> MemberT:
+        """Let a member of the case's own making join."""
         self._ends.append(member.leave)
-        return await member.join()
+        await member.join()
+        return member
 
     async def write(self, topic: str, *values: bytes, partition: int = 0) -> None:
         """Send values to one partition and await their acks."""
