@@ -39,4 +39,4 @@ def test_names_follow_the_conventions(name: str) -> None:
     metric = METRICS[name]
     assert name.startswith("regather_")
     assert (metric.sort == "counter") == name.endswith("_total")
-    assert metric.label in (None, "result", "reason", "why", "quantile")
+    assert metric.label in (None, "result", "reason", "why", "topic", "quantile")

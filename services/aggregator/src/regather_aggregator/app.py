@@ -76,13 +76,15 @@ class Aggregator:
         yield Sample("regather_partitions", len(owners))
         yield Sample("regather_jobs_open", sum(owner.open_jobs for owner in owners))
         yield from by_label("regather_events_dropped_total", self.counts.dropped)
+        topics = self._settings.topics
+        lost = {topic: self.counts.lost[topic] for topic in (topics.job_events, topics.results, topics.segments)}
+        yield from by_label("regather_records_lost_total", lost)
         yield Sample("regather_finals_total", self.counts.finals)
         yield Sample("regather_transactions_total", self.counts.transactions)
         yield Sample("regather_ownership_restarts_total", self.counts.restarts)
         yield Sample("regather_checkpoints_total", self.counts.checkpoints)
         yield Sample("regather_outputs_memory_bytes", self._scratch.used_memory_bytes)
         yield Sample("regather_outputs_scratch_bytes", self._scratch.used_disk_bytes)
-        yield Sample("regather_records_lost_total", self.counts.lost)
         yield Sample("regather_jobs_near_retention", self.retention.jobs_near)
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -26,6 +26,7 @@ from regather.core.reassembly import (
     LoadBase,
     Release,
 )
+from regather.core.retention import lost_before
 from regather.core.status import JobStatus
 from regather.core.wire.checkpoints import decode_checkpoint
 from regather.core.wire.documents import decode_final
@@ -54,15 +55,17 @@ Seek = Callable[[int, int], None]
 
 @dataclass(slots=True)
 class OwnerCounts:
-    """Since the process began, of all its owners: events dropped by why, finals read back, and so on."""
+    """Since the process began, of all its owners.
+
+    Events dropped by why, records lost to retention by topic, finals read back, transactions, restarts.
+    """
 
     dropped: Counter[str] = field(default_factory=Counter)
+    lost: Counter[str] = field(default_factory=Counter)
     finals: int = 0
     transactions: int = 0
     restarts: int = 0
     checkpoints: int = 0
-    lost: int = 0
-    """Records of job-events that retention took before they were folded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,21 +221,27 @@ class PartitionOwner:
 
     async def _restore(self, committed: Committed | None, beginning: int) -> None:
         results_start = await self._read_back.beginning(self.partition)
-        results_from = max(_offset_in(committed, "results_from") or 0, results_start)
-        await self._read_back.follow(self.partition, results_from, self._on_final)
+        results_from = _offset_in(committed, "results_from")
+        await self._read_back.follow(self.partition, max(results_from or 0, results_start), self._on_final)
+        if results_from is not None:
+            self._note_loss(self._topics.results, results_from, results_start)
         instructions = await self._restore_checkpoints(committed)
-        offset = committed.offset if committed else beginning
         if committed is None and beginning > 0:
             log.warning("no-committed-offset", partition=self.partition, beginning=beginning)
-        if offset < beginning:
-            self._counts.lost += beginning - offset
-            log.error("records-lost-to-retention", partition=self.partition, committed=offset, beginning=beginning)
-            offset = beginning
+        self._note_loss(self._topics.job_events, committed.offset if committed else None, beginning)
+        offset = max(committed.offset, beginning) if committed else beginning
         self.next_offset = offset
         self.accepting = True
         self._carry_out(instructions)
         self._on_restored(self.partition, offset)
         log.info("partition-restored", partition=self.partition, offset=offset, finals=len(self._finals))
+
+    def _note_loss(self, topic: str, stood: int | None, beginning: int) -> None:
+        lost = lost_before(stood, beginning)
+        if lost:
+            where = f"{topic}-{self.partition}"
+            log.error("records-lost-to-retention", partition=where, committed=stood, beginning=beginning, lost=lost)
+            self._counts.lost[topic] += lost
 
     async def _restore_checkpoints(self, committed: Committed | None) -> list[Instruction]:
         """Read the checkpoints of jobs that are not done; what they bring about is carried out once all is read."""
@@ -240,8 +249,7 @@ class PartitionOwner:
         if first is None:
             return []
         beginning = await self._segments_back.beginning(self.partition)
-        if first < beginning:
-            log.error("checkpoints-lost-to-retention", partition=self.partition, first=first, beginning=beginning)
+        self._note_loss(self._topics.segments, first, beginning)
         instructions: list[Instruction] = []
 
         def take(record: Record) -> None:

@@ -70,6 +70,7 @@ class Worker:
         yield Sample("regather_shard_seconds_total", counts.run_us / 1e6)
         yield Sample("regather_partitions", self._loop.partitions)
         yield Sample("regather_records_open", self._loop.open_records)
+        yield from by_label("regather_records_lost_total", self._loop.lost)
 
     def _report(self) -> WorkerReport:
         assert self._loop is not None

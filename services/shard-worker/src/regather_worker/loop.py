@@ -7,7 +7,7 @@ what is settled above it, so that the next owner repeats little. A revocation do
 import asyncio
 import contextlib
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 from regather.core.errors import CommitRejected, OffsetOutOfRange, TransportError, WireError
@@ -46,6 +46,7 @@ class ShardLoop:
     ) -> None:
         self._transport = transport
         self._topics = topics
+        self._subscribed = (topics.shards_small, topics.shards_bulk, topics.shards_retry)
         self._settings = settings
         self._dispatcher = dispatcher
         self._settler = settler
@@ -74,6 +75,11 @@ class ShardLoop:
         return sum(intake.watermark.open_count for intake in self._ownership.intakes.values())
 
     @property
+    def lost(self) -> Mapping[str, int]:
+        """Records by topic that retention took before a worker read them."""
+        return {topic: self._ownership.lost[topic] for topic in self._subscribed}
+
+    @property
     def lag_s(self) -> float:
         """Age of the oldest record taken in and not settled, by the broker's time of arrival; 0 without any."""
         intakes = self._ownership.intakes.values()
@@ -90,9 +96,8 @@ class ShardLoop:
             )
             try:
                 await consumer.start()
-                topics = [self._topics.shards_small, self._topics.shards_bulk, self._topics.shards_retry]
                 self._ownership.use(consumer)
-                consumer.subscribe(topics, self)
+                consumer.subscribe(self._subscribed, self)
                 await self._poll_until(consumer, stop)
             except TransportError as error:
                 log.warning("shard-loop-restarts", error=repr(error))

@@ -43,6 +43,7 @@ METRICS: Mapping[str, Metric] = {
     "regather_dead_letters_total": Metric("counter", "Dead letters written, by reason", "reason"),
     "regather_records_open": Metric("gauge", "Records taken in and not settled"),
     "regather_partitions": Metric("gauge", "Partitions that this process owns"),
+    "regather_records_lost_total": Metric("counter", "Records that retention took before they were read", "topic"),
     # children of workers and aggregators
     "regather_children_killed_total": Metric("counter", "Children killed on purpose"),
     "regather_children_overdue_total": Metric("counter", "Children killed at a deadline"),
@@ -63,7 +64,6 @@ METRICS: Mapping[str, Metric] = {
     "regather_checkpoints_total": Metric("counter", "Checkpoints of long jobs written and read back"),
     "regather_outputs_memory_bytes": Metric("gauge", "Outputs of open jobs in memory"),
     "regather_outputs_scratch_bytes": Metric("gauge", "Outputs of open jobs in scratch files"),
-    "regather_records_lost_total": Metric("counter", "Job events deleted by retention before they were folded"),
     "regather_jobs_near_retention": Metric("gauge", "Open jobs whose first event retention deletes soon"),
 }
 

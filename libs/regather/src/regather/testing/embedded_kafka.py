@@ -89,6 +89,16 @@ def _node_settings(port: int, controller_port: int, log_dir: Path) -> dict[str, 
     }
 
 
+def _with_proxied_listener(settings: Mapping[str, str], port: int, proxy_port: int) -> dict[str, str]:
+    """One listener more, whose clients are told the proxy's address; the broker itself never goes through it."""
+    return {
+        **settings,
+        "listeners": f"{settings['listeners']},PROXIED://127.0.0.1:{port}",
+        "advertised.listeners": f"{settings['advertised.listeners']},PROXIED://127.0.0.1:{proxy_port}",
+        "listener.security.protocol.map": f"{settings['listener.security.protocol.map']},PROXIED:PLAINTEXT",
+    }
+
+
 class EmbeddedKafkaError(RuntimeError):
     """The broker did not start or ended on its own; the message holds the tail of its log."""
 
@@ -97,8 +107,10 @@ class EmbeddedKafka:
     """One broker on free ports of 127.0.0.1. It dies with this process.
 
     Without `data_dir` its data stand in a temporary directory that is removed at the end. With one, they are kept, and
-    a later broker of that directory goes on with them, on the same port if that is free. `settings` are broker settings
-    on top of shared_settings(). Every method is synchronous.
+    a later broker of that directory goes on with them, on the same port if that is free. Every method is synchronous.
+
+    `settings` are put on top of the broker's own. With a `proxy_port` there is a second way in: clients that bootstrap
+    from that port of 127.0.0.1 are told that address, and never the broker's own (see `FaultProxy`).
     """
 
     def __init__(
@@ -107,13 +119,16 @@ class EmbeddedKafka:
         *,
         jvm_args: tuple[str, ...] = _JVM,
         settings: Mapping[str, str] | None = None,
+        proxy_port: int | None = None,
     ) -> None:
         self._temporary = data_dir is None
         self._home = (Path(data_dir) if data_dir else _temporary_home()).absolute()
         self._jvm_args = jvm_args
-        self._settings = dict(settings or {})
         self._process: subprocess.Popen[bytes] | None = None
+        self._settings = dict(settings or {})
         self._port = 0
+        self._proxy_port = proxy_port
+        self._proxied_port = 0
         self.version = JarLock.load().kafka_version
 
     def __enter__(self) -> Self:
@@ -133,6 +148,18 @@ class EmbeddedKafka:
     def bootstrap_servers(self) -> str:
         """`127.0.0.1:port`; stays the same over restarts."""
         return f"127.0.0.1:{self._port}"
+
+    @property
+    def proxy_route(self) -> tuple[int, tuple[str, int]]:
+        """The port on which a proxy has to listen, and the broker's address behind it; the same over restarts."""
+        if self._proxy_port is None:
+            raise EmbeddedKafkaError("this broker has no listener behind a proxy: give it a proxy_port")
+        return self._proxy_port, ("127.0.0.1", self._proxied_port)
+
+    @property
+    def proxied_servers(self) -> str:
+        """What clients bootstrap from that are to go through the proxy."""
+        return f"127.0.0.1:{self.proxy_route[0]}"
 
     @property
     def pid(self) -> int:
@@ -186,6 +213,9 @@ class EmbeddedKafka:
         preferred = self._port or (int(known[1]) if known else 0)
         self._port = preferred if preferred and _is_free(preferred) else free_port()
         settings = shared_settings() | _node_settings(self._port, free_port(), self._home / "log")
+        if self._proxy_port is not None:
+            self._proxied_port = self._proxied_port or free_port()
+            settings = _with_proxied_listener(settings, self._proxied_port, self._proxy_port)
         settings |= self._settings
         path.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         (self._home / "log4j2.properties").write_text(_LOG4J2)

@@ -10,21 +10,21 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from regather.core.errors import BrokerUnavailable, TransportError
 from regather.transport.base import TopicSpec
-from regather.transport.kafka.failures import limited, stopped, translate
+from regather.transport.kafka.failures import Limits, limited, stopped, translate
 
 
 @asynccontextmanager
-async def connected_admin(settings: Mapping[str, Any]) -> AsyncIterator[AIOKafkaAdminClient]:
+async def connected_admin(settings: Mapping[str, Any], limits: Limits) -> AsyncIterator[AIOKafkaAdminClient]:
     """An admin client for the length of a block; BrokerUnavailable where nobody answers."""
-    client = AIOKafkaAdminClient(**settings)
+    client = AIOKafkaAdminClient(**settings, request_timeout_ms=limits.request_ms)
     try:
         try:
-            await limited(client.start())
+            await limited(client.start(), timeout_s=limits.call_s)
         except TransportError as error:
             raise BrokerUnavailable(f"no broker answered: {error}") from error
         yield client
     finally:
-        await stopped(client.close())
+        await stopped(client.close(), timeout_s=limits.stop_s)
 
 
 async def create_missing(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec], replication: int) -> list[str]:

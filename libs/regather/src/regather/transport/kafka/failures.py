@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from aiokafka import errors as client_errors
@@ -21,6 +22,28 @@ from regather.core.errors import (
 T = TypeVar("T")
 CALL_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 10.0
+_CUT_OFF_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Time limits of the client's calls. When one has passed, the outcome is unknown and the client is thrown away.
+
+    `ack_s` is above the producer's own limit of a request, after which it fails a record itself, as long as it lives. A
+    poll may outlast its own time-out by `poll_slack_s`, for it waits while a rebalance is under way. A client that has
+    not stopped after `stop_s` is cut off.
+    """
+
+    call_s: float = CALL_TIMEOUT_S
+    ack_s: float = 15.0
+    poll_slack_s: float = 120.0
+    stop_s: float = STOP_TIMEOUT_S
+
+    @property
+    def request_ms(self) -> int:
+        """The client's own limit of one request: below that of a call, for only the client can clean up after it."""
+        return int(self.call_s * 1000 * 2 / 3)
+
 
 _log = logging.getLogger(__name__)
 _KINDS: tuple[tuple[type[TransportError], tuple[type[BaseException], ...]], ...] = (
@@ -38,7 +61,15 @@ _KINDS: tuple[tuple[type[TransportError], tuple[type[BaseException], ...]], ...]
         ),
     ),
     (AccessDenied, (client_errors.TopicAuthorizationFailedError, client_errors.ClusterAuthorizationFailedError)),
-    (ProducerDead, (client_errors.OutOfOrderSequenceNumber, client_errors.IllegalOperation, AssertionError)),
+    (
+        ProducerDead,
+        (
+            client_errors.OutOfOrderSequenceNumber,
+            client_errors.IllegalOperation,
+            client_errors.ProducerClosed,
+            AssertionError,
+        ),
+    ),
 )
 
 
@@ -61,12 +92,21 @@ async def limited(call: Awaitable[T], *, timeout_s: float = CALL_TIMEOUT_S) -> T
         raise translate(error) from error
 
 
-async def stopped(call: Awaitable[object]) -> None:
-    """Await a client's stop within a limit; what goes wrong is logged, for there is nobody left to tell."""
+async def stopped(
+    call: Awaitable[object], *, timeout_s: float = STOP_TIMEOUT_S, cut_off: Callable[[], Awaitable[None]] | None = None
+) -> None:
+    """Await a client's stop within a limit; what goes wrong is logged, for there is nobody left to tell.
+
+    A client that takes longer is cut off: its tasks would go on for ever, heartbeats and all.
+    """
     task = asyncio.ensure_future(call)  # a task of its own, because some clients let their own cancellations out
-    await asyncio.wait([task], timeout=STOP_TIMEOUT_S)
+    await asyncio.wait([task], timeout=timeout_s)
+    if not task.done():
+        _log.warning("a Kafka client did not stop within %s s and is cut off", timeout_s)
+        if cut_off is not None:
+            await cut_off()
+            await asyncio.wait([task], timeout=_CUT_OFF_S)
     if not task.done():
         task.cancel()
-        _log.warning("a Kafka client did not stop within %s s", STOP_TIMEOUT_S)
     elif not task.cancelled() and task.exception() is not None:
         _log.warning("a Kafka client did not stop cleanly: %r", task.exception())
