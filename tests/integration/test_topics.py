@@ -108,3 +108,16 @@ async def test_the_aggregator_leaves_a_broker_that_does_not_verify_and_comes_onc
             await aggregator.wait_ready(60)
         finally:
             aggregator.stop(10)
+
+
+async def test_asking_for_a_topic_does_not_create_it_where_brokers_create_topics_by_themselves() -> None:
+    with EmbeddedKafka(settings={"auto.create.topics.enable": "true"}) as kafka:
+        settings = TopicsSettings(kafka_bootstrap_servers=kafka.bootstrap_servers)
+        transport = topics_transport(settings)
+        assert await transport.partition_counts(["job-events"]) == {}
+        found = await check_topics(transport, settings, Size.EMBEDDED)
+        assert {difference.setting for difference in found} == {"auto.create.topics.enable", "topic"}
+        await apply_topics(transport, settings, Size.EMBEDDED)
+        assert await transport.partition_counts(["job-events", "no-such-topic"]) == {"job-events": 1}
+        left = await check_topics(transport, settings, Size.EMBEDDED)
+        assert [difference.setting for difference in left] == ["auto.create.topics.enable"]

@@ -1,5 +1,6 @@
 """The audit: whatever the services may do is clean, and every way of breaking the promise is seen and named."""
 
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,8 +20,10 @@ from property.audited_partition import (
     opened,
 )
 
-from regather.core.audit_final import JoinedContent
-from regather.core.audit_findings import Untold, Violation
+from regather.core.audit import PartitionAudit
+from regather.core.audit_final import FinalCheck, JoinedContent
+from regather.core.audit_findings import AuditTally, Untold, Violation
+from regather.core.audit_letters import LetterIndex
 from regather.core.audit_log import fingerprint
 from regather.core.ids import uuid7
 from regather.core.model import (
@@ -40,7 +43,7 @@ from regather.core.model import (
 from regather.core.status import JobStatus
 from regather.core.wire.documents import decode_final, encode_final
 from regather.core.wire.events import encode_event
-from regather.core.wire.identity import HEADER, header_map, pack_identity
+from regather.core.wire.identity import HEADER, header_map, pack_identity, unpack_identity
 
 Step = Callable[[Installation], None]
 LATER_MS = 7_200_000
@@ -182,15 +185,17 @@ def only(installation: Installation, *violations: Violation) -> bool:
     return True
 
 
-def finished(*steps: Step, shards: int = 3, in_pieces: bool = False, **opened_with: object) -> Installation:
+def finished(
+    *steps: Step, shards: int = 3, in_pieces: bool = False, number: int = 1, **opened_with: object
+) -> Installation:
     """One job with some shards, of which `steps` settle the first ones and outcomes the rest."""
-    installation = Installation(in_pieces=in_pieces)
-    installation.tell(opened(owner(), **opened_with))  # type: ignore[arg-type] # of Opened's own fields
+    installation, me = Installation(in_pieces=in_pieces), owner(number)
+    installation.tell(opened(me, **opened_with))  # type: ignore[arg-type] # of Opened's own fields
     for step in steps:
         step(installation)
     for seq in range(len(steps), shards):
-        installation.tell(done(owner(), seq))
-    installation.tell(sealed(owner(), shards))
+        installation.tell(done(me, seq))
+    installation.tell(sealed(me, shards))
     return installation
 
 
@@ -488,20 +493,39 @@ def test_an_event_that_cannot_be_read_could_not_be_told() -> None:
     assert installation.audit().untold == Counter({Untold.UNREADABLE: 1})
 
 
-def test_memory_goes_with_the_open_jobs_alone() -> None:
-    from regather.core.audit import PartitionAudit
-    from regather.core.audit_findings import AuditTally
-    from regather.core.audit_letters import LetterIndex
+@pytest.mark.parametrize(("ended", "bytes_a_job"), [(True, range(50, 250)), (False, range(500, 2_000))])
+def test_memory_goes_with_open_jobs(ended: bool, bytes_a_job: range) -> None:
+    jobs = 2_000
+    worlds = [finished(number=number) for number in range(1, jobs + 1)]
+    audit = PartitionAudit(AuditTally(1), LetterIndex({}), lambda _kind, _options: True)
+    for world in worlds:
+        status_of(world.results[0])
+        unpack_identity(world.results[0].headers[HEADER])  # its cache is bounded, and filled before we look
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for world in worlds:
+        for event in world.events:
+            audit.event(event.headers, event.value, append_ms=event.append_ms)
+        if ended:
+            check = audit.final(world.results[0].headers, append_ms=1)
+            assert isinstance(check, FinalCheck)
+            check.whole(world.results[0].value)
+            audit.settle(check, check.verdict())
+    used = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert used // jobs in bytes_a_job
 
-    installation = finished()
-    audit = PartitionAudit(AuditTally(1), LetterIndex({}), lambda kind, options: True)
-    for event in installation.events:
-        audit.event(event.headers, event.value, append_ms=event.append_ms)
-    assert len(audit._versions) == 1
-    check = audit.final(installation.results[0].headers, append_ms=1)
-    check.whole(installation.results[0].value)  # type: ignore[union-attr] # a check, as the job is known
-    audit.settle(check, check.verdict())  # type: ignore[arg-type,union-attr]
-    assert audit._versions == {}
+
+def test_memory_of_a_dead_letter() -> None:
+    letters = LetterIndex({})
+    headers = next(iter(partial(bury(owner(), 0)).letters.values()))
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for offset in range(5_000):
+        letters.add(0, offset, headers)
+    used = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert used // 5_000 in range(50, 250)
 
 
 @given(st.lists(st.binary(max_size=9), max_size=6), st.lists(st.integers(0, 20), max_size=6), st.data())

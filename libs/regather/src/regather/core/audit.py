@@ -38,7 +38,9 @@ Joins = Callable[[str, bytes], bool | None]
 """Kind and options: whether the result is the outputs joined; None where that is not known."""
 
 _JOB_BYTES, _VERSION_BYTES = 16, 2
-_REOPENABLE, _WHOLE, _ENDED = b"\1", b"\2", b"\0"
+_ENDED, _REOPENABLE, _WHOLE, _RIGHT = 0, 1, 2, 4
+"""What is kept of a final: how it ended, and whether it was found right (then its version is forgotten)."""
+
 _Owned = Uploading | Sealed | Abandoned | Outcomes | AttemptFailed | Parked | Cancel
 
 
@@ -75,12 +77,7 @@ class PartitionAudit:
         self._only = only
         self._first_ms: int | None = None
         self._versions: dict[bytes, VersionLog] = {}
-        self._finals: dict[bytes, bytes] = {}
-        """Of every final: the submission, and what may still be asked of it."""
-
-        self._right: set[bytes] = set()
-        """Versions whose final was found right, and which are forgotten."""
-
+        self._finals: dict[bytes, int] = {}
         self._unopened: set[bytes] = set()
         """Seals of versions that no event opened."""
 
@@ -121,7 +118,7 @@ class PartitionAudit:
             detail = "one more final of the same version"
             self._tally.add(Verdict([_finding(Violation.DUPLICATE_FINALS, final.owner, detail)]))
             return None
-        self._finals[key] = bytes.fromhex(final.owner.submission) + _flag(final)
+        self._finals[key] = _flag(final)
         self._unopened.discard(key)
         return self._check(final)
 
@@ -135,7 +132,7 @@ class PartitionAudit:
         self._tally.checked += check is not None
         if check is not None and not verdict.findings:
             key = _key(check.final.owner)
-            self._right.add(key)
+            self._finals[key] |= _RIGHT
             self._forget(key)
 
     def owed(self) -> list[Owed]:
@@ -154,7 +151,7 @@ class PartitionAudit:
 
     def _open(self, event: Opened, append_ms: int) -> None:
         key = _key(event.owner)
-        if key in self._versions or key in self._right:
+        if key in self._versions or self._finals.get(key, 0) & _RIGHT:
             self._tally.dropped["opened-again"] += 1
             return
         self._tally.opened += 1
@@ -187,7 +184,7 @@ class PartitionAudit:
                 self._unopened.add(key)
             return
         self._tally.dropped["after-end"] += 1
-        if isinstance(event, Outcomes) and known[-1:] == _WHOLE and known[:-1].hex() == event.owner.submission:
+        if isinstance(event, Outcomes) and known & _WHOLE:
             self._tally.duplicates += len(event.outcomes)
 
     def _check(self, final: Final) -> FinalCheck | Verdict:
@@ -208,7 +205,7 @@ class PartitionAudit:
         before = self._finals.get(_key(owner._replace(version=owner.version - 1)))
         if before is None:
             return None if self._results_begin > 0 else False
-        return before[-1:] == _REOPENABLE
+        return bool(before & _REOPENABLE)
 
     def _too_old(self, final: Final) -> bool:
         """Whether retention may have taken the `opened` of this final."""
@@ -252,8 +249,7 @@ def judge_owed(owed: list[Owed], tally: AuditTally, *, grace_ms: int, now_ms: in
             tally.open += 1
 
 
-def _flag(final: Final) -> bytes:
-    """What may still be asked of a final once it was judged."""
+def _flag(final: Final) -> int:
     if final.status.state in (JobState.SUCCEEDED, JobState.PARTIAL):
         return _WHOLE
     again = final.status.state is JobState.FAILED and reopenable(final.status.reason)
