@@ -208,9 +208,20 @@ class _Checker:
                 self._add("forgotten", "", f"{told.label} {told.job.name}: {text}")
             if told.key is not None and not told.accepted and not told.refused:
                 self._add("unfinished", "", f"{told.label} {told.job.name} was never accepted: {told.answers[-3:]}")
+            self._check_end(told)
             self._check_shown(told)
 
     def _check_shown(self, told: Told) -> None:
+        """When all is quiet every gateway shows the newest version as it ended."""
+        job_id = next(iter(told.accepted), ("", 0))[0]
+        finals = {version: finals[0] for (job, version), finals in self._finals.items() if job == job_id}
+        for port, state, version in told.shown if finals else ():
+            newest = max(finals)
+            if (state, version) != (finals[newest].state, newest):
+                text = f"gateway {port} shows version {version} as {state}; version {newest} is {finals[newest].state}"
+                self._add("wrong", job_id, f"{told.label}: {text}")
+
+    def _check_end(self, told: Told) -> None:
         if told.ended is None:
             return
         state, version, digest = told.ended

@@ -211,7 +211,7 @@ def _diagnosed(shards: int, bad: frozenset[int], payloads: list[bytes] | None = 
 
     def wrong(result: bytes) -> str:
         found = json.loads(result)
-        gaps = {seq for first, last in found["gaps"] for seq in range(first, last + 1)}
+        gaps = frozenset(seq for first, last in found["gaps"] for seq in range(first, last + 1))
         if (found["shards"], found["size_bytes"], gaps) != (shards, good * POISON_BYTES, bad):
             return f"{found}, not {shards} shards without {sorted(bad)}"
         return "" if good <= found["attempts"] <= 4 * good else f"{found['attempts']} attempts of {good} shards"

@@ -15,7 +15,8 @@ class Told:
     """One job of one client. Times are seconds since 1970.
 
     `accepted`: what a 202 or 200 named, and when. `answers`: every try, in words. `ended`: state, version and digest of
-    the result as a gateway showed them at the end. `forgotten`: a gateway did not know the job after its 202.
+    the result as a gateway showed them at the end. `shown`: port, state and version when all was quiet.
+    `forgotten`: a gateway did not know the job after its 202.
     """
 
     number: int
@@ -28,6 +29,7 @@ class Told:
     refused: str = ""
     forgotten: list[str] = field(default_factory=list)
     ended: tuple[str, int, str | None] | None = None
+    shown: list[tuple[int, str, int]] = field(default_factory=list)
     given_up: bool = False
 
     @property

@@ -19,6 +19,7 @@ from chaos.faults.brokers import (
     transaction_coordinator,
 )
 from chaos.faults.jobs import CancelInFlight, Poison
+from chaos.faults.redrive import Redrive
 from chaos.faults.requests import DisturbRequests
 from chaos.faults.services import KillService, RebalanceStorm, SuspendService
 from chaos.plan import Kind, PlannedFault
@@ -30,8 +31,14 @@ _SLACK_MS = 30_000
 """What a fault has set going, rebalances and repeats, may take so long after it is healed."""
 
 
-def all_faults() -> dict[Kind, Fault]:
-    """Every sort that there is something for. A redrive finds its place here once gateways offer one."""
+def all_faults(*, requests: bool = False, redrive: bool = False) -> dict[Kind, Fault]:
+    """Every sort that there is something for: `requests`, if something stands between services and brokers that can
+    disturb them; `redrive`, if the gateways offer it.
+    """
+    optional: dict[Kind, tuple[bool, Fault]] = {
+        Kind.PROXY: (requests, DisturbRequests()),
+        Kind.REDRIVE: (redrive, Redrive()),
+    }
     return {
         Kind.WORKER_KILL: KillService(Role.WORKER),
         Kind.GATEWAY_KILL: KillService(Role.GATEWAY),
@@ -48,7 +55,7 @@ def all_faults() -> dict[Kind, Fault]:
         Kind.REBALANCE_STORM: RebalanceStorm(),
         Kind.POISON: Poison(),
         Kind.CANCEL: CancelInFlight(),
-        Kind.PROXY: DisturbRequests(),
+        **{kind: fault for kind, (there, fault) in optional.items() if there},
     }
 
 

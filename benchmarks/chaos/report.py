@@ -28,6 +28,7 @@ class Run:
     not_quiet: str = ""
     slopes: dict[str, dict[str, float]] = field(default_factory=dict)
     exits: Counter[str] = field(default_factory=Counter)
+    leftover: list[int] = field(default_factory=list)
     no_volumes_because: str = ""
 
     @property
@@ -52,6 +53,8 @@ class Run:
             found.append(
                 Violation("drain", "", f"after {self.drain_s} s: {self.not_quiet or 'all quiet, but too late'}")
             )
+        if self.leftover:
+            found.append(Violation("leftover", "", f"processes of ended services still live: {self.leftover}"))
         return found
 
 

@@ -10,7 +10,6 @@ import contextlib
 import json
 import logging
 import os
-import random
 import shutil
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from typing import Any
 from chaos.checker import Evidence, Verdict, check
 from chaos.dossier import write_dossiers
 from chaos.drain import Quiet, wait_quiet
-from chaos.faults.base import Context
+from chaos.faults.base import Context, Fault
 from chaos.jobs import workload_jobs
 from chaos.ledger import Ledger
 from chaos.monitor import Monitor
@@ -76,8 +75,7 @@ class Chaos:
     def __init__(self, seed: int, home: Path, kinds: list[Kind] | None, faults: int, every_s: float) -> None:
         self.seed = seed
         self.home = home
-        self.faults = {kind: fault for kind, fault in all_faults().items() if kinds is None or kind in kinds}
-        self._count, self._every_s = faults, every_s
+        self._kinds, self._count, self._every_s = kinds, faults, every_s
         self.ledger = Ledger()
         self.run = Run(seed=seed)
 
@@ -93,14 +91,19 @@ class Chaos:
                 counts = {spec.name: spec.partitions for spec in stack.topic_specs()}
                 readers = Readers(lambda: cluster.answering_servers, stack.topics, counts)
                 nemesis = await self._disturbed(stack, cluster, view, readers)
+            self.run.leftover = stack.leftover_pids(besides=[node.pid for node in cluster.nodes])
             print(f"services ended after {self.run.seconds:.1f} s; reading the topics", flush=True)
             evidence = await self._evidence(readers, nemesis)
         verdict = check(evidence)
         verdict.violations += self.run.violations()
         return self.run, evidence, verdict
 
-    def _plan(self) -> list[PlannedFault]:
-        kinds = [kind for kind in self.faults if kind is not Kind.PROXY]  # nothing stands between them yet
+    async def _faults(self, context: Context) -> dict[Kind, Fault]:
+        redrive = await context.workload.offers("/v1/jobs/{job_id}:redrive")
+        faults = all_faults(requests=context.requests is not None, redrive=redrive)
+        return {kind: fault for kind, fault in faults.items() if self._kinds is None or kind in self._kinds}
+
+    def _plan(self, kinds: list[Kind]) -> list[PlannedFault]:
         plan = make_plan(self.seed, self._count, kinds=kinds, every_s=self._every_s)
         print("\n".join(["plan:", *map(str, plan)]), flush=True)
         return plan
@@ -110,14 +113,13 @@ class Chaos:
         supervision, monitor = Supervision(lambda: stack.services), Monitor(lambda: stack.services)
         gateways = [service.url for service in stack.services if service.name.startswith("gateway")]
         workload = Workload(gateways, workload_jobs(self.seed), self.ledger, self.seed)
-        context = Context(
-            stack, cluster, view, monitor, supervision, workload, self.ledger, random.Random(self.seed), SESSION_S
-        )
+        context = Context(stack, cluster, view, monitor, supervision, workload, self.ledger, SESSION_S)
         async with beside(supervision.run(), monitor.run(), readers.follow_results()):
             clients = asyncio.create_task(workload.run(CLIENTS), name="clients")
-            nemesis = Nemesis(context, self.faults, time.monotonic())
+            faults = await self._faults(context)
+            nemesis = Nemesis(context, faults, time.monotonic())
             try:
-                await nemesis.run(self._plan())
+                await nemesis.run(self._plan(list(faults)))
             finally:
                 workload.stop()
             quiet = Quiet(stack.topics, stack.services, monitor, view, readers)
@@ -125,6 +127,8 @@ class Chaos:
             waited = await wait_quiet(quiet, clients.done, healed_s, asyncio.sleep)
             workload.give_up()
             await clients
+            await workload.sweep()
+            await workload.close()
             self.run.ended(nemesis, supervision, monitor, *waited)
         return nemesis
 

@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 
 from chaos.jobs import Job
-from chaos.ledger import Ledger, Told
+from chaos.ledger import Ledger, Told, Version
 
 _ENDS = frozenset({"succeeded", "partial", "failed", "cancelled", "expired"})
 _AGAIN = frozenset(
@@ -40,13 +40,14 @@ class Workload:
 
     async def run(self, clients: int) -> None:
         """Submit and follow until stop(), then until what was begun has ended, or give_up()."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                for number in range(clients):
-                    group.create_task(self._client(random.Random(f"chaos client {self._seed} {number}")))
-        finally:
-            for http in self._https:
-                await http.aclose()
+        async with asyncio.TaskGroup() as group:
+            for number in range(clients):
+                group.create_task(self._client(random.Random(f"chaos client {self._seed} {number}")))
+
+    async def close(self) -> None:
+        """Disconnect."""
+        for http in self._https:
+            await http.aclose()
 
     def stop(self) -> None:
         """Begin no further job."""
@@ -66,7 +67,7 @@ class Workload:
         """Ask for the job until it has ended, and for its result."""
         while told.open and not self._given_up.is_set():
             document = await self._ask(told, draw, "GET", {"Prefer": "wait=4"})
-            if document is not None and document["state"] in _ENDS:
+            if document is not None and document["state"] in _ENDS and document["version"] >= _newest(told)[1]:
                 digest = await self._result_digest(told, draw) if document["result"] else None
                 if digest is not None or not document["result"]:
                     told.ended = (document["state"], document["version"], digest)
@@ -80,22 +81,47 @@ class Workload:
         return await self._ask(told, draw, "GET", {})
 
     async def cancel(self, told: Told, draw: random.Random, limit_s: float) -> str:
-        """Ask for the job's end until a gateway has taken that: "taken", "ended" before, or "unheard" within the limit."""
-        end_s = time.monotonic() + limit_s
+        """Ask for the job's end until a gateway has answered: "taken", "refused" (409), or "unheard" within the limit."""
         told.cancelled = True
+        return (await self._command(told, "cancel", draw, limit_s))[0]
+
+    async def redrive(self, told: Told, draw: random.Random, limit_s: float) -> str:
+        """Ask for the next version, as cancel() does; one that is taken is a version that must have its final."""
+        heard, document = await self._command(told, "redrive", draw, limit_s)
+        if heard == "taken":
+            told.accepted.setdefault((str(document["job_id"]), int(document["version"])), time.time())
+        return heard
+
+    async def offers(self, path: str) -> bool:
+        """Whether the gateways have this route."""
+        document = _json(await self._https[0].get("/openapi.json"))
+        return path in document.get("paths", {})
+
+    async def sweep(self) -> None:
+        """Ask every gateway for every accepted job once more; they have to agree with the finals, all of them."""
+        for told in self.ledger.all:
+            for http in self._https if told.accepted else ():
+                answer = await http.get(f"/v1/jobs/{_newest(told)[0]}")
+                document = _json(answer)
+                told.shown.append(
+                    (_port(http), document.get("state", str(answer.status_code)), document.get("version", 0))
+                )
+
+    async def _command(self, told: Told, verb: str, draw: random.Random, limit_s: float) -> tuple[str, dict[str, Any]]:
+        end_s = time.monotonic() + limit_s
         while time.monotonic() < end_s:
             try:
-                answer = await draw.choice(self._https).post(f"/v1/jobs/{_job_id(told)}:cancel")
+                answer = await draw.choice(self._https).post(f"/v1/jobs/{_newest(told)[0]}:{verb}")
             except httpx2.TransportError:
                 await asyncio.sleep(_PAUSE_S)
                 continue
-            told.answers.append(f"cancel {answer.status_code}")
+            told.answers.append(f"{verb} {answer.status_code}")
             if answer.status_code in (200, 202):
-                return "taken"
+                return "taken", _json(answer)
             if answer.status_code == httpx2.codes.CONFLICT:
-                return "ended"
+                return "refused", {}
             await asyncio.sleep(_PAUSE_S)
-        return "unheard"
+        return "unheard", {}
 
     async def _client(self, draw: random.Random) -> None:
         while not self._stopping.is_set():
@@ -156,7 +182,7 @@ class Workload:
     ) -> dict[str, Any] | None:
         http = draw.choice(self._https)
         try:
-            answer = await http.request(method, f"/v1/jobs/{_job_id(told)}", headers=headers)
+            answer = await http.request(method, f"/v1/jobs/{_newest(told)[0]}", headers=headers)
         except httpx2.TransportError:
             return None
         if answer.status_code == httpx2.codes.NOT_FOUND:
@@ -165,7 +191,7 @@ class Workload:
 
     async def _result_digest(self, told: Told, draw: random.Random) -> str | None:
         try:
-            answer = await draw.choice(self._https).get(f"/v1/jobs/{_job_id(told)}/result")
+            answer = await draw.choice(self._https).get(f"/v1/jobs/{_newest(told)[0]}/result")
         except httpx2.TransportError:
             return None
         return hashlib.sha256(answer.content).hexdigest() if answer.status_code == httpx2.codes.OK else None
@@ -179,8 +205,8 @@ async def _slowly(body: bytes, seconds: float) -> AsyncIterator[bytes]:
         await asyncio.sleep(seconds / 8)
 
 
-def _job_id(told: Told) -> str:
-    return max(told.accepted, key=lambda version: version[1])[0]
+def _newest(told: Told) -> Version:
+    return max(told.accepted, key=lambda version: version[1])
 
 
 def _port(http: httpx2.AsyncClient) -> int:

@@ -1,7 +1,6 @@
 """What a fault is, and what all of them work with."""
 
 import asyncio
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
@@ -36,7 +35,6 @@ class Context:
     supervision: Supervision
     workload: Workload
     ledger: Ledger
-    draw: random.Random
     session_s: float
     requests: RequestFaults | None = None
     struck: set[str] = field(default_factory=set)
@@ -54,8 +52,9 @@ class Victim:
 class Fault(Protocol):
     """One sort of fault."""
 
-    executions: int
-    """How many more executions of one shard it may cause."""
+    @property
+    def executions(self) -> int:
+        """How many more executions of one shard it may cause."""
 
     async def victim(self, context: Context, planned: PlannedFault) -> Victim | None:
         """Somebody with work; None where there is nobody, and then another sort is chosen."""

@@ -1,6 +1,7 @@
 """Faults of brokers. One at a time, and each is over when every partition has all its replicas in sync again."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -115,10 +116,8 @@ class SuspendBroker:
             node.suspend()
             try:
                 while time.monotonic() - began_s < _SESSION_S + 2 + planned.vigour * 6:
-                    try:
+                    with contextlib.suppress(BrokerUnavailable):
                         moved = moved or not (await context.view.leaderships())[node.node_id]
-                    except BrokerUnavailable:
-                        moved = moved or False
                     await asyncio.sleep(0.5)
             finally:
                 node.resume()
@@ -161,10 +160,9 @@ class FillDisk:
             node, began_s = _node(context, victim), time.monotonic()
             await asyncio.to_thread(node.fill_disk)
             try:
-                while node.running and time.monotonic() - began_s < _HALT_S:
-                    await asyncio.sleep(0.2)
-                halted_s = time.monotonic() - began_s
-                halted = not node.running
+                with contextlib.suppress(AssertionError):  # then it found nothing to do
+                    await eventually(lambda: not node.running, timeout_s=_HALT_S, interval_s=0.2)
+                halted, halted_s = not node.running, time.monotonic() - began_s
                 await asyncio.sleep(planned.vigour * 3)
             finally:
                 await asyncio.to_thread(node.free_disk)

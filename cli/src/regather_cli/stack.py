@@ -8,7 +8,7 @@ import contextlib
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -107,9 +107,9 @@ class Stack:
         """The services of a role in the order of their start, dead ones included."""
         return [service for service in self.services if service.role is role]
 
-    def leftover_pids(self) -> list[int]:
-        """Living descendants of this process that were not there before the stack: [] after a clean end."""
-        return sorted(descendants() - self._strangers)
+    def leftover_pids(self, besides: Iterable[int] = ()) -> list[int]:
+        """Living descendants of this process that came after the stack, `besides` these: [] after a clean end."""
+        return sorted(descendants().difference(self._strangers, besides))
 
     async def add_worker(self, environment: Mapping[str, str] | None = None) -> Service:
         """Start one more worker and wait until it is ready."""
