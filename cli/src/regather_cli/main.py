@@ -106,16 +106,21 @@ async def _submit(submission: Submission, file: Path, *, url: str, wait_s: float
         if not wait_s:
             _print(document, as_json=as_json)
             return 0
-        progress = Progress()
-        try:
-            document = await client.wait(document["job_id"], timeout_s=wait_s, on_progress=progress.show)
-        except WaitTimeout as late:
-            progress.close()
-            typer.echo(f"regather: {late}; ask again with: regather status {late.document['job_id']}", err=True)
-            _print(late.document, as_json=as_json)
-            return EXIT_TIMED_OUT
+        return await _follow(client, document, wait_s, as_json=as_json)
+
+
+async def _follow(client: Client, document: JobDocument, wait_s: float, *, as_json: bool) -> int:
+    """Show a job's progress to its end, then its result."""
+    progress = Progress()
+    try:
+        document = await client.wait(document["job_id"], timeout_s=wait_s, on_progress=progress.show)
+    except WaitTimeout as late:
         progress.close()
-        result = await client.result(document["job_id"]) if document["state"] in _EXIT_BY_STATE else b""
+        typer.echo(f"regather: {late}; ask again with: regather status {late.document['job_id']}", err=True)
+        _print(late.document, as_json=as_json)
+        return EXIT_TIMED_OUT
+    progress.close()
+    result = await client.result(document["job_id"]) if document["state"] in _EXIT_BY_STATE else b""
     _print(document, as_json=as_json, result=result)
     return _exit_code(document)
 
@@ -143,6 +148,29 @@ async def _status(job_id: str, url: str, *, as_json: bool) -> int:
         document = await client.status(job_id)
     _print(document, as_json=as_json)
     return _exit_code(document) if has_ended(document) else 0
+
+
+@app.command()
+def redrive(
+    job: Annotated[str, typer.Argument(help="the job's id")],
+    shards: Annotated[str, typer.Option(help="3,5-9; all without a whole outcome if left out")] = "",
+    timeout_s: Annotated[float | None, typer.Option(help="a new limit of one execution of a shard")] = None,
+    wait: Annotated[bool, typer.Option(help="follow the new version to its end and print the result")] = False,
+    timeout: Annotated[float, typer.Option(help="with --wait: seconds to wait at most")] = 3600.0,
+    url: Url = _DEFAULT_URL,
+    as_json: Json = False,
+) -> None:
+    """Run what a job that has ended lacks again, as its next version; what it has stays."""
+    _run(_redrive(job, shards, timeout_s, url=url, wait_s=timeout if wait else 0, as_json=as_json))
+
+
+async def _redrive(job_id: str, shards: str, timeout_s: float | None, *, url: str, wait_s: float, as_json: bool) -> int:
+    async with Client(url) as client:
+        document = await client.redrive(job_id, shards, timeout_s)
+        if wait_s:
+            return await _follow(client, document, wait_s, as_json=as_json)
+    _print(document, as_json=as_json)
+    return 0
 
 
 @app.command()

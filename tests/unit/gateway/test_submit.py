@@ -31,7 +31,11 @@ async def test_body_becomes_shards_between_opened_and_sealed(gateway: Any) -> No
     assert isinstance(opened, Opened)
     assert (opened.kind, opened.options, opened.deadline_ms) == ("bytes.digest", b"{}", 60_000)
     assert (opened.on_error, opened.label) == ("skip", "night run")
-    assert sealed == Sealed(opened.owner, 100, len(body), f"sha256:{hashlib.sha256(body).hexdigest()}")
+    digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
+    assert sealed == Sealed(opened.owner, 100, len(body), digest, sealed.places)
+    stretches = {(topic, partition): range(first, last + 1) for topic, partition, first, last in sealed.places}
+    assert all(record.offset in stretches[record.topic, record.partition] for record in await gateway.shards())
+    assert sum(map(len, stretches.values())) == 100
     shards = [decode_shard(record.headers, record.value) for record in await gateway.shards()]
     shards.sort(key=lambda shard: shard.seq)
     assert [shard.seq for shard in shards] == list(range(100))

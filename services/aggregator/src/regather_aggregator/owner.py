@@ -8,13 +8,24 @@ import asyncio
 import json
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from regather.core.errors import TransportError, WireError
 from regather.core.model import JobId, Reason, Shard
 from regather.core.partition_fold import FoldPolicy, PartitionFold, reopenable
-from regather.core.reassembly import Assemble, EmitFinal, Instruction, JobBroken, Release
+from regather.core.reassembly import (
+    Assemble,
+    Assembled,
+    BaseLoaded,
+    EmitFinal,
+    Instruction,
+    JobBroken,
+    JobFold,
+    LoadBase,
+    Release,
+)
 from regather.core.status import JobStatus
 from regather.core.wire.documents import decode_final
 from regather.core.wire.events import decode_event
@@ -23,6 +34,7 @@ from regather.runtime.logs import get_logger
 from regather.transport.base import Committed, Record, TransactionalProducer, Transport
 from regather.transport.topics import RETRY_RECORD_BYTES, Topics
 from regather_aggregator.assembly import Assembly
+from regather_aggregator.base_outcomes import BaseOutcomes
 from regather_aggregator.emission import MAX_TRANSACTION_BYTES, Emitter, PlannedFinal, plan_final
 from regather_aggregator.readback import OwnOutput
 from regather_aggregator.segments import SegmentWriter
@@ -68,6 +80,7 @@ class PartitionOwner:
         self._transport, self._topics, self._settings = transport, topics, settings
         self._assembly, self._read_back, self._on_restored = assembly, output.finals, on_restored
         self._segments_back = output.segments
+        self._base = BaseOutcomes(transport, topics.job_events)
         self._counts = counts
         self._fold = self._new_fold()
         self._wake = asyncio.Event()
@@ -75,7 +88,7 @@ class PartitionOwner:
         self._releases: dict[JobId, Release] = {}
         self._awaited: set[tuple[JobId, int]] = set()
         self._all_seen = asyncio.Event()
-        self._assemblies: set[asyncio.Task[None]] = set()
+        self._side_tasks: set[asyncio.Task[None]] = set()
         self._finals: deque[tuple[int, int, JobId]] = deque()
         self._restored_to = 0
         self._progress_due_s = 0.0
@@ -138,19 +151,24 @@ class PartitionOwner:
     def _carry_out(self, instructions: Sequence[Instruction]) -> None:
         for instruction in instructions:
             if isinstance(instruction, Assemble):
-                task = asyncio.create_task(self._assemble(instruction), name=f"assemble-{self.partition}")
-                self._assemblies.add(task)
-                task.add_done_callback(self._assemblies.discard)
+                self._beside(self._assemble(instruction), f"assemble-{self.partition}")
             elif isinstance(instruction, Release):
                 self._releases[instruction.job.owner.job_id] = instruction
                 self._wake.set()
+            elif isinstance(instruction, LoadBase):
+                self._beside(self._load_base(instruction), f"base-{self.partition}")
             else:
                 self._plan(instruction)
+
+    def _beside(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._side_tasks.add(task)
+        task.add_done_callback(self._side_tasks.discard)
 
     def _plan(self, instruction: EmitFinal) -> None:
         self._pending.append(plan_final(instruction, self.partition))
         job = instruction.job
-        log.info("job-ends", job=job.owner.job_id, state=job.state, shards=job.settled, retries=job.retries)
+        log.info("job-ends", job=job.owner.job_id, state=job.state, shards=len(job.shards), retries=job.retries)
         self._wake.set()
 
     async def _assemble(self, instruction: Assemble) -> None:
@@ -160,6 +178,14 @@ class PartitionOwner:
         except Exception as error:  # the barrier: one job's trouble ends that job
             log.exception("assembly-broken", job=job.owner.job_id)
             event = JobBroken(Reason.INTERNAL, f"internal error: {error!r}")
+        self._go_on(fold, job, event)
+
+    async def _load_base(self, instruction: LoadBase) -> None:
+        fold = self._fold
+        event = await self._base.load(self.partition, instruction)
+        self._go_on(fold, instruction.job, event)
+
+    def _go_on(self, fold: PartitionFold, job: JobFold, event: Assembled | BaseLoaded | JobBroken) -> None:
         if fold is self._fold and fold.is_open(job):
             self._carry_out(fold.advance(job, event))
 
@@ -194,7 +220,7 @@ class PartitionOwner:
         except WireError as error:
             log.error("final-unreadable", partition=self.partition, offset=record.offset, error=str(error))
             return
-        self._fold.final_seen(owner.job_id, owner.version, reopenable=again)
+        self._carry_out(self._fold.final_seen(owner.job_id, owner.version, reopenable=again))
         self._counts.finals += 1
         self._finals.append((record.offset, record.timestamp_ms, owner.job_id))
         self._forget_old(record.timestamp_ms)
@@ -257,7 +283,7 @@ class PartitionOwner:
     def _discard(self) -> None:
         self._restored_to = self.committable().offset
         self.accepting = False
-        for task in list(self._assemblies):
+        for task in list(self._side_tasks):
             task.cancel()
         self._read_back.leave(self.partition)
         self._pending.clear()

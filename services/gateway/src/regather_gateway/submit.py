@@ -22,7 +22,8 @@ from regather_gateway.order import JobOrder
 from regather_gateway.problems import Problem, broker_unavailable
 from regather_gateway.producing import Line, Producers
 from regather_gateway.settings import GatewaySettings
-from regather_gateway.upload import Pace, Upload
+from regather_gateway.shard_stream import Pace
+from regather_gateway.upload import Upload
 from regather_gateway.views import StatusView
 
 log = get_logger()
@@ -212,7 +213,8 @@ async def _transfer(upload: Upload, cutting: Cutting, order: JobOrder, body: Cou
         async for run in runs:
             await upload.send(run)
     await upload.settle()
-    sealed = Sealed(upload.owner, upload.shards, body.size_bytes, digest_text(body.digest))
+    digest = digest_text(body.digest)
+    sealed = Sealed(upload.owner, upload.shards, body.size_bytes, digest, upload.places)
     await upload.tell(sealed)
     return sealed
 

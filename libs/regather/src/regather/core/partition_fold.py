@@ -6,10 +6,10 @@ whatever belongs to another submission, to an unknown job or to a job that is do
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from regather.core.model import Event, JobId, JobState, Opened, Reason, Tick
-from regather.core.reassembly import EmitFinal, Instruction, JobBroken, JobEvent, JobFold
+from regather.core.model import Event, JobId, JobState, Opened, Reason, Redriven, Tick
+from regather.core.reassembly import EmitFinal, Instruction, JobBroken, JobEvent, JobFold, LoadBase
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,15 @@ class Finished:
     reopenable: bool
 
 
+@dataclass(slots=True)
+class _WaitingRedrive:
+    """A redrive of a job that has ended and whose final was not read back yet, and what came for its version since."""
+
+    redriven: Redriven
+    offset: int
+    events: list[JobEvent] = field(default_factory=list)
+
+
 class PartitionFold:
     """Mutable, without IO. `dropped` counts what was dropped, by why; it may be shared with other folds."""
 
@@ -35,6 +44,7 @@ class PartitionFold:
         self._jobs: dict[JobId, JobFold] = {}
         self._finished: dict[JobId, Finished] = {}
         self._changed: set[JobId] = set()
+        self._waiting: dict[JobId, _WaitingRedrive] = {}
         self.log_ms = 0
         self.dropped = Counter[str]() if dropped is None else dropped
 
@@ -50,6 +60,12 @@ class PartitionFold:
             return list(self._overdue())
         if isinstance(event, Opened):
             self._open(event, offset)
+            return []
+        if isinstance(event, Redriven):
+            return self._redrive(event, offset)
+        waiting = self._waiting.get(event.owner.job_id)
+        if waiting is not None and event.owner == waiting.redriven.owner:
+            waiting.events.append(event)
             return []
         job = self._jobs.get(event.owner.job_id)
         if job is None:
@@ -75,8 +91,8 @@ class PartitionFold:
         """Whether this very fold is still the job's."""
         return self._jobs.get(job.owner.job_id) is job
 
-    def final_seen(self, job_id: JobId, version: int, *, reopenable: bool) -> None:
-        """A final was read back from `results`: the job of that version is done."""
+    def final_seen(self, job_id: JobId, version: int, *, reopenable: bool) -> list[Instruction]:
+        """A final was read back from `results`: the job of that version is done. A redrive may have waited for that."""
         self._finished[job_id] = Finished(version, reopenable)
         job = self._jobs.get(job_id)
         if job is not None and job.owner.version <= version:
@@ -84,6 +100,8 @@ class PartitionFold:
             self._changed.discard(job_id)
             self.dropped["after-end"] += job.dropped
             self.dropped["duplicate-outcome"] += job.duplicates
+        waiting = self._waiting.pop(job_id, None)
+        return self._begin_waiting(waiting) if waiting else []
 
     def forget(self, job_ids: Iterable[JobId]) -> None:
         """Finals older than key life and longest job need not be remembered."""
@@ -112,6 +130,30 @@ class PartitionFold:
             return
         self._jobs[job_id] = JobFold(event, offset=offset, opened_ms=self.log_ms)
         self._changed.add(job_id)
+
+    def _redrive(self, event: Redriven, offset: int) -> list[Instruction]:
+        """Open the next version of a job that has ended; the first redrive in log order wins."""
+        job_id, version = event.owner.job_id, event.owner.version
+        base = self._jobs.get(job_id)
+        if base is not None and base.state.ended and base.owner.version == version - 1:
+            self._waiting.setdefault(job_id, _WaitingRedrive(event, offset))
+            return []
+        finished = self._finished.get(job_id)
+        if base is not None or (finished is not None and finished.version != version - 1):
+            self.dropped["redrive-too-late"] += 1
+            return []
+        job = JobFold(event.opened, offset=offset, opened_ms=self.log_ms, redriven=event)
+        self._jobs[job_id] = job
+        self._changed.add(job_id)
+        return [LoadBase(job, event.origin, offset)]
+
+    def _begin_waiting(self, waiting: "_WaitingRedrive") -> list[Instruction]:
+        instructions = self._redrive(waiting.redriven, waiting.offset)
+        job = self._jobs.get(waiting.redriven.owner.job_id)
+        if instructions and job is not None:
+            for event in waiting.events:
+                instructions += self.advance(job, event)
+        return instructions
 
     def _overdue(self) -> Iterator[Instruction]:
         for job in list(self._jobs.values()):

@@ -1,0 +1,78 @@
+"""What a gateway says of a job while it sends its shards: events with their acks, and signs of life in between."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from regather.core.errors import TransportError
+from regather.core.ids import event_partition
+from regather.core.model import Event, Identity, Uploading
+from regather.core.status import JobStatus
+from regather.core.wire.documents import encode_status
+from regather.core.wire.events import encode_event
+from regather.runtime.logs import get_logger
+from regather.transport.base import RecordAddress
+from regather_gateway.producing import Line
+from regather_gateway.shard_stream import Pace
+
+log = get_logger()
+
+
+class JobVoice:
+    """Speaks of one job, version and submission. `sent` says how many shards are on their way."""
+
+    def __init__(self, line: Line, owner: Identity, pace: Pace, sent: Callable[[], int]) -> None:
+        self._line = line
+        self._owner = owner
+        self._pace = pace
+        self._sent = sent
+        self._key = owner.job_id.encode()
+        self._partition = event_partition(owner.job_id, line.event_partitions)
+        self._timer: asyncio.TimerHandle | None = None
+        self._sign: asyncio.Task[None] | None = None
+
+    @property
+    def partition(self) -> int:
+        """The job's partition of job-events and job-status."""
+        return self._partition
+
+    async def send(self, event: Event) -> Awaitable[RecordAddress]:
+        """Send one event; what resolves at its ack."""
+        headers, value = encode_event(event)
+        topic = self._line.topics.job_events
+        return await self._line.producer.send(
+            topic, value=value, key=self._key, headers=headers, partition=self._partition
+        )
+
+    async def tell(self, event: Event) -> RecordAddress:
+        """Send one event and wait for its ack."""
+        async with asyncio.timeout(self._pace.ack_timeout_s):
+            return await (await self.send(event))
+
+    async def show(self, status: JobStatus) -> Awaitable[RecordAddress]:
+        """Send a status for the views of all gateways; what resolves at its ack."""
+        headers, value = encode_status(status)
+        topic = self._line.topics.job_status
+        return await self._line.producer.send(
+            topic, value=value, key=self._key, headers=headers, partition=self._partition
+        )
+
+    def start_signs(self) -> None:
+        """Give signs of life from now on."""
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._pace.sign_of_life_s, self._start_sign)
+
+    def stop_signs(self) -> None:
+        """Give no more signs of life."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _start_sign(self) -> None:
+        self._sign = asyncio.create_task(self._give_sign(), name="sign-of-life")
+        self.start_signs()
+
+    async def _give_sign(self) -> None:
+        try:
+            await self.tell(Uploading(self._owner, self._sent()))
+        except (TransportError, TimeoutError) as error:  # the sender itself meets the same error and answers for it
+            log.warning("sign-of-life-failed", job=self._owner.job_id, error=repr(error))
