@@ -171,7 +171,8 @@ class StatusView:
         if consumer is None or not self._positions:
             raise BrokerUnavailable(f"job {job_id} is unknown here, and Kafka cannot be asked now")
         tp = TopicPartition(self._topic, event_partition(job_id, len(self._positions)))
-        end = (await consumer.end_offsets([tp]))[tp]
+        # Not the last stable offset: what this gateway is asked for may stand behind a transaction that is still open.
+        end = (await consumer.written_offsets([tp]))[tp]
         position = self._positions.get(tp)
         if position is None or position.reached >= end:
             return

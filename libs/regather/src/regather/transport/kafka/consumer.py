@@ -12,6 +12,7 @@ from aiokafka.structs import OffsetAndMetadata
 from regather.core.errors import BrokerUnavailable, TransportError
 from regather.transport.base import Committed, RebalanceListener, Record, TopicPartition
 from regather.transport.kafka.failures import limited, stopped, translate
+from regather.transport.kafka.written_offsets import ask_written_offsets
 
 MakeClient = Callable[[], AIOKafkaConsumer]
 _POLL_SLACK_S = 120.0
@@ -126,6 +127,11 @@ class KafkaConsumer:
     async def end_offsets(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
         """The last stable offset."""
         return _from_client(await limited(self._running().end_offsets(_to_client(partitions))))
+
+    async def written_offsets(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Next offset to be written; asked of the leaders, because the client's end_offsets() is the last stable one."""
+        client: Any = self._running()._client
+        return _from_client(await limited(ask_written_offsets(client, _to_client(partitions))))
 
     async def offsets_for_time(
         self, partitions: Iterable[TopicPartition], timestamp_ms: int
