@@ -20,6 +20,7 @@ from chaos.ledger import Told, Version
 from chaos.records import Final, Letter, Line, Place
 
 MAX_ATTEMPTS = 4
+_BEGINNINGS = ("Opened", "Redriven")
 _NOT_SEALED = "not-sealed"
 Shard = tuple[str, str, int, int]
 """Job, submission, version, sequence number."""
@@ -93,7 +94,7 @@ class _Log:
 
     def _take(self, line: Line) -> None:
         owner = (line.job_id, line.submission, line.version)
-        if line.sort == "Opened":
+        if line.sort in _BEGINNINGS:
             self.opened.setdefault(owner, line)
             self.labels.setdefault(line.job_id, line.label)
         elif line.sort == "Sealed" and line.shards is not None:

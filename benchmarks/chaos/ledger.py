@@ -16,7 +16,7 @@ class Told:
 
     `accepted`: what a 202 or 200 named, and when. `answers`: every try, in words. `ended`: state, version and digest of
     the result as a gateway showed them at the end. `shown`: port, state and version when all was quiet.
-    `forgotten`: a gateway did not know the job after its 202.
+    `kept`: a redrive has it already. `forgotten`: a gateway did not know the job after its 202.
     """
 
     number: int
@@ -31,6 +31,7 @@ class Told:
     ended: tuple[str, int, str | None] | None = None
     shown: list[tuple[int, str, int]] = field(default_factory=list)
     given_up: bool = False
+    kept: bool = False
 
     @property
     def label(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from regather.core.model import AttemptFailed, Cancel, Event, Opened, Outcomes, Sealed, Tick
+from regather.core.model import AttemptFailed, Cancel, Event, Opened, Outcomes, Redriven, Sealed, Tick
 from regather.core.wire.events import decode_event
 
 
@@ -114,6 +114,8 @@ def line_of(record: Any) -> Line:
 def _details(event: Event) -> dict[str, Any]:
     if isinstance(event, Opened):
         return {"label": event.label, "detail": f"{event.kind} {event.label} {event.on_error}"}
+    if isinstance(event, Redriven):
+        return {"label": event.opened.label, "detail": f"shards {event.seqs} again"}
     if isinstance(event, Sealed):
         return {"shards": event.shards, "detail": f"{event.shards} shards, {event.size_bytes} bytes"}
     if isinstance(event, AttemptFailed):

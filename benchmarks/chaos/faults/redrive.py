@@ -8,6 +8,7 @@ from chaos.ledger import Told
 from chaos.plan import PlannedFault
 
 _HEARD_S = 40.0
+_TRIES = 3
 
 
 class Redrive:
@@ -24,13 +25,22 @@ class Redrive:
         """See Fault."""
         told = context.ledger.by_label(victim.name)
         assert told is not None
+        told.kept = True
         draws = [random.Random(f"redrive {planned.number} {number}") for number in range(2)]
-        heard = await asyncio.gather(*(context.workload.redrive(told, draw, _HEARD_S) for draw in draws))
-        told.ended, told.given_up = None, False
-        await context.workload.follow(told, draws[0])
+        heard: list[str] = []
+        for _ in range(_TRIES):  # one whose gateway is killed half-way is closed, and another one has to come
+            told.ended = None
+            heard += await asyncio.gather(*(context.workload.redrive(told, draw, _HEARD_S) for draw in draws))
+            told.given_up = False
+            await context.workload.follow(told, draws[0])
+            if "taken" in heard:
+                break
         ended = told.ended is not None and told.ended[1] > 1
-        return f"{' and '.join(heard)}, ended as {told.ended}" if "taken" in heard and ended else ""
+        return f"{', '.join(heard)}, ended as {told.ended}" if "taken" in heard and ended else ""
 
 
 def _redrivable(told: Told) -> bool:
-    return told.ended is not None and told.ended[:2] == ("partial", 1) and bool(told.job.answer.failed)
+    """Whether shards of its first version are missing: dead, or dropped by a cancellation."""
+    if told.ended is None or told.ended[1] > 1 or told.kept:
+        return False
+    return told.ended[0] == "cancelled" or (told.ended[0] == "partial" and bool(told.job.answer.failed))

@@ -88,15 +88,19 @@ class EventLoop:
     async def tick_forever(self) -> None:
         """Append a tick to every owned partition with open jobs, so that deadlines pass by log time."""
         producer: Producer | None = None
-        while True:
-            await asyncio.sleep(self._tick_s)
-            try:
-                producer = await self._tick(producer)
-            except TransportError as error:
-                log.warning("tick-failed", error=repr(error))
-                if producer is not None:
-                    await producer.stop()
-                producer = None
+        try:
+            while True:
+                await asyncio.sleep(self._tick_s)
+                try:
+                    producer = await self._tick(producer)
+                except TransportError as error:
+                    log.warning("tick-failed", error=repr(error))
+                    if producer is not None:
+                        await producer.stop()
+                    producer = None
+        finally:
+            if producer is not None:
+                await producer.stop()
 
     async def _poll_until(self, consumer: Consumer, stop: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
