@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 import httpx2
 
@@ -70,6 +71,14 @@ class Monitor:
         """Growth per hour of life, by the report's name and role."""
         return {name: {role.word: slope_per_hour(self._samples[name, role]) for role in Role} for name in GROWING}
 
+    def write(self, path: Path) -> None:
+        """Every reading, for a look at what grows: metric, role, process, age in seconds, value."""
+        with path.open("w") as file:
+            for (name, role), samples in self._samples.items():
+                file.writelines(
+                    f"{name},{role.word},{life},{age_s:.1f},{value:.1f}\n" for life, age_s, value in samples
+                )
+
     async def _sample(self, service: Service) -> None:
         metrics = await self.read(service)
         if metrics is None:
@@ -79,7 +88,8 @@ class Monitor:
         age_s = now_s - self._lives.setdefault(life, now_s)
         for name, (metric, unit) in GROWING.items():
             if metric in metrics:
-                self._samples[name, service.role].append(Sample(f"{life}", age_s, metrics[metric] / unit))
+                life_name = f"{service.name} {service.pid}"
+                self._samples[name, service.role].append(Sample(life_name, age_s, metrics[metric] / unit))
 
 
 def parse(page: str) -> Metrics:

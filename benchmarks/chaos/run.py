@@ -129,6 +129,7 @@ class Chaos:
             await clients
             await workload.sweep()
             await workload.close()
+            monitor.write(self.home / "samples.csv")
             self.run.ended(nemesis, supervision, monitor, *waited)
         return nemesis
 

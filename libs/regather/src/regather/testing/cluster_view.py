@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from regather.core.errors import BrokerUnavailable
 from regather.transport.base import TopicPartition
 
 _CALL_S = 4.0
-_TRIES = 3
+_LIMIT_S = 10.0
 _PAUSE_S = 0.3
 _GROUP, _TRANSACTION = 0, 1
 T = TypeVar("T")
@@ -21,10 +22,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class PartitionState:
-    """`leader` is a broker's id, -1 for none."""
+    """`leader` is a broker's id, -1 for none. The first of the `replicas` is the one that is to lead."""
 
     leader: int
-    replicas: frozenset[int]
+    replicas: tuple[int, ...]
     in_sync: frozenset[int]
 
 
@@ -43,7 +44,7 @@ class ClusterView:
         found = await self._ask(lambda admin: admin.describe_topics())
         return {
             TopicPartition(topic["topic"], entry["partition"]): PartitionState(
-                entry["leader"], frozenset(entry["replicas"]), frozenset(entry["isr"])
+                entry["leader"], tuple(entry["replicas"]), frozenset(entry["isr"])
             )
             for topic in found
             for entry in topic["partitions"]
@@ -56,7 +57,7 @@ class ClusterView:
     async def out_of_sync(self) -> int:
         """Partitions that lack a replica in sync, or a leader."""
         states = (await self.partitions()).values()
-        return sum(state.in_sync != state.replicas or state.leader < 0 for state in states)
+        return sum(len(state.in_sync) < len(state.replicas) or state.leader < 0 for state in states)
 
     async def group_coordinator(self, group: str) -> int:
         """The broker that leads the group's partition of `__consumer_offsets`."""
@@ -72,13 +73,12 @@ class ClusterView:
         return {TopicPartition(*tp): entry.offset for tp, entry in found.items()}
 
     async def _ask(self, question: Callable[[Any], Awaitable[T]]) -> T:
-        tries = _TRIES
+        end_s = time.monotonic() + _LIMIT_S
         while True:
             try:
                 return await self._ask_once(question)
             except Exception as error:  # the client raises Kafka, OS and time-out errors alike
-                tries -= 1
-                if not tries:
+                if time.monotonic() > end_s:
                     raise BrokerUnavailable(f"the cluster did not answer: {error!r}") from error
                 await asyncio.sleep(_PAUSE_S)
 

@@ -1,7 +1,7 @@
 """Several embedded Kafka brokers as one cluster, each a process that can be killed, suspended, restarted, or run full.
 
-Every broker is a controller, too. Clients, brokers and controllers meet on listeners of their own, so that something may
-stand between the clients and a broker without the brokers' noticing.
+Every broker is a controller, too. Clients, brokers and controllers meet on listeners of their own; a fourth one is for
+clients that are to reach the brokers through something that stands between (`proxied_servers`, `proxy_routes`).
 """
 
 import contextlib
@@ -24,6 +24,7 @@ from regather.transport.topics import MIB
 _JVM = ("-Xms320m", "-Xmx320m", "-Xmn160m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
 _START_TIMEOUT_S = 90.0
 _STOP_GRACE_S = 30.0
+_PORTS_EACH = 5
 VOLUME_BYTES = 2048 * MIB
 
 
@@ -45,8 +46,7 @@ class ClusterNode:
     ) -> None:
         self.node_id = node_id
         self.volume = volume
-        self.port, self.broker_port, self.controller_port = ports
-        self.advertised_port = self.port
+        self.port, self.broker_port, self.controller_port, self.proxied_port, self.proxy_port = ports
         self.suspended = False
         self._cluster_id = cluster_id
         self.data_dir = (volume.path if volume else home) / "log"
@@ -89,7 +89,7 @@ class ClusterNode:
             _ = self.pid
             with contextlib.suppress(OSError):
                 answer = kafka_probe.ask(self.address)
-                here = any(port == self.advertised_port for _, port in answer.brokers)
+                here = any(port == self.port for _, port in answer.brokers)
                 if answer.ready and here and len(answer.brokers) >= brokers:
                     return
             time.sleep(0.05)
@@ -153,12 +153,12 @@ class EmbeddedCluster:
         self.home = (home or temporary_home()).absolute()
         self.version = JarLock.load().kafka_version
         self.no_volumes_because = "" if volume_bytes else "no size was asked for"
-        cluster_id, ports = random_uuid(), free_ports(3 * brokers)
+        cluster_id, ports = random_uuid(), free_ports(_PORTS_EACH * brokers)
         self.nodes = [
             ClusterNode(
                 number,
                 self.home / f"broker-{number}",
-                ports=ports[3 * number - 3 : 3 * number],
+                ports=ports[_PORTS_EACH * (number - 1) : _PORTS_EACH * number],
                 cluster_id=cluster_id,
                 volume=self._volume(number, volume_bytes),
                 jvm_args=jvm_args,
@@ -181,8 +181,18 @@ class EmbeddedCluster:
 
     @property
     def bootstrap_servers(self) -> str:
-        """What clients are told: every broker's advertised address."""
-        return ",".join(f"127.0.0.1:{node.advertised_port}" for node in self.nodes)
+        """Every broker's address."""
+        return ",".join(node.address for node in self.nodes)
+
+    @property
+    def proxied_servers(self) -> str:
+        """What clients bootstrap from that are to go through a proxy, and through nothing else."""
+        return ",".join(f"127.0.0.1:{node.proxy_port}" for node in self.nodes)
+
+    @property
+    def proxy_routes(self) -> dict[int, tuple[str, int]]:
+        """The ports on which a proxy has to listen, each with the broker's address behind it; the same over restarts."""
+        return {node.proxy_port: ("127.0.0.1", node.proxied_port) for node in self.nodes}
 
     @property
     def answering_servers(self) -> str:
@@ -219,19 +229,28 @@ class EmbeddedCluster:
             return None
 
 
+def _addresses(listeners: Mapping[str, int]) -> str:
+    return ",".join(f"{name}://127.0.0.1:{port}" for name, port in listeners.items())
+
+
 def cluster_settings(node: ClusterNode, nodes: Sequence[ClusterNode]) -> dict[str, str]:
     """Settings of one broker among `nodes`."""
     voters = ",".join(f"{other.node_id}@127.0.0.1:{other.controller_port}" for other in nodes)
     replication = str(min(3, len(nodes)))
     in_sync = str(min(2, len(nodes)))
-    listeners = {"CLIENTS": node.port, "BROKERS": node.broker_port, "CONTROLLER": node.controller_port}
-    advertised = f"CLIENTS://127.0.0.1:{node.advertised_port},BROKERS://127.0.0.1:{node.broker_port}"
+    listeners = {
+        "CLIENTS": node.port,
+        "BROKERS": node.broker_port,
+        "PROXIED": node.proxied_port,
+        "CONTROLLER": node.controller_port,
+    }
+    advertised = {name: port for name, port in listeners.items() if name != "CONTROLLER"} | {"PROXIED": node.proxy_port}
     return shared_settings() | {
         "process.roles": "broker,controller",
         "node.id": str(node.node_id),
         "controller.quorum.voters": voters,
-        "listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, port in listeners.items()),
-        "advertised.listeners": advertised,
+        "listeners": _addresses(listeners),
+        "advertised.listeners": _addresses(advertised),
         "controller.listener.names": "CONTROLLER",
         "inter.broker.listener.name": "BROKERS",
         "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in listeners),

@@ -121,7 +121,7 @@ class EmbeddedKafka:
         """Start the broker and wait until it answers for its metadata; raises EmbeddedKafkaError, JarsUnavailable."""
         if self._process.running:
             return
-        self._process.start(self._settings(), cluster_id=random_uuid(), node_id=1)
+        self._process.start(self._configured(), cluster_id=random_uuid(), node_id=1)
         self._await_ready()
 
     def stop(self) -> None:
@@ -139,7 +139,7 @@ class EmbeddedKafka:
         self._process.end(_STOP_GRACE_S)
         self.start()
 
-    def _settings(self) -> dict[str, str]:
+    def _configured(self) -> dict[str, str]:
         path = self._process.properties_path
         known = re.search(
             r"advertised\.listeners=PLAINTEXT://127\.0\.0\.1:(\d+)", path.read_text() if path.exists() else ""

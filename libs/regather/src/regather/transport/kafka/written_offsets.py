@@ -10,13 +10,27 @@ from aiokafka import errors as client_errors
 from aiokafka.protocol.offset import OffsetRequest, OffsetResetStrategy
 
 _ANY_REPLICA, _READ_UNCOMMITTED = -1, 0
+_PAUSE_S = 0.05
 
 
 async def ask_written_offsets(client: Any, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-    """Ask each partition's leader for its high watermark; raises the client's errors.
+    """Ask each partition's leader for its high watermark until it answers; the caller sets the time limit.
 
-    `client` is the connection pool of a consumer (aiokafka's AIOKafkaClient).
+    `client` is the connection pool of a consumer (aiokafka's AIOKafkaClient). What it believes of the leaders may be old
+    without its noticing: a broker serves the fetches of a consumer as a follower, too.
     """
+    while True:
+        try:
+            return await _ask_leaders(client, partitions)
+        except client_errors.KafkaError as error:
+            if not error.retriable:
+                raise
+            if error.invalid_metadata:
+                await client.force_metadata_update()
+            await asyncio.sleep(_PAUSE_S)
+
+
+async def _ask_leaders(client: Any, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
     by_leader: dict[int, list[TopicPartition]] = defaultdict(list)
     for tp in partitions:
         leader = client.cluster.leader_for_partition(tp)
