@@ -8,6 +8,8 @@ duplicate-final: more than one for a version. wrong: a final that says something
 its gateway. ghost: a final of a job that nobody submitted. dead-letter-missing: a failed shard without the letter that its
 final names. executions: a shard ran more often than its attempts and the faults explain. reader: a reader beside the run
 saw other finals than one from the start. refused, forgotten: a gateway's answer that a right submission must not get.
+unavailable: a client had to ask for its 202 for longer than any fault lasts. slow: a version took longer to its final than
+its work and any fault do.
 """
 
 from collections import Counter, defaultdict
@@ -20,6 +22,8 @@ from chaos.ledger import Told, Version
 from chaos.records import Final, Letter, Line, Place
 
 MAX_ATTEMPTS = 4
+ACCEPTED_WITHIN_S = 60.0
+ENDED_WITHIN_S = 120.0
 _BEGINNINGS = ("Opened", "Redriven")
 _NOT_SEALED = "not-sealed"
 Shard = tuple[str, str, int, int]
@@ -70,6 +74,12 @@ class Verdict:
     versions_checked: int = 0
     duplicates_folded: int = 0
     executions_max: int = 0
+    accepted_after_s: list[float] = field(default_factory=list)
+    """From a client's first request to its 202, of every accepted job."""
+
+    ended_after_s: list[float] = field(default_factory=list)
+    """From the first record of a version to its final, by the brokers' clocks."""
+
     letters_unnamed: int = 0
     """Letters that no final names: written by a worker that was lost before its outcome, or of a job that ended early."""
 
@@ -148,10 +158,14 @@ class _Checker:
     def _judge(self, final: Final) -> None:
         self.verdict.versions_checked += 1
         owner = (final.job_id, str(final.document["submission"]), final.version)
-        told = self._evidence.told.get(self._log.labels.get(final.job_id, ""))
-        if told is None or owner not in self._log.opened:
+        told, opened = self._evidence.told.get(self._log.labels.get(final.job_id, "")), self._log.opened.get(owner)
+        if told is None or opened is None:
             self._add("ghost", final.job_id, f"version {final.version} ended as {final.state}, and nobody opened it")
             return
+        took_s = (final.at_ms - opened.at_ms) / 1000
+        self.verdict.ended_after_s.append(took_s)
+        if took_s > ENDED_WITHIN_S:
+            self._add("slow", final.job_id, f"{told.label} {told.job.name} version {final.version} took {took_s:.0f} s")
         for complaint in (*self._end_complaints(told, final), *self._identity_complaints(final, owner)):
             self._add("wrong", final.job_id, f"{told.label} {told.job.name} version {final.version}: {complaint}")
         for complaint in self._letter_complaints(told.job.answer, final):
@@ -203,6 +217,11 @@ class _Checker:
                     self._add(
                         sort, version[0], f"{told.label} {told.job.name}: accepted as version {version[1]}, no final"
                     )
+            if told.accepted:
+                waited_s = min(told.accepted.values()) - told.began_s
+                self.verdict.accepted_after_s.append(waited_s)
+                if waited_s > ACCEPTED_WITHIN_S:
+                    self._add("unavailable", "", f"{told.label} {told.job.name} was accepted after {waited_s:.0f} s")
             if told.refused:
                 self._add("refused", "", f"{told.label} {told.job.name}: {told.refused}")
             for text in told.forgotten:

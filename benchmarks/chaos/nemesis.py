@@ -27,6 +27,9 @@ from regather_cli.service_process import Role
 
 _LOOK_AGAIN_S = 0.5
 _NOBODY_S = 60.0
+_LEAST_GAP_S = 2.0
+"""Between two faults, however late the plan is: a storm of all that was missed would be no part of it."""
+
 _SLACK_MS = 30_000
 """What a fault has set going, rebalances and repeats, may take so long after it is healed."""
 
@@ -100,9 +103,12 @@ class Nemesis:
 
     async def run(self, plan: Sequence[PlannedFault]) -> None:
         """Strike at the planned times; returns when every fault is healed."""
+        last_s = 0.0
         for planned in plan:
-            await asyncio.sleep(max(0.0, self._began_s + planned.at_s - time.monotonic()))
+            due_s = max(self._began_s + planned.at_s, last_s + _LEAST_GAP_S)
+            await asyncio.sleep(max(0.0, due_s - time.monotonic()))
             await self._fire(planned)
+            last_s = time.monotonic()
         await asyncio.gather(*self._tasks)
 
     def disturbances(self) -> list[Disturbance]:

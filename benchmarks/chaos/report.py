@@ -79,6 +79,8 @@ def report_of(run: Run, verdict: Verdict, *, wanted: int, logs: str) -> dict[str
         "duplicates_folded": verdict.duplicates_folded,
         "executions_max": verdict.executions_max,
         "letters_unnamed": verdict.letters_unnamed,
+        "accepted_after_s": quantiles(verdict.accepted_after_s),
+        "ended_after_s": quantiles(verdict.ended_after_s),
         "drain_s": run.drain_s,
         **{name: max(run.slopes.get(name, {}).values(), default=0.0) for name in GROWING},
         "slopes": run.slopes,
@@ -100,3 +102,10 @@ def healed_after_s(fired: list[Fired]) -> dict[str, dict[str, float]]:
         kind: {"p50": round(statistics.median(seconds), 1), "max": round(max(seconds), 1)}
         for kind, seconds in sorted(took.items())
     }
+
+
+def quantiles(seconds: list[float]) -> dict[str, float]:
+    """Median, 99th percentile and longest; nothing of none."""
+    ordered = sorted(seconds)
+    shares = {"p50": 0.5, "p99": 0.99, "max": 1.0} if ordered else {}
+    return {name: round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 2) for name, share in shares.items()}

@@ -247,6 +247,16 @@ def test_the_reader_beside_the_run_and_the_one_from_the_start_see_the_same() -> 
     assert sorts(judged(beside=[seen, seen])) == ["reader"]
 
 
+def test_a_client_that_had_to_wait_long_for_its_202() -> None:
+    assert sorts(judged(told=told_of(accepted={(JOB_ID, 1): 59.0}))) == []
+    assert sorts(judged(told=told_of(accepted={(JOB_ID, 1): 61.0}))) == ["unavailable"]
+
+
+def test_a_version_that_took_long_to_its_final() -> None:
+    assert sorts(judged(finals=[replace(FINAL, at_ms=120_000)])) == []
+    assert sorts(judged(finals=[replace(FINAL, at_ms=122_000)])) == ["slow"]
+
+
 def test_refusals_and_404_after_202_are_told() -> None:
     assert sorts(judged(told=told_of(refused="422 bad-input"))) == ["refused"]
     assert sorts(judged(told=told_of(forgotten=["404"]))) == ["forgotten"]
