@@ -33,9 +33,9 @@ from regather.core.wire.identity import header_map
 from regather.processors.registry import all_kinds
 from regather.testing.inline_executor import InlineExecutor
 from regather.testing.waiting import eventually
-from regather.transport.base import Committed, Record, TopicPartition, TransactionalProducer
+from regather.transport.base import Committed, Producer, Record, TopicPartition, TransactionalProducer
 from regather.transport.memory import MemoryBroker, MemoryTransport
-from regather.transport.topics import EVENT_RECORD_BYTES, Size, Topics, topic_specs
+from regather.transport.topics import CONTROL_RECORD_BYTES, EVENT_RECORD_BYTES, Size, Topics, topic_specs
 from regather_aggregator.app import Aggregator, build
 from regather_aggregator.settings import AggregatorSettings
 
@@ -101,6 +101,20 @@ class FirstFenceFails(MemoryTransport):
             self.failed = True
             producer.sever()  # type: ignore[attr-defined] # of the memory's own class
         return producer
+
+
+class WatchedTransport(MemoryTransport):
+    """Remembers the producers of small records, which ticks are."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        super().__init__(broker)
+        self.producers: list[Producer] = []
+
+    def producer(self, *, max_record_bytes: int, linger_ms: int = 0) -> Producer:
+        made = super().producer(max_record_bytes=max_record_bytes, linger_ms=linger_ms)
+        if max_record_bytes == CONTROL_RECORD_BYTES:
+            self.producers.append(made)
+        return made
 
 
 @pytest_asyncio.fixture
@@ -414,3 +428,13 @@ async def test_progress_is_told_while_a_job_runs(world: World) -> None:
 def test_jobs_spread_over_the_partitions() -> None:
     job_ids = [JobId(f"{n:032x}") for n in range(64)]
     assert {event_partition(job_id, 4) for job_id in job_ids} == {0, 1, 2, 3}
+
+
+async def test_the_producer_of_ticks_is_stopped_with_the_aggregator(world: World) -> None:
+    world.transport = watched = WatchedTransport(world.broker)
+    await world.start()
+    await world.tell(opened(job()))
+    events = world.broker.log(TopicPartition(TOPICS.job_events, 0))
+    await eventually(lambda: events.end > 1, what="a tick")
+    await world.stop()
+    assert [producer.dead for producer in watched.producers] == [True]

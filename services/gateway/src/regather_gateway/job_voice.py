@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 
 from regather.core.errors import TransportError
 from regather.core.ids import event_partition
@@ -27,6 +28,7 @@ class JobVoice:
         self._sent = sent
         self._key = owner.job_id.encode()
         self._partition = event_partition(owner.job_id, line.event_partitions)
+        self._heard_ms: list[int] = []
         self._timer: asyncio.TimerHandle | None = None
         self._sign: asyncio.Task[None] | None = None
 
@@ -34,6 +36,20 @@ class JobVoice:
     def partition(self) -> int:
         """The job's partition of job-events and job-status."""
         return self._partition
+
+    @property
+    def fell_silent(self) -> bool:
+        """Whether the log holds nothing of this job for more than twice the time between signs of life.
+
+        Then the aggregator may have closed the job for its silence, before the seal in log order and unknown here.
+        """
+        times_ms = sorted(self._heard_ms)
+        longest_ms = max((later - earlier for earlier, later in pairwise(times_ms)), default=0)
+        return longest_ms > 2 * self._pace.sign_of_life_s * 1000
+
+    def heard(self, address: RecordAddress) -> None:
+        """One of its events was appended to the log."""
+        self._heard_ms.append(address.timestamp_ms)
 
     async def send(self, event: Event) -> Awaitable[RecordAddress]:
         """Send one event; what resolves at its ack."""
@@ -46,7 +62,9 @@ class JobVoice:
     async def tell(self, event: Event) -> RecordAddress:
         """Send one event and wait for its ack."""
         async with asyncio.timeout(self._pace.ack_timeout_s):
-            return await (await self.send(event))
+            address = await (await self.send(event))
+        self.heard(address)
+        return address
 
     async def show(self, status: JobStatus) -> Awaitable[RecordAddress]:
         """Send a status for the views of all gateways; what resolves at its ack."""

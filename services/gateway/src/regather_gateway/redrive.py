@@ -23,6 +23,7 @@ from regather.transport.log_reader import LogReader
 from regather_gateway.job_voice import JobVoice
 from regather_gateway.problems import Problem, broker_unavailable
 from regather_gateway.producing import Line, Producers
+from regather_gateway.seal_check import check_not_closed, wait_for_word
 from regather_gateway.settings import GatewaySettings
 from regather_gateway.shard_stream import Pace, ShardStream
 from regather_gateway.views import StatusView
@@ -123,9 +124,13 @@ class Redriver:
         finally:
             voice.stop_signs()
         await voice.tell(replace(plan.sealed, owner=plan.owner, places=()))
+        if voice.fell_silent:
+            await wait_for_word(self._view, plan.owner, self._settings.ack_timeout_s)
         self.redriven += stream.sent
         log.info("job-redriven", job=plan.owner.job_id, version=plan.owner.version, shards=stream.sent)
-        return self._view.offer(_accepted(status, plan, address.timestamp_ms))
+        truth = self._view.offer(_accepted(status, plan, address.timestamp_ms))
+        check_not_closed(truth)
+        return truth
 
     async def _send_shards(self, stream: ShardStream, plan: _Plan) -> None:
         missing = set(numbers(plan.redriven.seqs))

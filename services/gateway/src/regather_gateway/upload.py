@@ -50,6 +50,11 @@ class Upload:
         return self._stream.sent
 
     @property
+    def fell_silent(self) -> bool:
+        """See JobVoice."""
+        return self._voice.fell_silent
+
+    @property
     def places(self) -> tuple[LogStretch, ...]:
         """Where the shards stand, once they are settled."""
         return self._stream.places()
@@ -68,8 +73,10 @@ class Upload:
         """Wait for the ack of everything sent so far."""
         self.stop_signs()
         async with asyncio.timeout(self._pace.ack_timeout_s):
-            while self._first_acks:
-                await self._first_acks.pop(0)
+            addresses = [await acked for acked in self._first_acks]
+        for opened in addresses[:1]:
+            self._voice.heard(opened)
+        self._first_acks = []
         await self._stream.settle()
 
     async def tell(self, event: Event) -> None:

@@ -152,6 +152,9 @@ class Consumer(Protocol):
     async def end_offsets(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Next offset to be written; for a read_committed consumer the last stable offset."""
 
+    async def written_offsets(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Next offset to be written, even where an open transaction keeps a read_committed reader from getting there."""
+
     async def offsets_for_time(
         self, partitions: Iterable[TopicPartition], timestamp_ms: int
     ) -> Mapping[TopicPartition, int]:
