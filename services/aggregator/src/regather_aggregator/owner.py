@@ -6,13 +6,12 @@ begins again with the fence; the log holds all that it needs.
 
 import asyncio
 import json
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from regather.core.errors import TransportError, WireError
+from regather.core.errors import OffsetOutOfRange, TransportError, WireError
 from regather.core.model import JobId, Opened, Reason, Redriven, Shard, Tick
 from regather.core.partition_fold import PartitionFold, reopenable
 from regather.core.reassembly import (
@@ -33,7 +32,15 @@ from regather.core.wire.documents import decode_final
 from regather.core.wire.events import decode_event
 from regather.core.wire.identity import HEADER, header_map, required, unpack_identity
 from regather.runtime.logs import get_logger
-from regather.transport.base import Committed, Record, TransactionalProducer, Transport
+from regather.transport.base import (
+    Committed,
+    Record,
+    RecordAddress,
+    TopicPartition,
+    TransactionalProducer,
+    Transport,
+)
+from regather.transport.log_reader import LogReader
 from regather.transport.topics import RETRY_RECORD_BYTES, Topics
 from regather_aggregator.assembly import Assembly
 from regather_aggregator.base_outcomes import BaseOutcomes
@@ -47,6 +54,7 @@ from regather_aggregator.settings import AggregatorSettings
 log = get_logger()
 _READ_BACK_LIMIT_S = 15.0
 _RETRY_S = 0.5
+_LOOK_AGAIN_S = 0.02
 _REMEMBER_MS = 26 * 3600 * 1000
 """Longer than an idempotency key's life (24 h) and the longest job (1 h) together."""
 
@@ -91,6 +99,7 @@ class PartitionOwner:
         self._transport, self._topics, self._settings = shared.transport, shared.topics, shared.settings
         self._assembly, self._read_back, self._on_restored = shared.assembly, shared.output.finals, on_restored
         self._segments_back = shared.output.segments
+        self._releases_back = LogReader(shared.transport, fetch_max_bytes=RETRY_RECORD_BYTES)
         self._base = BaseOutcomes(shared.transport, shared.topics.job_events)
         self._counts = shared.counts
         self._make_fold = shared.make_fold
@@ -122,6 +131,7 @@ class PartitionOwner:
                 await asyncio.sleep(_RETRY_S)
             finally:
                 self._discard()
+                await self._releases_back.stop()
                 if producer is not None:
                     await producer.stop()
 
@@ -311,11 +321,23 @@ class PartitionOwner:
                 continue
             self._awaited = {(plan.status.owner.job_id, plan.status.owner.version) for plan in finals}
             self._all_seen.clear()
-            await emitter.emit(finals, progress, releases)
+            released = await emitter.emit(finals, progress, releases)
             self._counts.transactions += 1
-            if self._awaited:
-                async with asyncio.timeout(_READ_BACK_LIMIT_S):
+            async with asyncio.timeout(_READ_BACK_LIMIT_S):
+                if self._awaited:
                     await self._all_seen.wait()
+                elif released:
+                    await self._see(released[0])
+
+    async def _see(self, released: RecordAddress) -> None:
+        """Return once a released shard is there for a committed reader: the proof of a transaction without finals."""
+        while True:
+            try:
+                await self._releases_back.read(TopicPartition(released.topic, released.partition), released.offset)
+            except OffsetOutOfRange:
+                await asyncio.sleep(_LOOK_AGAIN_S)
+            else:
+                return
 
     async def _save_one(self, segments: SegmentLog) -> None:
         """Write the checkpoint of one job that keeps a restart reading, if there is any."""
@@ -334,7 +356,7 @@ class PartitionOwner:
                 return  # nothing ended: time for a progress report
 
     def _take_progress(self) -> list[JobStatus]:
-        now_s = time.monotonic()
+        now_s = asyncio.get_running_loop().time()
         if now_s < self._progress_due_s:
             return []
         self._progress_due_s = now_s + self._settings.progress_s

@@ -16,6 +16,11 @@ from regather_gateway.producing import Line
 from regather_gateway.shard_stream import Pace
 
 log = get_logger()
+ACCEPTED_KEY = b"accepted:"
+"""Put before a job's key in job-status: compaction then never keeps a gateway's word instead of the aggregator's.
+
+A second submission's `accepted`, or one that was long on its way, may stand behind the end of the job.
+"""
 
 
 class JobVoice:
@@ -71,7 +76,7 @@ class JobVoice:
         headers, value = encode_status(status)
         topic = self._line.topics.job_status
         return await self._line.producer.send(
-            topic, value=value, key=self._key, headers=headers, partition=self._partition
+            topic, value=value, key=ACCEPTED_KEY + self._key, headers=headers, partition=self._partition
         )
 
     def start_signs(self) -> None:

@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import os
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field, replace
@@ -16,6 +14,7 @@ from regather.core.ids import event_partition, keyed_job_id, submission_id, uuid
 from regather.core.model import Abandoned, Cancel, Identity, JobId, JobState, Opened, Reason, Sealed
 from regather.core.status import JobStatus
 from regather.core.wire.events import encode_event
+from regather.runtime.host import Host
 from regather.runtime.logs import get_logger
 from regather_gateway.cutting import CountedBody, Cutting
 from regather_gateway.order import JobOrder
@@ -62,11 +61,14 @@ class SubmissionCounts:
 class Submitter:
     """Turns orders and bodies into jobs."""
 
-    def __init__(self, settings: GatewaySettings, producers: Producers, view: StatusView, cutting: Cutting) -> None:
+    def __init__(
+        self, settings: GatewaySettings, producers: Producers, view: StatusView, cutting: Cutting, host: Host
+    ) -> None:
         self._settings = settings
         self._producers = producers
         self._view = view
         self._cutting = cutting
+        self._host = host
         self._under_way: set[JobId] = set()
         self._endings: set[asyncio.Task[None]] = set()
         self.counts = SubmissionCounts()
@@ -82,7 +84,7 @@ class Submitter:
         if job_id in self._under_way:
             raise _still_open(job_id)
         status = await self._view.find(job_id)
-        if status is None or _may_begin_again(status):
+        if status is None or _may_begin_again(status, self._host.now_ms()):
             return None
         if status.kind != order.kind:
             raise Problem(422, "idempotency-key-reused", f"the key names a job of kind {status.kind}", job_id=job_id)
@@ -137,8 +139,8 @@ class Submitter:
         await asyncio.gather(*self._endings, return_exceptions=True)
 
     def _accepted(self, order: JobOrder) -> JobStatus:
-        now_ms = time.time_ns() // 1_000_000
-        randomness = os.urandom(18)
+        now_ms = self._host.now_ms()
+        randomness = self._host.random_bytes(18)
         version = 1
         if order.key is None:
             job_id = uuid7(now_ms, randomness)
@@ -257,11 +259,11 @@ def _opened(order: JobOrder, owner: Identity) -> Opened:
     )
 
 
-def _may_begin_again(status: JobStatus) -> bool:
+def _may_begin_again(status: JobStatus, now_ms: int) -> bool:
     if status.state.ended:
         return status.state is JobState.FAILED and status.reason is Reason.NOT_SEALED
-    age_ms = time.time_ns() // 1_000_000 - status.created_ms
-    return status.state is JobState.ACCEPTED and status.total is None and age_ms > _ACCEPTED_ALONE_MS
+    alone_ms = now_ms - status.created_ms
+    return status.state is JobState.ACCEPTED and status.total is None and alone_ms > _ACCEPTED_ALONE_MS
 
 
 def _still_open(job_id: JobId) -> Problem:

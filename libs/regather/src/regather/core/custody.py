@@ -72,6 +72,11 @@ class Custody:
         """The loss that this record is to be charged with."""
         return self._loss if self._loss is not None and self._loss.offset == offset else None
 
+    @property
+    def owes(self) -> bool:
+        """Whether a loss is not charged yet. Until it is, a handover tells of it and of nothing that runs."""
+        return self._loss is not None
+
     def begin(self, offset: int, alone_since_ms: int | None = None) -> None:
         """Name a record that is about to begin; a time says that nothing else runs in this worker."""
         self._running[offset] = alone_since_ms

@@ -172,11 +172,12 @@ class MemoryBroker:
         return TopicPartition(topic, partition)
 
     def _end(self, epoch: ProducerEpoch, state: TransactionState) -> None:
-        if epoch.transaction is None:
+        transaction = epoch.transaction
+        if transaction is None:
             return
-        epoch.transaction.state = state
+        transaction.state = state
         epoch.transaction = None
         for tp in sorted(epoch.touched):
-            self.log(tp).append_marker()
+            self.log(tp).append_marker(transaction, state)
         epoch.touched = set()
         self.notify()
