@@ -74,7 +74,7 @@ class Log:
     def read_back(self) -> None:
         unread, self.unread = self.unread, []
         for owner in unread:
-            self.carry_out(self.fold.final_seen(owner.job_id, owner.version, reopenable=False))
+            self.fold.final_seen(owner.job_id, owner.version, reopenable=False)
 
     def load_bases(self) -> None:
         bases, self.bases = self.bases, []

@@ -24,6 +24,9 @@ class Watcher(Protocol):
     def deadly(self, payload: bytes) -> None:
         """A shard takes the whole worker along."""
 
+    def busy(self, duration_s: float) -> None:
+        """A slot was in use for so long."""
+
 
 class SimulatedExecutor:
     """Slots of one process. `lost` is how often a child is lost without anybody's fault."""
@@ -81,6 +84,7 @@ class SimulatedExecutor:
         if fatal is not None and fatal.fate == "hang":
             duration_s = work.limits.wall_s
         await asyncio.sleep(duration_s)
+        self._watcher.busy(duration_s)
         if any(row.fate == "deadly" and item.attempt < row.argument for row in rows):
             self._watcher.deadly(item.payload)
             await asyncio.sleep(3600)

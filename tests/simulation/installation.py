@@ -50,6 +50,7 @@ class Executions:
 
     history: History
     began: list[tuple[str, bytes, int]]
+    busy_s: float = 0.0
 
     def watcher(self, name: str, kill: Callable[[], None]) -> "_Watcher":
         return _Watcher(self, name, kill)
@@ -64,6 +65,9 @@ class _Watcher:
     def began(self, rows: Sequence[Row], payload: bytes, attempt: int) -> None:
         self.executions.began.append((self.name, payload, attempt))
         self.executions.history.note(self.name, "run", payload, attempt)
+
+    def busy(self, duration_s: float) -> None:
+        self.executions.busy_s += duration_s
 
     def deadly(self, payload: bytes) -> None:
         self.executions.history.fault(self.name, "worker-killed-by-shard", payload)

@@ -31,12 +31,13 @@ class Invariants:
     checked: Counter[str] = field(default_factory=Counter)
     violations: list[tuple[str, str]] = field(default_factory=list)
 
-    def check(self, name: str, holds: object, what: str) -> bool:
-        """Count one check of an invariant; `what` says what is wrong if it does not hold."""
+    def check(self, name: str, holds: object, *what: object) -> bool:
+        """Count one check of an invariant; the words of `what` say what is wrong if it does not hold."""
         self.checked[name] += 1
-        if not holds:
-            self.violations.append((name, what))
-        return bool(holds)
+        if holds:
+            return True
+        self.violations.append((name, " ".join(map(str, what))))
+        return False
 
     @property
     def violated(self) -> Counter[str]:

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from simulation import loops, trace
-from simulation.invariants import NAMES
+from simulation.invariants import NAMES, Invariants
+from simulation.rules.run import Run as RulesRun
 
-_CHUNK = {"loops": 8}
+_CHUNK = {"loops": 8, "rules": 500}
 _MOST_SHOWN = 20
+_LONGEST_LINE = 600
 
 
 @dataclass
@@ -50,18 +52,23 @@ def run_seeds(level: str, seeds: Sequence[int]) -> Tally:
     tally = Tally()
     for seed in seeds:
         tally.add(_run_seed(level, seed))
-        gc.collect()
+        if level == "loops":
+            gc.collect()
+    gc.collect()
     return tally
 
 
 def _run_seed(level: str, seed: int) -> Tally:
     try:
-        outcome = loops.Run(seed).go()
+        return _run_rules(seed) if level == "rules" else _run_loops(seed)
     except Exception as error:  # a fault of the simulation itself, which must not hide behind a green run
         lines = traceback.format_exception(error)
         return Tally(seeds=1, violated=Counter({"HARNESS": 1}), failing={seed: ["HARNESS " + "".join(lines)[-1500:]]})
+
+
+def _run_loops(seed: int) -> Tally:
+    outcome = loops.Run(seed).go()
     found = outcome.invariants
-    shown = [f"{name} {what}" for name, what in found.violations[:3]]
     return Tally(
         1,
         outcome.crashes,
@@ -71,8 +78,27 @@ def _run_seed(level: str, seed: int) -> Tally:
         Counter(outcome.history.faults),
         Counter(found.checked),
         found.violated,
-        {seed: shown} if shown else {},
+        _failing(seed, found),
     )
+
+
+def _run_rules(seed: int) -> Tally:
+    outcome = RulesRun(seed).go()
+    found = outcome.invariants
+    return Tally(
+        1,
+        outcome.crashes,
+        outcome.steps,
+        faults=outcome.faults,
+        checked=found.checked,
+        violated=found.violated,
+        failing=_failing(seed, found),
+    )
+
+
+def _failing(seed: int, found: Invariants) -> dict[int, list[str]]:
+    shown = [f"{name} {what}"[:_LONGEST_LINE] for name, what in found.violations[:3]]
+    return {seed: shown} if shown else {}
 
 
 def run_many(level: str, seeds: range, processes: int) -> tuple[Tally, float]:
@@ -121,7 +147,21 @@ def document(level: str, tally: Tally, seconds: float) -> dict[str, Any]:
 
 
 def replay(level: str, seed: int) -> Iterator[str]:
-    """One seed as a trace; its last lines say what was violated, and the digest of the whole."""
+    """One seed as a trace; its last lines say what was violated."""
+    return _replay_rules(seed) if level == "rules" else _replay_loops(seed)
+
+
+def _replay_rules(seed: int) -> Iterator[str]:
+    run = RulesRun(seed, traced=True)
+    outcome = run.go()
+    yield from (f"plan: {submission.owner} {submission.job}" for submission in run.submissions)
+    yield from run.model.trace or ()
+    yield f"faults: {dict(sorted(outcome.faults.items()))}"
+    yield from (f"VIOLATED {name}: {what}" for name, what in outcome.invariants.violations)
+    yield f"seed {seed}: {outcome.steps} steps"
+
+
+def _replay_loops(seed: int) -> Iterator[str]:
     run = loops.Run(seed)
     trace.listen(run.history)
     gc.disable()

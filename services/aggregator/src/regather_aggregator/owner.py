@@ -294,7 +294,7 @@ class PartitionOwner:
         except WireError as error:
             log.error("final-unreadable", partition=self.partition, offset=record.offset, error=str(error))
             return
-        self._carry_out(self._fold.final_seen(owner.job_id, owner.version, reopenable=again))
+        self._fold.final_seen(owner.job_id, owner.version, reopenable=again)
         self._counts.finals += 1
         self._finals.append((record.offset, record.timestamp_ms, owner.job_id))
         self._forget_old(record.timestamp_ms)

@@ -81,7 +81,7 @@ class Ownership:
 
     async def name(self, batch: Sequence[QueuedShard], *, alone: bool) -> bool:
         """Name shards that are about to begin and wait until that is committed; False if they are wanted no more."""
-        await self._charged(batch)
+        await self._charged()
         since_ms = self._now_ms() if alone else None
         for queued in batch:
             for place in queued.places:
@@ -98,17 +98,16 @@ class Ownership:
                 return True
         return False
 
-    async def _charged(self, batch: Sequence[QueuedShard]) -> None:
-        """Wait until losses in these partitions are charged: a commit that tells of one cannot name what runs.
+    async def _charged(self) -> None:
+        """Wait until every loss is charged: the commit that names what runs next tells that, too.
 
-        Else two shards of a partition that take their worker along could do so for ever, the first one never charged
-        because the second one strikes before the charge is committed. The wait is bounded, because the lost shard may be
-        behind more open records than are taken in at once.
+        Else two shards that take their worker along could do so for ever, the first one never charged because the second
+        one strikes before that is committed. The wait is bounded, because the lost shard may be behind more open records
+        than are taken in at once.
         """
-        custodies = {id(place.intake): place.intake.custody for queued in batch for place in queued.places}.values()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CHARGED_WITHIN_S):
-                while any(custody.owes for custody in custodies):  # noqa: ASYNC110 - several places may charge it
+                while any(intake.custody.owes for intake in self.intakes.values()):
                     await asyncio.sleep(_REJECTED_S)
 
     async def unname(self, batch: Sequence[QueuedShard], *, alone: bool) -> None:

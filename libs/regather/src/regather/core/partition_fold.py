@@ -6,7 +6,7 @@ whatever belongs to another submission, to an unknown job or to a job that is do
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from regather.core.checkpoint import CheckpointMark
 from regather.core.errors import NoRoom
@@ -36,15 +36,6 @@ class Finished:
     reopenable: bool
 
 
-@dataclass(slots=True)
-class _WaitingRedrive:
-    """A redrive of a job that has ended and whose final was not read back yet, and what came for its version since."""
-
-    redriven: Redriven
-    offset: int
-    events: list[JobEvent] = field(default_factory=list)
-
-
 class PartitionFold:
     """Mutable, without IO. `dropped` counts what was dropped, by why; it may be shared with other folds."""
 
@@ -54,9 +45,10 @@ class PartitionFold:
         self._policy = policy
         self._make_outputs = make_outputs
         self._jobs: dict[JobId, JobFold] = {}
+        self._ending: dict[tuple[JobId, int], JobFold] = {}
+        """By version, jobs whose end is on its way to `results`, and whose next version has been opened meanwhile."""
         self._finished: dict[JobId, Finished] = {}
         self._changed: set[JobId] = set()
-        self._waiting: dict[JobId, _WaitingRedrive] = {}
         self._log_bytes = 0
         self._saved_at: dict[JobId, int] = {}
         """How much of the log was folded when an open job began, or was saved last."""
@@ -66,7 +58,7 @@ class PartitionFold:
     @property
     def open_jobs(self) -> int:
         """Jobs whose final was not read back yet."""
-        return len(self._jobs)
+        return len(self._jobs) + len(self._ending)
 
     def handle(self, event: Event, *, offset: int, append_ms: int, size_bytes: int = 0) -> list[Instruction]:
         """Fold one record; what the shell has to do now."""
@@ -79,10 +71,6 @@ class PartitionFold:
             return []
         if isinstance(event, Redriven):
             return self._redrive(event, offset)
-        waiting = self._waiting.get(event.owner.job_id)
-        if waiting is not None and event.owner == waiting.redriven.owner:
-            waiting.events.append(event)
-            return []
         job = self._jobs.get(event.owner.job_id)
         if job is None:
             self.dropped["unknown-job"] += 1
@@ -118,19 +106,18 @@ class PartitionFold:
         """Whether this very fold is still the job's."""
         return self._jobs.get(job.owner.job_id) is job
 
-    def final_seen(self, job_id: JobId, version: int, *, reopenable: bool) -> list[Instruction]:
-        """A final was read back from `results`: the job of that version is done. A redrive may have waited for that."""
+    def final_seen(self, job_id: JobId, version: int, *, reopenable: bool) -> None:
+        """A final was read back from `results`: the job of that version is done."""
         self._finished[job_id] = Finished(version, reopenable)
-        job = self._jobs.get(job_id)
-        if job is not None and job.owner.version <= version:
-            del self._jobs[job_id]
-            job.shards.release()
+        job = self._ending.pop((job_id, version), None)
+        if job is None and job_id in self._jobs and self._jobs[job_id].owner.version <= version:
+            job = self._jobs.pop(job_id)
             self._saved_at.pop(job_id, None)
             self._changed.discard(job_id)
+        if job is not None:
+            job.shards.release()
             self.dropped["after-end"] += job.dropped
             self.dropped["duplicate-outcome"] += job.duplicates
-        waiting = self._waiting.pop(job_id, None)
-        return self._begin_waiting(waiting) if waiting else []
 
     def forget(self, job_ids: Iterable[JobId]) -> None:
         """Finals older than key life and longest job need not be remembered."""
@@ -139,7 +126,8 @@ class PartitionFold:
 
     def low_offset(self, next_offset: int) -> int:
         """Where a restart has to begin reading: the first event of the oldest open job."""
-        return min((job.needed_from for job in self._jobs.values()), default=next_offset)
+        jobs = (*self._ending.values(), *self._jobs.values())
+        return min((job.needed_from for job in jobs), default=next_offset)
 
     def unsaved_jobs(self, most_log_bytes: int) -> list[JobFold]:
         """Open jobs that keep a restart reading more of the log than this; a checkpoint of each mends that."""
@@ -184,8 +172,9 @@ class PartitionFold:
 
     def close(self) -> None:
         """Let go of everything."""
-        for job in self._jobs.values():
+        for job in (*self._ending.values(), *self._jobs.values()):
             job.shards.release()
+        self._ending.clear()
         self._jobs.clear()
 
     def jobs_older_than(self, age_ms: int) -> int:
@@ -200,12 +189,13 @@ class PartitionFold:
 
     def _open(self, event: Opened, offset: int) -> None:
         job_id = event.owner.job_id
-        if job_id in self._jobs:
-            same = self._jobs[job_id].owner == event.owner
-            self.dropped["repeated-opened" if same else "foreign-submission"] += 1
-            return
-        finished = self._finished.get(job_id)
-        if finished and not (finished.reopenable and event.owner.version == finished.version + 1):
+        present, finished = self._jobs.get(job_id), self._finished.get(job_id)
+        if present is not None:
+            if not self._is_followed_by(present, event):
+                self.dropped["repeated-opened" if present.owner == event.owner else "foreign-submission"] += 1
+                return
+            self._ending[job_id, present.owner.version] = present
+        elif finished and not (finished.reopenable and event.owner.version == finished.version + 1):
             self.dropped["already-done"] += 1
             return
         self._begin(event, offset, self.log_ms)
@@ -225,23 +215,19 @@ class PartitionFold:
     def _redrive(self, event: Redriven, offset: int) -> list[Instruction]:
         """Open the next version of a job that has ended; the first redrive in log order wins."""
         job_id, version = event.owner.job_id, event.owner.version
-        base = self._jobs.get(job_id)
+        base, finished = self._jobs.get(job_id), self._finished.get(job_id)
         if base is not None and base.state.ended and base.owner.version == version - 1:
-            self._waiting.setdefault(job_id, _WaitingRedrive(event, offset))
-            return []
-        finished = self._finished.get(job_id)
-        if base is not None or (finished is not None and finished.version != version - 1):
+            self._ending[job_id, version - 1] = base  # a client may know of its end before we read it back
+        elif base is not None or (finished is not None and finished.version != version - 1):
             self.dropped["redrive-too-late"] += 1
             return []
         return [LoadBase(self._begin(event, offset, self.log_ms), event.origin, offset)]
 
-    def _begin_waiting(self, waiting: "_WaitingRedrive") -> list[Instruction]:
-        instructions = self._redrive(waiting.redriven, waiting.offset)
-        job = self._jobs.get(waiting.redriven.owner.job_id)
-        if instructions and job is not None:
-            for event in waiting.events:
-                instructions += self.advance(job, event)
-        return instructions
+    @staticmethod
+    def _is_followed_by(job: JobFold, event: Opened) -> bool:
+        """Whether a job has ended such that this opens its next version: a client may know that before we read it back."""
+        again = job.state.ended and job.broken is not None and reopenable(job.broken.reason)
+        return again and event.owner.version == job.owner.version + 1
 
     def _overdue(self) -> Iterator[Instruction]:
         for job in list(self._jobs.values()):
