@@ -87,6 +87,24 @@ async def cancel(client: Client, job_id: str) -> None:
     assert (await client.wait(job_id, timeout_s=30))["state"] == "cancelled"
 
 
+async def test_a_job_that_was_redriven_is_clean(stack: Stack, client: Client) -> None:
+    slow = {"do": "sleep", "seconds": "0.6", "only": "3,5"}
+    first = await ended(client, Submission("diagnostics", slow, 1024, on_error="skip", timeout_s=0.2), bytes(8 * 1024))
+    assert first["shards"]["gaps"] == [[3, 3], [5, 5]]
+    for version, shards, gaps in ((2, "5", [[3, 3]]), (3, "", [])):  # the letter of the gap that stays is of version 1
+        await client.redrive(first["job_id"], shards, timeout_s=20)
+        done = await client.wait(first["job_id"], timeout_s=60)
+        assert (done["version"], done["shards"]["gaps"]) == (version, gaps)
+
+    code, _, document = await audit(
+        stack.broker.bootstrap_servers, stack.topics.prefix, "--job", first["job_id"], "--json"
+    )
+
+    assert document["violations"] == []
+    assert (code, document["audit"], document["untold"]) == (0, "clean", {})
+    assert (document["redriven"], document["finals"], document["versions_checked"]) == (2, 3, 3)
+
+
 class Forge:
     """Topics of the test's own, jobs written into them by hand, and their audit."""
 

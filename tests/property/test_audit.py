@@ -18,6 +18,7 @@ from property.audited_partition import (
     dead,
     done,
     opened,
+    redriven,
 )
 
 from regather.core.audit import PartitionAudit
@@ -27,6 +28,7 @@ from regather.core.audit_letters import LetterIndex
 from regather.core.audit_log import fingerprint
 from regather.core.ids import uuid7
 from regather.core.model import (
+    Abandoned,
     AttemptError,
     AttemptFailed,
     Cancel,
@@ -34,7 +36,9 @@ from regather.core.model import (
     Identity,
     JobState,
     OnError,
+    Opened,
     Reason,
+    Redriven,
     Sealed,
     SubmissionId,
     Tick,
@@ -42,7 +46,7 @@ from regather.core.model import (
 )
 from regather.core.status import JobStatus
 from regather.core.wire.documents import decode_final, encode_final
-from regather.core.wire.events import encode_event
+from regather.core.wire.events import decode_event, encode_event
 from regather.core.wire.identity import HEADER, header_map, pack_identity, unpack_identity
 
 Step = Callable[[Installation], None]
@@ -123,10 +127,56 @@ def installations(draw: st.DrawFn) -> Installation:
             again = status.owner._replace(version=2, submission=SubmissionId("bb" * 8))
             for event in (opened(again), done(again, 0), sealed(again, 1)):
                 installation.tell(event)
+        elif draw(st.booleans()):
+            draw_redrives(draw, installation, status)
     for event in (done(owner(99), 0), sealed(owner(98), 1), Cancel(owner(97))):
         installation.tell(event)
     tick(LATER_MS)(installation)
     return installation
+
+
+def draw_redrives(draw: st.DrawFn, installation: Installation, status: JobStatus) -> None:
+    """One or two redrives of a job that has ended, among outcomes of earlier versions and redrives that come too late.
+
+    Each event has a millisecond of its own: the order of an end and a redrive is told by the log's time.
+    """
+    total = status.total or 3
+    first = opened_by(installation, status.owner)
+    origin = next(n for n, event in enumerate(installation.events) if decoded(event) == first)
+    for version in range(2, draw(st.integers(2, 3)) + 1):
+        me = status.owner._replace(version=version)
+        seqs = draw(st.sets(st.integers(0, total - 1), min_size=1))
+        late = [tell(done(me._replace(version=version - 1), seq, b"LATE")) for seq in range(total)]
+        steps = [*late[: draw(st.integers(0, total))], tell(redriven(first, version, sorted(seqs), origin))]
+        fates = {"done": lambda seq: tell(done(me, seq, b"AGAIN")), "dead": lambda seq: bury(me, seq)}
+        rest = [fates[draw(st.sampled_from(["done", "done", "dead"]))](seq) for seq in seqs]
+        rest += [tell(done(me, seq, b"UNINVITED")) for seq in range(total)]
+        rest += [*late, tell(redriven(first, version, [0], origin)), tell(sealed(me, total))]
+        rest += [tell_after(me, redriven(first, version + 1, [0], origin))] * draw(st.integers(0, 1))
+        rest += draw(st.sampled_from([[], [], [tell(Cancel(me))], [tell(Abandoned(me, "gone"))]]))
+        for step in (*steps, *draw(st.permutations(rest))):
+            tick(1)(installation)
+            step(installation)
+        tick(draw(st.sampled_from([1, LATER_MS])))(installation)
+
+
+def tell_after(who: Identity, event: Redriven) -> Step:
+    """Tell it if that version has ended; no gateway redrives one that is open."""
+
+    def step(installation: Installation) -> None:
+        if any(status_of(final).owner == who for final in installation.results):
+            installation.tell(event)
+
+    return step
+
+
+def decoded(event: Written) -> object:
+    return decode_event(event.headers.items(), event.value)
+
+
+def opened_by(installation: Installation, who: Identity) -> Opened:
+    found = (event for event in map(decoded, installation.events) if isinstance(event, Opened))
+    return next(event for event in found if event.owner == who)
 
 
 def status_of(final: Written) -> JobStatus:
@@ -202,6 +252,10 @@ def finished(
 def rewrite(installation: Installation, **changes: object) -> None:
     """Change what the one final says."""
     (final,) = installation.results
+    rewrite_one(final, **changes)
+
+
+def rewrite_one(final: Written, **changes: object) -> None:
     status = replace(status_of(final), **changes)  # type: ignore[arg-type] # of JobStatus' own fields
     final.headers = header_map(encode_final(status, b"", "text/plain")[0])
 
