@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from regather.runtime.topics import TopicsSettings, apply_topics
+from regather.runtime.topics import Applied, TopicsSettings, apply_topics
 from regather.testing.embedded_kafka import shared_settings
 from regather.transport.memory import MemoryBroker, MemoryTransport
 from regather.transport.topics import Size
@@ -35,6 +35,6 @@ def test_workers_have_no_name_of_their_own_and_more_time_to_stop_than_they_take(
 
 async def test_missing_topics_are_created_once() -> None:
     transport = MemoryTransport(MemoryBroker())
-    created = await apply_topics(transport, TopicsSettings(), Size.COMPOSE)
-    assert {"shards.small", "job-events", "workers"} <= set(created)
-    assert await apply_topics(transport, TopicsSettings(), Size.COMPOSE) == []
+    applied = await apply_topics(transport, TopicsSettings(), Size.COMPOSE)
+    assert {"shards.small", "job-events", "workers"} <= set(applied.created)
+    assert await apply_topics(transport, TopicsSettings(), Size.COMPOSE) == Applied([], {})

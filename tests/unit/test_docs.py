@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from regather.processors.registry import all_kinds
 from regather.runtime.metrics import METRICS
 from regather.runtime.settings import ServiceSettings
+from regather.runtime.topics import TopicsSettings
 from regather.testing.inline_executor import InlineExecutor
 from regather.transport.memory import MemoryBroker, MemoryTransport
 from regather_aggregator.settings import AggregatorSettings
@@ -64,7 +65,9 @@ def test_every_code_stands_in_the_reference() -> None:
     assert {code for code in found if f"`{code}`" not in text} == set()
 
 
-@pytest.mark.parametrize("settings", [ServiceSettings, GatewaySettings, WorkerSettings, AggregatorSettings])
+@pytest.mark.parametrize(
+    "settings", [ServiceSettings, GatewaySettings, WorkerSettings, AggregatorSettings, TopicsSettings]
+)
 def test_every_setting_stands_in_the_reference(settings: type[ServiceSettings]) -> None:
     text = text_of("docs/reference/settings.md")
     names = [str(field.validation_alias or f"REGATHER_{name.upper()}") for name, field in settings.model_fields.items()]

@@ -90,11 +90,14 @@ class Emitter:
 
     async def emit(
         self, finals: Sequence[PlannedFinal], progress: Sequence[JobStatus], releases: Sequence[Shard] = ()
-    ) -> None:
-        """Write finals, statuses and releases in one transaction; raises ProducerDead: nothing here is usable then."""
+    ) -> list[RecordAddress]:
+        """Write finals, statuses and releases in one transaction, and return where the releases stand.
+
+        Raises ProducerDead: nothing here is usable then.
+        """
         await self._producer.begin()
-        beside = [await self._release(shard) for shard in releases]
-        beside += [await self._stop_workers(plan.status) for plan in finals if plan.status.ended_early]
+        released = [await self._release(shard) for shard in releases]
+        beside = [await self._stop_workers(plan.status) for plan in finals if plan.status.ended_early]
         sent = [(await self._send(self._topics.results, plan.status, plan.final), plan) for plan in finals]
         statuses = [encode_status(status) for status in progress]
         owners = list(progress)
@@ -111,7 +114,9 @@ class Emitter:
             await acked
         for record in beside:
             await record
+        addresses = [await record for record in released]
         await self._producer.commit()
+        return addresses
 
     async def _release(self, shard: Shard) -> Awaitable[RecordAddress]:
         headers, value = released_record(shard)  # no key: whichever worker is free may run it

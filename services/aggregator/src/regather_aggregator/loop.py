@@ -35,6 +35,8 @@ class EventLoop:
         self._joined = False
         self._committed: dict[int, Committed] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        self.turns = 0
+        """How often the loop went round, the wait for a broker counted in."""
 
     @property
     def owners(self) -> Mapping[int, PartitionOwner]:
@@ -49,6 +51,7 @@ class EventLoop:
     async def run(self, stop: asyncio.Event) -> None:
         """Poll until `stop` is set; a consumer that fails is replaced."""
         while not stop.is_set():
+            self.turns += 1
             consumer = self._transport.consumer(group=self._topics.group("aggregators"))
             try:
                 await consumer.start()
@@ -100,6 +103,7 @@ class EventLoop:
         loop = asyncio.get_running_loop()
         commit_due_s = loop.time() + _COMMIT_EVERY_S
         while not stop.is_set():
+            self.turns += 1
             for tp, records in (await consumer.poll(_POLL_S)).items():
                 owner = self._owners.get(tp.partition)
                 if owner is not None:

@@ -11,6 +11,7 @@ from regather.processors.registry import Registry
 from regather.runtime.execution import Executor, WorkLimits
 from regather.runtime.file_cut import FileCutter
 from regather.runtime.health import Probes, probes_router
+from regather.runtime.host import Host
 from regather.runtime.lifecycle import WatchedTasks
 from regather.transport.base import Transport
 from regather.transport.log_reader import LogReader
@@ -21,6 +22,7 @@ from regather_gateway.gateway import Gateway
 from regather_gateway.job_table import JobTable
 from regather_gateway.metrics import samples
 from regather_gateway.producing import Producers
+from regather_gateway.redrive import Redriver
 from regather_gateway.results import Results
 from regather_gateway.settings import GatewaySettings
 from regather_gateway.spool_dir import SpoolDir
@@ -44,14 +46,15 @@ def create_app(
     `executor` has been started: it cuts the files that cannot be cut while they arrive.
     """
     topics = settings.topics
-    producers = Producers(transport, topics)
+    host = Host()
+    producers = Producers(transport, topics, host)
     table = JobTable(max_ended=settings.max_ended_jobs, max_inline_bytes=settings.max_inline_bytes)
     view = StatusView(transport, topics.job_status, table)
     workers = WorkersView(transport, topics.workers)
     spool = SpoolDir(settings.spool_dir, max_bytes=settings.max_spool_bytes)
     limits = WorkLimits(wall_s=settings.cut_timeout_s, memory_bytes=settings.cut_memory_bytes or None)
     cutting = Cutting(spool, FileCutter(executor, limits))
-    submitter = Submitter(settings, producers, view, cutting)
+    submitter = Submitter(settings, producers, view, cutting, host)
     finals = LogReader(transport, fetch_max_bytes=_RESULT_FETCH_BYTES)
     events = LogReader(transport, fetch_max_bytes=_EVENT_FETCH_BYTES)
 
@@ -78,6 +81,7 @@ def create_app(
         view=view,
         workers=workers,
         submitter=submitter,
+        redriver=Redriver(settings, producers, view, transport),
         results=Results(finals, table, topics),
         events=events,
         admission=Admission(settings.max_concurrent_jobs),

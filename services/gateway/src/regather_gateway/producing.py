@@ -2,10 +2,10 @@
 
 import asyncio
 import itertools
-import random
 from dataclasses import dataclass, field
 
 from regather.core.errors import BrokerUnavailable, TransportError
+from regather.runtime.host import Host
 from regather.runtime.logs import get_logger
 from regather.transport.base import Producer, Transport
 from regather.transport.topics import SHARD_RECORD_BYTES, Topics
@@ -33,8 +33,9 @@ class Line:
 class Producers:
     """Keeps one producer alive."""
 
-    def __init__(self, transport: Transport, topics: Topics) -> None:
+    def __init__(self, transport: Transport, topics: Topics, host: Host) -> None:
         self._transport = transport
+        self._host = host
         self._topics = topics
         self._line: Line | None = None
         self._wanted = asyncio.Event()
@@ -56,11 +57,15 @@ class Producers:
         return line
 
     def discard(self, line: Line) -> None:
-        """Throw this producer away after a failure; another one is started."""
+        """Throw this producer away after a failure; another one is started.
+
+        One that was replaced already is nobody's any more: an upload that had begun with it must not take along those
+        that began with its successor.
+        """
         if self._line is line:
             self._line = None
             self.why_not = "the producer failed and is being replaced"
-        self._wanted.set()
+            self._wanted.set()
 
     async def run(self) -> None:
         """Start a producer, wait until it is discarded, start the next, until cancelled."""
@@ -83,7 +88,7 @@ class Producers:
             except TransportError as error:
                 self.why_not = str(error)
                 log.warning("producer-start-failed", error=repr(error), retry_s=round(delay_s, 1))
-            await asyncio.sleep(delay_s * random.uniform(0.8, 1.2))  # noqa: S311 - spreads retries, keeps no secret
+            await asyncio.sleep(delay_s * (0.8 + 0.4 * self._host.chance()))
             delay_s = min(_LAST_RETRY_S, delay_s * 2)
 
     async def _start(self) -> Line:

@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import os
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field, replace
@@ -16,13 +14,16 @@ from regather.core.ids import event_partition, keyed_job_id, submission_id, uuid
 from regather.core.model import Abandoned, Cancel, Identity, JobId, JobState, Opened, Reason, Sealed
 from regather.core.status import JobStatus
 from regather.core.wire.events import encode_event
+from regather.runtime.host import Host
 from regather.runtime.logs import get_logger
 from regather_gateway.cutting import CountedBody, Cutting
 from regather_gateway.order import JobOrder
 from regather_gateway.problems import Problem, broker_unavailable
 from regather_gateway.producing import Line, Producers
+from regather_gateway.seal_check import check_not_closed, wait_for_word
 from regather_gateway.settings import GatewaySettings
-from regather_gateway.upload import Pace, Upload
+from regather_gateway.shard_stream import Pace
+from regather_gateway.upload import Upload
 from regather_gateway.views import StatusView
 
 log = get_logger()
@@ -60,11 +61,14 @@ class SubmissionCounts:
 class Submitter:
     """Turns orders and bodies into jobs."""
 
-    def __init__(self, settings: GatewaySettings, producers: Producers, view: StatusView, cutting: Cutting) -> None:
+    def __init__(
+        self, settings: GatewaySettings, producers: Producers, view: StatusView, cutting: Cutting, host: Host
+    ) -> None:
         self._settings = settings
         self._producers = producers
         self._view = view
         self._cutting = cutting
+        self._host = host
         self._under_way: set[JobId] = set()
         self._endings: set[asyncio.Task[None]] = set()
         self.counts = SubmissionCounts()
@@ -80,7 +84,7 @@ class Submitter:
         if job_id in self._under_way:
             raise _still_open(job_id)
         status = await self._view.find(job_id)
-        if status is None or _may_begin_again(status):
+        if status is None or _may_begin_again(status, self._host.now_ms()):
             return None
         if status.kind != order.kind:
             raise Problem(422, "idempotency-key-reused", f"the key names a job of kind {status.kind}", job_id=job_id)
@@ -110,6 +114,8 @@ class Submitter:
             raise
         finally:
             self._under_way.discard(accepted.owner.job_id)
+        if upload.fell_silent:
+            await self._wait_for_word(accepted.owner)
         self.counts.sealed(sealed)
         log.info("job-sealed", job=sealed.owner.job_id, kind=order.kind, shards=sealed.shards, bytes=sealed.size_bytes)
         return self._receipt(accepted, sealed)
@@ -133,8 +139,8 @@ class Submitter:
         await asyncio.gather(*self._endings, return_exceptions=True)
 
     def _accepted(self, order: JobOrder) -> JobStatus:
-        now_ms = time.time_ns() // 1_000_000
-        randomness = os.urandom(18)
+        now_ms = self._host.now_ms()
+        randomness = self._host.random_bytes(18)
         version = 1
         if order.key is None:
             job_id = uuid7(now_ms, randomness)
@@ -178,6 +184,14 @@ class Submitter:
             status_url=f"/v1/jobs/{job_id}",
         )
 
+    async def _wait_for_word(self, owner: Identity) -> None:
+        log.warning("upload-fell-silent", job=owner.job_id)
+        try:
+            await wait_for_word(self._view, owner, self._settings.ack_timeout_s)
+        except Problem:
+            self.counts.ended["unknown"] += 1
+            raise
+
     async def _give_up(self, upload: Upload, owner: Identity, error: BaseException) -> None:
         self.counts.ended["abandoned" if upload.begun else "refused"] += 1
         if not upload.begun:
@@ -197,13 +211,11 @@ class Submitter:
         owner = accepted.owner
         mine = replace(accepted, total=sealed.shards, size_bytes=sealed.size_bytes, digest=sealed.digest)
         truth = self._view.offer(mine)
+        check_not_closed(truth)
         if truth.owner != owner and truth.state is not JobState.ACCEPTED:
             if truth.total is None and not truth.state.ended:
                 raise _still_open(owner.job_id)
             return Receipt(truth, replayed=True)
-        if truth.reason is Reason.NOT_SEALED:
-            detail = f"the job was closed while its upload still ran ({truth.error}); submit it again"
-            raise Problem(409, "closed-meanwhile", detail, job_id=owner.job_id)
         return Receipt(truth)
 
 
@@ -212,7 +224,8 @@ async def _transfer(upload: Upload, cutting: Cutting, order: JobOrder, body: Cou
         async for run in runs:
             await upload.send(run)
     await upload.settle()
-    sealed = Sealed(upload.owner, upload.shards, body.size_bytes, digest_text(body.digest))
+    digest = digest_text(body.digest)
+    sealed = Sealed(upload.owner, upload.shards, body.size_bytes, digest, upload.places)
     await upload.tell(sealed)
     return sealed
 
@@ -246,11 +259,11 @@ def _opened(order: JobOrder, owner: Identity) -> Opened:
     )
 
 
-def _may_begin_again(status: JobStatus) -> bool:
+def _may_begin_again(status: JobStatus, now_ms: int) -> bool:
     if status.state.ended:
         return status.state is JobState.FAILED and status.reason is Reason.NOT_SEALED
-    age_ms = time.time_ns() // 1_000_000 - status.created_ms
-    return status.state is JobState.ACCEPTED and status.total is None and age_ms > _ACCEPTED_ALONE_MS
+    alone_ms = now_ms - status.created_ms
+    return status.state is JobState.ACCEPTED and status.total is None and alone_ms > _ACCEPTED_ALONE_MS
 
 
 def _still_open(job_id: JobId) -> Problem:

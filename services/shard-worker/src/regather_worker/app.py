@@ -1,16 +1,13 @@
 """The worker's composition root: settings, a transport and an executor in, a service that runs until it is stopped."""
 
 import asyncio
-import os
-import random
-import secrets
-import socket
 from collections.abc import Iterator
 
 from regather.core.errors import BrokerUnavailable
 from regather.core.retry import RetryPolicy
 from regather.core.worker_report import WorkerReport
 from regather.runtime.execution import Executor, WorkLimits
+from regather.runtime.host import Host
 from regather.runtime.lifecycle import WatchedTasks
 from regather.runtime.logs import get_logger
 from regather.runtime.metrics import Sample, by_label
@@ -32,14 +29,16 @@ _RETRY_S = 1.0
 class Worker:
     """Consumes shards, runs them in killable children, publishes outcomes."""
 
-    def __init__(self, settings: WorkerSettings, transport: Transport, executor: Executor) -> None:
+    def __init__(self, settings: WorkerSettings, transport: Transport, executor: Executor, host: Host) -> None:
         self._settings = settings
         self._transport = transport
         self._executor = executor
         self._loop: ShardLoop | None = None
         self._dispatcher: Dispatcher | None = None
         self._settler: Settler | None = None
-        self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self._waits = 0
+        self._host = host
+        self.name = host.process
 
     @property
     def not_ready_because(self) -> str | None:
@@ -47,6 +46,11 @@ class Worker:
         if self._loop is not None and self._loop.ready:
             return None
         return "no partitions are assigned yet, or no broker answers"
+
+    @property
+    def turns(self) -> int:
+        """How often the main loop went round; one that does not any more hangs."""
+        return self._waits + (self._loop.turns if self._loop else 0)
 
     def samples(self) -> Iterator[Sample]:
         """Return the worker's own metrics at this moment; few before the broker has answered."""
@@ -70,13 +74,13 @@ class Worker:
         assert self._loop is not None
         assert self._dispatcher is not None
         return make_report(
-            self.name,
+            self._host,
             self._executor.kinds,
             slots=self._executor.slots,
             busy=self._dispatcher.busy,
             queued=self._dispatcher.queued,
             partitions=self._loop.partitions,
-            lag_s=self._loop.lag_s,
+            lag_s=self._loop.lag_s(self._host.now_ms()),
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -99,13 +103,12 @@ class Worker:
             settings.topics,
             event_partitions=event_partitions,
             policy=RetryPolicy(base_ms=settings.retry_base_ms, cap_ms=settings.retry_cap_ms),
-            worker=self.name,
-            jitter=random.random,
+            host=self._host,
             most_bad_rows=settings.max_bad_rows,
         )
         limits = WorkLimits(memory_bytes=settings.memory_limit_bytes or None, cpu_s=settings.cpu_limit_s or None)
-        ownership = Ownership(self.name)
-        dispatcher = Dispatcher(self._executor, settler, limits, ownership)
+        ownership = Ownership(self.name, self._host.now_ms)
+        dispatcher = Dispatcher(self._executor, settler, limits, ownership, self._host.now_ms)
         self._dispatcher, self._settler = dispatcher, settler
         control = Control(self._transport, settings.topics, dispatcher.drop)
         self._loop = ShardLoop(self._transport, settings.topics, settings, dispatcher, settler, control, ownership)
@@ -123,6 +126,7 @@ class Worker:
         """How many partitions job-events has, however long the broker takes to say; 0 if the worker is stopped first."""
         topic = self._settings.topics.job_events
         while not stop.is_set():
+            self._waits += 1
             try:
                 found = await self._transport.partition_counts([topic])
             except BrokerUnavailable as error:
@@ -140,6 +144,6 @@ async def _stop_on_failure(tasks: WatchedTasks, stop: asyncio.Event) -> None:
     stop.set()
 
 
-def build(settings: WorkerSettings, transport: Transport, executor: Executor) -> Worker:
+def build(settings: WorkerSettings, transport: Transport, executor: Executor, host: Host | None = None) -> Worker:
     """Wire a worker; tests call this with other parts."""
-    return Worker(settings, transport, executor)
+    return Worker(settings, transport, executor, host or Host())

@@ -6,7 +6,6 @@ begins before they have ended. Between two of them the others get their turn.
 
 import asyncio
 import heapq
-import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from regather.core.lanes import Lane, LaneQueue
 from regather.core.model import Identity, Reason
 from regather.core.pace import Pace
 from regather.runtime.execution import Call, Executor, Failed, NotRun, Result, Work, WorkItem, WorkLimits
+from regather.runtime.host import NowMs, wall_ms
 from regather.runtime.logs import get_logger
 from regather_worker.intake import QueuedShard, ShardKey
 from regather_worker.ownership import Ownership
@@ -29,11 +29,19 @@ _MAX_LOST = 20
 class Dispatcher:
     """Runs micro-batches in the executor's slots and hands their results to the settler."""
 
-    def __init__(self, executor: Executor, settler: Settler, limits: WorkLimits, ownership: Ownership) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        settler: Settler,
+        limits: WorkLimits,
+        ownership: Ownership,
+        now_ms: NowMs = wall_ms,
+    ) -> None:
         self._executor = executor
         self._settler = settler
         self._limits = limits
         self._ownership = ownership
+        self._now_ms = now_ms
         self._queue: LaneQueue[QueuedShard] = LaneQueue()
         self._pace = Pace()
         self._exclusive: deque[QueuedShard] = deque()
@@ -70,7 +78,7 @@ class Dispatcher:
         if running is not None:
             running.places += queued.places
         elif queued.shard.delay_ms:
-            heapq.heappush(self._delayed, (_due_s(queued), next(self._order), queued))
+            heapq.heappush(self._delayed, (self._due_s(queued), next(self._order), queued))
             self._wake.set()
         else:
             self._push(queued, lane)
@@ -88,6 +96,14 @@ class Dispatcher:
         """Let what runs end and be published within the limit; the rest spends no attempt."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=limit_s)
+
+    async def abandon(self) -> None:
+        """Cancel what has not ended; to be called when its partitions are given up and nothing of it counts any more."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     def drop(self, owner: Identity) -> None:
         """Forget everything of a job that is over: what waits is settled, what runs is killed."""
@@ -118,14 +134,15 @@ class Dispatcher:
         self._wake.set()
 
     def _release_due(self) -> None:
-        now_s = time.monotonic()
+        now_s = asyncio.get_running_loop().time()
         while self._delayed and self._delayed[0][0] <= now_s:
             self._push(heapq.heappop(self._delayed)[2], Lane.SMALL)
 
     async def _wait(self, stop: asyncio.Event) -> None:
         if stop.is_set():
             return
-        timeout_s = max(0.0, self._delayed[0][0] - time.monotonic()) if self._delayed else None
+        now_s = asyncio.get_running_loop().time()
+        timeout_s = max(0.0, self._delayed[0][0] - now_s) if self._delayed else None
         try:
             async with asyncio.timeout(timeout_s):
                 await self._wake.wait()
@@ -196,7 +213,7 @@ class Dispatcher:
         self._pace.saw(batch[0].sort, len(executed), sum(result.duration_us for result in executed))
         if named and not alone:
             await self._ownership.unname(batch, alone=False)
-        return [_count_lost(queued, result) for queued, result in zip(batch, results, strict=True)]
+        return [self._count_lost(queued, result) for queued, result in zip(batch, results, strict=True)]
 
     async def _settle(self, batch: Sequence[QueuedShard], results: Sequence[Result]) -> None:
         try:
@@ -239,20 +256,18 @@ class Dispatcher:
             self.failed = task.exception()
             log.error("micro-batch-broken", error=repr(self.failed), exc_info=self.failed)
 
+    def _count_lost(self, queued: QueuedShard, result: Result) -> Result:
+        """A shard that is lost again and again with its child is charged in the end, or it would run for ever."""
+        if not isinstance(result, NotRun):
+            return result
+        queued.unbatched = True
+        queued.lost += 1
+        if queued.lost <= _MAX_LOST:
+            return result
+        return Failed(Reason.CRASHED, f"its child was lost {_MAX_LOST + 1} times", self._now_ms(), 0)
 
-def _count_lost(queued: QueuedShard, result: Result) -> Result:
-    """A shard that is lost again and again with its child is charged in the end, or it would run for ever."""
-    if not isinstance(result, NotRun):
-        return result
-    queued.unbatched = True
-    queued.lost += 1
-    if queued.lost <= _MAX_LOST:
-        return result
-    return Failed(Reason.CRASHED, f"its child was lost {_MAX_LOST + 1} times", time.time_ns() // 1_000_000, 0)
-
-
-def _due_s(queued: QueuedShard) -> float:
-    """When a retry is due: first sight + delay, but never later than append time + delay + 60 s, storms or not."""
-    waited_ms = max(0, time.time_ns() // 1_000_000 - queued.places[0].record.timestamp_ms)
-    excess_ms = max(0, waited_ms - _MAX_DELAY_AFTER_APPEND_MS)
-    return time.monotonic() + max(0, queued.shard.delay_ms - excess_ms) / 1000
+    def _due_s(self, queued: QueuedShard) -> float:
+        """When a retry is due: first sight + delay, but never later than append time + delay + 60 s, storms or not."""
+        waited_ms = max(0, self._now_ms() - queued.places[0].record.timestamp_ms)
+        excess_ms = max(0, waited_ms - _MAX_DELAY_AFTER_APPEND_MS)
+        return asyncio.get_running_loop().time() + max(0, queued.shard.delay_ms - excess_ms) / 1000

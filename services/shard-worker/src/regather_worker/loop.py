@@ -6,7 +6,6 @@ what is settled above it, so that the next owner repeats little. A revocation do
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
@@ -56,6 +55,8 @@ class ShardLoop:
         self._payloads = LogReader(transport, fetch_max_bytes=2 * SHARD_RECORD_BYTES)
         self._side_error: BaseException | None = None
         self._joined = False
+        self.turns = 0
+        """How often the loop went round, the wait for a broker counted in."""
 
     @property
     def ready(self) -> bool:
@@ -77,17 +78,17 @@ class ShardLoop:
         """Records by topic that retention took before a worker read them."""
         return {topic: self._ownership.lost[topic] for topic in self._subscribed}
 
-    @property
-    def lag_s(self) -> float:
+    def lag_s(self, now_ms: int) -> float:
         """Age of the oldest record taken in and not settled, by the broker's time of arrival; 0 without any."""
         intakes = self._ownership.intakes.values()
         oldest_ms = min((oldest for intake in intakes if (oldest := intake.oldest_ms())), default=None)
-        return 0.0 if oldest_ms is None else max(0.0, time.time() - oldest_ms / 1000)
+        return 0.0 if oldest_ms is None else max(0.0, (now_ms - oldest_ms) / 1000)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Poll until `stop` is set; a consumer that fails is replaced. What runs is then left to drain()."""
         await first_of(self._control.loaded, stop)  # no shard of a job that is over is begun
         while not stop.is_set():
+            self.turns += 1
             consumer = self._transport.consumer(
                 group=self._topics.group("workers"), fetch_max_bytes=2 * SHARD_RECORD_BYTES
             )
@@ -102,6 +103,7 @@ class ShardLoop:
             finally:
                 await self._leave(consumer)
                 await self._payloads.stop()
+        await self._abandon()
 
     async def on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
         """Find out beside the loop where each partition stood."""
@@ -117,6 +119,7 @@ class ShardLoop:
         loop = asyncio.get_running_loop()
         commit_due_s = loop.time() + self._settings.commit_s
         while not stop.is_set():
+            self.turns += 1
             for tp, records in (await consumer.poll(_POLL_S)).items():
                 intake = self._ownership.intakes.get(tp)
                 if intake is not None:
@@ -206,6 +209,15 @@ class ShardLoop:
             elif intake.paused and open_count <= limit // 2 and open_bytes <= limit_bytes // 2:
                 consumer.resume([intake.tp])
                 intake.paused = False
+
+    async def _abandon(self) -> None:
+        """End what is still under way: the next owner has it."""
+        await self._dispatcher.abandon()
+        tasks = list(self._side_tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     async def _bid_farewell(self) -> None:
         with contextlib.suppress(TransportError):

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -11,6 +10,7 @@ from regather.core.errors import CommitRejected, TransportError
 from regather.core.retention import lost_before
 from regather.core.watermark import Watermark
 from regather.core.wire.commits import decode_commit, encode_commit
+from regather.runtime.host import NowMs, wall_ms
 from regather.runtime.logs import get_logger
 from regather.transport.base import Committed, Consumer, TopicPartition
 from regather_worker.intake import PartitionIntake, QueuedShard
@@ -18,17 +18,19 @@ from regather_worker.intake import PartitionIntake, QueuedShard
 log = get_logger()
 _RETRY_S = 1.0
 _REJECTED_S = 0.1
+_CHARGED_WITHIN_S = 5.0
 
 
 class Ownership:
     """The partitions of one consumer after the other. Offsets are committed up to the watermark only."""
 
-    def __init__(self, worker: str) -> None:
+    def __init__(self, worker: str, now_ms: NowMs = wall_ms) -> None:
         self.intakes: dict[TopicPartition, PartitionIntake] = {}
         self.lost: Counter[str] = Counter()
         """Records by topic that retention took before a worker read them."""
 
         self._worker = worker
+        self._now_ms = now_ms
         self._consumer: Consumer | None = None
         self._starting: dict[TopicPartition, asyncio.Task[None]] = {}
         self._committed: dict[TopicPartition, Committed] = {}
@@ -79,7 +81,8 @@ class Ownership:
 
     async def name(self, batch: Sequence[QueuedShard], *, alone: bool) -> bool:
         """Name shards that are about to begin and wait until that is committed; False if they are wanted no more."""
-        since_ms = time.time_ns() // 1_000_000 if alone else None
+        await self._charged()
+        since_ms = self._now_ms() if alone else None
         for queued in batch:
             for place in queued.places:
                 place.intake.custody.begin(place.record.offset, since_ms)
@@ -94,6 +97,18 @@ class Ownership:
             else:
                 return True
         return False
+
+    async def _charged(self) -> None:
+        """Wait until every loss is charged: the commit that names what runs next tells that, too.
+
+        Else two shards that take their worker along could do so for ever, the first one never charged because the second
+        one strikes before that is committed. The wait is bounded, because the lost shard may be behind more open records
+        than are taken in at once.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CHARGED_WITHIN_S):
+                while any(intake.custody.owes for intake in self.intakes.values()):
+                    await asyncio.sleep(_REJECTED_S)
 
     async def unname(self, batch: Sequence[QueuedShard], *, alone: bool) -> None:
         """They do not run any more; the next commit says so, which is made now for those that ran alone."""

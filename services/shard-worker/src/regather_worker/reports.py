@@ -1,16 +1,13 @@
 """Telling the workers topic every two seconds that this worker lives, and once that it has left."""
 
 import asyncio
-import os
-import resource
-import socket
 from collections.abc import Callable
-from pathlib import Path
 
 from regather import __version__
 from regather.core.errors import TransportError
 from regather.core.wire.worker_reports import encode_report
 from regather.core.worker_report import WorkerReport
+from regather.runtime.host import Host
 from regather.runtime.logs import get_logger
 from regather.transport.base import Producer, Transport
 from regather.transport.topics import CONTROL_RECORD_BYTES, Topics
@@ -18,32 +15,23 @@ from regather.transport.topics import CONTROL_RECORD_BYTES, Topics
 log = get_logger()
 EVERY_S = 2.0
 _GOODBYE_S = 2.0
-_PAGE_BYTES = resource.getpagesize()
-
-
-def own_rss_bytes() -> int:
-    """Return the resident size of this process; 0 where /proc does not say."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_BYTES
-    except OSError:
-        return 0
 
 
 def make_report(
-    worker: str, kinds: tuple[str, ...], *, slots: int, busy: int, queued: int, partitions: int, lag_s: float
+    host: Host, kinds: tuple[str, ...], *, slots: int, busy: int, queued: int, partitions: int, lag_s: float
 ) -> WorkerReport:  # fmt: skip
     """Return a report with what the host says added to it."""
     return WorkerReport(
-        worker=worker,
-        host=socket.gethostname(),
+        worker=host.process,
+        host=host.hostname,
         version=__version__,
         kinds=kinds,
         slots=slots,
         busy=busy,
         queued=queued,
         partitions=partitions,
-        rss_bytes=own_rss_bytes(),
-        load=round(os.getloadavg()[0], 2),
+        rss_bytes=host.rss_bytes(),
+        load=host.load(),
         lag_s=round(lag_s, 3),
     )
 

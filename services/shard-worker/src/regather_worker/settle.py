@@ -3,9 +3,8 @@
 A shard that failed for good is first a dead letter and then an outcome that points at it.
 """
 
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from regather.core.custody import Loss
@@ -26,11 +25,12 @@ from regather.core.model import (
     RecordPlace,
     Shard,
 )
-from regather.core.reassembly import MAX_ROW_ERROR_CHARS
 from regather.core.retry import Retry, RetryPolicy
+from regather.core.settled import MAX_ROW_ERROR_CHARS
 from regather.core.wire.events import encode_event, unpack_step
 from regather.core.wire.shards import dead_letter_headers, released_record, shard_headers
 from regather.runtime.execution import Done, Failed, NotRun, Result
+from regather.runtime.host import Host
 from regather.runtime.logs import get_logger
 from regather.transport.base import Record, RecordAddress
 from regather.transport.topics import Topics
@@ -63,16 +63,15 @@ class Settler:
         *,
         event_partitions: int,
         policy: RetryPolicy,
-        worker: str,
-        jitter: Callable[[], float],
+        host: Host,
         most_bad_rows: int = 0,
     ) -> None:
         self._outbox = outbox
         self._topics = topics
         self._event_partitions = event_partitions
         self._policy = policy
-        self._worker = worker
-        self._jitter = jitter
+        self._host = host
+        self._worker = host.process
         self._most_bad_rows = most_bad_rows
         self.counts = SettleCounts()
 
@@ -132,7 +131,7 @@ class Settler:
     async def charge(self, queued: QueuedShard, loss: Loss) -> None:
         """Settle the attempt of a shard that took another worker along while it ran there alone."""
         text = f"worker {loss.worker} was lost without a goodbye while it ran this shard and nothing else"
-        duration_ms = max(0, time.time_ns() // 1_000_000 - loss.since_ms)
+        duration_ms = max(0, self._host.now_ms() - loss.since_ms)
         failed = Failed(Reason.WORKER_LOST, text, loss.since_ms, duration_ms * 1000)
         error = self._charged(queued.shard, failed, loss.worker)
         records = self._again(queued, failed, error)
@@ -144,7 +143,7 @@ class Settler:
 
     async def lost_payload(self, queued: QueuedShard, error: str) -> None:
         """A released shard's payload is gone from the log: it failed for good."""
-        failed = Failed(Reason.UNREADABLE, error, time.time_ns() // 1_000_000, 0, retryable=False)
+        failed = Failed(Reason.UNREADABLE, error, self._host.now_ms(), 0, retryable=False)
         outcome = await self._bury(queued, failed, self._charged(queued.shard, failed, self._worker))
         await self._publish([*self._outcome_records(queued.shard.owner, [outcome])])
         queued.settle()
@@ -167,7 +166,7 @@ class Settler:
     def _again(self, queued: QueuedShard, failed: Failed, error: AttemptError) -> list[OutRecord]:
         """The records of another attempt; none if it failed for good."""
         verdict = self._policy.decide(
-            failed.reason, queued.shard.attempt, retryable=failed.retryable, jitter=self._jitter()
+            failed.reason, queued.shard.attempt, retryable=failed.retryable, jitter=self._host.chance()
         )
         return [*self._retry(queued.shard, error, verdict)] if isinstance(verdict, Retry) else []
 

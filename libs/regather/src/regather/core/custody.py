@@ -4,6 +4,7 @@ An owner that leaves in order says farewell in its last commit. One that is lost
 taken it along. Which one is found out in three steps, each a takeover without a farewell, and nobody else is charged:
 
 1. Nothing is known. The records that were there by then are watched: each is named in a commit before it begins.
+   So it is where a loss is not charged yet: whoever was to charge it may have been taken along by another record.
 2. Some were named as running. They are suspects: each runs alone in its worker, and is named as such.
 3. One was named as running alone. It did it, and spends an attempt.
 
@@ -56,6 +57,7 @@ class Custody:
             suspects.discard(self._loss.offset)
         elif not previous.farewell:
             suspects |= previous.running
+        if not previous.farewell:
             self._watched_below = end
         self._suspects = {offset for offset in suspects if offset not in settled}
         self._running: dict[int, int | None] = {}
@@ -71,6 +73,11 @@ class Custody:
     def loss_at(self, offset: int) -> Loss | None:
         """The loss that this record is to be charged with."""
         return self._loss if self._loss is not None and self._loss.offset == offset else None
+
+    @property
+    def owes(self) -> bool:
+        """Whether a loss is not charged yet. Until it is, a handover tells of it and of nothing that runs."""
+        return self._loss is not None
 
     def begin(self, offset: int, alone_since_ms: int | None = None) -> None:
         """Name a record that is about to begin; a time says that nothing else runs in this worker."""

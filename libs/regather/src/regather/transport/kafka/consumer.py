@@ -13,6 +13,7 @@ from regather.core.errors import BrokerUnavailable, CommitRejected, TransportErr
 from regather.transport.base import Committed, RebalanceListener, Record, TopicPartition
 from regather.transport.kafka.cutoff import cut_off_consumer
 from regather.transport.kafka.failures import Limits, limited, stopped, translate
+from regather.transport.kafka.written_offsets import ask_written_offsets
 
 T = TypeVar("T")
 MakeClient = Callable[[], AIOKafkaConsumer]
@@ -138,6 +139,11 @@ class KafkaConsumer:
     async def end_offsets(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
         """The last stable offset."""
         return _from_client(await self._limited(self._running().end_offsets(_to_client(partitions))))
+
+    async def written_offsets(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Next offset to be written; asked of the leaders, because the client's end_offsets() is the last stable one."""
+        client: Any = self._running()._client
+        return _from_client(await self._limited(ask_written_offsets(client, _to_client(partitions))))
 
     async def offsets_for_time(
         self, partitions: Iterable[TopicPartition], timestamp_ms: int

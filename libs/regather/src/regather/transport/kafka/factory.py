@@ -4,14 +4,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka import errors as client_errors
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewPartitions
+from aiokafka.admin.config_resource import ConfigResourceType
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
-from regather.core.errors import BrokerUnavailable, TransportError
+from regather.core.topic_rules import BrokerSettings, TopicState
 from regather.transport.base import Consumer, Producer, TopicSpec, TransactionalProducer
+from regather.transport.kafka.administration import configs_of, connected_admin, create_missing, replicas_of
 from regather.transport.kafka.consumer import KafkaConsumer
-from regather.transport.kafka.failures import Limits, limited, stopped
+from regather.transport.kafka.failures import Limits, limited
 from regather.transport.kafka.producer import KafkaProducer, KafkaTransactionalProducer
 
 KIB, MIB = 1024, 1024 * 1024
@@ -74,22 +75,34 @@ class KafkaTransport:
 
     async def create_topics(self, specs: Sequence[TopicSpec]) -> list[str]:
         """Create what is missing; names of the topics created."""
-        async with _Admin(self._shared, self._limits) as admin:
-            existing = set(await limited(admin.list_topics(), timeout_s=self._limits.call_s))
-            missing = [spec for spec in specs if spec.name not in existing]
-            new = [
-                NewTopic(spec.name, spec.partitions, self._replication, topic_configs=dict(spec.config))
-                for spec in missing
-            ]
-            if new:
-                _raise_for(await limited(admin.create_topics(new), timeout_s=self._limits.call_s))
-            return [spec.name for spec in missing]
+        async with connected_admin(self._shared, self._limits) as admin:
+            return await create_missing(admin, specs, self._replication)
 
     async def partition_counts(self, topics: Iterable[str]) -> Mapping[str, int]:
         """Partitions of each topic that exists."""
-        async with _Admin(self._shared, self._limits) as admin:
-            found = await limited(admin.describe_topics(list(topics)), timeout_s=self._limits.call_s)
-            return {topic["topic"]: len(topic["partitions"]) for topic in found if topic["error_code"] == 0}
+        async with connected_admin(self._shared, self._limits) as admin:
+            replicas = await replicas_of(admin, topics)
+            return {topic: len(partitions) for topic, partitions in replicas.items()}
+
+    async def grow_topic(self, topic: str, partitions: int) -> None:
+        """Add partitions to a topic, up to `partitions`."""
+        async with connected_admin(self._shared, self._limits) as admin:
+            await limited(admin.create_partitions({topic: NewPartitions(partitions)}))
+
+    async def topic_states(self, topics: Iterable[str]) -> Mapping[str, TopicState]:
+        """Where the partitions of each topic that exists are, and its settings."""
+        async with connected_admin(self._shared, self._limits) as admin:
+            replicas = await replicas_of(admin, topics)
+            configs = await configs_of(admin, ConfigResourceType.TOPIC, replicas)
+            return {topic: TopicState(brokers, configs[topic]) for topic, brokers in replicas.items()}
+
+    async def broker_settings(self, names: Iterable[str]) -> BrokerSettings:
+        """These settings of every broker."""
+        async with connected_admin(self._shared, self._limits) as admin:
+            cluster = await limited(admin.describe_cluster())
+            brokers = [str(broker["node_id"]) for broker in cluster["brokers"]]
+            configs = await configs_of(admin, ConfigResourceType.BROKER, brokers, names)
+            return {int(broker): settings for broker, settings in configs.items()}
 
     async def close(self) -> None:
         """Nothing is held between calls."""
@@ -103,29 +116,3 @@ class KafkaTransport:
             "max_request_size": max_record_bytes + 64 * KIB,  # room for key and headers, which the client counts in
             "request_timeout_ms": self._limits.request_ms,
         }
-
-
-class _Admin:
-    """An admin client for the length of a block."""
-
-    def __init__(self, settings: Mapping[str, Any], limits: Limits) -> None:
-        self._client = AIOKafkaAdminClient(**settings, request_timeout_ms=limits.request_ms)
-        self._limits = limits
-
-    async def __aenter__(self) -> AIOKafkaAdminClient:
-        try:
-            await limited(self._client.start(), timeout_s=self._limits.call_s)
-        except TransportError as error:
-            await stopped(self._client.close(), timeout_s=self._limits.stop_s)
-            raise BrokerUnavailable(f"no broker answered: {error}") from error
-        return self._client
-
-    async def __aexit__(self, *_error: object) -> None:
-        await stopped(self._client.close(), timeout_s=self._limits.stop_s)
-
-
-def _raise_for(response: Any) -> None:
-    for name, code, *message in response.topic_errors:
-        error = client_errors.for_code(code)
-        if error not in (client_errors.NoError, client_errors.TopicAlreadyExistsError):
-            raise BrokerUnavailable(f"topic {name} could not be created: {error.__name__} {message}")

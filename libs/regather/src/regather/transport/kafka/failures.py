@@ -9,6 +9,7 @@ from typing import TypeVar
 from aiokafka import errors as client_errors
 
 from regather.core.errors import (
+    AccessDenied,
     BrokerUnavailable,
     CommitRejected,
     Fenced,
@@ -59,6 +60,7 @@ _KINDS: tuple[tuple[type[TransportError], tuple[type[BaseException], ...]], ...]
             client_errors.IllegalStateError,
         ),
     ),
+    (AccessDenied, (client_errors.TopicAuthorizationFailedError, client_errors.ClusterAuthorizationFailedError)),
     (
         ProducerDead,
         (

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import NamedTuple
 
 from regather.core.errors import OffsetOutOfRange
 from regather.transport.base import Headers, Record, TopicPartition
@@ -17,13 +18,12 @@ class TransactionState(Enum):
 
 @dataclass(slots=True, eq=False)
 class Transaction:
-    """One transaction of one producer epoch."""
+    """One transaction of one producer epoch. What readers of a partition see of it is decided by that log's marker."""
 
     state: TransactionState = TransactionState.OPEN
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(NamedTuple):
     record: Record | None  # None is a control record: it takes an offset and nobody sees it
     transaction: Transaction | None
 
@@ -34,6 +34,9 @@ class PartitionLog:
     def __init__(self, tp: TopicPartition) -> None:
         self._tp = tp
         self._entries: list[_Entry] = []
+        self._open: dict[Transaction, int] = {}
+        """Transactions without a marker here, by where they begin; the first one is the oldest."""
+        self._aborted: set[Transaction] = set()
         self.beginning = 0
 
     @property
@@ -44,21 +47,23 @@ class PartitionLog:
     @property
     def last_stable(self) -> int:
         """Where the first open transaction begins, else the end."""
-        for at, entry in enumerate(self._entries):
-            if entry.transaction is not None and entry.transaction.state is TransactionState.OPEN:
-                return self.beginning + at
-        return self.end
+        return next(iter(self._open.values())) if self._open else self.beginning + len(self._entries)
 
     def append(
         self, key: bytes | None, value: bytes | None, headers: Headers, now_ms: int, transaction: Transaction | None
     ) -> Record:
         """Write one record at the end."""
         record = Record(*self._tp, self.end, now_ms, key, value, tuple(headers))
+        if transaction is not None and transaction not in self._open:
+            self._open[transaction] = self.end
         self._entries.append(_Entry(record, transaction))
         return record
 
-    def append_marker(self) -> None:
-        """Write the control record that ends a transaction."""
+    def append_marker(self, transaction: Transaction, state: TransactionState) -> None:
+        """Write the control record that ends a transaction here."""
+        self._open.pop(transaction, None)
+        if state is TransactionState.ABORTED:
+            self._aborted.add(transaction)
         self._entries.append(_Entry(None, None))
 
     def read(self, offset: int, limit: int | None) -> tuple[list[Record], int]:
@@ -68,12 +73,15 @@ class PartitionLog:
         found: list[Record] = []
         stable = self.last_stable
         while offset < stable and (limit is None or len(found) < limit):
-            entry = self._entries[offset - self.beginning]
-            aborted = entry.transaction is not None and entry.transaction.state is TransactionState.ABORTED
-            if entry.record is not None and not aborted:
-                found.append(entry.record)
+            record, transaction = self._entries[offset - self.beginning]
+            if record is not None and (transaction is None or transaction not in self._aborted):
+                found.append(record)
             offset += 1
         return found, offset
+
+    def entry(self, offset: int) -> Record | None:
+        """The record at an offset, committed or not; None for a marker."""
+        return self._entries[offset - self.beginning].record
 
     def at_time(self, timestamp_ms: int) -> int:
         """First offset appended at or after a time, else the last stable one."""
@@ -84,5 +92,6 @@ class PartitionLog:
 
     def delete_before(self, offset: int) -> None:
         """Forget everything below `offset`, as retention does."""
-        del self._entries[: max(0, offset - self.beginning)]
-        self.beginning = max(self.beginning, min(offset, self.end))
+        beginning = max(self.beginning, min(offset, self.end))
+        del self._entries[: beginning - self.beginning]
+        self.beginning = beginning

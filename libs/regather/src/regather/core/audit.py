@@ -1,0 +1,271 @@
+"""The audit of one partition: job-events folded without payloads, finals judged by them.
+
+Independent of the fold that the aggregator runs (`partition_fold`, `reassembly`): it knows the protocol's rules, not how
+they are carried out. A job is forgotten as soon as its final was found right, so memory goes with the jobs that are open,
+not with all that ever were. A final that does not fit is to be judged again when all events were read: the clocks of two
+brokers may differ, and its events may come after it.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from regather.core.audit_final import Final, FinalCheck
+from regather.core.audit_findings import AuditTally, Finding, Untold, Verdict, Violation
+from regather.core.audit_letters import LetterIndex
+from regather.core.audit_log import VersionLog
+from regather.core.errors import WireError
+from regather.core.model import (
+    MAX_ATTEMPTS,
+    Abandoned,
+    AttemptFailed,
+    Cancel,
+    Identity,
+    JobId,
+    JobState,
+    Opened,
+    Outcomes,
+    Parked,
+    Redriven,
+    Sealed,
+    Tick,
+    Uploading,
+)
+from regather.core.partition_fold import reopenable
+from regather.core.wire.events import decode_event
+from regather.core.wire.identity import HEADER, unpack_identity
+
+Joins = Callable[[str, bytes], bool | None]
+"""Kind and options: whether the result is the outputs joined; None where that is not known."""
+
+_JOB_BYTES, _VERSION_BYTES = 16, 2
+_ENDED, _REOPENABLE, _WHOLE, _RIGHT = 0, 1, 2, 4
+"""What is kept of a final: how it ended, and whether it was found right (then its version is forgotten)."""
+
+_Owned = Uploading | Sealed | Abandoned | Outcomes | AttemptFailed | Parked | Cancel
+
+
+class Owed(NamedTuple):
+    """A sealed version without a final, and when its deadline passes."""
+
+    job_id: JobId
+    version: int
+    due_ms: int
+
+
+class PartitionAudit:
+    """Mutable, without IO. Give it events and finals in the order of their logs, each from its beginning.
+
+    `begins_at` is the first offset of job-events that is still there, `results_begin` that of results. With `only`, records
+    of other jobs are passed over.
+    """
+
+    def __init__(
+        self,
+        tally: AuditTally,
+        letters: LetterIndex,
+        joins: Joins,
+        *,
+        begins_at: int = 0,
+        results_begin: int = 0,
+        only: JobId | None = None,
+    ) -> None:
+        self._tally = tally
+        self._letters = letters
+        self._joins = joins
+        self._begins_at = begins_at
+        self._results_begin = results_begin
+        self._only = only
+        self._first_ms: int | None = None
+        self._versions: dict[bytes, VersionLog] = {}
+        self._finals: dict[bytes, int] = {}
+        self._unopened: set[bytes] = set()
+        """Seals of versions that no event opened."""
+
+    def event(self, headers: Mapping[str, bytes], value: bytes | None, *, append_ms: int) -> None:
+        """Fold one record of job-events."""
+        self._tally.saw(append_ms)
+        self._first_ms = append_ms if self._first_ms is None else self._first_ms
+        if not self._wanted(headers):
+            return
+        try:
+            event = decode_event(headers.items(), value)
+        except WireError:
+            self._tally.add(Verdict(untold=[Untold.UNREADABLE]))
+            return
+        if isinstance(event, Opened):
+            self._open(event, append_ms)
+        elif not isinstance(event, Redriven | Tick):
+            self._fold(event)
+
+    def final(self, headers: Mapping[str, bytes], *, append_ms: int) -> FinalCheck | Verdict | None:
+        """Begin to judge one record of results: a check that wants its bytes, or a verdict without them.
+
+        None: there is nothing more to judge; a repeat and an unreadable final are counted already.
+        """
+        self._tally.saw(append_ms)
+        if not self._wanted(headers):
+            return None
+        self._tally.finals += 1
+        try:
+            final = Final(headers)
+        except WireError as error:
+            self._tally.add(
+                Verdict([Finding(Violation.WRONG, _job_of(headers), 0, f"a final cannot be read: {error}")])
+            )
+            return None
+        key = _key(final.owner)
+        if key in self._finals:
+            detail = "one more final of the same version"
+            self._tally.add(Verdict([_finding(Violation.DUPLICATE_FINALS, final.owner, detail)]))
+            return None
+        self._finals[key] = _flag(final)
+        self._unopened.discard(key)
+        return self._check(final)
+
+    def again(self, headers: Mapping[str, bytes]) -> FinalCheck | Verdict:
+        """Begin to judge a final that did not fit before, now that all events were read."""
+        return self._check(Final(headers))
+
+    def settle(self, check: FinalCheck | None, verdict: Verdict) -> None:
+        """Count a verdict that stands; a version that is right is forgotten."""
+        self._tally.add(verdict)
+        self._tally.checked += check is not None
+        if check is not None and not verdict.findings:
+            key = _key(check.final.owner)
+            self._finals[key] |= _RIGHT
+            self._forget(key)
+
+    def owed(self) -> list[Owed]:
+        """At the end: versions that were sealed and have no final. Counts what is left."""
+        owed = []
+        for key, log in list(self._versions.items()):
+            may_be = self._may_open(log.owner)
+            if key not in self._finals and log.sealed is not None and may_be:
+                owed.append(Owed(log.owner.job_id, log.owner.version, log.due_ms))
+            if may_be is None:
+                self._unopened.add(key)
+            self._forget(key)
+        if self._begins_at or self._results_begin:
+            self._tally.add(Verdict(untold=[Untold.OPENED_GONE] * len(self._unopened)))
+        return owed
+
+    def _open(self, event: Opened, append_ms: int) -> None:
+        key = _key(event.owner)
+        if key in self._versions or self._finals.get(key, 0) & _RIGHT:
+            self._tally.dropped["opened-again"] += 1
+            return
+        self._tally.opened += 1
+        self._versions[key] = VersionLog(event, opened_ms=append_ms, joined=self._joins(event.kind, event.options))
+
+    def _fold(self, event: _Owned) -> None:
+        key = _key(event.owner)
+        log = self._versions.get(key)
+        if log is None:
+            self._late(event, key)
+        elif event.owner != log.owner:
+            self._tally.dropped["foreign-submission"] += 1
+            if isinstance(event, Outcomes):
+                log.take_foreign(event)
+        elif isinstance(event, Outcomes):
+            log.take(event)
+        elif isinstance(event, AttemptFailed):
+            log.executed(event.error.attempt + 1)
+        elif isinstance(event, Sealed) and log.sealed is None:
+            log.sealed = event
+        elif isinstance(event, Cancel):
+            log.cancelled = True
+
+    def _late(self, event: _Owned, key: bytes) -> None:
+        """An event of a version that is unknown, or whose final was found right already."""
+        known = self._finals.get(key)
+        if known is None:
+            self._tally.dropped["unknown-job"] += 1
+            if isinstance(event, Sealed):
+                self._unopened.add(key)
+            return
+        self._tally.dropped["after-end"] += 1
+        if isinstance(event, Outcomes) and known & _WHOLE:
+            self._tally.duplicates += len(event.outcomes)
+
+    def _check(self, final: Final) -> FinalCheck | Verdict:
+        log = self._versions.get(_key(final.owner))
+        if log is not None and self._may_open(log.owner):
+            return FinalCheck(final, log, self._letters)
+        if self._too_old(final) or (log is not None and self._may_open(log.owner) is None):
+            return Verdict(untold=[Untold.OPENED_GONE])
+        detail = (
+            "nobody opened the job" if log is None else "its version before did not end as one that may be repeated"
+        )
+        return Verdict([_finding(Violation.GHOSTS, final.owner, detail)])
+
+    def _may_open(self, owner: Identity) -> bool | None:
+        """Whether this version may be: the first one, or one after a final that lets it be sent again; None: untold."""
+        if owner.version == 1:
+            return True
+        before = self._finals.get(_key(owner._replace(version=owner.version - 1)))
+        if before is None:
+            return None if self._results_begin > 0 else False
+        return bool(before & _REOPENABLE)
+
+    def _too_old(self, final: Final) -> bool:
+        """Whether retention may have taken the `opened` of this final."""
+        if self._begins_at == 0:
+            return False
+        if final.status.events_offset is not None:
+            return final.status.events_offset < self._begins_at
+        return self._first_ms is None or final.status.created_ms < self._first_ms
+
+    def _forget(self, key: bytes) -> None:
+        """Count a version and drop it. (A version that a redrive may build on has to stay.)"""
+        log = self._versions.pop(key, None)
+        if log is None:
+            return
+        settled = log.settled()
+        tally = self._tally
+        tally.sealed += log.sealed is not None
+        tally.shards += len(settled.outputs) + len(settled.failed)
+        tally.duplicates += log.duplicates
+        tally.executions_max = max(tally.executions_max, log.executions)
+        if log.executions > MAX_ATTEMPTS:
+            detail = f"a shard was executed {log.executions} times, at most {MAX_ATTEMPTS} are allowed"
+            tally.add(Verdict([_finding(Violation.EXECUTIONS, log.owner, detail)]))
+
+    def _wanted(self, headers: Mapping[str, bytes]) -> bool:
+        if self._only is None or HEADER not in headers:
+            return True
+        return headers[HEADER][1 : 1 + _JOB_BYTES].hex() == self._only.replace("-", "")
+
+
+def judge_owed(owed: list[Owed], tally: AuditTally, *, grace_ms: int, now_ms: int) -> None:
+    """Count sealed versions without a final: overdue by the log's time, untold if only by `now_ms`, or still open."""
+    for job_id, version, due_ms in owed:
+        if tally.log_ms >= due_ms + grace_ms:
+            late_s = (tally.log_ms - due_ms) // 1000
+            detail = f"it was sealed and has no final; its deadline passed {late_s} s ago by the log's time"
+            tally.add(Verdict([Finding(Violation.UNFINISHED, job_id, version, detail)]))
+        elif now_ms >= due_ms + grace_ms:
+            tally.add(Verdict(untold=[Untold.LOG_TIME]))
+        else:
+            tally.open += 1
+
+
+def _flag(final: Final) -> int:
+    if final.status.state in (JobState.SUCCEEDED, JobState.PARTIAL):
+        return _WHOLE
+    again = final.status.state is JobState.FAILED and reopenable(final.status.reason)
+    return _REOPENABLE if again else _ENDED
+
+
+def _key(owner: Identity) -> bytes:
+    return bytes.fromhex(owner.job_id.replace("-", "")) + owner.version.to_bytes(_VERSION_BYTES, "big")
+
+
+def _finding(violation: Violation, owner: Identity, detail: str) -> Finding:
+    return Finding(violation, owner.job_id, owner.version, detail)
+
+
+def _job_of(headers: Mapping[str, bytes]) -> JobId:
+    try:
+        return unpack_identity(headers.get(HEADER, b"")).job_id
+    except WireError:
+        return JobId("unknown")

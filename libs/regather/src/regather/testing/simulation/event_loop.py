@@ -1,0 +1,298 @@
+"""An asyncio event loop with a virtual clock, which runs several processes side by side.
+
+Each simulated process has its own queue of callbacks, first in first out, as asyncio promises to those who live in it.
+Which process runs its next callback is drawn from the seed; when nobody has anything to do, the clock jumps to the next
+timer. A process may be frozen: its callbacks and timers wait, as those of a process under SIGSTOP do.
+"""
+
+import asyncio
+import contextvars
+import heapq
+import itertools
+import random
+import weakref
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, TypeVar, TypeVarTuple
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
+_MAX_STEPS_AT_ONE_MOMENT = 100_000
+
+
+class VirtualTimeError(Exception):
+    """The simulation cannot go on: nobody has anything to do, nobody lets the clock go on, or it went on for too long."""
+
+
+class _Task(asyncio.Task[Any]):
+    """A task whose place in a set does not depend on its address, so that a run can be repeated."""
+
+    def __init__(self, number: int, process: "Process", coro: Coroutine[Any, Any, Any], **arguments: Any) -> None:
+        self._number = number
+        self.process = process
+        super().__init__(coro, **arguments)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+class _Future(asyncio.Future[Any]):
+    """The same for futures."""
+
+    def __init__(self, number: int, loop: asyncio.AbstractEventLoop) -> None:
+        self._number = number
+        super().__init__(loop=loop)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+class Process:
+    """One simulated operating-system process: whatever is started inside its context belongs to it."""
+
+    def __init__(self, loop: "VirtualLoop", name: str) -> None:
+        self.name = name
+        self.context = contextvars.copy_context()
+        self.context.run(_CURRENT.set, self)
+        self.ready: deque[asyncio.Handle] = deque()
+        self.frozen = False
+        self.listed = False
+        self.steps = 0
+        self.fuse: int | None = None
+        """The process's `on_fuse` is called once it has run so many callbacks."""
+        self.on_fuse: Callable[[], None] = lambda: None
+        self._loop = loop
+        self._tasks: list[weakref.ref[asyncio.Task[Any]]] = []
+        self._compact_at = 64
+
+    def start(self, work: Coroutine[Any, Any, T], name: str) -> "asyncio.Task[T]":
+        """Run a coroutine in this process."""
+        return self._loop.create_task(work, name=name, context=self.context)
+
+    def freeze(self) -> None:
+        """Run nothing until thaw()."""
+        self.frozen = True
+        self._loop.unlist(self)
+
+    def thaw(self) -> None:
+        """Go on; every timer that was due meanwhile fires now."""
+        self.frozen = False
+        self._loop.list_if_ready(self)
+
+    def cancel_all(self) -> int:
+        """Cancel every task of this process; how many there were."""
+        self.thaw()
+        tasks = self.tasks()
+        for task in tasks:
+            task.cancel()
+        return len(tasks)
+
+    def tasks(self) -> list["asyncio.Task[Any]"]:
+        """Tasks that have not ended."""
+        alive = [task for ref in self._tasks if (task := ref()) is not None and not task.done()]
+        self._tasks = [weakref.ref(task) for task in alive]
+        return alive
+
+    def adopt(self, task: "asyncio.Task[Any]") -> None:
+        """A task was started in this process."""
+        self._tasks.append(weakref.ref(task))
+        if len(self._tasks) >= self._compact_at:
+            self._compact_at = max(64, 2 * len(self.tasks()))
+
+
+_CURRENT: contextvars.ContextVar[Process] = contextvars.ContextVar("process")
+
+
+def current_process() -> Process:
+    """Return the process that is running."""
+    return _CURRENT.get()
+
+
+class VirtualLoop(asyncio.AbstractEventLoop):
+    """See the module. Only what coroutines need is there: no sockets, no threads, no signals."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance.random
+        self._now_s = 0.0
+        self._timers: list[tuple[float, int, asyncio.TimerHandle, Process]] = []
+        self._runnable: list[Process] = []
+        self._numbers = itertools.count(1)
+        self._running = False
+        self.steps = 0
+        self._steps_before = 0
+        """Steps up to the present moment."""
+        self.errors: list[tuple[str, str]] = []
+        """Process and description of every error that nobody took."""
+        self.outside = Process(self, "outside")
+        self._current = self.outside
+
+    # The part that services use through asyncio.
+
+    def time(self) -> float:
+        """Virtual seconds since the beginning."""
+        return self._now_s
+
+    def call_soon(
+        self, callback: Callable[[*Args], object], *args: *Args, context: contextvars.Context | None = None
+    ) -> asyncio.Handle:
+        """Queue a callback behind those of its process."""
+        if context is None:
+            context = contextvars.copy_context()
+        process = context.get(_CURRENT, self.outside)
+        handle = asyncio.Handle(callback, args, self, context)
+        process.ready.append(handle)
+        if not process.listed and not process.frozen:
+            process.listed = True
+            self._runnable.append(process)
+        return handle
+
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[[*Args], object],
+        *args: *Args,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Queue a callback after so many virtual seconds."""
+        return self.call_at(self._now_s + delay, callback, *args, context=context)
+
+    def call_at(
+        self, when: float, callback: Callable[[*Args], object], *args: *Args, context: contextvars.Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Queue a callback at a virtual time."""
+        if context is None:
+            context = contextvars.copy_context()
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        heapq.heappush(self._timers, (when, next(self._numbers), timer, context.get(_CURRENT, self.outside)))
+        return timer
+
+    def create_future(self) -> "asyncio.Future[Any]":
+        """Make a future of this loop."""
+        return _Future(next(self._numbers), self)
+
+    def create_task(
+        self,
+        coro: Generator[Any, None, T] | Coroutine[Any, Any, T],
+        *,
+        name: str | None = None,
+        context: contextvars.Context | None = None,
+        **_more: Any,
+    ) -> "asyncio.Task[T]":
+        """Run a coroutine as a task of the current process, or of the context's."""
+        context = contextvars.copy_context() if context is None else context.copy()
+        number, process = next(self._numbers), context.get(_CURRENT, self.outside)
+        task = _Task(number, process, coro, loop=self, name=name or f"task-{number}", context=context)  # type: ignore[arg-type]
+        process.adopt(task)
+        return task
+
+    def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> "asyncio.Future[T]":  # type: ignore[override]
+        """Run a function here instead of in a thread, after a moment: `asyncio.to_thread` comes this way."""
+        done: asyncio.Future[T] = self.create_future()
+
+        def work() -> None:
+            if done.cancelled():
+                return
+            try:
+                done.set_result(func(*args))
+            except Exception as error:
+                done.set_exception(error)
+
+        self.call_later(self._chance() * 0.005, work)
+        return done
+
+    def get_debug(self) -> bool:
+        """There is no debug mode."""
+        return False
+
+    def is_running(self) -> bool:
+        """Whether run() is on the stack."""
+        return self._running
+
+    def is_closed(self) -> bool:
+        """It never is: there is nothing to close."""
+        return False
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Keep what nobody took."""
+        task, error = context.get("task") or context.get("future"), context.get("exception")
+        process = task.process if isinstance(task, _Task) else _CURRENT.get(self.outside)
+        self.errors.append((process.name, f"{context.get('message')}: {error!r}"))
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """Cancelled timers are dropped when their time comes."""
+
+    # The part that simulations use.
+
+    def process(self, name: str) -> Process:
+        """Make a process."""
+        return Process(self, name)
+
+    def run(self, main: Coroutine[Any, Any, T], *, limit_s: float) -> T:
+        """Run until `main`, in the process `outside`, has ended; VirtualTimeError after so many virtual seconds."""
+        task = self.outside.start(main, "main")
+        asyncio._set_running_loop(self)
+        self._running = True
+        try:
+            while not task.done():
+                if not self._runnable:
+                    self._advance(limit_s)
+                self._run_moment(task)
+        finally:
+            self._running = False
+            asyncio._set_running_loop(None)
+        return task.result()
+
+    def list_if_ready(self, process: Process) -> None:
+        """Let a process run if it has something to do."""
+        if process.ready and not process.listed:
+            process.listed = True
+            self._runnable.append(process)
+
+    def unlist(self, process: Process) -> None:
+        """Let a process not run."""
+        if process.listed:
+            process.listed = False
+            self._runnable.remove(process)
+
+    def _run_moment(self, task: "asyncio.Task[Any]") -> None:
+        """Run callbacks until none is left at this time."""
+        runnable, chance = self._runnable, self._chance
+        most = self._steps_before + _MAX_STEPS_AT_ONE_MOMENT
+        while runnable and not task.done():
+            count = len(runnable)
+            at = int(chance() * count) if count > 1 else 0
+            process = runnable[at]
+            handle = process.ready.popleft()
+            if not process.ready:
+                process.listed = False
+                last = runnable.pop()
+                if last is not process:
+                    runnable[at] = last
+            if not handle._cancelled:
+                handle._run()
+            process.steps += 1
+            self.steps += 1
+            if process.fuse is not None and process.steps >= process.fuse:
+                process.fuse = None
+                process.on_fuse()
+            if self.steps > most:
+                raise VirtualTimeError(f"{process.name} goes round in circles at {self._now_s:.3f} s: {handle!r}")
+
+    def _advance(self, limit_s: float) -> None:
+        """Let the clock jump to the next timer, and queue everything that is due then."""
+        timers = self._timers
+        while timers and timers[0][2]._cancelled:
+            heapq.heappop(timers)
+        if not timers:
+            raise VirtualTimeError("nobody has anything to do and no timer is set")
+        if timers[0][0] > self._now_s:
+            self._now_s = timers[0][0]
+            self._steps_before = self.steps
+        if self._now_s > limit_s:
+            raise VirtualTimeError(f"not ended after {limit_s} virtual seconds")
+        while timers and timers[0][0] <= self._now_s:
+            _, _, timer, process = heapq.heappop(timers)
+            if not timer._cancelled:
+                process.ready.append(timer)
+                if not process.frozen:
+                    self.list_if_ready(process)

@@ -1,0 +1,139 @@
+"""The broker's group coordinator: the classic, eager protocol, with all its ways of losing a member.
+
+A member that is told of a rebalance hears it with its next heartbeat; until then it goes on with partitions that may have
+another owner already. One that is expelled hears that as late.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from regather.core.errors import CommitRejected
+from regather.testing.simulation.logs import Logs
+from regather.testing.simulation.network import Answer, Network
+from regather.transport.base import Committed, TopicPartition
+
+HEARTBEAT_S = 2.0
+SESSION_S = 8.0
+REBALANCE_LIMIT_S = 60.0
+
+Observer = Callable[[str, Mapping[TopicPartition, Committed]], None]
+"""Is told of every commit that was taken: group and offsets."""
+
+
+class News(StrEnum):
+    """What a heartbeat brings."""
+
+    REBALANCE = "rebalance"
+    EXPELLED = "expelled"
+
+
+@dataclass(slots=True, eq=False)
+class Membership:
+    """One consumer in a group, as the coordinator knows it; `hear` runs in the consumer's process."""
+
+    name: str
+    topics: tuple[str, ...]
+    hear: Callable[[News], None]
+    generation: int = -1
+    assignment: tuple[TopicPartition, ...] = ()
+    joining: Answer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a member gets: a generation and its partitions."""
+
+    generation: int
+    partitions: tuple[TopicPartition, ...]
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """One group."""
+
+    network: Network
+    logs: Logs
+    name: str
+    members: dict[Membership, None] = field(default_factory=dict)
+    generation: int = 0
+    committed: dict[TopicPartition, Committed] = field(default_factory=dict)
+    observers: list[Observer] = field(default_factory=list)
+    preparing: bool = False
+    rebalances: int = 0
+
+    def join(self, member: Membership, answer: Answer) -> None:
+        """A member wants a share; everybody else has to ask anew, and then all are answered."""
+        self.members[member] = None
+        member.joining = answer
+        if not self.preparing:
+            self._prepare()
+        self._complete_if_all_joined()
+
+    def leave(self, member: Membership, answer: Answer) -> None:
+        """A member goes."""
+        if member in self.members:
+            del self.members[member]
+            self._without()
+        answer(None)
+
+    def expel(self, member: Membership) -> None:
+        """A member was silent for too long; it hears of that when it is back."""
+        if member in self.members:
+            del self.members[member]
+            self.network.history.note("broker", "expelled", self.name, member.name)
+            member.hear(News.EXPELLED)
+            self._without()
+
+    def commit(
+        self, member: Membership | None, generation: int, offsets: Mapping[TopicPartition, Committed], answer: Answer
+    ) -> None:
+        """Take offsets of the present generation; without a member only while the group is empty."""
+        outsider = member is None and not self.members
+        if not outsider and (member not in self.members or generation != self.generation):
+            answer(CommitRejected(f"generation {generation} is over; the group is at {self.generation} (simulated)"))
+            return
+        self.committed.update(offsets)
+        self.network.history.note(
+            "broker", "commit", self.name, *((*tp, at.offset, at.metadata) for tp, at in offsets.items())
+        )
+        for observer in self.observers:
+            observer(self.name, offsets)
+        answer(None)
+
+    def _without(self) -> None:
+        if self.members and not self.preparing:
+            self._prepare()
+        self._complete_if_all_joined()
+
+    def _prepare(self) -> None:
+        self.preparing = True
+        self.rebalances += 1
+        for member in self.members:
+            if member.joining is None:
+                member.hear(News.REBALANCE)
+        self.network.at_broker(REBALANCE_LIMIT_S, self._expire, self.rebalances)
+
+    def _expire(self, rebalance: int) -> None:
+        if self.preparing and self.rebalances == rebalance:
+            for member in [member for member in self.members if member.joining is None]:
+                self.expel(member)
+
+    def _complete_if_all_joined(self) -> None:
+        if not self.preparing or any(member.joining is None for member in self.members):
+            return
+        self.preparing = False
+        self.generation += 1
+        members = list(self.members)
+        self.network.chance.shuffle(members)
+        shares: dict[Membership, list[TopicPartition]] = {member: [] for member in members}
+        topics = sorted({topic for member in members for topic in member.topics})
+        everything = [tp for topic in topics for tp in self.logs.partitions(topic)]
+        for turn, tp in enumerate(everything):
+            takers = [member for member in members if tp.topic in member.topics]
+            shares[takers[turn % len(takers)]].append(tp)
+        for member in members:
+            member.generation, member.assignment = self.generation, tuple(shares[member])
+            answer, member.joining = member.joining, None
+            assert answer is not None
+            answer(Share(self.generation, member.assignment))

@@ -1,0 +1,101 @@
+"""The broker's topics: logs, their limits, and who is told when something is written."""
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from regather.core.errors import BrokerUnavailable, RecordTooLarge
+from regather.testing.simulation.history import History
+from regather.testing.simulation.network import Answer
+from regather.transport.base import Headers, Record, RecordAddress, TopicPartition, TopicSpec
+from regather.transport.memory.log import PartitionLog, Transaction, TransactionState
+
+Content = tuple[bytes | None, bytes | None, Headers]
+"""Key, value and headers of a record."""
+
+
+class LogObserver(Protocol):
+    """Is told what happens to logs, at the moment when it does."""
+
+    def appended(self, record: Record, transaction: Transaction | None) -> None:
+        """A record was written."""
+
+    def marked(self, tp: TopicPartition, transaction: Transaction, state: TransactionState) -> None:
+        """A transaction was ended in this partition."""
+
+
+class Logs:
+    """Every partition. `now_ms` is the broker's clock."""
+
+    def __init__(self, now_ms: Callable[[], int], chance: random.Random, history: History) -> None:
+        self._now_ms = now_ms
+        self._chance = chance
+        self._history = history
+        self._logs: dict[str, list[PartitionLog]] = {}
+        self._limits: dict[str, int] = {}
+        self.readers: dict[TopicPartition, dict[Callable[[], None], None]] = {}
+        """Whom to wake when there is something new."""
+        self.observers: list[LogObserver] = []
+
+    def create(self, spec: TopicSpec) -> bool:
+        """Create a topic; False if it exists."""
+        if spec.name in self._logs:
+            return False
+        self._logs[spec.name] = [PartitionLog(TopicPartition(spec.name, n)) for n in range(spec.partitions)]
+        self._limits[spec.name] = spec.max_record_bytes
+        return True
+
+    def counts(self) -> Mapping[str, int]:
+        """Partitions of every topic."""
+        return {name: len(logs) for name, logs in self._logs.items()}
+
+    def partitions(self, topic: str) -> list[TopicPartition]:
+        """Partitions of one topic."""
+        return [TopicPartition(topic, number) for number in range(len(self._logs[topic]))]
+
+    def log(self, tp: TopicPartition) -> PartitionLog:
+        """One partition's log."""
+        try:
+            return self._logs[tp.topic][tp.partition]
+        except (KeyError, IndexError):
+            raise BrokerUnavailable(f"there is no partition {tp}") from None
+
+    def committed(self, topic: str) -> list[Record]:
+        """Everything that a read_committed reader of a topic gets, by partition and offset."""
+        return [record for log in self._logs[topic] for record in log.read(log.beginning, None)[0]]
+
+    def place(self, topic: str, key: bytes | None, partition: int | None) -> TopicPartition:
+        """The partition that a record goes to: as told, by its key, or any."""
+        count = len(self._logs.get(topic, ()))
+        if not count:
+            raise BrokerUnavailable(f"there is no topic {topic}")
+        if partition is None:
+            partition = int(self._chance.random() * count) if key is None else sum(key) % count
+        if not 0 <= partition < count:
+            raise BrokerUnavailable(f"topic {topic} has {count} partitions, not {partition + 1}")
+        return TopicPartition(topic, partition)
+
+    def append(self, tp: TopicPartition, content: Content, transaction: Transaction | None, answer: Answer) -> None:
+        """Write one record and answer with its address, or with RecordTooLarge."""
+        key, value, headers = content
+        if len(value or b"") > self._limits[tp.topic]:
+            answer(RecordTooLarge(f"{len(value or b'')} bytes for {tp.topic}, which takes {self._limits[tp.topic]}"))
+            return
+        record = self.log(tp).append(key, value, headers, self._now_ms(), transaction)
+        self._history.note("broker", "append", *tp, record.offset)
+        for observer in self.observers:
+            observer.appended(record, transaction)
+        self._wake(tp)
+        answer(RecordAddress(tp.topic, tp.partition, record.offset, record.timestamp_ms))
+
+    def mark(self, tp: TopicPartition, transaction: Transaction, state: TransactionState) -> None:
+        """End a transaction in one partition."""
+        self.log(tp).append_marker(transaction, state)
+        self._history.note("broker", "marker", *tp, state.name)
+        for observer in self.observers:
+            observer.marked(tp, transaction, state)
+        self._wake(tp)
+
+    def _wake(self, tp: TopicPartition) -> None:
+        for wake in self.readers.get(tp, ()):
+            wake()

@@ -1,0 +1,197 @@
+"""Producers as services see them, over a network that loses things."""
+
+import asyncio
+from collections.abc import Awaitable, Generator
+from typing import Any
+
+from regather.core.errors import ProducerDead, RecordTooLarge, TransportError
+from regather.testing.simulation.broker import Broker
+from regather.testing.simulation.network import Answer, Wire, resolve
+from regather.testing.simulation.transactions import Session
+from regather.transport.base import Headers, RecordAddress
+from regather.transport.memory.log import TransactionState
+
+_PRUNE_AT = 64
+
+
+class _Ack:
+    """Resolves at a record's ack; whoever awaits it and gets an error has a dead producer, as in the adapter."""
+
+    __slots__ = ("_future", "_producer")
+
+    def __init__(self, future: "asyncio.Future[Any]", producer: "SimulatedProducer") -> None:
+        self._future = future
+        self._producer = producer
+
+    def __await__(self) -> Generator[Any, None, RecordAddress]:
+        try:
+            return (yield from self._future.__await__())  # type: ignore[no-any-return]
+        except TransportError:
+            self._producer.died()
+            raise
+
+
+class SimulatedProducer:
+    """An idempotent producer: any failed record makes it dead, and what it had on its way may still be written."""
+
+    def __init__(self, broker: Broker, wire: Wire, max_record_bytes: int) -> None:
+        self._broker = broker
+        self._wire = wire
+        self._max_record_bytes = max_record_bytes
+        self._session: Session | None = None
+        self._number: int | None = None
+        self._dead = False
+        self._unacked: list[asyncio.Future[Any]] = []
+
+    @property
+    def dead(self) -> bool:
+        """True after any failed record or fencing, and after stop()."""
+        return self._dead
+
+    def died(self) -> None:
+        """A record failed."""
+        self._dead = True
+
+    async def start(self) -> None:
+        """Connect; raises BrokerUnavailable."""
+        self._session = await self._wire.call("connect", lambda answer: answer(Session()))
+
+    async def stop(self) -> None:
+        """Disconnect; whoever still waits for an ack is told that there will be none."""
+        self._dead = True
+        for acked in self._unacked:
+            resolve(acked, ProducerDead("the producer was stopped before the ack came"))
+        self._unacked.clear()
+        if not self._wire.severed:
+            await asyncio.sleep(self._broker.network.latency_s())
+
+    async def send(
+        self,
+        topic: str,
+        *,
+        value: bytes | None,
+        key: bytes | None = None,
+        headers: Headers = (),
+        partition: int | None = None,
+    ) -> Awaitable[RecordAddress]:
+        """Send one record; the error comes when the ack is awaited, except what the client itself refuses."""
+        session = self._living()
+        if value is not None and len(value) > self._max_record_bytes:
+            self._dead = True
+            raise RecordTooLarge(f"{len(value)} bytes for {topic}; this producer takes {self._max_record_bytes}")
+        tp = self._broker.logs.place(topic, key, partition)
+        content, number = (key, value, tuple(headers)), self._number
+
+        def write(answer: Answer) -> None:
+            self._broker.produce(session, number, tp, content, answer)
+
+        acked = self._wire.call("produce", write, lane=tp, waits=number is not None)
+        if len(self._unacked) > _PRUNE_AT:
+            self._unacked = [other for other in self._unacked if not other.done()]
+        self._unacked.append(acked)
+        return _Ack(acked, self)
+
+    def _living(self) -> Session:
+        if self._session is None or self._dead or self._wire.severed:
+            raise ProducerDead("this producer was not started, was stopped, or died of an earlier error")
+        return self._session
+
+
+class SimulatedTransactionalProducer(SimulatedProducer):
+    """A fencing producer.
+
+    With `commit_awaits` a commit raises where a record failed, as the adapter promises. Without it the commit says OK all
+    the same, as the client below does: whoever relies on that alone is found out.
+    """
+
+    def __init__(
+        self, broker: Broker, wire: Wire, transactional_id: str, max_record_bytes: int, *, commit_awaits: bool
+    ) -> None:
+        super().__init__(broker, wire, max_record_bytes)
+        self._transactional_id = transactional_id
+        self._commit_awaits = commit_awaits
+        self._begun = 0
+        self._acks: list[Awaitable[RecordAddress]] = []
+
+    async def start(self) -> None:
+        """Fence older producers of this id; raises BrokerUnavailable."""
+        transactions = self._broker.transactions
+        self._session = await self._wire.call(
+            "fence", lambda answer: transactions.init(self._transactional_id, answer), waits=True
+        )
+
+    async def begin(self) -> None:
+        """Begin a transaction; the broker hears of it with its first record."""
+        self._living()
+        if self._number is not None:
+            self._dead = True
+            raise ProducerDead("a transaction is open already")
+        self._begun += 1
+        self._number = self._begun
+        self._acks = []
+
+    async def send(
+        self,
+        topic: str,
+        *,
+        value: bytes | None,
+        key: bytes | None = None,
+        headers: Headers = (),
+        partition: int | None = None,
+    ) -> Awaitable[RecordAddress]:
+        """Send one record into the open transaction."""
+        self._living()
+        if self._number is None:
+            self._dead = True
+            raise ProducerDead("no transaction is open")
+        acked = await super().send(topic, value=value, key=key, headers=headers, partition=partition)
+        self._acks.append(acked)
+        return acked
+
+    async def commit(self) -> None:
+        """Wait for every record, then commit."""
+        for acked in self._acks:
+            try:
+                await acked
+            except TransportError as error:
+                if self._commit_awaits:
+                    self._dead = True
+                    raise _unknown(error) from error
+        if self._commit_awaits:
+            self._living()
+        await self._end(TransactionState.COMMITTED)
+
+    async def abort(self) -> None:
+        """Abort; this producer is dead afterwards."""
+        try:
+            await self._end(TransactionState.ABORTED)
+        finally:
+            self._dead = True
+
+    async def _end(self, state: TransactionState) -> None:
+        session, number = self._session, self._number
+        if session is None or number is None or self._wire.severed:
+            self._dead = True
+            raise ProducerDead("no transaction is open")
+        self._number = None
+        if not self._acks:
+            return
+        network = self._broker.network
+        ignored = state is TransactionState.COMMITTED and network.random() < network.weather.commit_ignored
+
+        def end(answer: Answer) -> None:
+            if ignored:
+                network.history.fault("broker", "commit-ignored", self._transactional_id)
+                answer(None)
+            else:
+                self._broker.transactions.end(session, number, state, answer)
+
+        try:
+            await self._wire.call("end-transaction", end, lane="coordinator")
+        except TransportError as error:
+            self._dead = True
+            raise _unknown(error) from error
+
+
+def _unknown(error: TransportError) -> TransportError:
+    return error if isinstance(error, ProducerDead) else ProducerDead(f"the transaction's state is unknown: {error}")

@@ -1,0 +1,94 @@
+"""Makes the clients of one simulated process."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from regather.core.errors import BrokerUnavailable
+from regather.core.topic_rules import VERIFICATION, BrokerSettings, TopicState
+from regather.testing.simulation.broker import Broker
+from regather.testing.simulation.consumers import SimulatedConsumer
+from regather.testing.simulation.event_loop import Process
+from regather.testing.simulation.network import Wire
+from regather.testing.simulation.producers import SimulatedProducer, SimulatedTransactionalProducer
+from regather.transport.base import Consumer, Producer, TopicSpec, TransactionalProducer
+
+
+class SimulatedTransport:
+    """Clients of one process. `commit_awaits`: see SimulatedTransactionalProducer."""
+
+    def __init__(self, broker: Broker, process: Process, *, commit_awaits: bool = True) -> None:
+        self._broker = broker
+        self._process = process
+        self._commit_awaits = commit_awaits
+        self._wires: list[Wire] = []
+        self._consumers: list[SimulatedConsumer] = []
+        self._severed = False
+
+    def sever(self) -> None:
+        """Cut off every client, made and to be made, as the death of their process does: nobody says goodbye."""
+        self._severed = True
+        for wire in self._wires:
+            wire.severed = True
+        for consumer in self._consumers:
+            consumer.sever()
+
+    def expire(self) -> None:
+        """The broker drops every consumer of this process from its group."""
+        for consumer in self._consumers:
+            consumer.expire()
+
+    def producer(self, *, max_record_bytes: int, linger_ms: int = 0) -> Producer:
+        """An idempotent producer."""
+        return SimulatedProducer(self._broker, self._wire("producer"), max_record_bytes)
+
+    def transactional_producer(self, transactional_id: str, *, max_record_bytes: int) -> TransactionalProducer:
+        """A fencing producer."""
+        return SimulatedTransactionalProducer(
+            self._broker,
+            self._wire(transactional_id),
+            transactional_id,
+            max_record_bytes,
+            commit_awaits=self._commit_awaits,
+        )
+
+    def consumer(self, *, group: str | None = None, fetch_max_bytes: int = 16 * 1024 * 1024) -> Consumer:
+        """A read_committed consumer that starts at the earliest record."""
+        found = self._broker.group(group) if group else None
+        consumer = SimulatedConsumer(self._broker, self._wire(group or "reader"), found)
+        self._consumers.append(consumer)
+        return consumer
+
+    async def create_topics(self, specs: Sequence[TopicSpec]) -> list[str]:
+        """Create what is missing; names of the topics created."""
+        return [spec.name for spec in specs if self._broker.logs.create(spec)]
+
+    async def partition_counts(self, topics: Iterable[str]) -> Mapping[str, int]:
+        """Partitions of each topic that exists."""
+        wanted, logs = list(topics), self._broker.logs
+
+        def count() -> Mapping[str, int]:
+            counts = logs.counts()
+            return {topic: counts[topic] for topic in wanted if topic in counts}
+
+        found: Mapping[str, int] = await self._wire("admin").call("ask", lambda answer: answer(count()))
+        return found
+
+    async def grow_topic(self, topic: str, partitions: int) -> None:
+        """Topics of a simulated installation keep the size that they were made with."""
+        raise BrokerUnavailable(f"{topic} cannot grow to {partitions} partitions in a simulation")
+
+    async def topic_states(self, topics: Iterable[str]) -> Mapping[str, TopicState]:
+        """Of topics only their partitions are simulated."""
+        return {topic: TopicState([[1]] * n, {}) for topic, n in (await self.partition_counts(topics)).items()}
+
+    async def broker_settings(self, names: Iterable[str]) -> BrokerSettings:
+        """The one broker is set as it must be, as far as it is asked."""
+        return {1: {VERIFICATION: "true"} if VERIFICATION in set(names) else {}}
+
+    async def close(self) -> None:
+        """Nothing is held between calls."""
+
+    def _wire(self, name: str) -> Wire:
+        wire = Wire(self._broker.network, self._process, name)
+        wire.severed = self._severed
+        self._wires.append(wire)
+        return wire

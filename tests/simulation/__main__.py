@@ -1,0 +1,56 @@
+"""`make simulate`: SEEDS=n runs many seeds and prints one JSON object; SEED=s tells one of them as a trace."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def main() -> int:
+    """Run as told; 1 where an invariant was violated."""
+    _same_hashes()
+    from simulation import runner
+
+    arguments = _parse()
+    if arguments.seed is not None:
+        lines = list(runner.replay(arguments.level, arguments.seed))
+        print("\n".join(lines))
+        return int(any(line.startswith("VIOLATED") for line in lines))
+    seeds = range(arguments.first, arguments.first + arguments.seeds)
+    tally, seconds = runner.run_many(arguments.level, seeds, arguments.processes)
+    document = {"commit": _commit(), "first": arguments.first, **runner.document(arguments.level, tally, seconds)}
+    results = ROOT / "benchmarks" / "results"
+    results.mkdir(parents=True, exist_ok=True)
+    (results / f"simulate-{arguments.level}.json").write_text(json.dumps(document, indent=1) + "\n")
+    print(json.dumps(document))
+    return 0 if document["ok"] else 1
+
+
+def _same_hashes() -> None:
+    """Texts have the same hashes in every process, or sets of them would have another order each time."""
+    if os.environ.get("PYTHONHASHSEED") != "0":
+        os.environ["PYTHONHASHSEED"] = "0"
+        os.execv(sys.executable, [sys.executable, "-m", "simulation", *sys.argv[1:]])
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m simulation", description=__doc__)
+    parser.add_argument("--level", choices=("rules", "loops"), default="rules")
+    parser.add_argument("--seeds", type=int, default=1000, help="how many seeds to run")
+    parser.add_argument("--first", type=int, default=0, help="the first of them")
+    parser.add_argument("--seed", type=int, help="replay this seed and print what happened")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    return parser.parse_args()
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,255 @@
+"""The services as simulated processes: started, killed, frozen and restarted like those of an operating system."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from regather.processors.registry import Registry
+from regather.runtime.execution import WorkLimits
+from regather.runtime.file_cut import FileCutter
+from regather.runtime.host import Host
+from regather.runtime.lifecycle import WatchedTasks
+from regather.testing.simulation.broker import Broker
+from regather.testing.simulation.event_loop import Process, VirtualLoop
+from regather.testing.simulation.groups import SESSION_S
+from regather.testing.simulation.history import History
+from regather.testing.simulation.transport import SimulatedTransport
+from regather.transport.topics import Topics
+from regather_aggregator import app as aggregator_app
+from regather_aggregator.settings import AggregatorSettings
+from regather_gateway.cutting import Cutting
+from regather_gateway.job_table import JobTable
+from regather_gateway.order import JobOrder
+from regather_gateway.producing import Producers
+from regather_gateway.settings import GatewaySettings
+from regather_gateway.spool_dir import SpoolDir
+from regather_gateway.submit import Receipt, Submitter
+from regather_gateway.views import StatusView
+from regather_worker import app as worker_app
+from regather_worker.settings import WorkerSettings
+from simulation.executor import SimulatedExecutor
+from simulation.kinds import KINDS, Row
+
+EPOCH_MS = 1_767_225_600_000
+"""When a run begins by the broker's clock: 2026-01-01."""
+
+RESTART_S = 1.0
+
+
+class Running(Protocol):
+    """A service between its start and its end."""
+
+    async def run(self, stop: asyncio.Event) -> None: ...
+
+
+@dataclass
+class Executions:
+    """What children were asked to do, by worker; shared by all workers of an installation."""
+
+    history: History
+    began: list[tuple[str, bytes, int]]
+    busy_s: float = 0.0
+
+    def watcher(self, name: str, kill: Callable[[], None]) -> "_Watcher":
+        return _Watcher(self, name, kill)
+
+
+@dataclass
+class _Watcher:
+    executions: Executions
+    name: str
+    kill: Callable[[], None]
+
+    def began(self, rows: Sequence[Row], payload: bytes, attempt: int) -> None:
+        self.executions.began.append((self.name, payload, attempt))
+        self.executions.history.note(self.name, "run", payload, attempt)
+
+    def busy(self, duration_s: float) -> None:
+        self.executions.busy_s += duration_s
+
+    def deadly(self, payload: bytes) -> None:
+        self.executions.history.fault(self.name, "worker-killed-by-shard", payload)
+        self.kill()
+
+
+class Service:
+    """One service under a supervisor that starts it again when it has ended, by itself or by a kill."""
+
+    def __init__(self, name: str, installation: "Installation", make: "Callable[[Service, Host], Running]") -> None:
+        self.name = name
+        self.installation = installation
+        self._make = make
+        self._starts = 0
+        self.process: Process = installation.loop.process(name)
+        self.transport: SimulatedTransport = installation.transport(self.process)
+        self.running: Any = None
+        self.task: asyncio.Task[None] | None = None
+        self.stop = asyncio.Event()
+        self.wanted = False
+        self.left: list[Process] = []
+        """Processes that were killed; nothing of them may go on for long."""
+
+    @property
+    def alive(self) -> bool:
+        return self.task is not None and not self.task.done()
+
+    def start(self) -> None:
+        """Start a process and keep one running until halt()."""
+        self.wanted = True
+        installation = self.installation
+        self._starts += 1
+        self.process = installation.loop.process(f"{self.name}.{self._starts}")
+        self.transport = installation.transport(self.process)
+        self.process.on_fuse = self.kill
+        self.stop = asyncio.Event()
+        skew_ms = installation.skews_ms[self.name]
+        self.running = self._make(self, installation.host(self.process, skew_ms))
+        self.task = self.process.start(self.running.run(self.stop), self.name)
+        self.task.add_done_callback(self._ended, context=installation.loop.outside.context)
+        installation.history.note(self.process.name, "started")
+
+    def kill(self) -> None:
+        """End the process as kill -9 does: nothing of it reaches the broker from now on."""
+        if not self.alive:
+            return
+        self.installation.history.fault(self.process.name, "killed")
+        self.transport.sever()
+        self.process.cancel_all()
+        self.left.append(self.process)
+
+    def freeze(self, duration_s: float) -> None:
+        """Stop the process as SIGSTOP does, and let it go on later; its session expires if that is long enough."""
+        if not self.alive or self.process.frozen:
+            return
+        installation, process, transport = self.installation, self.process, self.transport
+        installation.history.fault(process.name, "frozen", round(duration_s, 3))
+        process.freeze()
+        if duration_s > SESSION_S:
+            installation.broker.network.at_broker(SESSION_S, transport.expire)
+        installation.later(duration_s, self._thaw, process)
+
+    def halt(self) -> None:
+        """Stop in order, and stay stopped."""
+        self.wanted = False
+        self.stop.set()
+
+    def restart(self) -> None:
+        """Stop in order; the supervisor starts it again."""
+        if self.alive:
+            self.installation.history.fault(self.process.name, "stopped")
+            self.stop.set()
+
+    def _thaw(self, process: Process) -> None:
+        self.installation.history.note(process.name, "thawed")
+        process.thaw()
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self.installation.unexpected.append(f"{self.process.name} ended: {error!r}")
+        self.installation.history.note(self.process.name, "ended", repr(error))
+        self.transport.sever()
+        if self.wanted:
+            self.installation.later(RESTART_S * (0.5 + self.installation.chance.random()), self._start_again)
+
+    def _start_again(self) -> None:
+        if self.wanted and not self.alive:
+            self.start()
+
+
+class Gateway:
+    """What stands behind the gateway's routes, without HTTP."""
+
+    def __init__(self, settings: GatewaySettings, transport: SimulatedTransport, host: Host) -> None:
+        topics = settings.topics
+        self.registry = Registry(KINDS)
+        self.settings = settings
+        self.producers = Producers(transport, topics, host)
+        table = JobTable(max_ended=settings.max_ended_jobs, max_inline_bytes=settings.max_inline_bytes)
+        self.view = StatusView(transport, topics.job_status, table)
+        cutting = Cutting(SpoolDir("", max_bytes=1), FileCutter(_no_files(), WorkLimits()))
+        self.submitter = Submitter(settings, self.producers, self.view, cutting, host)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        async with WatchedTasks() as tasks:
+            tasks.start("producer", self.producers.run())
+            tasks.start("status-view", self.view.run())
+            await stop.wait()
+            await self.submitter.stop()
+
+    async def submit(self, order: JobOrder, body: AsyncIterator[bytes]) -> Receipt:
+        """Do what the route does."""
+        return await self.submitter.replay(order) or await self.submitter.submit(order, body)
+
+
+def _no_files() -> Any:
+    return None  # no kind of the simulation cuts files
+
+
+class Installation:
+    """Broker and services in one virtual world."""
+
+    def __init__(
+        self, loop: VirtualLoop, broker: Broker, chance: random.Random, history: History, topics: Topics
+    ) -> None:
+        self.loop = loop
+        self.topics = topics
+        self.broker = broker
+        self.chance = chance
+        self.history = history
+        self.executions = Executions(history, [])
+        self.unexpected: list[str] = []
+        self.skews_ms: dict[str, int] = {}
+        self.lost_children = 0.0
+        self.services: list[Service] = []
+
+    def transport(self, process: Process) -> SimulatedTransport:
+        return SimulatedTransport(self.broker, process, commit_awaits=False)
+
+    def later(self, delay_s: float, callback: Callable[..., object], *args: Any) -> None:
+        self.loop.call_later(delay_s, callback, *args, context=self.loop.outside.context)
+
+    def now_ms(self) -> int:
+        return EPOCH_MS + int(self.loop.time() * 1000)
+
+    def host(self, process: Process, skew_ms: int) -> Host:
+        return Host(
+            process=process.name,
+            hostname="simulated",
+            now_ms=lambda: self.now_ms() + skew_ms,
+            chance=self.chance.random,
+            random_bytes=self.chance.randbytes,
+            rss_bytes=lambda: 0,
+            load=lambda: 0.0,
+        )
+
+    def add_gateway(self, name: str, settings: GatewaySettings) -> Service:
+        return self._add(name, lambda service, host: Gateway(settings, service.transport, host))
+
+    def add_worker(self, name: str, settings: WorkerSettings) -> Service:
+        def make(service: Service, host: Host) -> Running:
+            executor = self._executor(service, host, settings.slots)
+            return worker_app.build(settings, service.transport, executor, host)
+
+        return self._add(name, make)
+
+    def add_aggregator(self, name: str, settings: AggregatorSettings) -> Service:
+        def make(service: Service, host: Host) -> Running:
+            executor = self._executor(service, host, settings.merge_slots)
+            return aggregator_app.build(settings, service.transport, executor, KINDS)
+
+        return self._add(name, make)
+
+    def _executor(self, service: Service, host: Host, slots: int) -> SimulatedExecutor:
+        watcher = self.executions.watcher(host.process, service.kill)
+        executor = SimulatedExecutor(KINDS, slots, self.chance, host.now_ms, watcher)
+        executor.lost = self.lost_children
+        return executor
+
+    def _add(self, name: str, make: "Callable[[Service, Host], Running]") -> Service:
+        self.skews_ms.setdefault(name, 0)
+        service = Service(name, self, make)
+        self.services.append(service)
+        return service

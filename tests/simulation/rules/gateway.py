@@ -1,0 +1,83 @@
+"""A gateway that sends one submission, record by record, and may fail between any two."""
+
+from dataclasses import dataclass
+
+from regather.core.model import (
+    Abandoned,
+    Cancel,
+    Identity,
+    JobId,
+    Opened,
+    Sealed,
+    Shard,
+    SubmissionId,
+    Uploading,
+)
+from simulation.rules.model import Job, Model
+
+SMALL_SHARDS = 2
+
+
+@dataclass(slots=True)
+class Submission:
+    """One upload. `at` counts the steps done: opened, each shard, the seal."""
+
+    model: Model
+    job: Job
+    owner: Identity
+    at: int = 0
+    over: bool = False
+
+    def step(self) -> None:
+        """Send the next record; it may get lost, and then the submission is given up, or its process is gone."""
+        model, job = self.model, self.job
+        roll = model.chance.random()
+        if roll < 0.03:
+            self._give_up()
+            return
+        if self.at == 0:
+            opened = Opened(
+                self.owner, "kind", b"{}", "", job.deadline_ms, job.on_error,
+                chained=job.chained, max_failed=job.max_failed,
+            )  # fmt: skip
+            model.jobs[self.owner] = job
+            model.append(opened)
+        elif self.at <= len(job.destinies):
+            self._send_shard(self.at - 1)
+        else:
+            model.append(Sealed(self.owner, len(job.destinies), 0, ""))
+            model.sealed.append(self.owner)
+            self.over = True
+        self.at += 1
+        if roll > 0.95 and not self.over and self.at > 1:
+            model.append(Uploading(self.owner, self.at))
+        if roll > 0.99:  # what was sent is there twice
+            model.faults["duplicate"] += 1
+            model.append(model.events[-1].event)
+
+    def cancel(self) -> None:
+        """Somebody wants the job to end."""
+        self.model.append(Cancel(self.owner))
+
+    def _send_shard(self, seq: int) -> None:
+        model, job = self.model, self.job
+        model.destinies[self.owner, seq] = job.destinies[seq]
+        partition = 0 if seq < SMALL_SHARDS else 1
+        skip = job.on_error.value == "skip"
+        shard = Shard(self.owner, seq, "kind", b"{}", b"%d" % seq, chained=job.chained, skip=skip)
+        model.shards[partition].append(shard)
+        if model.chance.random() < 0.02:
+            model.faults["duplicate"] += 1
+            model.shards[partition].append(shard)
+
+    def _give_up(self) -> None:
+        """Fail before the seal: with a word if the process lives on, else without."""
+        self.over = True
+        self.model.faults["submission-lost"] += 1
+        if self.at and self.model.chance.random() < 0.5:
+            self.model.append(Abandoned(self.owner, "the client went away"))
+
+
+def identity(job: Job, submission: int, version: int = 1) -> Identity:
+    """Return the identity of a submission; the same job id for each one of the job."""
+    return Identity(JobId(f"job-{job.number}"), SubmissionId(f"{submission:04x}"), version)

@@ -1,0 +1,209 @@
+"""What is checked when a run has ended: every job, every promise, every letter, every execution."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from regather.core.model import AttemptError, Identity, JobId, JobState, Opened, Outcomes, Reason
+from regather.core.status import JobStatus, ShardError
+from regather.core.wire.identity import IDENTITY_BYTES, unpack_identity
+from regather.testing.simulation.logs import Logs
+from regather.transport.base import Record, TopicPartition
+from simulation.installation import Executions
+from simulation.invariants import Invariants
+from simulation.kinds import decode_rows
+from simulation.ledger import Final, Ledger
+from simulation.oracle import Account, fails
+from simulation.workload import JobPlan, Promise
+
+_NEVER = frozenset({Reason.INTERNAL, Reason.UNREADABLE, Reason.RESULT_TOO_LARGE})
+
+
+@dataclass
+class Verdict:
+    """Everything that the end of a run is judged by."""
+
+    invariants: Invariants
+    ledger: Ledger
+    logs: Logs
+    plans: Mapping[str, JobPlan]
+    executions: Executions
+    silence_ms: int
+    merges_get_lost: bool
+    named_alone: AbstractSet[tuple[str, Identity, int, int]]
+    most_executions: int
+    """Of one attempt of one shard: one, and one more for whatever may have interrupted it."""
+
+    def judge(self, promises: Sequence[Promise], concurrent: Sequence[Record]) -> None:
+        """Check all that can be checked at the end."""
+        self._began = set(self.executions.began)
+        self._check_readers(concurrent)
+        for job_id in self.ledger.opened:
+            self._check_versions(job_id)
+        for promise in promises:
+            self.invariants.check(
+                "I1",
+                self.ledger.finals.get((promise.owner.job_id, promise.owner.version)),
+                f"{promise.plan.label} was promised as {promise.owner} and has no final",
+            )
+        for (job_id, version), finals in self.ledger.finals.items():
+            self._check_final(job_id, version, finals)
+        self._check_views()
+        self._check_charges()
+        self._check_executions()
+        for what in self.ledger.unreadable:
+            self.invariants.check("I3", False, f"unreadable: {what}")
+
+    def _check_readers(self, concurrent: Sequence[Record]) -> None:
+        late = self.logs.committed(self.ledger.topics.results)
+        seen = sorted((record.partition, record.offset) for record in concurrent)
+        self.invariants.check(
+            "I1",
+            seen == sorted((record.partition, record.offset) for record in late),
+            f"a reader from the start sees {len(late)} finals, one that was there saw {len(seen)}",
+        )
+
+    def _check_versions(self, job_id: JobId) -> None:
+        first = self.ledger.opened[job_id][0].event
+        assert isinstance(first, Opened)
+        finals = self.ledger.finals.get((job_id, first.owner.version), [])
+        if self.invariants.check("I1", len(finals) == 1, f"{first.label} {first.owner} has {len(finals)} finals"):
+            owner = finals[0].status.owner
+            self.invariants.check("I1", owner == first.owner, f"{first.label}: {first.owner} owns it, not {owner}")
+
+    def _check_final(self, job_id: JobId, version: int, finals: Sequence[Final]) -> None:
+        final = finals[0]
+        status = final.status
+        self.invariants.check("I1", len(finals) == 1, f"({job_id}, {version}) has {len(finals)} finals")
+        opened = [entry for entry in self.ledger.opened.get(job_id, ()) if entry.event.owner == status.owner]
+        if not self.invariants.check("I3", opened, f"a final for {status.owner}, which nobody opened"):
+            return
+        if version > 1:
+            before = self.ledger.finals.get((job_id, version - 1), [])
+            again = before and before[0].status.reason is Reason.NOT_SEALED
+            self.invariants.check("I1", again, f"{status.owner} follows a version that may not be opened again")
+        account = Account(opened[0], self.silence_ms).read(self.ledger.events[opened[0].partition])
+        self._check_end(final, account, self.plans[status.label])
+
+    def _check_end(self, final: Final, account: Account, plan: JobPlan) -> None:
+        status = final.status
+        end = (status.state, status.reason)
+        must = account.must(plan, merges_get_lost=self.merges_get_lost)
+        allowed = account.may | must
+        label = f"{plan.label} {status.owner}"
+        shown = f"{label} ended as {end} ({status.error}); allowed are {allowed}"
+        self.invariants.check("I2", end in allowed and status.reason not in _NEVER, shown)
+        if status.state in (JobState.SUCCEEDED, JobState.PARTIAL) and must:
+            self._check_result(final, account, plan, label)
+        elif status.state not in (JobState.SUCCEEDED, JobState.PARTIAL):
+            self.invariants.check("I3", not final.record.value and status.result is None, f"{label} has a result")
+        self._check_letters(status, account, plan, label)
+
+    def _check_result(self, final: Final, account: Account, plan: JobPlan, label: str) -> None:
+        status = final.status
+        check = self.invariants.check
+        check("I2", status.total == len(plan.shards), f"{label} has {status.total} shards of {len(plan.shards)}")
+        gaps = sorted(seq for low, high in status.gaps for seq in range(low, high + 1))
+        check("I4", gaps == account.failed, f"{label} names the gaps {gaps}; {account.failed} failed")
+        content = self._content(final, label)
+        expected = account.result(plan)
+        check("I2", content == expected, f"{label} has a wrong result: {content[:60]!r}, not {expected[:60]!r}")
+
+    def _content(self, final: Final, label: str) -> bytes:
+        address = final.status.result
+        if address is None or not address.segments:
+            return final.record.value or b""
+        log = self.logs.log(TopicPartition(self.ledger.topics.segments, final.record.partition))
+        parts = []
+        for offset, size_bytes in address.segments:
+            records, _ = log.read(offset, 1)
+            there = bool(records) and records[0].offset == offset and len(records[0].value or b"") == size_bytes
+            self.invariants.check("I3", there, f"{label} points at segment {offset}, which no reader sees")
+            parts.append(records[0].value or b"" if there else b"")
+        content = b"".join(parts)
+        digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        self.invariants.check("I3", digest == address.digest, f"{label} has segments of another digest")
+        return content
+
+    def _check_letters(self, status: JobStatus, account: Account, plan: JobPlan, label: str) -> None:
+        for error in status.errors:
+            outcome = account.first.get(error.seq)
+            if not self.invariants.check("I4", outcome, f"{label} names shard {error.seq}, which has no outcome"):
+                continue
+            self.invariants.check(
+                "I4", self._letter_is_there(status.owner, error), f"{label} has no letter for {error}"
+            )
+            rows = [row for row in plan.shards[error.seq] if error.row in (None, row.number)]
+            guilty = any(fails(row, error.attempts - 1) for row in rows) or self._charged_as_lost(error, account)
+            self.invariants.check("I4", guilty, f"{label} blames the innocent: {error}")
+        if status.state in (JobState.SUCCEEDED, JobState.PARTIAL):
+            named = Counter(error.seq for error in status.errors)
+            bad = set(account.failed) | set(account.damaged)
+            self.invariants.check("I4", set(named) == bad, f"{label} names {sorted(named)}; {sorted(bad)} failed")
+
+    def _charged_as_lost(self, error: ShardError, account: Account) -> bool:
+        """Whether attempts were spent on workers that were lost; each of them is checked for itself."""
+        failure = account.first[error.seq].failure
+        return failure is not None and any(one.reason is Reason.WORKER_LOST for one in failure.history)
+
+    def _letter_is_there(self, owner: Identity, error: ShardError) -> bool:
+        if error.dead_letter is None:
+            return False
+        partition, offset = error.dead_letter
+        records, _ = self.logs.log(TopicPartition(self.ledger.topics.dead_letters, partition)).read(offset, 1)
+        if not records or records[0].offset != offset:
+            return False
+        headers = dict(records[0].headers)
+        row = headers.get("row")
+        same_row = (error.row is None) if row is None else error.row == int(row)
+        return (
+            unpack_identity(headers["rg"][:IDENTITY_BYTES]) == owner and int(headers["seq"]) == error.seq and same_row
+        )
+
+    def _check_views(self) -> None:
+        newest: dict[JobId, JobStatus] = {}
+        for job_id, version in sorted(self.ledger.finals):
+            newest[job_id] = self.ledger.finals[job_id, version][0].status
+        for job_id, status in newest.items():
+            shown = self.ledger.shown(job_id)
+            same = shown is not None and (shown.owner.version, shown.state) == (status.owner.version, status.state)
+            told = None if shown is None else f"{shown.state} (version {shown.owner.version})"
+            self.invariants.check(
+                "VIEW", same, f"{status.label} {status.owner} is {status.state}; its last status {told}"
+            )
+
+    def _check_charges(self) -> None:
+        for failed in self.ledger.attempts_failed:
+            self._check_charge(failed.owner, failed.seq, failed.error)
+        for events in self.ledger.events.values():
+            for entry in events:
+                if isinstance(entry.event, Outcomes):
+                    for outcome in entry.event.outcomes:
+                        if outcome.failure is not None:
+                            self._check_history(entry.event.owner, outcome.seq, outcome.failure.history)
+
+    def _check_history(self, owner: Identity, seq: int, history: Sequence[AttemptError]) -> None:
+        numbers = [error.attempt for error in history]
+        right = numbers == list(range(len(numbers))) and len(numbers) <= 4
+        self.invariants.check("I5", right, f"shard {seq} of {owner} has the attempts {numbers}")
+        for error in history:
+            self._check_charge(owner, seq, error)
+
+    def _check_charge(self, owner: Identity, seq: int, error: AttemptError) -> None:
+        payload = self.ledger.payloads.get((owner, seq))
+        executed = payload is not None and (error.worker, payload, error.attempt) in self._began
+        if error.reason is Reason.WORKER_LOST:  # a worker may be lost between the mark and the beginning
+            executed |= (error.worker, owner, seq, error.attempt) in self.named_alone
+        self.invariants.check(
+            "I5", executed, f"shard {seq} of {owner} was charged for attempt {error.attempt}, never begun: {error}"
+        )
+
+    def _check_executions(self) -> None:
+        uploads = Counter(entry.event.label for opened in self.ledger.opened.values() for entry in opened)
+        counts = Counter((payload, attempt) for _, payload, attempt in self.executions.began)
+        for (payload, attempt), count in counts.items():
+            rows = decode_rows(payload)
+            most = self.most_executions * uploads[rows[0].job]
+            self.invariants.check("I5", count <= most, f"attempt {attempt} of rows {rows} ran {count} times")
