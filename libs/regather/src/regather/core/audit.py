@@ -138,12 +138,14 @@ class PartitionAudit:
     def owed(self) -> list[Owed]:
         """At the end: versions that were sealed and have no final. Counts what is left."""
         owed = []
-        for key, log in list(self._versions.items()):
+        missing = [(key, log) for key, log in self._versions.items() if log.sealed and key not in self._finals]
+        for key, log in missing:
             may_be = self._may_open(log.owner)
-            if key not in self._finals and log.sealed is not None and may_be:
+            if may_be:
                 owed.append(Owed(log.owner.job_id, log.owner.version, log.due_ms))
-            if may_be is None:
+            elif may_be is None:
                 self._unopened.add(key)
+        for key in list(self._versions):
             self._forget(key)
         if self._begins_at or self._results_begin:
             self._tally.add(Verdict(untold=[Untold.OPENED_GONE] * len(self._unopened)))
