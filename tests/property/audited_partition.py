@@ -1,7 +1,7 @@
 """One partition as the services would have written it, folded by the aggregator's own rules, and its audit."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from regather.core.audit import PartitionAudit, judge_owed
@@ -19,13 +19,16 @@ from regather.core.model import (
     Outcome,
     Outcomes,
     Reason,
+    Redriven,
     Shard,
 )
+from regather.core.seq_ranges import ranges
 from regather.core.partition_fold import FoldPolicy, PartitionFold, reopenable
-from regather.core.reassembly import Assemble, Assembled, EmitFinal, Instruction
+from regather.core.reassembly import Assemble, Assembled, BaseLoaded, EmitFinal, Instruction, LoadBase
+from regather.core.redrive import Lineage
 from regather.core.status import JobStatus, ResultAddress
 from regather.core.wire.documents import encode_final
-from regather.core.wire.events import encode_event
+from regather.core.wire.events import decode_event, encode_event
 from regather.core.wire.identity import HEADER, header_map, pack_identity
 from regather.core.wire.shards import dead_letter_headers
 
@@ -98,6 +101,10 @@ class Installation:
                 late.append(final)
         for number in range(fed, len(self.events)):
             self._feed(audit, number)
+        if audit.read_again_from is not None:
+            audit.begin_again(begins_at)
+            for event in self.events[max(begins_at, audit.read_again_from) :]:
+                audit.event_again(event.headers, event.value, append_ms=event.append_ms)
         for final in late:
             self._judge(audit, audit.again(final.headers), final, may_wait=False)
         judge_owed(audit.owed(), tally, grace_ms=1_000, now_ms=self.now_ms if now_ms is None else now_ms)
@@ -126,6 +133,8 @@ class Installation:
             outputs = [output for output in job.outputs() if output is not None]
             result = b"".join(outputs) if job.opened.kind == JOIN else b"merged"
             return self.fold.advance(job, Assembled(result, "text/plain"))
+        if isinstance(instruction, LoadBase):
+            return self.fold.advance(instruction.job, BaseLoaded(self._base(instruction)))
         assert isinstance(instruction, EmitFinal)
         status = instruction.job.status()
         value = b""
@@ -136,6 +145,12 @@ class Installation:
         again = status.state == "failed" and reopenable(status.reason)
         self.fold.final_seen(status.owner.job_id, status.owner.version, reopenable=again)
         return []
+
+    def _base(self, instruction: LoadBase) -> Mapping[int, Outcome]:
+        lineage = Lineage(instruction.job.owner, keep_outputs=True)
+        for event in self.events[instruction.first : instruction.end]:
+            lineage.take(decode_event(event.headers.items(), event.value))
+        return lineage.outcomes
 
     def _stored(self, status: JobStatus, result: bytes) -> tuple[JobStatus, bytes]:
         address = ResultAddress(0, None, len(result), "text/plain")
@@ -168,6 +183,11 @@ def dead(owner: Identity, seq: int, letter: DeadLetterAddress | None) -> Outcome
 def damaged(owner: Identity, seq: int, rows: Sequence[tuple[int, DeadLetterAddress | None]]) -> Outcomes:
     bad = tuple(BadRow(row, Reason.PERMANENT, "bad", letter) for row, letter in rows)
     return Outcomes(owner, "w", [Outcome(seq, 4, 4, 0, 1, output=b"<%d>" % seq, bad_rows=bad)])
+
+
+def redriven(first: Opened, version: int, seqs: Sequence[int], origin: int = 0) -> Redriven:
+    again = replace(first, owner=first.owner._replace(version=version))
+    return Redriven(again, ranges(sorted(seqs)), origin=origin, created_ms=1)
 
 
 Change = Callable[[Installation], None]

@@ -133,10 +133,22 @@ class _PartitionAuditor:
                 if begun is not None and not await self._judge(audit, begun, record, may_wait=True):
                     late.append(record.offset)
         await ahead.until(None)
+        await self._read_again(audit)
         for offset in late:
             record = await self._reader.read(self._results, offset)
             await self._judge(audit, audit.again(header_map(record.headers)), record, may_wait=False)
         return audit.owed()
+
+    async def _read_again(self, audit: PartitionAudit) -> None:
+        """Read the events of jobs that were redriven once more, where there are any."""
+        if audit.read_again_from is None:
+            return
+        events = await _Log(self._consumers[1], self._events, self._bounds.ends[self._events]).begin()
+        audit.begin_again(events.beginning)
+        events.beginning = max(events.beginning, audit.read_again_from)
+        async for batch in events.batches():
+            for record in batch:
+                audit.event_again(header_map(record.headers), record.value, append_ms=record.timestamp_ms)
 
     async def _judge(
         self, audit: PartitionAudit, begun: FinalCheck | Verdict, record: Record, *, may_wait: bool
@@ -251,6 +263,7 @@ def _document(tally: AuditTally, letters: LetterIndex, seconds: float) -> dict[s
         "audit": "violations" if wrong else "untold" if untold else "clean",
         "seconds": round(seconds, 1),
         "opened": tally.opened,
+        "redriven": tally.redriven,
         "jobs": tally.sealed,
         "open": tally.open,
         "finals": tally.finals,

@@ -222,7 +222,7 @@ class FinalCheck:
             if address is None:
                 self._say(Violation.DEAD_LETTERS_MISSING, f"no dead letter is named for {what}")
                 continue
-            found = self._letters.look(address, self.log.owner, seq, row)
+            found = self._letters.look(address, self.log.teller(seq), seq, row)
             place = f"dead letter {address.partition}/{address.offset} of {what}"
             if found is Letter.GONE:
                 self._verdict.untold.append(Untold.LETTER_GONE)

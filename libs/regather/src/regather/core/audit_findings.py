@@ -70,6 +70,7 @@ class AuditTally:
         self.dropped: Counter[str] = Counter()
         self.findings: list[Finding] = []
         self.opened = 0
+        self.redriven = 0
         self.sealed = 0
         self.finals = 0
         self.checked = 0

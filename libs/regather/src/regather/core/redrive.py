@@ -26,10 +26,10 @@ class ShardVersions:
         self._redrives.append(event)
         return True
 
-    def of(self, seq: int) -> int:
-        """The version that has the say about this shard."""
+    def of(self, seq: int, *, at: int | None = None) -> int:
+        """The version that has the say about this shard; of those up to version `at`, if that is given."""
         for event in reversed(self._redrives):
-            if contains(event.seqs, seq):
+            if contains(event.seqs, seq) and (at is None or event.owner.version <= at):
                 return event.owner.version
         return self._first
 
