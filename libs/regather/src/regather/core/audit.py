@@ -61,8 +61,8 @@ class Owed(NamedTuple):
 class PartitionAudit:
     """Mutable, without IO. Give it events and finals in the order of their logs, each from its beginning.
 
-    Where `read_again_from` is an offset after that, give it the events from there on once more, with `event_again`, and only
-    then the finals that did not fit, with `again`.
+    Where `read_again_from` is an offset after that, give it the events from there on once more, with `event_again`, and
+    only then the finals that did not fit, with `again`.
 
     `begins_at` is the first offset of job-events that is still there, `results_begin` that of results. With `only`, records
     of other jobs are passed over.
