@@ -10,7 +10,7 @@ EXPORT := $(BIN)/uv export --quiet --no-emit-workspace --no-header
 PEERS := .venv-peers
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
-.PHONY: help setup up demo test test-compose test-integration fmt lint types arch lock clean bench-smoke bench-memory bench-isolation hostile-shards chaos chaos-sum simulate
+.PHONY: help setup up demo test test-compose test-integration fmt lint types arch lock clean bench-smoke bench-memory bench-isolation hostile-shards chaos chaos-sum simulate bench-restore
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ $(PEERS): benchmarks/peers-requirements.txt $(STAMP)
 	@$(BIN)/uv pip install --quiet --python $(PEERS)/bin/python --require-hashes -r benchmarks/peers-requirements.txt
 	@command -v redis-server >/dev/null || apt-get install -qq -y redis-server >/dev/null || echo "Celery is left out: it needs redis-server"
 	@touch $(PEERS)
+
+bench-restore: $(STAMP) ## how long a killed aggregator takes, against open jobs and against the log
+	@$(BIN)/python benchmarks/bench_restore.py
 
 hostile-shards: $(STAMP) ## GOOD=10000 BAD=1000 SEED=1: every fault a shard can have, in one job
 	@$(BIN)/python benchmarks/hostile_shards.py --good $(or $(GOOD),10000) --bad $(or $(BAD),1000) --seed $(or $(SEED),1)

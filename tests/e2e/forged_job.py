@@ -46,14 +46,15 @@ class ForgedJob:
     deadline_ms: int = 3_600_000
     partitions: int = 1
     in_segments: bool = False
+    version: int = 1
     producer: Producer | None = None
 
     @property
     def owner(self) -> Identity:
-        return Identity(uuid7(self.number, bytes(10)), SubmissionId("ab" * 8))
+        return Identity(uuid7(self.number, self.number.to_bytes(10, "big")), SubmissionId("ab" * 8), self.version)
 
-    async def create(self) -> None:
-        await self.transport.create_topics(topic_specs(self.topics, Size.EMBEDDED))
+    async def create(self, size: Size = Size.EMBEDDED) -> None:
+        await self.transport.create_topics(topic_specs(self.topics, size))
 
     async def send(self, topic: str, headers: Headers, value: bytes, partition: int | None = None) -> RecordAddress:
         if self.producer is None:

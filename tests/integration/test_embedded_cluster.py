@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import TopicPartition as ClientPartition
+from aiokafka.structs import OffsetAndMetadata
 
 from regather.testing.cluster_view import ClusterView
 from regather.testing.embedded_cluster import EmbeddedCluster
 from regather.testing.waiting import eventually
-from regather.transport.base import TopicPartition
+from regather.transport.base import Committed, TopicPartition
 from regather.transport.kafka import KafkaTransport
 from regather.transport.topics import Size, Topics, topic_specs
 
@@ -132,6 +134,28 @@ async def test_a_consumer_finds_the_end_of_a_log_whose_leader_has_moved_unnotice
 
     await eventually(leads_again, timeout_s=60, what="the old leader", interval_s=0.2)
     assert await consumer.written_offsets([tp]) == before
+    await consumer.stop()
+
+
+async def test_a_broker_that_does_not_know_the_group_is_not_taken_for_a_group_without_offsets(
+    cluster: EmbeddedCluster, view: ClusterView
+) -> None:
+    """The client looks for errors of single partitions, and a refusal has none: it would begin at the beginning."""
+    tp, group = ClientPartition(TOPICS.results, 0), "remembers"
+    raw = AIOKafkaConsumer(bootstrap_servers=cluster.bootstrap_servers, group_id=group, enable_auto_commit=False)
+    await raw.start()
+    raw.assign([tp])
+    await raw.commit({tp: OffsetAndMetadata(3, "three")})
+    coordinator = await view.group_coordinator(group)
+    stranger = next(node.node_id for node in cluster.nodes if node.node_id != coordinator)
+    raw._coordinator.coordinator_id = stranger
+    assert await raw._coordinator.fetch_committed_offsets([tp]) == {}, "the client has been mended"
+    await raw.stop()
+
+    consumer = KafkaTransport(cluster.bootstrap_servers, client_id="test").consumer(group=group)
+    await consumer.start()
+    consumer._client._coordinator.coordinator_id = stranger  # as after a coordinator's move that nobody has noticed
+    assert await consumer.committed([TopicPartition(*tp)]) == {TopicPartition(*tp): Committed(3, "three")}
     await consumer.stop()
 
 

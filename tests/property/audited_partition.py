@@ -22,10 +22,10 @@ from regather.core.model import (
     Redriven,
     Shard,
 )
-from regather.core.seq_ranges import ranges
 from regather.core.partition_fold import FoldPolicy, PartitionFold, reopenable
 from regather.core.reassembly import Assemble, Assembled, BaseLoaded, EmitFinal, Instruction, LoadBase
 from regather.core.redrive import Lineage
+from regather.core.seq_ranges import ranges
 from regather.core.status import JobStatus, ResultAddress
 from regather.core.wire.documents import encode_final
 from regather.core.wire.events import decode_event, encode_event

@@ -44,7 +44,7 @@ from regather.core.model import (
     Tick,
     Uploading,
 )
-from regather.core.status import JobStatus
+from regather.core.status import MAX_ERRORS_SHOWN, JobStatus, ResultAddress
 from regather.core.wire.documents import decode_final, encode_final
 from regather.core.wire.events import decode_event, encode_event
 from regather.core.wire.identity import HEADER, header_map, pack_identity, unpack_identity
@@ -311,6 +311,48 @@ def test_gaps_must_be_those_of_the_log() -> None:
     assert only(installation, Violation.WRONG)
 
 
+@pytest.mark.parametrize("value", [b"<0><1>", b"<0><1><2><3>"], ids=["an output too few", "bytes too many"])
+def test_a_result_whose_length_is_as_it_says_and_not_as_the_outputs_are_is_wrong(value: bytes) -> None:
+    installation = finished()
+    result = status_of(installation.results[0]).result
+    assert result is not None
+    rewrite(installation, result=replace(result, size_bytes=len(value)))
+    installation.results[0].value = value
+    assert only(installation, Violation.WRONG)
+
+
+def test_the_first_seal_counts() -> None:
+    installation = finished(tell(sealed(owner(), 3)), tell(sealed(owner(), 7)), tell(done(owner(), 0)), shards=1)
+    for seq in (1, 2):
+        installation.tell(done(owner(), seq))
+    assert status_of(installation.results[0]).total == 3
+    assert installation.audit().findings == []
+
+
+def test_errors_that_are_not_named_are_missed() -> None:
+    installation = partial(bury(owner(), 0))
+    rewrite(installation, errors=())
+    assert only(installation, Violation.WRONG)
+
+
+def test_a_bad_row_beyond_those_that_are_shown_has_a_letter_too() -> None:
+    def bury_many(at: Installation) -> None:
+        at.tell(damaged(owner(), 0, [(row, at.bury(owner(), 0, row)) for row in range(MAX_ERRORS_SHOWN + 1)]))
+
+    installation = partial(bury_many)
+    assert installation.audit().findings == []
+    installation.letters.pop(max(installation.letters, key=lambda address: address.offset))
+    assert only(installation, Violation.DEAD_LETTERS_MISSING)
+
+
+def test_a_job_that_failed_names_no_gap_that_did_not() -> None:
+    installation = finished(bury(owner(), 0))
+    assert status_of(installation.results[0]).state is JobState.FAILED
+    assert installation.audit().findings == []
+    rewrite(installation, gaps=((0, 1),))
+    assert only(installation, Violation.WRONG)
+
+
 def test_the_first_outcome_wins_and_the_second_ones_bytes_are_wrong() -> None:
     installation = finished(tell(done(owner(), 0, b"first")), shards=1)
     installation.tell(done(owner(), 0, b"other"))
@@ -442,6 +484,8 @@ def test_segments_that_do_not_fit_are_seen(change: str) -> None:
         ([tick(LATER_MS)], {"reason": Reason.SHARD_FAILED, "state": JobState.FAILED}),
         ([tick(LATER_MS)], {"reason": Reason.TOO_MANY_FAILED, "state": JobState.FAILED}),
         ([tick(LATER_MS)], {"reason": None}),
+        ([tick(LATER_MS)], {"reason": None, "state": JobState.FAILED}),
+        ([tick(LATER_MS)], {"result": ResultAddress(0, None, 0, "")}),
         ([tick(LATER_MS)], {"state": JobState.FAILED}),
         ([tick(LATER_MS)], {"done": 3}),
         ([tick(LATER_MS)], {"total": 5}),
@@ -472,6 +516,11 @@ def test_more_than_four_executions_are_seen() -> None:
     assert installation.audit().executions_max == 4
     assert installation.audit().findings == []
     installation = finished(tell(done(owner(), 0, attempts=5)))
+    assert only(installation, Violation.EXECUTIONS)
+    again = AttemptFailed(owner(), 0, AttemptError(4, Reason.RAISED, "x", "w", 0, 1))
+    installation = Installation()
+    for event in (opened(owner()), again, *(done(owner(), seq) for seq in range(3)), sealed(owner(), 3)):
+        installation.tell(event)
     assert only(installation, Violation.EXECUTIONS)
 
 

@@ -1,12 +1,15 @@
-"""Which ends of a job the log allows, and what its result is: written without the fold, from the plan and the log alone."""
+"""Which ends of a job its log allows: written without the fold, from the rules of the delivery protocol alone.
 
-import hashlib
-from collections.abc import Sequence
+The log decides by its order. What may come either way is only what happens while a complete job is being joined or merged.
+"""
+
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from regather.core.model import (
     Abandoned,
     Cancel,
+    Event,
     JobState,
     OnError,
     Opened,
@@ -17,106 +20,104 @@ from regather.core.model import (
     Tick,
     Uploading,
 )
-from simulation.kinds import Row, merged, shard_answer
-from simulation.ledger import LoggedEvent
-from simulation.workload import JobPlan
+
+End = tuple[JobState, Reason | None]
+EXPIRED: End = (JobState.EXPIRED, Reason.DEADLINE)
+NOT_SEALED: End = (JobState.FAILED, Reason.NOT_SEALED)
+CANCELLED: End = (JobState.CANCELLED, Reason.CANCELLED)
+SHARD_FAILED: End = (JobState.FAILED, Reason.SHARD_FAILED)
+TOO_MANY: End = (JobState.FAILED, Reason.TOO_MANY_FAILED)
 
 
 @dataclass
 class Account:
-    """One submission that owned its job, as the log tells it. `may` holds ends that time or somebody's wish allows."""
+    """One submission that owns its job, as the log tells it.
 
-    opened: LoggedEvent
+    `decided` is the end that some record brought about; else, when the job is `complete`, its shards decide, and `may`
+    holds what could still interrupt that. `first` are the first outcomes of its shards up to then.
+    """
+
+    order: Opened
     silence_ms: int
-    sealed: Sealed | None = None
     first: dict[int, Outcome] = field(default_factory=dict)
-    """The first outcome of each shard in log order."""
-    may: set[tuple[JobState, Reason]] = field(default_factory=set)
-    _last_sign_ms: int = 0
+    sealed: Sealed | None = None
+    decided: End | None = None
+    complete: bool = False
+    may: set[End] = field(default_factory=set)
+    _opened_ms: int | None = None
+    _sign_ms: int = 0
 
-    @property
-    def order(self) -> Opened:
-        event = self.opened.event
-        assert isinstance(event, Opened)
-        return event
-
-    def read(self, log: Sequence[LoggedEvent]) -> "Account":
-        """Go through the partition from the opening on."""
-        self._last_sign_ms = self.opened.log_ms
-        for entry in log:
-            if entry.offset > self.opened.offset:
-                self._take(entry)
+    def read(self, log: Iterable[tuple[int, Event]]) -> "Account":
+        """Go through a partition's records, each with the highest append time up to it."""
+        owner = self.order.owner
+        for log_ms, event in log:
+            if self._opened_ms is None:
+                if type(event) is Opened and event.owner == owner:
+                    self._opened_ms = self._sign_ms = log_ms
+            elif type(event) is Tick:
+                self._tick(log_ms)
+            elif event.owner == owner:
+                self._take(event, log_ms)
+            if self.decided is not None:
+                break
         return self
-
-    def _take(self, entry: LoggedEvent) -> None:
-        event = entry.event
-        if isinstance(event, Tick):
-            self._tick(entry.log_ms)
-        elif getattr(event, "owner", None) != self.order.owner:
-            return
-        elif isinstance(event, Outcomes):
-            for outcome in event.outcomes:
-                self.first.setdefault(outcome.seq, outcome)
-        elif isinstance(event, Uploading):
-            self._last_sign_ms = entry.log_ms
-        elif isinstance(event, Sealed) and self.sealed is None:
-            self.sealed = event
-        elif isinstance(event, Abandoned) and self.sealed is None:
-            self.may.add((JobState.FAILED, Reason.NOT_SEALED))
-        elif isinstance(event, Cancel):
-            self.may.add((JobState.CANCELLED, Reason.CANCELLED))
-
-    def _tick(self, log_ms: int) -> None:
-        if log_ms >= self.opened.log_ms + self.order.deadline_ms:
-            self.may.add((JobState.EXPIRED, Reason.DEADLINE))
-        if self.sealed is None and log_ms - self._last_sign_ms >= self.silence_ms:
-            self.may.add((JobState.FAILED, Reason.NOT_SEALED))
 
     @property
     def failed(self) -> list[int]:
+        """Shards that failed for good."""
         return sorted(seq for seq, outcome in self.first.items() if outcome.failure is not None)
 
     @property
     def damaged(self) -> list[int]:
+        """Shards that are done without some rows."""
         return sorted(seq for seq, outcome in self.first.items() if outcome.bad_rows)
 
-    def must(self, plan: JobPlan, *, merges_get_lost: bool) -> set[tuple[JobState, Reason | None]]:
-        """The ends that what became of the shards leads to; empty while they do not decide."""
+    def ends(self) -> set[End]:
+        """Every end that is right."""
+        if self.decided is not None:
+            return {self.decided}
+        if not self.complete:
+            return set()
+        bad = self.failed or self.damaged
+        return {(JobState.PARTIAL if bad else JobState.SUCCEEDED, None)} | self.may
+
+    def _tick(self, log_ms: int) -> None:
+        assert self._opened_ms is not None
+        if log_ms >= self._opened_ms + self.order.deadline_ms:
+            self._interrupt(EXPIRED)
+        elif self.sealed is None and log_ms - self._sign_ms >= self.silence_ms:
+            self.decided = NOT_SEALED
+
+    def _interrupt(self, end: End) -> None:
+        if self.complete:
+            self.may.add(end)
+        else:
+            self.decided = end
+
+    def _take(self, event: Event, log_ms: int) -> None:
+        if isinstance(event, Cancel):
+            self._interrupt(CANCELLED)
+        elif self.complete:
+            return
+        elif isinstance(event, Outcomes):
+            for outcome in event.outcomes:
+                self.first.setdefault(outcome.seq, outcome)
+            self._decide()
+        elif self.sealed is not None:
+            return
+        elif isinstance(event, Uploading):
+            self._sign_ms = log_ms
+        elif isinstance(event, Sealed):
+            self.sealed = event
+            self._decide()
+        elif isinstance(event, Abandoned):
+            self.decided = NOT_SEALED
+
+    def _decide(self) -> None:
         order, bad = self.order, len(self.failed) + len(self.damaged)
         if bad and (order.on_error is OnError.FAIL or order.chained):
-            return {(JobState.FAILED, Reason.SHARD_FAILED)}
-        if order.max_failed is not None and bad > order.max_failed:
-            return {(JobState.FAILED, Reason.TOO_MANY_FAILED)}
-        if self.sealed is None or len(self.first) < self.sealed.shards:
-            return set()
-        done: set[tuple[JobState, Reason | None]] = {(JobState.PARTIAL if bad else JobState.SUCCEEDED, None)}
-        if plan.kind != "merged":
-            return done
-        broken: set[tuple[JobState, Reason | None]] = {(JobState.FAILED, Reason.MERGE_FAILED)}
-        return broken if plan.merge == "raises" else done | (broken if merges_get_lost else set())
-
-    def result(self, plan: JobPlan) -> bytes:
-        """Compute the result anew from what the client sent, without the shards and rows that failed."""
-        failed, bad_rows = (
-            set(self.failed),
-            {seq: {bad.row for bad in self.first[seq].bad_rows} for seq in self.damaged},
-        )
-        outputs: list[bytes | None] = []
-        carry = b""
-        for seq, rows in enumerate(plan.shards):
-            if seq in failed:
-                outputs.append(None)
-                continue
-            good = [row for row in rows if row.number not in bad_rows.get(seq, ())]
-            output = shard_answer(good, plan.pad)
-            if plan.kind == "chained":
-                output, carry = carry[:6] + b">" + output, hashlib.sha256(carry + output).hexdigest().encode()
-            outputs.append(output)
-        if plan.kind == "merged":
-            return merged(outputs)
-        return b"".join(output for output in outputs if output is not None)
-
-
-def fails(row: Row, attempt: int) -> bool:
-    """Whether this row spoils this attempt of its shard by itself."""
-    return row.fate in ("bad", "perm") or (row.fate not in ("ok", "slow") and attempt < row.argument)
+            self.decided = SHARD_FAILED
+        elif order.max_failed is not None and bad > order.max_failed:
+            self.decided = TOO_MANY
+        else:
+            self.complete = self.sealed is not None and len(self.first) >= self.sealed.shards

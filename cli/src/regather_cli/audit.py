@@ -29,6 +29,7 @@ _AHEAD_MS = 5_000
 """So far beyond a final's time its events are looked for: the clocks of two brokers may differ."""
 
 _FETCH_BYTES = 16 * 1024 * 1024
+_BATCH_RECORDS = 500
 _PIECES_A_SCAN = 16
 
 
@@ -90,7 +91,7 @@ class _Log:
         consumer.resume([tp])
         stalled = time.monotonic() + _STALL_S
         while await consumer.position(tp) < self._end:
-            records = (await consumer.poll(_POLL_S)).get(tp, ())
+            records = (await consumer.poll(_POLL_S, _BATCH_RECORDS)).get(tp, ())
             if records:
                 stalled = time.monotonic() + _STALL_S
                 yield [record for record in records if record.offset < self._end]

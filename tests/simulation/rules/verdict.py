@@ -1,15 +1,14 @@
 """What is checked when a run of the rules has ended."""
 
 from collections import Counter
+from collections.abc import Iterator
 
 from regather.core.model import (
     Abandoned,
-    Cancel,
+    Event,
     Identity,
     JobState,
-    OnError,
     Opened,
-    Outcome,
     Outcomes,
     Reason,
     Sealed,
@@ -19,9 +18,8 @@ from regather.core.model import (
 from regather.core.partition_fold import PartitionFold, reopenable
 from regather.core.reassembly import Assemble, Assembled, EmitFinal
 from regather.core.status import newer
-from simulation.rules.model import POLICY, SILENCE_MS, Fate, Final, Job, Model
-
-End = tuple[JobState, Reason | None]
+from simulation.oracle import Account
+from simulation.rules.model import POLICY, SILENCE_MS, Fate, Final, Model
 
 
 def judge(model: Model) -> None:
@@ -50,12 +48,11 @@ def judge(model: Model) -> None:
 
 def _check_end(model: Model, final: Final, order: Opened) -> None:
     job = model.jobs[final.owner]
-    first, may = _account(model, final.owner, order)
-    must = _must(model, final.owner, job, first)
-    end = (final.state, final.reason)
+    account = Account(order, SILENCE_MS).read(_with_log_time(model))
+    end, ends = (final.state, final.reason), account.ends()
     check = model.invariants.check
-    check("I2", end in may or end == must, final.owner, "ended as", end, "allowed are", may, must)
-    failed = sorted(seq for seq, outcome in first.items() if outcome.failure is not None)
+    check("I2", end in ends, final.owner, "ended as", end, "not one of", ends)
+    failed = account.failed
     if final.state in (JobState.SUCCEEDED, JobState.PARTIAL):
         seqs = [seq for seq in range(len(job.destinies)) if seq not in failed]
         right = b"".join(b"<%s %d>" % (final.owner.submission.encode(), seq) for seq in seqs)
@@ -75,52 +72,11 @@ def _check_end(model: Model, final: Final, order: Opened) -> None:
         check("I4", guilty, final.owner, "blames the innocent", error)
 
 
-def _account(model: Model, owner: Identity, order: Opened) -> tuple[dict[int, Outcome], set[End]]:
-    """The first outcome of each shard, and the ends that time or somebody's wish allows."""
-    first: dict[int, Outcome] = {}
-    may: set[End] = set()
-    opened_ms = sign_ms = log_ms = 0
-    sealed = False
+def _with_log_time(model: Model) -> Iterator[tuple[int, Event]]:
+    log_ms = 0
     for event, append_ms in model.events:
         log_ms = max(log_ms, append_ms)
-        sort = type(event)
-        if sort is Tick:
-            if opened_ms and log_ms >= opened_ms + order.deadline_ms:
-                may.add((JobState.EXPIRED, Reason.DEADLINE))
-            if opened_ms and not sealed and log_ms - sign_ms >= SILENCE_MS:
-                may.add((JobState.FAILED, Reason.NOT_SEALED))
-            continue
-        if event.owner != owner:
-            continue
-        if sort is Opened and not opened_ms:
-            opened_ms = sign_ms = log_ms
-        elif not opened_ms:
-            continue
-        elif sort is Outcomes:
-            for outcome in event.outcomes:
-                first.setdefault(outcome.seq, outcome)
-        elif sort is Uploading:
-            sign_ms = log_ms
-        elif sort is Sealed:
-            sealed = True
-        elif sort is Abandoned and not sealed:
-            may.add((JobState.FAILED, Reason.NOT_SEALED))
-        elif sort is Cancel:
-            may.add((JobState.CANCELLED, Reason.CANCELLED))
-    return (first if sealed or first else {}), may
-
-
-def _must(model: Model, owner: Identity, job: Job, first: dict[int, Outcome]) -> End | None:
-    bad = [outcome for outcome in first.values() if outcome.failure is not None or outcome.bad_rows]
-    if bad and (job.on_error is OnError.FAIL or job.chained):
-        return (JobState.FAILED, Reason.SHARD_FAILED)
-    if job.max_failed is not None and len(bad) > job.max_failed:
-        return (JobState.FAILED, Reason.TOO_MANY_FAILED)
-    if len(first) < len(job.destinies) or not any(
-        type(entry.event) is Sealed and entry.event.owner == owner for entry in model.events
-    ):
-        return None
-    return (JobState.PARTIAL if bad else JobState.SUCCEEDED, None)
+        yield log_ms, event
 
 
 def _check_view(model: Model, by_key: dict[tuple[str, int], Final]) -> None:

@@ -128,7 +128,8 @@ class Worker:
 
     def deliver_any(self) -> bool:
         """Take in the next records of some partition."""
-        return any([self.deliver(partition) for partition in self.intakes])
+        delivered = [self.deliver(partition) for partition in self.intakes]
+        return any(delivered)
 
     def work(self) -> bool:
         """Do everything that is to be done now; whether there was anything."""

@@ -438,3 +438,18 @@ async def test_the_producer_of_ticks_is_stopped_with_the_aggregator(world: World
     await eventually(lambda: events.end > 1, what="a tick")
     await world.stop()
     assert [producer.dead for producer in watched.producers] == [True]
+
+
+async def test_jobs_of_long_ago_do_not_end_again_when_the_groups_offsets_are_lost(world: World) -> None:
+    await world.start()
+    await world.tell(*whole(job(1)))
+    await eventually(lambda: len(world.finals()) == 1, what="the first final")
+    world.now_ms += 3 * 24 * 3600 * 1000
+    await world.tell(*whole(job(2)))
+    await eventually(lambda: len(world.finals()) == 2, what="the second final")
+    await world.stop()
+    world.broker.group(TOPICS.group("aggregators")).committed.clear()
+    await world.start()
+    await world.tell(*whole(job(3)))
+    await eventually(lambda: job(3).job_id in [decode_final(record.headers).owner.job_id for record in world.finals()])
+    assert [decode_final(record.headers).owner for record in world.finals()] == [job(1), job(2), job(3)]

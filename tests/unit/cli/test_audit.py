@@ -8,9 +8,10 @@ import pytest_asyncio
 from e2e.forged_job import BREAKAGES, ForgedJob
 
 from regather.core.errors import BrokerUnavailable
+from regather.core.model import Tick
 from regather.transport.base import TopicPartition
 from regather.transport.memory import MemoryBroker, MemoryTransport
-from regather.transport.topics import Topics
+from regather.transport.topics import Size, Topics
 from regather_cli.audit import AuditOptions, audit, joins
 
 TOPICS = Topics()
@@ -59,6 +60,7 @@ async def test_nothing_at_all_is_clean(world: World) -> None:
 
 async def test_a_final_whose_time_is_before_that_of_its_events_is_judged_when_they_were_read(world: World) -> None:
     job = world.job()
+    await job.tell(*[Tick()] * 600)  # more than are read at once
     await job.open()
     letter = await job.bury()
     await job.settle(letter)
@@ -75,6 +77,36 @@ async def test_one_job_alone(world: World) -> None:
     assert (document["audit"], document["wrong"], document["finals"]) == ("violations", 1, 1)
     assert [entry["job"] for entry in document["violations"]] == [world.job(2).owner.job_id]
     assert (await world.audit())["versions_checked"] == 2
+
+
+async def test_jobs_of_every_partition() -> None:
+    world = World()
+    await world.job().create(Size.COMPOSE)
+    jobs = [
+        ForgedJob(world.transport, TOPICS, number, partitions=4, in_segments=number % 2 == 0) for number in range(9)
+    ]
+    for job in jobs:
+        await job.write()
+    assert {len(world.broker.log(TopicPartition(TOPICS.results, n)).read(0, None)[0]) > 0 for n in range(4)} == {True}
+    assert (await world.audit())["versions_checked"] == 9
+    for job in jobs:
+        assert counts(await world.audit(job=job.owner.job_id)) == CLEAN
+
+
+async def test_partition_counts_that_differ_are_refused(world: World) -> None:
+    await world.transport.grow_topic(TOPICS.segments, 2)
+    with pytest.raises(BrokerUnavailable, match="partition counts differ"):
+        await world.audit()
+
+
+async def test_a_version_whose_elder_was_deleted_could_not_be_told(world: World) -> None:
+    job = world.job()
+    await job.send(TOPICS.results, [], b"the final of version 1")
+    job.version = 2
+    await job.write()
+    world.forget(TOPICS.results, 1)
+    document = await world.audit()
+    assert (document["audit"], document["untold"]) == ("untold", {"opened_gone": 1})
 
 
 async def test_violations_are_counted_in_full_and_listed_up_to_a_limit(world: World) -> None:

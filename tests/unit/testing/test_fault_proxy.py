@@ -1,6 +1,7 @@
 """The fault proxy between plain sockets: what it does to chosen frames, what it leaves alone, what it counts."""
 
 import asyncio
+import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -33,21 +34,24 @@ async def read_frame(reader: asyncio.StreamReader) -> bytes:
 
 @dataclass
 class Broker:
-    """Answers each frame with its correlation id and an echo of its body, unless a test says otherwise."""
+    """Answers each frame with its correlation id and an echo of its body; the first one when `slow` is set."""
 
     port: int = 0
     got: list[bytes] = field(default_factory=list)
     answer: Callable[[int, bytes], bytes] = lambda correlation_id, body: reply(correlation_id, body)
-    connections: int = 0
+    slow: asyncio.Event | None = None
+    readers: list[asyncio.StreamReader] = field(default_factory=list)
     hung_up: int = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
+        self.readers.append(reader)
         try:
             while True:
                 frame = await read_frame(reader)
                 self.got.append(frame)
                 _, _, _, correlation_id, client = struct.unpack_from(">ihhih", frame)
+                if self.slow is not None and correlation_id == 1:
+                    await self.slow.wait()
                 writer.write(self.answer(correlation_id, frame[14 + client :]))
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -70,6 +74,13 @@ class Client:
     async def hears(self, timeout_s: float = 5.0) -> bytes:
         async with asyncio.timeout(timeout_s):
             return await read_frame(self.reader)
+
+    async def hang_up(self, *, reset: bool = False) -> None:
+        if reset:
+            linger = struct.pack("ii", 1, 0)
+            self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.writer.close()
+        await self.writer.wait_closed()
 
     async def hears_the_end(self) -> bool:
         try:
@@ -165,20 +176,48 @@ async def test_a_hold_ends_after_its_time(proxy: FaultProxy, connect: Connect) -
     assert asyncio.get_running_loop().time() - began_s >= 0.2
 
 
+@pytest.mark.parametrize(("size", "reset"), [(3_000_000, False), (1_000, True)])
 async def test_a_held_request_arrives_though_its_sender_has_hung_up(
+    broker: Broker, proxy: FaultProxy, connect: Connect, size: int, reset: bool
+) -> None:
+    client, other = await connect(), await connect()
+    held = proxy.arm(Rule("EndTxn", "request", "hold"))
+    await client.ask(request(END_TXN, 1, bytes(size)))
+    await eventually(lambda: held.fired == 1, what="the hold")
+    await client.hang_up(reset=reset)
+    for number in (2, 3):  # meanwhile the proxy hears of it
+        await other.ask(request(PRODUCE, number))
+        assert await other.hears() == reply(number)
+    held.release()
+    await eventually(lambda: broker.got[2:] == [request(END_TXN, 1, bytes(size))], what="the late request")
+    await eventually(lambda: broker.hung_up == 1, what="the end of the connection")
+
+
+async def test_a_broker_may_answer_to_its_end_what_a_client_asked_before_it_hung_up(
+    broker: Broker, connect: Connect
+) -> None:
+    broker.slow = asyncio.Event()
+    client, other = await connect(), await connect()
+    await client.ask(request(PRODUCE, 1))
+    await eventually(lambda: broker.got, what="the request")
+    await client.hang_up()
+    for number in (2, 3):  # meanwhile the proxy hears of it
+        await other.ask(request(PRODUCE, number))
+        assert await other.hears() == reply(number)
+    assert [reader.at_eof() for reader in broker.readers] == [False, False]
+    broker.slow.set()
+    await eventually(lambda: broker.hung_up == 1, what="the end of the connection")
+
+
+async def test_a_reply_is_told_by_its_correlation_id_though_one_before_it_never_comes(
     broker: Broker, proxy: FaultProxy, connect: Connect
 ) -> None:
-    body = bytes(3_000_000)
+    broker.answer = lambda correlation_id, body: b"" if correlation_id == 1 else reply(correlation_id, body)
+    dropped = proxy.arm(Rule("EndTxn", "reply", "drop"))
     client = await connect()
-    held = proxy.arm(Rule("EndTxn", "request", "hold"))
-    await client.ask(request(END_TXN, 1, body))
-    await eventually(lambda: held.fired == 1, what="the hold")
-    client.writer.close()
-    await client.writer.wait_closed()
-    assert broker.got == []
-    held.release()
-    await eventually(lambda: broker.got == [request(END_TXN, 1, body)], what="the late request")
-    await eventually(lambda: broker.hung_up == 1, what="the end of the connection")
+    await client.ask(request(PRODUCE, 1), request(END_TXN, 2), request(PRODUCE, 3))
+    assert await client.hears() == reply(3)
+    assert dropped.fired == 1
 
 
 async def test_a_held_reply_holds_the_replies_behind_it(broker: Broker, proxy: FaultProxy, connect: Connect) -> None:
@@ -296,7 +335,7 @@ async def test_stopping_ends_every_connection_held_or_not(broker: Broker, port: 
         held = proxy.arm(Rule("EndTxn", "request", "hold"))
         busy, idle = [Client(*await asyncio.open_connection("127.0.0.1", port)) for _ in range(2)]
         await busy.ask(request(END_TXN, 1))
-        await eventually(lambda: held.fired == 1 and broker.connections == 2, what="the hold")
+        await eventually(lambda: held.fired == 1 and len(broker.readers) == 2, what="the hold")
     for client in (busy, idle):
         assert await client.hears_the_end()
         client.writer.close()

@@ -297,7 +297,8 @@ class PartitionOwner:
         self._fold.final_seen(owner.job_id, owner.version, reopenable=again)
         self._counts.finals += 1
         self._finals.append((record.offset, record.timestamp_ms, owner.job_id))
-        self._forget_old(record.timestamp_ms)
+        # By what was folded, not by what was read: a restore that begins far back meets old jobs' events once more.
+        self._forget_old(min(record.timestamp_ms, self._fold.log_ms))
         self._awaited.discard((owner.job_id, owner.version))
         if not self._awaited:
             self._all_seen.set()

@@ -107,7 +107,7 @@ class Ownership:
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CHARGED_WITHIN_S):
-                while any(intake.custody.owes for intake in self.intakes.values()):
+                while any(intake.custody.owes for intake in self.intakes.values()):  # noqa: ASYNC110 - rare, short
                     await asyncio.sleep(_REJECTED_S)
 
     async def unname(self, batch: Sequence[QueuedShard], *, alone: bool) -> None:

@@ -61,8 +61,8 @@ class Owed(NamedTuple):
 class PartitionAudit:
     """Mutable, without IO. Give it events and finals in the order of their logs, each from its beginning.
 
-    Where `read_again_from` is an offset after that, give it the events from there on once more, with `event_again`, and only
-    then the finals that did not fit, with `again`.
+    Where `read_again_from` is an offset after that, give it the events from there on once more, with `event_again`, and
+    only then the finals that did not fit, with `again`.
 
     `begins_at` is the first offset of job-events that is still there, `results_begin` that of results. With `only`, records
     of other jobs are passed over.
@@ -187,12 +187,14 @@ class PartitionAudit:
     def owed(self) -> list[Owed]:
         """At the end: versions that were sealed and have no final. Counts what is left."""
         owed = []
-        for key, log in list(self._versions.items()):
+        missing = [(key, log) for key, log in self._versions.items() if log.sealed and key not in self._finals]
+        for key, log in missing:
             may_be = self._may_be(log)
-            if key not in self._finals and log.sealed is not None and may_be:
+            if may_be:
                 owed.append(Owed(log.owner.job_id, log.owner.version, log.due_ms))
-            if may_be is None:
+            elif may_be is None:
                 self._unopened.add(key)
+        for key in list(self._versions):
             self._forget(key)
         if self._begins_at or self._results_begin:
             self._tally.add(Verdict(untold=[Untold.OPENED_GONE] * len(self._unopened)))

@@ -11,6 +11,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from regather.core.errors import BrokerUnavailable, CommitRejected, TransportError
 from regather.transport.base import Committed, RebalanceListener, Record, TopicPartition
+from regather.transport.kafka.committed_offsets import ask_committed
 from regather.transport.kafka.cutoff import cut_off_consumer
 from regather.transport.kafka.failures import Limits, limited, stopped, translate
 from regather.transport.kafka.written_offsets import ask_written_offsets
@@ -93,7 +94,19 @@ class KafkaConsumer:
             try:
                 return await client.getmany(timeout_ms=timeout_ms, max_records=max_records)
             except client_errors.NoOffsetForPartitionError as error:
-                await self._limited(client.seek_to_beginning(*error.args))
+                for tp in error.args:
+                    if tp in self._next:  # it was told meanwhile where to go on
+                        client.seek(tp, self._next[tp])
+                    else:
+                        await self._begin_at_first(client, tp)
+
+    async def _begin_at_first(self, client: AIOKafkaConsumer, tp: ClientPartition) -> None:
+        """Go to the beginning of a partition of which nothing is committed, which the client only believes."""
+        committed = await self._committed([tp]) if self._generation is not None else {}
+        if tp in committed:
+            client.seek(tp, committed[tp].offset)
+        else:
+            await self._limited(client.seek_to_beginning(tp))
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
         """Stop delivering these. A rebalance forgets pauses."""
@@ -187,12 +200,8 @@ class KafkaConsumer:
         self._unsure -= unsure
 
     async def _committed(self, partitions: list[ClientPartition]) -> Mapping[ClientPartition, OffsetAndMetadata]:
-        """Ask the coordinator, because the client's own committed() drops the metadata."""
         coordinator: Any = self._running()._coordinator
-        found: Mapping[ClientPartition, OffsetAndMetadata] = await self._limited(
-            coordinator.fetch_committed_offsets(partitions)
-        )
-        return found
+        return await self._limited(ask_committed(coordinator, partitions))
 
     async def _limited(self, call: Awaitable[T]) -> T:
         return await limited(call, timeout_s=self._limits.call_s)
