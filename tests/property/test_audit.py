@@ -148,8 +148,8 @@ def draw_redrives(draw: st.DrawFn, installation: Installation, status: JobStatus
         seqs = draw(st.sets(st.integers(0, total - 1), min_size=1))
         late = [tell(done(me._replace(version=version - 1), seq, b"LATE")) for seq in range(total)]
         steps = [*late[: draw(st.integers(0, total))], tell(redriven(first, version, sorted(seqs), origin))]
-        fates = {"done": lambda seq: tell(done(me, seq, b"AGAIN")), "dead": lambda seq: bury(me, seq)}
-        rest = [fates[draw(st.sampled_from(["done", "done", "dead"]))](seq) for seq in seqs]
+        dies = draw(st.sets(st.sampled_from(sorted(seqs))))
+        rest = [bury(me, seq) if seq in dies else tell(done(me, seq, b"AGAIN")) for seq in seqs]
         rest += [tell(done(me, seq, b"UNINVITED")) for seq in range(total)]
         rest += [*late, tell(redriven(first, version, [0], origin)), tell(sealed(me, total))]
         rest += [tell_after(me, redriven(first, version + 1, [0], origin))] * draw(st.integers(0, 1))

@@ -141,6 +141,26 @@ def test_a_redrive_before_the_end_does_not_count() -> None:
     assert (tally.findings, tally.redriven, tally.dropped["redrive-too-late"]) == ([], 0, 1)
 
 
+def test_a_clock_that_was_set_back_hides_no_redrive() -> None:
+    installation = Installation()
+    tick(LATER_MS)(installation)
+    installation.now_ms -= LATER_MS
+    for event in (FIRST, dead(ONE, 0, installation.bury(ONE, 0)), sealed(ONE, 1), redriven(FIRST, 2, [0], origin=1)):
+        installation.tell(event)
+    for event in (done(TWO, 0), sealed(TWO, 1)):
+        installation.tell(event)
+    assert len(installation.results) == 2
+    tally = installation.audit()
+    assert (tally.findings, tally.redriven) == ([], 1)
+
+
+def test_a_redrive_of_a_version_that_cannot_be_is_dropped() -> None:
+    installation = ended_once()
+    write(installation, redriven(FIRST, 0, [0]))
+    tally = installation.audit()
+    assert (tally.findings, tally.dropped["redrive-too-late"]) == ([], 1)
+
+
 @pytest.mark.parametrize("stranger", [owner(submission="ff", version=2), THREE])
 def test_a_final_of_a_redrive_that_does_not_count_is_a_ghost(stranger: Identity) -> None:
     installation = ended_once()

@@ -95,13 +95,15 @@ class PartitionAudit:
         """By job id, in bytes; None until its first event was read again."""
         self._read_again_from: int | None = None
         self._reads_again = False
+        self._log_ms = 0
         self._again_ms = 0
-        """The log's time in the second reading."""
+        """The log's time in the second reading, which begins with that of the first redrive: none comes before it."""
 
     def event(self, headers: Mapping[str, bytes], value: bytes | None, *, append_ms: int) -> None:
         """Fold one record of job-events."""
         self._tally.saw(append_ms)
         self._first_ms = append_ms if self._first_ms is None else self._first_ms
+        self._log_ms = max(self._log_ms, append_ms)
         if not self._wanted(headers):
             return
         try:
@@ -222,6 +224,8 @@ class PartitionAudit:
 
     def _note(self, event: Redriven) -> None:
         """A redrive in the first reading: whether it opens its version is told in the second one."""
+        if not self._redrives:
+            self._again_ms = self._log_ms
         self._redrives.add(event.owner)
         self._redriven_versions.add(_key(event.owner))
         self._redriven_jobs[_job_key(event.owner)] = None
@@ -282,6 +286,9 @@ class PartitionAudit:
         return True if self._before(log.owner) is not None else None
 
     def _before(self, owner: Identity) -> int | None:
+        """What is kept of the final of the version before."""
+        if owner.version < 1:
+            return None
         return self._finals.get(_key(owner._replace(version=owner.version - 1)))
 
     def _may_open(self, owner: Identity) -> bool | None:
