@@ -82,9 +82,18 @@ class Installation:
         return address
 
     def audit(
-        self, *, eager: bool = False, begins_at: int = 0, results_begin: int = 0, now_ms: int | None = None
+        self,
+        *,
+        eager: bool = False,
+        begins_at: int = 0,
+        begins_later_at: int = 0,
+        results_begin: int = 0,
+        now_ms: int | None = None,
     ) -> AuditTally:
-        """Audit everything. `eager`: finals are read long before their events, as with clocks that differ."""
+        """Audit everything. `eager`: finals are read long before their events, as with clocks that differ.
+
+        By the second reading the events begin at `begins_later_at`.
+        """
         tally = AuditTally(limit=100)
         letters = LetterIndex({})
         for address, headers in self.letters.items():
@@ -102,6 +111,7 @@ class Installation:
         for number in range(fed, len(self.events)):
             self._feed(audit, number)
         if audit.read_again_from is not None:
+            begins_at = max(begins_at, begins_later_at)
             audit.begin_again(begins_at)
             for event in self.events[max(begins_at, audit.read_again_from) :]:
                 audit.event_again(event.headers, event.value, append_ms=event.append_ms)

@@ -119,6 +119,35 @@ def test_outcomes_between_the_end_and_the_redrive_count_and_uninvited_ones_do_no
     assert only(installation, Violation.WRONG)
 
 
+def test_a_late_outcome_of_a_version_that_no_longer_runs_the_shard_does_not_count() -> None:
+    installation = ended_once()
+    for event in (redriven(FIRST, 2, [1]), done(ONE, 1, b"zombie"), Abandoned(TWO, "gone"), done(TWO, 1, b"two")):
+        installation.tell(event)
+    tick(1)(installation)
+    for event in (redriven(FIRST, 3, [2]), done(THREE, 2, b"three"), sealed(THREE, 3)):
+        installation.tell(event)
+    assert installation.results[2].value == b"<0>twothree"
+    assert installation.audit().findings == []
+    installation.results[2].value = b"<0>zombiethree"
+    assert Violation.WRONG in installation.audit().violations
+
+
+def test_an_upload_that_opens_a_version_after_a_redrive_of_it_is_foreign() -> None:
+    installation, upload = ended_once(), owner(submission="ff", version=3)
+    for event in (redriven(FIRST, 2, [1]), Abandoned(TWO, "gone")):
+        installation.tell(event)
+    tick(1)(installation)
+    for event in (redriven(FIRST, 3, [1]), opened(upload), done(upload, 0), sealed(upload, 1)):
+        write(installation, event)
+    alone = Installation()
+    for event in (opened(upload), done(upload, 0), sealed(upload, 1)):
+        alone.tell(event)
+    (final,) = alone.results
+    final.after = len(installation.events)
+    installation.results.append(final)
+    assert only(installation, Violation.FOREIGN)
+
+
 def test_of_two_redrives_the_first_counts() -> None:
     installation = ended_once()
     for event in (redriven(FIRST, 2, [1]), redriven(FIRST, 2, [1, 2]), done(TWO, 2, b"no"), done(TWO, 1, b"yes")):
@@ -194,5 +223,7 @@ def test_a_redrive_whose_job_retention_took_could_not_be_told() -> None:
         installation.results = installation.results[results]
         tally = installation.audit(begins_at=1)
         assert (tally.violations, set(tally.untold)) == (Counter(), {Untold.OPENED_GONE})
+    tally = redriven_once().audit(begins_later_at=1)
+    assert (tally.violations, set(tally.untold)) == (Counter(), {Untold.OPENED_GONE})
     tally = redriven_once().audit(results_begin=1)
     assert (tally.violations, set(tally.untold)) == (Counter(), {Untold.OPENED_GONE})
