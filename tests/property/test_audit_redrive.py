@@ -1,12 +1,15 @@
 """The audit of versions that a redrive opened: whose outcome counts, what is dropped, what is owed, what is not there."""
 
+import tracemalloc
 from collections import Counter
 
 import pytest
 from property.audited_partition import Installation, Written, dead, done, opened, redriven
 from property.test_audit import LATER_MS, bury, only, owner, rewrite_one, sealed, status_of, tick
 
-from regather.core.audit_findings import Untold, Violation
+from regather.core.audit import PartitionAudit
+from regather.core.audit_findings import AuditTally, Untold, Violation
+from regather.core.audit_letters import LetterIndex
 from regather.core.model import Abandoned, Identity, JobState, OnError, Reason
 from regather.core.wire.events import encode_event
 from regather.core.wire.identity import HEADER, header_map
@@ -227,3 +230,20 @@ def test_a_redrive_whose_job_retention_took_could_not_be_told() -> None:
     assert (tally.violations, set(tally.untold)) == (Counter(), {Untold.OPENED_GONE})
     tally = redriven_once().audit(results_begin=1)
     assert (tally.violations, set(tally.untold)) == (Counter(), {Untold.OPENED_GONE})
+
+
+def test_memory_of_a_redriven_shard() -> None:
+    shards = 5_000
+    events = [encode_event(done(ONE, seq, b"%d" % seq * 100)) for seq in range(shards)]
+    again = [encode_event(event) for event in (redriven(FIRST, 2, [0]), done(TWO, 0), sealed(TWO, shards))]
+    audit = PartitionAudit(AuditTally(1), LetterIndex({}), lambda _kind, _options: True, results_begin=1)
+    first = header_map(again[0][0]), again[0][1]
+    audit.event(*first, append_ms=1)
+    audit.begin_again(0)
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for headers, value in (encode_event(FIRST), *events, *again):
+        audit.event_again(header_map(headers), value, append_ms=1)
+    used = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert used // shards in range(100, 500)
