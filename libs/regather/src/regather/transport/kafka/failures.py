@@ -30,13 +30,15 @@ class Limits:
     """Time limits of the client's calls. When one has passed, the outcome is unknown and the client is thrown away.
 
     `ack_s` is above the producer's own limit of a request, after which it fails a record itself, as long as it lives. A
-    poll may outlast its own time-out by `poll_slack_s`, for it waits while a rebalance is under way. A client that has
-    not stopped after `stop_s` is cut off.
+    poll may outlast its own time-out by `poll_slack_s`, for it waits while a rebalance is under way. A consumer to which
+    nothing came for `silence_s` is asked whether there is something, and given up if so it stays. A client that has not
+    stopped after `stop_s` is cut off.
     """
 
     call_s: float = CALL_TIMEOUT_S
     ack_s: float = 15.0
     poll_slack_s: float = 120.0
+    silence_s: float = 30.0
     stop_s: float = STOP_TIMEOUT_S
 
     @property
