@@ -8,8 +8,8 @@ duplicate-final: more than one for a version. wrong: a final that says something
 its gateway. ghost: a final of a job that nobody submitted. dead-letter-missing: a failed shard without the letter that its
 final names. executions: a shard ran more often than its attempts and the faults explain. reader: a reader beside the run
 saw other finals than one from the start. refused, forgotten: a gateway's answer that a right submission must not get.
-unavailable: a client had to ask for its 202 for longer than any fault lasts. slow: a version took longer to its final than
-its work and any fault do.
+late: a shard ran long after its version's final: a group has lost what it had committed. unavailable: a client had to ask
+for its 202 for longer than any fault lasts. slow: a version took longer to its final than its work and any fault do.
 """
 
 from collections import Counter, defaultdict
@@ -24,6 +24,7 @@ from chaos.records import Final, Letter, Line, Place
 MAX_ATTEMPTS = 4
 ACCEPTED_WITHIN_S = 60.0
 ENDED_WITHIN_S = 120.0
+LATE_AFTER_S = 60.0
 _BEGINNINGS = ("Opened", "Redriven")
 _NOT_SEALED = "not-sealed"
 Shard = tuple[str, str, int, int]
@@ -97,6 +98,7 @@ class _Log:
         self.sealed: dict[tuple[str, str, int], int] = {}
         self.cancels: set[str] = set()
         self.executions: Counter[Shard] = Counter()
+        self.last_ms: dict[Shard, int] = {}
         self.outcomes: Counter[Shard] = Counter()
         self.attempts: dict[Shard, int] = {}
         for line in lines:
@@ -112,12 +114,16 @@ class _Log:
         elif line.sort == "Cancel":
             self.cancels.add(line.job_id)
         if line.failed_attempt is not None:
-            self.executions[*owner, line.failed_attempt] += 1
+            self._ran((*owner, line.failed_attempt), line)
         for outcome in line.outcomes:
             shard = (*owner, outcome.seq)
-            self.executions[shard] += 1
+            self._ran(shard, line)
             self.outcomes[shard] += 1
             self.attempts[shard] = max(self.attempts.get(shard, 0), outcome.attempts)
+
+    def _ran(self, shard: Shard, line: Line) -> None:
+        self.executions[shard] += 1
+        self.last_ms[shard] = max(self.last_ms.get(shard, 0), line.at_ms)
 
 
 def check(evidence: Evidence) -> Verdict:
@@ -267,16 +273,20 @@ class _Checker:
                 self._add(
                     "executions", job_id, f"version {version} shard {seq} ran {executions} times, allowed {allowed}"
                 )
+            finals = self._finals.get((job_id, version))
+            late_s = (self._log.last_ms[shard] - finals[0].at_ms) / 1000 if finals else 0.0
+            if late_s > LATE_AFTER_S:
+                self._add("late", job_id, f"version {version} shard {seq} ran {late_s:.0f} s after the final")
             if self._log.attempts.get(shard, 0) > MAX_ATTEMPTS:
                 self._add("executions", job_id, f"shard {seq} was charged with {self._log.attempts[shard]} attempts")
 
     def _allowed(self, shard: Shard) -> int:
-        """Executions that the attempts and the faults during the job's life explain."""
+        """Executions that the attempts and the faults until the last of them explain."""
         job_id, submission, version, _ = shard
         opened = self._log.opened.get((job_id, submission, version))
         finals = self._finals.get((job_id, version))
         began_ms = opened.at_ms if opened else 0
-        ended_ms = finals[0].at_ms if finals else began_ms + 10**9
+        ended_ms = max(finals[0].at_ms, self._log.last_ms[shard]) if finals else began_ms + 10**9
         return MAX_ATTEMPTS + sum(
             disturbance.executions
             for disturbance in self._evidence.disturbances

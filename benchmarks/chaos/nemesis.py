@@ -34,14 +34,8 @@ _SLACK_MS = 30_000
 """What a fault has set going, rebalances and repeats, may take so long after it is healed."""
 
 
-def all_faults(*, requests: bool = False, redrive: bool = False) -> dict[Kind, Fault]:
-    """Every sort that there is something for: `requests`, if something stands between services and brokers that can
-    disturb them; `redrive`, if the gateways offer it.
-    """
-    optional: dict[Kind, tuple[bool, Fault]] = {
-        Kind.PROXY: (requests, DisturbRequests()),
-        Kind.REDRIVE: (redrive, Redrive()),
-    }
+def all_faults() -> dict[Kind, Fault]:
+    """Every sort of fault."""
     return {
         Kind.WORKER_KILL: KillService(Role.WORKER),
         Kind.GATEWAY_KILL: KillService(Role.GATEWAY),
@@ -58,7 +52,8 @@ def all_faults(*, requests: bool = False, redrive: bool = False) -> dict[Kind, F
         Kind.REBALANCE_STORM: RebalanceStorm(),
         Kind.POISON: Poison(),
         Kind.CANCEL: CancelInFlight(),
-        **{kind: fault for kind, (there, fault) in optional.items() if there},
+        Kind.PROXY: DisturbRequests(),
+        Kind.REDRIVE: Redrive(),
     }
 
 

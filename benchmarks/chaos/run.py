@@ -30,11 +30,13 @@ from chaos.plan import Kind, PlannedFault, make_plan
 from chaos.readers import Readers
 from chaos.report import Run, report_of
 from chaos.workload import Workload
+from regather.runtime import event_loop
 from regather.testing.bounded_volume import MountRefused, private_mounts
 from regather.testing.cluster_view import ClusterView
 from regather.testing.embedded_cluster import EmbeddedCluster
 from regather.testing.embedded_kafka import free_ports
-from regather.testing.kafka_broker import Broker, Rung
+from regather.testing.fault_proxy import FaultProxy
+from regather.testing.kafka_broker import BOOTSTRAP_VARIABLE, Broker, Rung
 from regather.transport.topics import Size
 from regather_cli.report import commit, write_report
 from regather_cli.stack import Stack, StackSettings
@@ -55,8 +57,8 @@ ENVIRONMENT = {
 }
 
 
-def stack_settings() -> StackSettings:
-    """Two gateways, three workers, two aggregators that share four partitions."""
+def stack_settings(proxied_servers: str) -> StackSettings:
+    """Two gateways, three workers, two aggregators that share four partitions; all reach the brokers through a proxy."""
     return StackSettings(
         gateways=2,
         workers=3,
@@ -65,7 +67,7 @@ def stack_settings() -> StackSettings:
         size=Size.COMPOSE,
         replication=REPLICATION,
         gateway_port=free_ports(1)[0],
-        environment=ENVIRONMENT,
+        environment=ENVIRONMENT | {BOOTSTRAP_VARIABLE: proxied_servers},
     )
 
 
@@ -85,12 +87,15 @@ class Chaos:
             print(f"brokers after {self.run.seconds:.1f} s: {cluster.bootstrap_servers}", flush=True)
             self.run.no_volumes_because = cluster.no_volumes_because
             broker = Broker(cluster.bootstrap_servers, Rung.EMBEDDED, cluster.version)
-            view = ClusterView(lambda: cluster.answering_servers)
-            async with Stack(stack_settings(), home=self.home / "services", broker=broker) as stack:
+            settings = stack_settings(cluster.proxied_servers)
+            async with (
+                FaultProxy(cluster.proxy_routes) as proxy,
+                Stack(settings, home=self.home / "services", broker=broker) as stack,
+            ):
                 print(f"services after {self.run.seconds:.1f} s; logs: {self.home}", flush=True)
                 counts = {spec.name: spec.partitions for spec in stack.topic_specs()}
                 readers = Readers(lambda: cluster.answering_servers, stack.topics, counts)
-                nemesis = await self._disturbed(stack, cluster, view, readers)
+                nemesis = await self._disturbed(stack, cluster, proxy, readers)
             self.run.leftover = stack.leftover_pids(besides=[node.pid for node in cluster.nodes])
             print(f"services ended after {self.run.seconds:.1f} s; reading the topics", flush=True)
             evidence = await self._evidence(readers, nemesis)
@@ -98,25 +103,24 @@ class Chaos:
         verdict.violations += self.run.violations()
         return self.run, evidence, verdict
 
-    async def _faults(self, context: Context) -> dict[Kind, Fault]:
-        redrive = await context.workload.offers("/v1/jobs/{job_id}:redrive")
-        faults = all_faults(requests=context.requests is not None, redrive=redrive)
-        return {kind: fault for kind, fault in faults.items() if self._kinds is None or kind in self._kinds}
+    def _faults(self) -> dict[Kind, Fault]:
+        return {kind: fault for kind, fault in all_faults().items() if self._kinds is None or kind in self._kinds}
 
     def _plan(self, kinds: list[Kind]) -> list[PlannedFault]:
         plan = make_plan(self.seed, self._count, kinds=kinds, every_s=self._every_s)
         print("\n".join(["plan:", *map(str, plan)]), flush=True)
         return plan
 
-    async def _disturbed(self, stack: Stack, cluster: EmbeddedCluster, view: ClusterView, readers: Readers) -> Nemesis:
+    async def _disturbed(self, stack: Stack, cluster: EmbeddedCluster, proxy: FaultProxy, readers: Readers) -> Nemesis:
         """Clients and nemesis at once, then the quiet phase."""
+        view = ClusterView(lambda: cluster.answering_servers)
         supervision, monitor = Supervision(lambda: stack.services), Monitor(lambda: stack.services)
         gateways = [service.url for service in stack.services if service.name.startswith("gateway")]
         workload = Workload(gateways, workload_jobs(self.seed), self.ledger, self.seed)
-        context = Context(stack, cluster, view, monitor, supervision, workload, self.ledger, SESSION_S)
+        context = Context(stack, cluster, view, monitor, supervision, workload, self.ledger, SESSION_S, proxy)
         async with beside(supervision.run(), monitor.run(), readers.follow_results()):
             clients = asyncio.create_task(workload.run(CLIENTS), name="clients")
-            faults = await self._faults(context)
+            faults = self._faults()
             nemesis = Nemesis(context, faults, time.monotonic())
             try:
                 await nemesis.run(self._plan(list(faults)))
@@ -190,4 +194,4 @@ if __name__ == "__main__":
     with contextlib.suppress(MountRefused):
         private_mounts()
     os.environ.setdefault("PYTHONFAULTHANDLER", "1")
-    sys.exit(asyncio.run(main(parsed())))
+    sys.exit(event_loop.run(main(parsed())))

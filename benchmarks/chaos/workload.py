@@ -92,11 +92,6 @@ class Workload:
             told.accepted.setdefault((str(document["job_id"]), int(document["version"])), time.time())
         return heard
 
-    async def offers(self, path: str) -> bool:
-        """Whether the gateways have this route."""
-        document = _json(await self._https[0].get("/openapi.json"))
-        return path in document.get("paths", {})
-
     async def sweep(self) -> None:
         """Ask every gateway for every accepted job once more; they have to agree with the finals, all of them."""
         for told in self.ledger.all:

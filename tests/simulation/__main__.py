@@ -21,11 +21,11 @@ def main() -> int:
         print("\n".join(lines))
         return int(any(line.startswith("VIOLATED") for line in lines))
     seeds = range(arguments.first, arguments.first + arguments.seeds)
-    tally, seconds = runner.run_many(arguments.level, seeds, arguments.processes)
+    tally, seconds = runner.run_many(arguments.level, seeds, arguments.processes, until_failure=arguments.until_failure)
     document = {"commit": _commit(), "first": arguments.first, **runner.document(arguments.level, tally, seconds)}
-    results = ROOT / "benchmarks" / "results"
-    results.mkdir(parents=True, exist_ok=True)
-    (results / f"simulate-{arguments.level}.json").write_text(json.dumps(document, indent=1) + "\n")
+    report = Path(arguments.report or ROOT / "benchmarks" / "results" / f"simulate-{arguments.level}.json")
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.write_text(json.dumps(document, indent=1) + "\n")
     print(json.dumps(document))
     return 0 if document["ok"] else 1
 
@@ -43,6 +43,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1000, help="how many seeds to run")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--seed", type=int, help="replay this seed and print what happened")
+    parser.add_argument("--until-failure", action="store_true", help="stop after the first seeds that fail")
+    parser.add_argument("--report", help="where to write the document; benchmarks/results/ if nothing is said")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     return parser.parse_args()
 

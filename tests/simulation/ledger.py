@@ -73,6 +73,8 @@ class Ledger:
     )
     """What compaction leaves of job-status: of each job the last record with each key, and its offset."""
     unreadable: list[str] = field(default_factory=list)
+    ahead: list[str] = field(default_factory=list)
+    """Statuses that told of more than there was."""
     _hidden: dict[tuple[Transaction, TopicPartition], list[Record]] = field(default_factory=lambda: defaultdict(list))
 
     def appended(self, record: Record, transaction: Transaction | None) -> None:
@@ -102,6 +104,7 @@ class Ledger:
                 self.finals[key].append(Final(record, status, self.now_s()))
             elif topic == topics.job_status:
                 status, _ = decode_status(record.headers, record.value)
+                self._check_frontier(status)
                 kept = self.last_status[status.owner.job_id]
                 kept[record.key] = max(
                     kept.get(record.key, (-1, status)), (record.offset, status), key=lambda at: at[0]
@@ -117,6 +120,14 @@ class Ledger:
                 ] += 1
         except WireError as error:
             self.unreadable.append(f"{topic}-{record.partition}@{record.offset}: {error}")
+
+    def _check_frontier(self, status: JobStatus) -> None:
+        """No status names more shards without a gap than have an outcome by now."""
+        missing = next((seq for seq in range(status.frontier) if (status.owner, seq) not in self.outcomes), None)
+        if missing is not None:
+            self.ahead.append(
+                f"{status.label} {status.owner} has the frontier {status.frontier} without shard {missing}"
+            )
 
     def _take_event(self, record: Record) -> None:
         event = decode_event(record.headers, record.value)

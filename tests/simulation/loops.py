@@ -70,7 +70,7 @@ class Run:
         self.installation = Installation(self.loop, self.broker, chance, self.history, self.topics)
         self.concurrent: list[Record] = []
         self.faults_end_s = 15 + chance.random() * 45
-        self.plans = draw_jobs(chance, chance.randrange(2, 9), self.faults_end_s, deadly=chance.random() < 0.05)
+        self.plans = draw_jobs(chance, chance.randrange(2, 9), self.faults_end_s)
         self.clients: Clients
         self.drain_s = 0.0
 

@@ -6,7 +6,7 @@ import multiprocessing
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,19 +101,24 @@ def _failing(seed: int, found: Invariants) -> dict[int, list[str]]:
     return {seed: shown} if shown else {}
 
 
-def run_many(level: str, seeds: range, processes: int) -> tuple[Tally, float]:
-    """Run seeds on so many cores; the sums and the seconds that it took."""
+def run_many(level: str, seeds: range, processes: int, *, until_failure: bool = False) -> tuple[Tally, float]:
+    """Run seeds on so many cores, or only until one fails; the sums and the seconds that it took."""
     started_s = time.monotonic()
     total = Tally()
     chunks = [(level, list(chunk)) for chunk in _chunks(seeds, _CHUNK[level])]
     if processes == 1:
-        for chunk in chunks:
-            total.add(run_seeds(*chunk))
+        _add_up(total, map(_run_chunk, chunks), until_failure=until_failure)
     else:
         with multiprocessing.get_context("spawn").Pool(processes) as pool:
-            for tally in pool.imap_unordered(_run_chunk, chunks):
-                total.add(tally)
+            _add_up(total, pool.imap(_run_chunk, chunks), until_failure=until_failure)
     return total, time.monotonic() - started_s
+
+
+def _add_up(total: Tally, tallies: Iterable[Tally], *, until_failure: bool) -> None:
+    for tally in tallies:
+        total.add(tally)
+        if until_failure and total.failing:
+            return
 
 
 def _run_chunk(chunk: tuple[str, list[int]]) -> Tally:

@@ -51,6 +51,7 @@ class Verdict:
         self._check_views()
         self._check_charges()
         self._check_executions()
+        self.invariants.check("VIEW", not self.ledger.ahead, *self.ledger.ahead[:3])
         for what in self.ledger.unreadable:
             self.invariants.check("I3", False, f"unreadable: {what}")
 
@@ -113,6 +114,7 @@ class Verdict:
         check("I2", status.total == len(plan.shards), f"{label} has {status.total} shards of {len(plan.shards)}")
         gaps = sorted(seq for low, high in status.gaps for seq in range(low, high + 1))
         check("I4", gaps == account.failed, f"{label} names the gaps {gaps}; {account.failed} failed")
+        check("VIEW", status.frontier == status.total, f"{label} ends with the frontier {status.frontier}")
         content = self._content(final, label)
         expected = right_result(plan, account)
         check("I2", content == expected, f"{label} has a wrong result: {content[:60]!r}, not {expected[:60]!r}")

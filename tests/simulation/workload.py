@@ -189,10 +189,15 @@ async def _body(plan: JobPlan, chance: random.Random) -> AsyncIterator[bytes]:
             yield whole[begin:end]
 
 
-def draw_jobs(chance: random.Random, count: int, until_s: float, *, deadly: bool) -> list[JobPlan]:
-    """Jobs of one run; one shard of one job may take its worker along."""
-    plans = [_draw_job(chance, f"j{number}", until_s) for number in range(count)]
-    if deadly:
+THEMES = ("", "", "", "", "chained", "large", "slow", "twice", "hasty", "deadly")
+"""What the jobs of a run have in common: in half of the runs nothing, for some faults show only where it is frequent."""
+
+
+def draw_jobs(chance: random.Random, count: int, until_s: float) -> list[JobPlan]:
+    """Jobs of one run; in some runs one shard of one job takes its worker along."""
+    theme = chance.choice(THEMES)
+    plans = [_draw_job(chance, f"j{number}", until_s, theme) for number in range(count)]
+    if theme == "deadly":
         victim = plans[0]
         rows = list(victim.rows)
         at = chance.randrange(len(rows))
@@ -201,10 +206,10 @@ def draw_jobs(chance: random.Random, count: int, until_s: float, *, deadly: bool
     return plans
 
 
-def _draw_job(chance: random.Random, label: str, until_s: float) -> JobPlan:
+def _draw_job(chance: random.Random, label: str, until_s: float, theme: str) -> JobPlan:
     roll = chance.random
-    kind = chance.choices(("rows", "merged", "chained"), (5, 3, 2))[0]
-    large = roll() < 0.05
+    kind = "chained" if theme == "chained" else chance.choices(("rows", "merged", "chained"), (5, 3, 2))[0]
+    large = roll() < (0.6 if theme == "large" else 0.05)
     shards = 6 if large else chance.choice((1, 2, 3, 4, 6, 9, 12))
     per_shard = 1 if large or kind == "chained" else chance.choice((1, 1, 2, 4))
     healthy = roll() < 0.6
@@ -212,7 +217,7 @@ def _draw_job(chance: random.Random, label: str, until_s: float) -> JobPlan:
         _draw_row(chance, Row(label, number, "ok", 0), healthy=healthy) for number in range(shards * per_shard)
     )
     on_error = OnError.FAIL if roll() < 0.4 else OnError.SKIP
-    keyed = roll() < 0.55
+    keyed = roll() < (0.9 if theme == "twice" else 0.5)
     return JobPlan(
         label,
         kind,
@@ -223,13 +228,13 @@ def _draw_job(chance: random.Random, label: str, until_s: float) -> JobPlan:
         merge="raises" if kind == "merged" and roll() < 0.05 else "ok",
         on_error=on_error,
         max_failed=chance.randrange(3) if on_error is OnError.SKIP and roll() < 0.3 else None,
-        deadline_s=3600.0 if roll() < 0.85 else 3 + roll() * 40,
+        deadline_s=3 + roll() * 40 if roll() < (0.6 if theme == "hasty" else 0.12) else 3600.0,
         key=label if keyed else None,
-        pauses_s=_draw_pauses(chance),
+        pauses_s=_draw_pauses(chance, slow=theme == "slow"),
         goes_away=roll() < 0.05,
-        twice=keyed and roll() < 0.25,
-        repeats_after_s=roll() * 20 if keyed and roll() < 0.25 else None,
-        cancels_after_s=roll() * 12 if roll() < 0.1 else None,
+        twice=keyed and roll() < (0.7 if theme == "twice" else 0.2),
+        repeats_after_s=roll() * 20 if keyed and roll() < (0.6 if theme == "twice" else 0.2) else None,
+        cancels_after_s=roll() * 12 if roll() < (0.5 if theme == "hasty" else 0.08) else None,
     )
 
 
@@ -253,8 +258,8 @@ def _draw_row(chance: random.Random, row: Row, *, healthy: bool) -> Row:
     return row._replace(fate=fate, argument=chance.choice(arguments))
 
 
-def _draw_pauses(chance: random.Random) -> tuple[float, ...]:
-    sort = chance.random()
+def _draw_pauses(chance: random.Random, *, slow: bool) -> tuple[float, ...]:
+    sort = chance.random() * 0.4 + 0.6 if slow else chance.random()
     if sort < 0.6:
         return ()
     if sort < 0.85:

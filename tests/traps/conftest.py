@@ -67,7 +67,7 @@ async def direct(kafka: EmbeddedKafka) -> AsyncIterator[World]:
 
 
 @pytest.fixture
-def proxied_transport(kafka: EmbeddedKafka) -> Callable[..., KafkaTransport]:
+def proxied_transport(kafka: EmbeddedKafka, fault_proxy: FaultProxy) -> Callable[..., KafkaTransport]:
     """Clients of a name of their own, for rules that are meant for them only."""
 
     def make(client_id: str, limits: Limits = SHORT) -> KafkaTransport:

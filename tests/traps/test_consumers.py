@@ -151,6 +151,53 @@ async def test_trap_16_a_member_that_cannot_leave_is_cut_off_and_keeps_no_partit
     await eventually(lambda: heir.owned, timeout_s=5, what="the heir's share")
 
 
+async def poll_until(consumer: Consumer, condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(15):
+        while not condition():
+            await consumer.poll(0.05)
+
+
+async def test_trap_12_a_client_to_which_nothing_comes_though_there_is_something_is_given_up(
+    direct: World, proxied_transport: Any
+) -> None:
+    topic = await direct.topic()
+    consumer = proxied_transport("silent", Limits(silence_s=0.3)).consumer()
+    await consumer.start()
+    try:
+        consumer.assign([TopicPartition(topic, 0)])
+        consumer.seek(TopicPartition(topic, 0), 0)
+        consumer._client._fetcher._fetch_task.cancel()  # how it stops by itself is not known; this is how it looks
+        await direct.write(topic, b"there")
+        with pytest.raises(BrokerUnavailable, match="stands still"):
+            await poll_until(consumer, lambda: False)
+    finally:
+        await consumer.stop()
+
+
+@pytest.mark.parametrize("why", ["the end", "an open transaction", "a pause"])
+async def test_trap_12_one_to_which_nothing_can_come_is_left_alone(
+    direct: World, proxied_transport: Any, fault_proxy: FaultProxy, names: Iterator[str], why: str
+) -> None:
+    topic = await direct.topic(2)
+    tps = [TopicPartition(topic, number) for number in range(2)]
+    if why == "an open transaction":
+        producer = await direct.transactional(next(names))
+        await producer.begin()
+        await (await producer.send(topic, value=b"hidden", partition=0))
+    else:
+        await direct.write(topic, b"there")
+    consumer = proxied_transport("idle", Limits(silence_s=0.2)).consumer()
+    await consumer.start()
+    try:
+        consumer.assign(tps)
+        if why == "a pause":
+            consumer.pause(tps[:1])
+        before = fault_proxy.passed("ListOffsets", "request").frames
+        await poll_until(consumer, lambda: fault_proxy.passed("ListOffsets", "request").frames > before + 5)
+    finally:
+        await consumer.stop()
+
+
 class Tail:
     """What stands at the end of a partition of which a reader wants to know that it has read it."""
 

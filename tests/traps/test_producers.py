@@ -122,6 +122,27 @@ async def test_trap_16_a_producer_that_cannot_flush_is_cut_off_and_nothing_of_it
     assert [record.value for record in records] == [b"later"]
 
 
+async def test_trap_17_a_commit_that_was_cancelled_kills_its_producer_for_it_may_still_land(
+    direct: World, through: World, fault_proxy: FaultProxy
+) -> None:
+    topic = await direct.topic()
+    producer = await through.transactional("cancelled-commit")
+    await producer.begin()
+    await producer.send(topic, value=b"lands", partition=0)
+    held = fault_proxy.arm(Rule("EndTxn", "request", "hold"))
+    committing = asyncio.create_task(producer.commit())
+    await eventually(lambda: held.fired, what="the commit on its way")
+    committing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await committing
+    assert producer.dead
+    with pytest.raises(ProducerDead):
+        await producer.begin()
+    held.release()
+    records = await direct.read(await direct.reader(TopicPartition(topic, 0)), 1)
+    assert [record.value for record in records] == [b"lands"]
+
+
 async def test_trap_26_a_batch_above_the_topics_limit_is_not_split_by_the_client(direct: World, raw: Any) -> None:
     topic = await direct.topic(max_record_bytes=50_000)
     producer = await raw.producer(enable_idempotence=True, linger_ms=50, max_batch_size=256 * 1024)

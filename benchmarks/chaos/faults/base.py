@@ -11,17 +11,11 @@ from chaos.plan import PlannedFault
 from chaos.workload import Workload
 from regather.testing.cluster_view import ClusterView
 from regather.testing.embedded_cluster import EmbeddedCluster
+from regather.testing.fault_proxy import FaultProxy
 from regather_cli.stack import Stack
 from regather_cli.supervision import Supervision
 
 T = TypeVar("T")
-
-
-class RequestFaults(Protocol):
-    """What stands between the services and the brokers and can hold, drop or reset requests that it picks."""
-
-    async def disturb(self, api: str, how: str, seconds: float) -> int:
-        """Do `how` ("hold", "drop", "reset") to requests of this name for so long; how many it hit."""
 
 
 @dataclass(slots=True)
@@ -36,7 +30,7 @@ class Context:
     workload: Workload
     ledger: Ledger
     session_s: float
-    requests: RequestFaults | None = None
+    proxy: FaultProxy | None = None
     struck: set[str] = field(default_factory=set)
     brokers: asyncio.Lock = field(default_factory=asyncio.Lock)
 

@@ -86,7 +86,8 @@ def _lines(found: Sequence[Difference]) -> Iterator[str]:
         yield f"{difference.subject}: {difference.setting} is {difference.found}, must be {difference.wanted}"
         yield f"  why   {difference.why}"
         yield f"  mend  {difference.command}"
-    yield f"{len(found)} differences" if found else "topics and brokers are as they must be"
+    count = f"{len(found)} difference{'s' if len(found) > 1 else ''}"
+    yield count if found else "topics and brokers are as they must be"
 
 
 def _settings(bootstrap: str, prefix: str, replication: int, longest_job_s: float) -> TopicsSettings:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 
 from regather.core.errors import UnsafeBroker
 from regather.core.ids import event_partition, uuid7
@@ -370,7 +371,10 @@ async def test_events_that_retention_took_before_they_were_folded_are_counted(wo
     await world.stop()
     await world.tell(*whole(job(2)), *whole(job(3)))
     world.broker.delete_records(tp, 6)
-    aggregator = await world.start()
+    with capture_logs() as logs:
+        aggregator = await world.start()
+    (told,) = [entry for entry in logs if entry["event"] == "records-lost-to-retention"]
+    assert (told["committed"], told["beginning"], told["log_level"]) == (3, 6, "error")
     await eventually(lambda: len(world.finals()) == 2, what="the third job's final")
     assert decode_final(world.finals()[1].headers).owner == job(3)
     assert lost(aggregator) == 3

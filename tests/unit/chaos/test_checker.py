@@ -236,6 +236,14 @@ def test_a_shard_that_ran_more_often_than_attempts_and_faults_explain() -> None:
     assert sorts(judged(lines=often, disturbances=[before])) == ["executions"]
 
 
+def test_a_shard_that_ran_long_after_its_final() -> None:
+    again = replace(outcome(20, 0), at_ms=FINAL.at_ms + 61_000)
+    fault = Disturbance(FINAL.at_ms + 50_000, FINAL.at_ms + 60_000, 4)
+    assert sorts(judged(lines=[*LINES, again], disturbances=[fault])) == ["late"]
+    soon = replace(again, at_ms=FINAL.at_ms + 59_000)
+    assert sorts(judged(lines=[*LINES, soon], disturbances=[fault])) == []
+
+
 def test_a_shard_that_was_charged_too_often() -> None:
     assert sorts(judged(lines=[*LINES[:-1], outcome(7, 2, attempts=5)])) == ["executions"]
 

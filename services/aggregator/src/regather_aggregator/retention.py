@@ -45,7 +45,7 @@ class RetentionWatch:
     async def run(self) -> None:
         """Look again and again, until cancelled."""
         while True:
-            await self._look()
+            await self.look()
             if self.jobs_near:
                 log.error(
                     "jobs-near-retention",
@@ -55,10 +55,11 @@ class RetentionWatch:
                 )
             await asyncio.sleep(self._every_s)
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
+        """Ask for the retention; without an answer what was known last stands."""
         try:
             state = (await self._transport.topic_states([self._topic])).get(self._topic)
-        except TransportError as error:  # no broker, or nobody may ask: what was known last is still the best guess
+        except TransportError as error:
             log.warning("retention-unknown", topic=self._topic, error=str(error))
             return
         if state is not None:

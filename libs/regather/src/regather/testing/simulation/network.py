@@ -46,7 +46,7 @@ class Weather:
     record_refused: float = 0.0
     """A record is not written, nor is any later one of that producer on that partition."""
     commit_ignored: float = 0.0
-    """The commit of a transaction is answered and not carried out."""
+    """The commit of a transaction is answered and not carried out: it stays open, or is aborted."""
     markers_slow: float = 0.0
     poll_raises: float = 0.0
     fetch_stalls: float = 0.0

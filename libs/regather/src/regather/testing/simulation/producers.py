@@ -180,11 +180,14 @@ class SimulatedTransactionalProducer(SimulatedProducer):
         ignored = state is TransactionState.COMMITTED and network.random() < network.weather.commit_ignored
 
         def end(answer: Answer) -> None:
-            if ignored:
-                network.history.fault("broker", "commit-ignored", self._transactional_id)
-                answer(None)
-            else:
+            if not ignored:
                 self._broker.transactions.end(session, number, state, answer)
+                return
+            network.history.fault("broker", "commit-ignored", self._transactional_id)
+            if network.random() < 0.5:
+                answer(None)  # the transaction stays open
+            else:
+                self._broker.transactions.end(session, number, TransactionState.ABORTED, answer)
 
         try:
             await self._wire.call("end-transaction", end, lane="coordinator")

@@ -1,7 +1,8 @@
 """Consumers: members of a group, or readers of partitions that were assigned by hand."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
@@ -14,8 +15,10 @@ from regather.transport.base import Committed, RebalanceListener, Record, TopicP
 from regather.transport.kafka.committed_offsets import ask_committed
 from regather.transport.kafka.cutoff import cut_off_consumer
 from regather.transport.kafka.failures import Limits, limited, stopped, translate
+from regather.transport.kafka.standstill import Standstill
 from regather.transport.kafka.written_offsets import ask_written_offsets
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 MakeClient = Callable[[], AIOKafkaConsumer]
 
@@ -30,6 +33,7 @@ class KafkaConsumer:
         self._next: dict[ClientPartition, int] = {}
         self._unsure: set[ClientPartition] = set()
         self._generation: int | None = None
+        self._standstill = Standstill(self._limits.silence_s)
         self._listener_error: BaseException | None = None
 
     async def start(self) -> None:
@@ -80,6 +84,10 @@ class KafkaConsumer:
         except Exception as error:
             self._rewind(client)
             raise translate(error) from error
+        if found:
+            self._standstill.broken()
+        elif self._standstill.due:
+            await self._look_for_more(client)
         batches: dict[TopicPartition, list[Record]] = {}
         for tp, records in found.items():
             self._next[tp] = records[-1].offset + 1
@@ -107,6 +115,20 @@ class KafkaConsumer:
             client.seek(tp, committed[tp].offset)
         else:
             await self._limited(client.seek_to_beginning(tp))
+
+    async def _look_for_more(self, client: AIOKafkaConsumer) -> None:
+        """Nothing came for long: BrokerUnavailable if that is the client's fault."""
+        doubts: frozenset[Hashable]
+        try:
+            tps = client.assignment() - client.paused()
+            ends = await self._limited(client.end_offsets(tps))
+            positions = {tp: await self._limited(client.position(tp)) for tp in tps}
+            doubts = frozenset((tp, at) for tp, at in positions.items() if at < ends[tp])
+        except TransportError as error:
+            doubts = frozenset({"no broker answers"})
+            log.warning("nothing came for %s s, and nobody says why: %r", self._limits.silence_s, error)
+        if self._standstill.doubts(doubts):
+            raise BrokerUnavailable(f"the client stands still: {sorted(map(str, doubts))}")
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
         """Stop delivering these. A rebalance forgets pauses."""
@@ -179,6 +201,7 @@ class KafkaConsumer:
 
     def joined(self) -> None:
         """A new assignment begins: commits are of this generation."""
+        self._standstill.broken()
         if self._client is not None:  # else it comes while the client is stopped
             self._generation = self._client._coordinator.generation
 

@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar, cast
 
 from aiokafka import errors as client_errors
 
@@ -30,13 +32,15 @@ class Limits:
     """Time limits of the client's calls. When one has passed, the outcome is unknown and the client is thrown away.
 
     `ack_s` is above the producer's own limit of a request, after which it fails a record itself, as long as it lives. A
-    poll may outlast its own time-out by `poll_slack_s`, for it waits while a rebalance is under way. A client that has
-    not stopped after `stop_s` is cut off.
+    poll may outlast its own time-out by `poll_slack_s`, for it waits while a rebalance is under way. A consumer to which
+    nothing came for `silence_s` is asked whether there is something, and given up if so it stays. A client that has not
+    stopped after `stop_s` is cut off.
     """
 
     call_s: float = CALL_TIMEOUT_S
     ack_s: float = 15.0
     poll_slack_s: float = 120.0
+    silence_s: float = 30.0
     stop_s: float = STOP_TIMEOUT_S
 
     @property
@@ -90,6 +94,33 @@ async def limited(call: Awaitable[T], *, timeout_s: float = CALL_TIMEOUT_S) -> T
             return await call
     except Exception as error:  # the client raises Kafka, OS, assertion and time-out errors alike
         raise translate(error) from error
+
+
+async def limited_where_it_waits(call: Coroutine[Any, Any, T], *, timeout_s: float) -> T:
+    """As limited(), for calls that nearly always have their answer at once: then there is no timer, which costs more."""
+    try:
+        waits_for = call.send(None)
+    except StopIteration as done:
+        return cast("T", done.value)
+    except Exception as error:
+        raise translate(error) from error
+    return await limited(_resumed(call, waits_for), timeout_s=timeout_s)
+
+
+@types.coroutine
+def _resumed(call: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
+    """Go on with a coroutine that waits already."""
+    while True:
+        try:
+            answer = yield waits_for
+        except BaseException as error:
+            step = partial(call.throw, error)
+        else:
+            step = partial(call.send, answer)
+        try:
+            waits_for = step()
+        except StopIteration as done:
+            return cast("T", done.value)
 
 
 async def stopped(

@@ -10,7 +10,7 @@ from aiokafka.producer import sender
 from regather.core.errors import BrokerUnavailable, ProducerDead, RecordTooLarge
 from regather.transport.base import Headers, RecordAddress
 from regather.transport.kafka.cutoff import cut_off_producer
-from regather.transport.kafka.failures import Limits, limited, stopped, translate
+from regather.transport.kafka.failures import Limits, limited, limited_where_it_waits, stopped, translate
 
 TRANSACTION_PAUSE_S = 0.002
 """The client's pause before the next transaction while the markers of the last one are written (ADR 0006)."""
@@ -114,7 +114,7 @@ class KafkaProducer:
             key = b""  # the client wants one of the two
         try:
             sending = client.send(topic, value=value, key=key, headers=headers, partition=partition)
-            future = await limited(sending, timeout_s=self.limits.call_s)
+            future = await limited_where_it_waits(sending, timeout_s=self.limits.call_s)
         except Exception as error:
             raise self.died_of(error) from error
         return self._remember(_Ack(future, self))
