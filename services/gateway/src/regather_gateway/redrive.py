@@ -68,6 +68,8 @@ class Redriver:
         job_id = status.owner.job_id
         if job_id in self._under_way:
             raise _conflict(job_id, status.owner.version + 1)
+        if not status.state.ended:
+            raise _conflict(job_id, status.owner.version)
         self._under_way.add(job_id)
         try:
             return await self._redrive(status, wanted, timeout_ms)
@@ -209,7 +211,7 @@ def _plan(status: JobStatus, lineage: Lineage, wanted: SeqRanges, timeout_ms: in
     owner, opened, sealed = status.owner, lineage.opened, lineage.sealed
     if opened is None or sealed is None or not sealed.places:
         raise _never_sealed(status)
-    if lineage.newest != owner.version or not status.state.ended:
+    if lineage.newest != owner.version:
         raise _conflict(owner.job_id, lineage.newest)
     seqs = _chosen(owner.job_id, lineage, opened, sealed.shards, wanted)
     again = replace(opened, owner=owner._replace(version=owner.version + 1))
