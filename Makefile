@@ -10,7 +10,7 @@ EXPORT := $(BIN)/uv export --quiet --no-emit-workspace --no-header
 PEERS := .venv-peers
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
-.PHONY: help setup up demo test test-compose test-integration fmt lint types arch lock clean bench-smoke bench-memory bench-isolation hostile-shards simulate
+.PHONY: help setup up demo test test-compose test-integration fmt lint types arch lock clean bench-smoke bench-memory bench-isolation hostile-shards chaos chaos-sum simulate bench-restore
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -55,8 +55,17 @@ $(PEERS): benchmarks/peers-requirements.txt $(STAMP)
 	@command -v redis-server >/dev/null || apt-get install -qq -y redis-server >/dev/null || echo "Celery is left out: it needs redis-server"
 	@touch $(PEERS)
 
+bench-restore: $(STAMP) ## how long a killed aggregator takes, against open jobs and against the log
+	@$(BIN)/python benchmarks/bench_restore.py
+
 hostile-shards: $(STAMP) ## GOOD=10000 BAD=1000 SEED=1: every fault a shard can have, in one job
 	@$(BIN)/python benchmarks/hostile_shards.py --good $(or $(GOOD),10000) --bad $(or $(BAD),1000) --seed $(or $(SEED),1)
+
+chaos: $(STAMP) ## FAULTS=100 SEED=1: brokers and services killed, suspended, starved by a seeded plan; every answer recomputed
+	@PYTHONPATH=benchmarks:tests $(BIN)/python -m chaos.run --faults $(or $(FAULTS),100) --seed $(or $(SEED),1)
+
+chaos-sum: $(STAMP) ## add up the slices of `make chaos` of this commit
+	@PYTHONPATH=benchmarks:tests $(BIN)/python -m chaos.sum
 
 simulate: $(STAMP) ## SEEDS=1000 FIRST=0 LEVEL=rules|loops: histories with faults in virtual time; SEED=s replays one
 	@PYTHONPATH=tests $(BIN)/python -m simulation --level $(or $(LEVEL),rules) $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000) --first $(or $(FIRST),0))

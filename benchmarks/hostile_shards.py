@@ -50,7 +50,7 @@ BAD: list[tuple[dict[str, Any], str, int]] = [  # what it does, the reason it mu
 ]
 ENVIRONMENT = {
     "REGATHER_DIAGNOSTICS": "true",
-    "REGATHER_MEMORY_LIMIT_BYTES": str(128 * MIB),
+    "REGATHER_MEMORY_LIMIT_BYTES": str(48 * MIB),
     "REGATHER_RETRY_CAP_MS": "1000",
 }
 

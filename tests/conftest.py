@@ -1,12 +1,15 @@
 """Shared fixtures: the broker ladder, hypothesis profiles, an environment without the developer's own settings."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from hypothesis import HealthCheck, settings
 
+from regather.testing.embedded_kafka import EmbeddedKafka, free_port
+from regather.testing.fault_proxy import FaultProxy
 from regather.testing.kafka_broker import BOOTSTRAP_VARIABLE, RUNG_VARIABLE, Broker, open_broker
 
 # Read before the scrubbing below, which lasts as long as the test run.
@@ -46,3 +49,22 @@ def kafka_bootstrap(kafka_broker: Broker) -> str:
 def repository_root() -> Path:
     """The folder that holds pyproject.toml."""
     return Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def proxied_kafka() -> Iterator[EmbeddedKafka]:
+    """A second broker, which clients reach directly or through a `fault_proxy`.
+
+    It takes short sessions, so that a member that was lost is missed soon, and no transaction longer than
+    ours may be.
+    """
+    settings = {"group.min.session.timeout.ms": "500", "transaction.max.timeout.ms": "20000"}
+    with EmbeddedKafka(settings=settings, proxy_port=free_port()) as kafka:
+        yield kafka
+
+
+@pytest_asyncio.fixture
+async def fault_proxy(proxied_kafka: EmbeddedKafka) -> AsyncIterator[FaultProxy]:
+    """The proxy before `proxied_kafka`, without a rule."""
+    async with FaultProxy(dict([proxied_kafka.proxy_route])) as proxy:
+        yield proxy

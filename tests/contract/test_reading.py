@@ -169,14 +169,20 @@ async def test_the_end_is_behind_the_last_record(world: World) -> None:
     assert await reader.end_offsets([zero, one]) == {zero: 0, one: 2}
 
 
-async def test_truncation_moves_the_beginning(world: World) -> None:
+@pytest.mark.parametrize("before", [4, 7, 10])
+async def test_truncation_moves_the_beginning_and_leaves_every_offset_as_it_was(world: World, before: int) -> None:
     topic = await world.topic()
     tp = TopicPartition(topic, 0)
-    await world.write(topic, *[b"x"] * 10)
-    await world.delete_records(tp, 4)
+    await world.write(topic, *[str(n).encode() for n in range(10)])
+    await world.delete_records(tp, before)
     reader = await world.reader(tp)
-    assert await reader.beginning_offsets([tp]) == {tp: 4}
+    assert await reader.beginning_offsets([tp]) == {tp: before}
     assert await reader.end_offsets([tp]) == {tp: 10}
+    await world.write(topic, b"10")
+    reader.seek(tp, before)
+    assert [(record.offset, record.value) for record in await world.read(reader, 11 - before)] == [
+        (n, str(n).encode()) for n in range(before, 11)
+    ]
 
 
 @pytest.mark.parametrize("offset", [0, 99], ids=["truncated", "beyond the end"])

@@ -127,6 +127,7 @@ async def test_the_end_for_a_reader_is_before_an_open_transaction(world: World) 
     await world.write(topic, b"after")
     reader = await world.reader(tp)
     assert await reader.end_offsets([tp]) == {tp: 1}
+    assert await reader.written_offsets([tp]) == {tp: 3}
     assert [record.value for record in await world.read(reader, 1)] == [b"before"]
     assert await world.quiet(reader)
     await producer.commit()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from regather.testing import kafka_probe
-from regather.testing.embedded_kafka import EmbeddedKafka, EmbeddedKafkaError
+from regather.testing.embedded_kafka import EmbeddedKafka, EmbeddedKafkaError, free_port
 from regather.testing.kafka_jars import JarLock
 from regather.testing.waiting import eventually
 
@@ -72,8 +72,8 @@ async def _send_in_transaction(bootstrap: str, topic: str, values: list[bytes]) 
 
 
 async def test_committed_records_survive_an_orderly_restart_and_a_kill_on_the_same_port(tmp_path: Path) -> None:
-    with EmbeddedKafka(data_dir=tmp_path / "data") as kafka:
-        address, first_pid = kafka.bootstrap_servers, kafka.pid
+    with EmbeddedKafka(data_dir=tmp_path / "data", proxy_port=free_port()) as kafka:
+        address, first_pid, route = kafka.bootstrap_servers, kafka.pid, kafka.proxy_route
         await _create(address, "kept")
         await _send_in_transaction(address, "kept", [b"one", b"two"])
         kafka.restart()
@@ -87,6 +87,7 @@ async def test_committed_records_survive_an_orderly_restart_and_a_kill_on_the_sa
             kafka_probe.ask(address)
         kafka.start()
         await eventually(lambda: _holds(address, "kept", [b"one", b"two"]), what="both records")
+        assert kafka.proxy_route == route
     with EmbeddedKafka(data_dir=tmp_path / "data") as later:
         assert later.bootstrap_servers == address
         await eventually(lambda: _holds(address, "kept", [b"one", b"two"]), what="both records")

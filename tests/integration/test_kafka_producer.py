@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from regather.core.errors import ProducerDead
+from regather.transport.kafka.failures import Limits
 from regather.transport.kafka.producer import KafkaProducer
 
 
@@ -20,9 +21,9 @@ class SilentClient:
         return asyncio.get_running_loop().create_future()
 
 
-async def started(*, ack_timeout_s: float = 60.0) -> KafkaProducer:
+async def started(*, ack_s: float = 60.0) -> KafkaProducer:
     client: Any = SilentClient
-    producer = KafkaProducer(client, max_record_bytes=1000, ack_timeout_s=ack_timeout_s)
+    producer = KafkaProducer(client, max_record_bytes=1000, limits=Limits(ack_s=ack_s))
     await producer.start()
     return producer
 
@@ -40,7 +41,7 @@ async def test_whoever_waits_for_an_ack_hears_of_the_stop() -> None:
 
 
 async def test_an_ack_that_does_not_come_makes_the_producer_dead() -> None:
-    producer = await started(ack_timeout_s=0.05)
+    producer = await started(ack_s=0.05)
     async with asyncio.timeout(5):
         with pytest.raises(ProducerDead, match="never acked"):
             await (await producer.send("t", value=b"x"))

@@ -25,7 +25,8 @@ from regather.core.model import (
     Uploading,
 )
 from regather.core.partition_fold import FoldPolicy, PartitionFold
-from regather.core.reassembly import Assemble, Assembled, EmitFinal, ranges
+from regather.core.reassembly import Assemble, Assembled, EmitFinal
+from regather.core.seq_ranges import ranges
 from regather.core.status import JobStatus
 
 JOB = JobId("00000000-0000-7000-8000-000000000001")

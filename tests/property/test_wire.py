@@ -16,6 +16,7 @@ from regather.core.model import (
     Identity,
     JobId,
     JobState,
+    LogStretch,
     OnError,
     Opened,
     Outcome,
@@ -23,6 +24,7 @@ from regather.core.model import (
     Parked,
     Reason,
     RecordPlace,
+    Redriven,
     Sealed,
     Shard,
     SubmissionId,
@@ -52,19 +54,31 @@ shards = st.builds(
 letters = st.none() | st.builds(DeadLetterAddress, st.integers(0, 9), ms)
 failures = st.builds(Failure, st.sampled_from(Reason), text, histories, letters)
 good = st.builds(
-    Outcome, u32, st.integers(1, 4), u32, ms, u32, st.binary(max_size=30), st.none(), st.binary(max_size=30)
+    Outcome,
+    u32,
+    st.integers(1, 4),
+    u32,
+    ms,
+    u32,
+    st.binary(max_size=30),
+    st.none(),
+    st.binary(max_size=30),
+    st.just(()),
 )
 bad_rows = st.lists(st.builds(BadRow, ms, st.sampled_from(Reason), text, letters), min_size=1, max_size=3).map(tuple)
 damaged = st.builds(
     Outcome, u32, st.integers(1, 4), u32, ms, u32, st.binary(max_size=30), st.none(), st.just(b""), bad_rows
 )
-bad = st.builds(Outcome, u32, st.integers(1, 4), u32, ms, u32, st.just(b""), failures, st.just(b""))
+bad = st.builds(Outcome, u32, st.integers(1, 4), u32, ms, u32, st.just(b""), failures, st.just(b""), st.just(()))
 places = st.builds(RecordPlace, text, u32, ms)
 worker_names = st.text(max_size=20)
+opened = st.builds(Opened, owners, text, text.map(str.encode), text, ms, st.sampled_from(OnError), text, st.booleans())
+stretches = st.lists(st.builds(LogStretch, text, u32, ms, ms), max_size=3).map(tuple)
 events = st.one_of(
-    st.builds(Opened, owners, text, text.map(str.encode), text, ms, st.sampled_from(OnError), text, st.booleans()),
+    opened,
+    st.builds(Redriven, opened, st.lists(st.tuples(u32, u32), max_size=3).map(tuple), ms, ms),
     st.builds(Uploading, owners, u32),
-    st.builds(Sealed, owners, u32, ms, text),
+    st.builds(Sealed, owners, u32, ms, text, stretches),
     st.builds(Abandoned, owners, text),
     st.builds(AttemptFailed, owners, u32, attempt_errors),
     st.builds(Parked, owners, u32, places, u32, st.binary(max_size=20)),

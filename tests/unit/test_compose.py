@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from regather.runtime.topics import TopicsSettings, apply_topics
+from regather.runtime.topics import Applied, TopicsSettings, apply_topics
 from regather.testing.embedded_kafka import shared_settings
+from regather.testing.kafka_jars import JarLock
 from regather.transport.memory import MemoryBroker, MemoryTransport
 from regather.transport.topics import Size
 from regather_worker.settings import WorkerSettings
@@ -18,6 +19,10 @@ def test_the_broker_has_the_settings_that_regather_relies_on() -> None:
     found = dict(re.findall(r"^ +(KAFKA_[A-Z_]+): \"?([^\"\n]*)\"?$", TEXT, re.MULTILINE))
     wanted = {f"KAFKA_{name.replace('.', '_').upper()}": value for name, value in shared_settings().items()}
     assert {name: found.get(name) for name in wanted} == wanted
+
+
+def test_it_is_the_kafka_that_the_tests_run_on() -> None:
+    assert re.findall(r"image: apache/kafka:(\S+)", TEXT) == [JarLock.load().kafka_version]
 
 
 @pytest.mark.parametrize("line", ["init: true", "read_only: true", "cap_drop: [ALL]", "no-new-privileges:true"])
@@ -35,6 +40,6 @@ def test_workers_have_no_name_of_their_own_and_more_time_to_stop_than_they_take(
 
 async def test_missing_topics_are_created_once() -> None:
     transport = MemoryTransport(MemoryBroker())
-    created = await apply_topics(transport, TopicsSettings(), Size.COMPOSE)
-    assert {"shards.small", "job-events", "workers"} <= set(created)
-    assert await apply_topics(transport, TopicsSettings(), Size.COMPOSE) == []
+    applied = await apply_topics(transport, TopicsSettings(), Size.COMPOSE)
+    assert {"shards.small", "job-events", "workers"} <= set(applied.created)
+    assert await apply_topics(transport, TopicsSettings(), Size.COMPOSE) == Applied([], {})

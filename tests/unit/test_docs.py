@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from regather.processors.registry import all_kinds
 from regather.runtime.metrics import METRICS
 from regather.runtime.settings import ServiceSettings
+from regather.runtime.topics import TopicsSettings
 from regather.testing.inline_executor import InlineExecutor
 from regather.transport.memory import MemoryBroker, MemoryTransport
 from regather_aggregator.settings import AggregatorSettings
@@ -64,7 +65,9 @@ def test_every_code_stands_in_the_reference() -> None:
     assert {code for code in found if f"`{code}`" not in text} == set()
 
 
-@pytest.mark.parametrize("settings", [ServiceSettings, GatewaySettings, WorkerSettings, AggregatorSettings])
+@pytest.mark.parametrize(
+    "settings", [ServiceSettings, GatewaySettings, WorkerSettings, AggregatorSettings, TopicsSettings]
+)
 def test_every_setting_stands_in_the_reference(settings: type[ServiceSettings]) -> None:
     text = text_of("docs/reference/settings.md")
     names = [str(field.validation_alias or f"REGATHER_{name.upper()}") for name, field in settings.model_fields.items()]
@@ -80,3 +83,39 @@ def test_alerts_use_metrics_that_exist() -> None:
     used = set(re.findall(r"\bregather_\w+", text_of("deploy/prometheus/alerts.yml")))
     assert len(used) > 4
     assert used - set(METRICS) == set()
+
+
+FOLDERS = {"T": "traps", "C": "contract", "I": "integration", "E": "e2e", "U": "unit"}
+
+
+def trap_rows() -> dict[int, list[str]]:
+    rows = re.findall(r"^\| (\d+) \| (.*) \|$", text_of("docs/operations/client-traps.md"), re.MULTILINE)
+    return {int(number): [cell.strip() for cell in cells.split(" | ")] for number, cells in rows}
+
+
+def test_every_trap_of_the_client_is_tested_and_at_most_ten_are_reasoned() -> None:
+    rows = trap_rows()
+    assert sorted(rows) == list(range(1, 41))
+    untested = [number for number, cells in rows.items() if len(cells) < 3 or "::test_" not in cells[2]]
+    assert len(untested) <= 10
+    assert [number for number in untested if "no test: " not in rows[number][1]] == []
+
+
+def test_the_tests_of_the_traps_exist() -> None:
+    named = {name for cells in trap_rows().values() for name in re.findall(r"`([\w/.]+::test_\w*)`", " ".join(cells))}
+    assert len(named) > 50
+    missing = []
+    for name in named:
+        path, _, begin = name.partition("::")
+        folder, _, rest = path.partition("/")
+        file = ROOT / "tests" / FOLDERS[folder] / rest if folder in FOLDERS else ROOT / path
+        if not file.exists() or not re.search(rf"def {begin}", file.read_text()):
+            missing.append(name)
+    assert missing == []
+
+
+def test_files_that_the_traps_name_exist() -> None:
+    named = set(re.findall(r"`(?:[\w/]+/)?(\w+\.(?:py|json|lock))`", text_of("docs/operations/client-traps.md")))
+    there = {path.name for pattern in ("libs/**/*", "services/**/*", "*.lock") for path in ROOT.glob(pattern)}
+    assert len(named) > 15
+    assert named - there == set()

@@ -5,19 +5,20 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from regather.runtime.lifecycle import on_stop
 from regather_cli import doctor as doctor_checks
+from regather_cli.audit_command import audit
 from regather_cli.client import ApiError, Client, JobDocument, Submission, WaitTimeout, has_ended
 from regather_cli.progress import Progress
-from regather_cli.stack import START_ERRORS, Stack, StackSettings
+from regather_cli.running import EXIT_FAILED, EXIT_PARTIAL, EXIT_TIMED_OUT, Json, run
+from regather_cli.stack import Stack, StackSettings
+from regather_cli.topics import topics_app
 
-EXIT_FAILED, EXIT_USAGE, EXIT_PARTIAL, EXIT_TIMED_OUT = 1, 2, 3, 124
 _EXIT_BY_STATE = {"succeeded": 0, "partial": EXIT_PARTIAL}
 
 app = typer.Typer(
@@ -26,21 +27,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.add_typer(topics_app, name="topics")
+app.command("audit")(audit)
+
 Url = Annotated[str, typer.Option(envvar="REGATHER_URL", help="the gateway")]
-Json = Annotated[bool, typer.Option("--json", help="one JSON object on standard output")]
 _DEFAULT_URL = "http://127.0.0.1:8080"
-
-
-def _run(work: Coroutine[Any, Any, int]) -> None:
-    """Run a command to its exit code; what a user can mend is said in one sentence, without a traceback."""
-    try:
-        code = asyncio.run(work)
-    except (ApiError, *START_ERRORS) as error:
-        typer.echo(f"regather: {error}", err=True)
-        code = EXIT_USAGE if isinstance(error, ApiError) and error.status in {400, 404, 422} else EXIT_FAILED
-    except KeyboardInterrupt:
-        code = 130
-    raise typer.Exit(code)
 
 
 @app.command()
@@ -52,7 +43,7 @@ def up(
 ) -> None:
     """Run everything on this machine until Ctrl-C: a broker, a gateway, workers, an aggregator."""
     environment = {"REGATHER_DIAGNOSTICS": "true"} if diagnostics else {}
-    _run(_up(StackSettings(workers=workers, gateway_port=port, environment=environment), data_dir))
+    run(_up(StackSettings(workers=workers, gateway_port=port, environment=environment), data_dir))
 
 
 async def _up(settings: StackSettings, data_dir: Path | None) -> int:
@@ -87,7 +78,7 @@ def submit(  # noqa: PLR0913 - a command's parameters are its options
 ) -> None:
     """Submit a file as one job."""
     submission = Submission(kind, _options(option or []), shard_size, on_error)
-    _run(_submit(submission, file, url=url, wait_s=timeout if wait else 0, as_json=as_json))
+    run(_submit(submission, file, url=url, wait_s=timeout if wait else 0, as_json=as_json))
 
 
 def _options(pairs: list[str]) -> dict[str, str]:
@@ -106,16 +97,21 @@ async def _submit(submission: Submission, file: Path, *, url: str, wait_s: float
         if not wait_s:
             _print(document, as_json=as_json)
             return 0
-        progress = Progress()
-        try:
-            document = await client.wait(document["job_id"], timeout_s=wait_s, on_progress=progress.show)
-        except WaitTimeout as late:
-            progress.close()
-            typer.echo(f"regather: {late}; ask again with: regather status {late.document['job_id']}", err=True)
-            _print(late.document, as_json=as_json)
-            return EXIT_TIMED_OUT
+        return await _follow(client, document, wait_s, as_json=as_json)
+
+
+async def _follow(client: Client, document: JobDocument, wait_s: float, *, as_json: bool) -> int:
+    """Show a job's progress to its end, then its result."""
+    progress = Progress()
+    try:
+        document = await client.wait(document["job_id"], timeout_s=wait_s, on_progress=progress.show)
+    except WaitTimeout as late:
         progress.close()
-        result = await client.result(document["job_id"]) if document["state"] in _EXIT_BY_STATE else b""
+        typer.echo(f"regather: {late}; ask again with: regather status {late.document['job_id']}", err=True)
+        _print(late.document, as_json=as_json)
+        return EXIT_TIMED_OUT
+    progress.close()
+    result = await client.result(document["job_id"]) if document["state"] in _EXIT_BY_STATE else b""
     _print(document, as_json=as_json, result=result)
     return _exit_code(document)
 
@@ -135,7 +131,7 @@ def status(
     job: Annotated[str, typer.Argument(help="the job's id")], url: Url = _DEFAULT_URL, as_json: Json = False
 ) -> None:
     """Print what is known of a job."""
-    _run(_status(job, url, as_json=as_json))
+    run(_status(job, url, as_json=as_json))
 
 
 async def _status(job_id: str, url: str, *, as_json: bool) -> int:
@@ -143,6 +139,29 @@ async def _status(job_id: str, url: str, *, as_json: bool) -> int:
         document = await client.status(job_id)
     _print(document, as_json=as_json)
     return _exit_code(document) if has_ended(document) else 0
+
+
+@app.command()
+def redrive(
+    job: Annotated[str, typer.Argument(help="the job's id")],
+    shards: Annotated[str, typer.Option(help="3,5-9; all without a whole outcome if left out")] = "",
+    timeout_s: Annotated[float | None, typer.Option(help="a new limit of one execution of a shard")] = None,
+    wait: Annotated[bool, typer.Option(help="follow the new version to its end and print the result")] = False,
+    timeout: Annotated[float, typer.Option(help="with --wait: seconds to wait at most")] = 3600.0,
+    url: Url = _DEFAULT_URL,
+    as_json: Json = False,
+) -> None:
+    """Run what a job that has ended lacks again, as its next version; what it has stays."""
+    run(_redrive(job, shards, timeout_s, url=url, wait_s=timeout if wait else 0, as_json=as_json))
+
+
+async def _redrive(job_id: str, shards: str, timeout_s: float | None, *, url: str, wait_s: float, as_json: bool) -> int:
+    async with Client(url) as client:
+        document = await client.redrive(job_id, shards, timeout_s)
+        if wait_s:
+            return await _follow(client, document, wait_s, as_json=as_json)
+    _print(document, as_json=as_json)
+    return 0
 
 
 @app.command()
@@ -168,7 +187,7 @@ def demo(
     """Start everything, run two jobs, verify them, end everything. The last line is one JSON object."""
     from regather_cli.demo.run import run_demo
 
-    _run(run_demo(keep))
+    run(run_demo(keep))
 
 
 def _exit_code(document: JobDocument) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -59,6 +60,11 @@ class Service:
         """Whether the process lives."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def exit_code(self) -> int | None:
+        """How the last process ended, minus the number of a signal; None while it lives, and before the first start."""
+        return None if self._process is None else self._process.poll()
+
     def start(self) -> None:
         """Start the process; it is not ready yet when this returns."""
         self._ready_file.unlink(missing_ok=True)
@@ -76,7 +82,7 @@ class Service:
             while time.monotonic() < deadline:
                 if not self.running:
                     raise self._failure(f"ended with exit code {self._process and self._process.returncode}")
-                if self._read_address():
+                if self.read_address():
                     try:
                         answer = await client.get(f"{self.url}/readyz")
                     except httpx2.TransportError as error:
@@ -104,7 +110,8 @@ class Service:
     def _failure(self, what: str) -> StackError:
         return StackError(f"{self.name} {what}\n--- last lines of {self.log_path}\n{tail(self.log_path)}")
 
-    def _read_address(self) -> bool:
+    def read_address(self) -> bool:
+        """Learn the `url` of the last start; False while its HTTP port is not open."""
         try:
             address = json.loads(self._ready_file.read_text())
         except (FileNotFoundError, ValueError):
@@ -116,6 +123,15 @@ class Service:
         """SIGKILL by pid, as a crash; reaped."""
         if self._process is not None:
             end(self._process, grace_s=0)
+
+    def suspend(self) -> None:
+        """SIGSTOP by pid: to everybody else it has fallen silent."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT by pid: it goes on as if no time had passed. Without effect on one that was killed meanwhile."""
+        if self.running:
+            os.kill(self.pid, signal.SIGCONT)
 
     def stop(self, grace_s: float) -> None:
         """SIGTERM, then SIGKILL after `grace_s`; reaped."""

@@ -7,15 +7,17 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 from regather.core.errors import BrokerUnavailable
-from regather.testing.embedded_kafka import EmbeddedKafkaError
 from regather.testing.kafka_broker import BOOTSTRAP_VARIABLE, Broker, BrokerLadderError, open_broker
 from regather.testing.kafka_jars import JarsUnavailable
+from regather.testing.kafka_process import EmbeddedKafkaError
+from regather.transport.base import TopicSpec
 from regather.transport.kafka import KafkaTransport
 from regather.transport.topics import Size, Topics, topic_specs
 from regather_cli.process_table import adopt_orphans, descendants
@@ -31,7 +33,7 @@ class StackSettings:
     """What to run. `environment` is for all services, `role_environment` for one role, both on top of this process's.
 
     `worker_slots` None leaves the worker's own default. `gateway_port` 0 takes any free port; with several gateways the
-    others take the ports after it.
+    others take the ports after it. `size` decides how many partitions the topics have, `replication` on how many brokers.
     """
 
     gateways: int = 1
@@ -39,6 +41,8 @@ class StackSettings:
     worker_slots: int | None = None
     aggregators: int = 1
     topic_prefix: str = ""
+    size: Size = Size.EMBEDDED
+    replication: int = 1
     gateway_port: int = 0
     environment: Mapping[str, str] = field(default_factory=dict)
     role_environment: Mapping[Role, Mapping[str, str]] = field(default_factory=dict)
@@ -62,6 +66,7 @@ class Stack:
         self._broker = broker
         self._exits = contextlib.ExitStack()
         self._strangers: set[int] = set()
+        self._launched: Counter[Role] = Counter()
 
     async def __aenter__(self) -> Self:
         adopt_orphans()
@@ -102,15 +107,45 @@ class Stack:
         """The services of a role in the order of their start, dead ones included."""
         return [service for service in self.services if service.role is role]
 
-    def leftover_pids(self) -> list[int]:
-        """Living descendants of this process that were not there before the stack: [] after a clean end."""
-        return sorted(descendants() - self._strangers)
+    def leftover_pids(self, besides: Iterable[int] = ()) -> list[int]:
+        """Living descendants of this process that came after the stack, `besides` these: [] after a clean end."""
+        return sorted(descendants().difference(self._strangers, besides))
 
     async def add_worker(self, environment: Mapping[str, str] | None = None) -> Service:
         """Start one more worker and wait until it is ready."""
-        worker = self._launch(Role.WORKER, environment)
+        worker = self.launch(Role.WORKER, environment)
         await worker.wait_ready(self.settings.ready_timeout_s)
         return worker
+
+    def launch(self, role: Role, environment: Mapping[str, str] | None = None) -> Service:
+        """Start one more service, which is not ready yet when this returns."""
+        self._launched[role] += 1
+        number = self._launched[role]
+        port = self.settings.gateway_port + number - 1 if role is Role.GATEWAY and self.settings.gateway_port else 0
+        environment = {**self.settings.role_environment.get(role, {}), **(environment or {})}
+        if role is Role.WORKER and self.settings.worker_slots:
+            environment = {"REGATHER_SLOTS": str(self.settings.worker_slots)} | environment
+        variables = {
+            BOOTSTRAP_VARIABLE: self.broker.bootstrap_servers,
+            "REGATHER_TOPIC_PREFIX": self.settings.topic_prefix,
+            "REGATHER_HTTP_HOST": "127.0.0.1",
+            "REGATHER_HTTP_PORT": str(port),
+            "PYTHONUNBUFFERED": "1",
+        }
+        variables |= {**self.settings.environment, **environment}
+        service = Service(role, f"{role.word}-{number}", self.home, variables)
+        service.start()
+        self.services.append(service)
+        return service
+
+    async def dismiss(self, service: Service, *, grace_s: float = _STOP_GRACE_S) -> None:
+        """Stop a service for good, by SIGKILL after `grace_s`, and forget it."""
+        await asyncio.to_thread(service.stop, grace_s)
+        self.services.remove(service)
+
+    def topic_specs(self) -> list[TopicSpec]:
+        """The topics as they were created."""
+        return topic_specs(self.topics, self.settings.size, replication=self.settings.replication)
 
     def kill(self, service: Service) -> None:
         """SIGKILL one service, as a crash would."""
@@ -134,7 +169,7 @@ class Stack:
             Role.WORKER: self.settings.workers,
             Role.AGGREGATOR: self.settings.aggregators,
         }
-        started = [self._launch(role) for role, count in counts.items() for _ in range(count)]
+        started = [self.launch(role) for role, count in counts.items() for _ in range(count)]
         try:
             async with asyncio.TaskGroup() as group:
                 for service in started:
@@ -143,30 +178,13 @@ class Stack:
             raise failures.exceptions[0] from None
 
     async def _create_topics(self) -> None:
-        transport = KafkaTransport(self.broker.bootstrap_servers, client_id="regather-stack")
+        transport = KafkaTransport(
+            self.broker.bootstrap_servers, client_id="regather-stack", replication=self.settings.replication
+        )
         try:
-            await transport.create_topics(topic_specs(self.topics, Size.EMBEDDED))
+            await transport.create_topics(self.topic_specs())
         finally:
             await transport.close()
-
-    def _launch(self, role: Role, environment: Mapping[str, str] | None = None) -> Service:
-        number = len(self.of(role)) + 1
-        port = self.settings.gateway_port + number - 1 if role is Role.GATEWAY and self.settings.gateway_port else 0
-        environment = {**self.settings.role_environment.get(role, {}), **(environment or {})}
-        if role is Role.WORKER and self.settings.worker_slots:
-            environment = {"REGATHER_SLOTS": str(self.settings.worker_slots)} | environment
-        variables = {
-            BOOTSTRAP_VARIABLE: self.broker.bootstrap_servers,
-            "REGATHER_TOPIC_PREFIX": self.settings.topic_prefix,
-            "REGATHER_HTTP_HOST": "127.0.0.1",
-            "REGATHER_HTTP_PORT": str(port),
-            "PYTHONUNBUFFERED": "1",
-        }
-        variables |= {**self.settings.environment, **environment}
-        service = Service(role, f"{role.word}-{number}", self.home, variables)
-        service.start()
-        self.services.append(service)
-        return service
 
     async def _stop(self, *, keep_logs: bool) -> None:
         # All at once: each has the whole grace period, and none waits for another.

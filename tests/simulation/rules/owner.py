@@ -1,4 +1,4 @@
-"""An owner of job-events, as simple code around the fold: fence, restore, fold, emit, read back, advance."""
+"""An owner of a partition, as simple code around the fold: fence, restore, fold, emit, read back, advance."""
 
 from collections import Counter
 from dataclasses import dataclass, field

@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 
+from regather.core.errors import UnsafeBroker
 from regather.core.ids import event_partition, uuid7
 from regather.core.model import (
     Abandoned,
@@ -22,17 +24,19 @@ from regather.core.model import (
     Reason,
     Sealed,
     SubmissionId,
+    Uploading,
 )
 from regather.core.status import JobStatus
+from regather.core.topic_rules import VERIFICATION
 from regather.core.wire.documents import decode_final, decode_status
 from regather.core.wire.events import encode_event
 from regather.core.wire.identity import header_map
 from regather.processors.registry import all_kinds
 from regather.testing.inline_executor import InlineExecutor
 from regather.testing.waiting import eventually
-from regather.transport.base import Record, TopicPartition
+from regather.transport.base import Committed, Producer, Record, TopicPartition, TransactionalProducer
 from regather.transport.memory import MemoryBroker, MemoryTransport
-from regather.transport.topics import EVENT_RECORD_BYTES, Size, Topics, topic_specs
+from regather.transport.topics import CONTROL_RECORD_BYTES, EVENT_RECORD_BYTES, Size, Topics, topic_specs
 from regather_aggregator.app import Aggregator, build
 from regather_aggregator.settings import AggregatorSettings
 
@@ -49,8 +53,10 @@ class World:
         self.transport = MemoryTransport(self.broker)
         self._running: list[tuple[asyncio.Event, asyncio.Task[None]]] = []
 
-    async def start(self) -> Aggregator:
-        aggregator = build(SETTINGS, self.transport, InlineExecutor(all_kinds()), all_kinds())
+    async def start(self, settings: AggregatorSettings = SETTINGS) -> Aggregator:
+        return await self.run(build(settings, self.transport, InlineExecutor(all_kinds()), all_kinds()))
+
+    async def run(self, aggregator: Aggregator) -> Aggregator:
         stop = asyncio.Event()
         self._running.append((stop, asyncio.create_task(aggregator.run(stop))))
         await eventually(lambda: aggregator.not_ready_because is None, what="a ready aggregator")
@@ -62,12 +68,14 @@ class World:
             await task
         self._running.clear()
 
-    async def tell(self, *events: Event) -> None:
+    async def tell(self, *events: Event) -> int:
+        """Append events; the last one's offset."""
         producer = self.transport.producer(max_record_bytes=EVENT_RECORD_BYTES)
         await producer.start()
         for event in events:
             headers, value = encode_event(event)
-            await (await producer.send(TOPICS.job_events, value=value, headers=headers, partition=0))
+            address = await (await producer.send(TOPICS.job_events, value=value, headers=headers, partition=0))
+        return address.offset
 
     def finals(self) -> list[Record]:
         return self.broker.log(TopicPartition(TOPICS.results, 0)).read(0, None)[0]
@@ -79,6 +87,35 @@ class World:
     async def final(self) -> Record:
         await eventually(self.finals, what="a final")
         return self.finals()[0]
+
+
+class FirstFenceFails(MemoryTransport):
+    """The broker goes away while the first transactional producer starts, and is back for the next."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        super().__init__(broker)
+        self.failed = False
+
+    def transactional_producer(self, transactional_id: str, *, max_record_bytes: int) -> TransactionalProducer:
+        producer = super().transactional_producer(transactional_id, max_record_bytes=max_record_bytes)
+        if not self.failed:
+            self.failed = True
+            producer.sever()  # type: ignore[attr-defined] # of the memory's own class
+        return producer
+
+
+class WatchedTransport(MemoryTransport):
+    """Remembers the producers of small records, which ticks are."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        super().__init__(broker)
+        self.producers: list[Producer] = []
+
+    def producer(self, *, max_record_bytes: int, linger_ms: int = 0) -> Producer:
+        made = super().producer(max_record_bytes=max_record_bytes, linger_ms=linger_ms)
+        if max_record_bytes == CONTROL_RECORD_BYTES:
+            self.producers.append(made)
+        return made
 
 
 @pytest_asyncio.fixture
@@ -254,6 +291,134 @@ async def test_the_groups_offset_moves_only_when_finals_were_read_back(world: Wo
     assert world.broker.group(TOPICS.group("aggregators")).committed[tp].offset == 0
 
 
+async def test_a_successor_goes_on_from_checkpoints_where_the_log_is_gone(world: World) -> None:
+    settings = SETTINGS.model_copy(update={"checkpoint_log_bytes": 1})
+    events, log = TopicPartition(TOPICS.job_events, 0), world.broker.log(TopicPartition(TOPICS.job_events, 0))
+    outputs = [b"%04d" % seq for seq in range(6)]
+    owner = job()
+    begin = Opened(owner, "frames.motion", b"{}", "", 3_600_000, OnError.FAIL)
+    for told in ([begin, Uploading(owner, 1)], [outcome_of(owner, 0, outputs)], [outcome_of(owner, 2, outputs)]):
+        await world.start(settings)
+        told_to = await world.tell(*told)
+        await eventually(lambda told_to=told_to: committed(world).offset > told_to, what="a checkpoint")
+        await world.stop()
+        world.broker.delete_records(events, committed(world).offset)
+    assert log.beginning > told_to
+    await world.start(settings)
+    rest = [outcome_of(owner, seq, outputs) for seq in (1, 3, 4, 5)]
+    await world.tell(*rest, Sealed(owner, 6, 24, "sha256:x"))
+    final = await world.final()
+    assert final.value == b"".join(outputs)
+    await eventually(lambda: "segments_from" not in committed(world).metadata, what="a commit without the ended job")
+
+
+async def test_outputs_that_memory_has_no_room_for_are_in_the_result_all_the_same(world: World) -> None:
+    settings = SETTINGS.model_copy(update={"outputs_memory_bytes": 0, "max_result_bytes": 1024**2})
+    aggregator = await world.start(settings)
+    outputs = [bytes([seq]) * 10_000 for seq in range(6)]
+    owner = job()
+    begin = Opened(owner, "frames.motion", b"{}", "", 3_600_000, OnError.FAIL)
+    await world.tell(begin, *(outcome_of(owner, seq, outputs) for seq in (5, 3, 1, 0)))
+    scratch = "regather_outputs_scratch_bytes"
+    await eventually(lambda: metric(aggregator, scratch) == 40_000, what="outputs in a scratch file")
+    await world.tell(*(outcome_of(owner, seq, outputs) for seq in (2, 4)), Sealed(owner, 6, 24, "sha256:x"))
+    assert (await world.final()).value == b"".join(outputs)
+    assert metric(aggregator, scratch) == 0
+
+
+def outcome_of(owner: Identity, seq: int, outputs: list[bytes]) -> Outcomes:
+    return Outcomes(owner, "w", [Outcome(seq, 1, 4, 0, 1, output=outputs[seq])])
+
+
+def committed(world: World) -> Committed:
+    group = world.broker.group(TOPICS.group("aggregators"))
+    return group.committed.get(TopicPartition(TOPICS.job_events, 0), Committed(0, ""))
+
+
+def metric(aggregator: Aggregator, name: str) -> float:
+    return next(sample.value for sample in aggregator.samples() if sample.name == name)
+
+
+async def test_a_broker_that_does_not_verify_partitions_is_refused_before_anything_is_written(world: World) -> None:
+    world.broker.settings[VERIFICATION] = "false"
+    await world.tell(*whole(job()))
+    aggregator = build(SETTINGS, world.transport, InlineExecutor(all_kinds()), all_kinds())
+    with pytest.raises(UnsafeBroker, match=r"broker 1 has transaction\.partition\.verification\.enable=false"):
+        await aggregator.run(asyncio.Event())
+    assert aggregator.not_ready_because is not None
+    assert (world.finals(), world.statuses()) == ([], [])
+
+
+async def test_a_broker_that_does_not_answer_is_waited_for_and_a_stop_ends_the_wait(world: World) -> None:
+    world.broker.faults.unavailable = True
+    aggregator = build(SETTINGS, world.transport, InlineExecutor(all_kinds()), all_kinds())
+    stop = asyncio.Event()
+    running = asyncio.create_task(aggregator.run(stop))
+    await asyncio.sleep(0)
+    assert not running.done()
+    stop.set()
+    async with asyncio.timeout(5):
+        await running
+
+
+async def test_events_that_retention_took_before_they_were_folded_are_counted(world: World) -> None:
+    await world.start()
+    await world.tell(*whole(job()))
+    await world.final()
+    tp = TopicPartition(TOPICS.job_events, 0)
+    committed = world.broker.group(TOPICS.group("aggregators")).committed
+    await eventually(lambda: tp in committed and committed[tp].offset == 3, what="the commit")
+    await world.stop()
+    await world.tell(*whole(job(2)), *whole(job(3)))
+    world.broker.delete_records(tp, 6)
+    with capture_logs() as logs:
+        aggregator = await world.start()
+    (told,) = [entry for entry in logs if entry["event"] == "records-lost-to-retention"]
+    assert (told["committed"], told["beginning"], told["log_level"]) == (3, 6, "error")
+    await eventually(lambda: len(world.finals()) == 2, what="the third job's final")
+    assert decode_final(world.finals()[1].headers).owner == job(3)
+    assert lost(aggregator) == 3
+
+
+async def test_nothing_counts_as_lost_where_the_first_fence_fails(world: World) -> None:
+    await world.start()
+    await world.tell(*whole(job()))
+    await world.final()
+    tp = TopicPartition(TOPICS.job_events, 0)
+    committed = world.broker.group(TOPICS.group("aggregators")).committed
+    await eventually(lambda: tp in committed and committed[tp].offset == 3, what="the commit")
+    await world.stop()
+    world.broker.delete_records(tp, 2)
+    failing = FirstFenceFails(world.broker)
+    aggregator = build(SETTINGS, failing, InlineExecutor(all_kinds()), all_kinds())
+    await world.run(aggregator)
+    assert failing.failed
+    assert lost(aggregator) == 0
+
+
+async def test_jobs_that_come_near_to_the_retention_of_their_events_are_counted(world: World) -> None:
+    aggregator = await world.start()
+    day_ms = 24 * 3600 * 1000
+    await world.tell(opened(job(), deadline_ms=30 * day_ms), Sealed(job(), 2, 8, "d"))
+    await eventually(lambda: aggregator.events.owners[0].open_jobs == 1, what="the open job")
+    assert near_retention(aggregator) == 0
+    world.now_ms += 6 * day_ms
+    await eventually(lambda: aggregator.events.owners[0].jobs_older_than(6 * day_ms - 1) == 1, what="a tick")
+    assert near_retention(aggregator) == 0
+    world.now_ms += day_ms // 2
+    await eventually(lambda: near_retention(aggregator) == 1, what="the alarm after nine tenths of seven days")
+
+
+def lost(aggregator: Aggregator) -> float:
+    """Records of all topics."""
+    return sum(sample.value for sample in aggregator.samples() if sample.name == "regather_records_lost_total")
+
+
+def near_retention(aggregator: Aggregator) -> float:
+    (value,) = [sample.value for sample in aggregator.samples() if sample.name == "regather_jobs_near_retention"]
+    return value
+
+
 async def test_progress_is_told_while_a_job_runs(world: World) -> None:
     await world.start()
     await world.tell(opened(job()), done(job(), 0, 1), Sealed(job(), 4, 16, "d"))
@@ -267,3 +432,28 @@ async def test_progress_is_told_while_a_job_runs(world: World) -> None:
 def test_jobs_spread_over_the_partitions() -> None:
     job_ids = [JobId(f"{n:032x}") for n in range(64)]
     assert {event_partition(job_id, 4) for job_id in job_ids} == {0, 1, 2, 3}
+
+
+async def test_the_producer_of_ticks_is_stopped_with_the_aggregator(world: World) -> None:
+    world.transport = watched = WatchedTransport(world.broker)
+    await world.start()
+    await world.tell(opened(job()))
+    events = world.broker.log(TopicPartition(TOPICS.job_events, 0))
+    await eventually(lambda: events.end > 1, what="a tick")
+    await world.stop()
+    assert [producer.dead for producer in watched.producers] == [True]
+
+
+async def test_jobs_of_long_ago_do_not_end_again_when_the_groups_offsets_are_lost(world: World) -> None:
+    await world.start()
+    await world.tell(*whole(job(1)))
+    await eventually(lambda: len(world.finals()) == 1, what="the first final")
+    world.now_ms += 3 * 24 * 3600 * 1000
+    await world.tell(*whole(job(2)))
+    await eventually(lambda: len(world.finals()) == 2, what="the second final")
+    await world.stop()
+    world.broker.group(TOPICS.group("aggregators")).committed.clear()
+    await world.start()
+    await world.tell(*whole(job(3)))
+    await eventually(lambda: job(3).job_id in [decode_final(record.headers).owner.job_id for record in world.finals()])
+    assert [decode_final(record.headers).owner for record in world.finals()] == [job(1), job(2), job(3)]

@@ -15,7 +15,7 @@ def runner() -> CliRunner:
 
 def test_the_commands_are_listed(runner: CliRunner) -> None:
     shown = runner.invoke(app, ["--help"]).output
-    for command in ("up", "submit", "status", "doctor", "demo"):
+    for command in ("up", "submit", "status", "doctor", "demo", "topics", "audit"):
         assert command in shown
 
 
@@ -64,3 +64,19 @@ def test_a_check_that_only_informs_does_not_fail_the_whole() -> None:
     checks = [doctor.Check("a", ok=True, detail=""), doctor.Check("b", ok=False, detail="", needed=False)]
     assert doctor.report(checks)["ok"]
     assert not doctor.report([*checks, doctor.Check("c", ok=False, detail="")])["ok"]
+
+
+def test_an_audit_that_does_not_say_from_where_reads_nothing(runner: CliRunner) -> None:
+    result = runner.invoke(app, ["audit", "--bootstrap", "127.0.0.1:1"])
+    assert result.exit_code == 2
+    assert "--from-beginning" in result.output
+
+
+def test_no_broker_is_a_failure_in_one_sentence(runner: CliRunner) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        bootstrap = f"127.0.0.1:{server.getsockname()[1]}"
+    for command in (["audit", "--from-beginning"], ["topics", "check"]):
+        result = runner.invoke(app, [*command, "--bootstrap", bootstrap])
+        assert result.exit_code == 1
+        assert result.output.startswith("regather: ")
+        assert "Traceback" not in result.output

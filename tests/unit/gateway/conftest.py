@@ -186,10 +186,26 @@ class Harness:
 StartGateway = Callable[..., AbstractAsyncContextManager[Harness]]
 
 
+class BrokerClock:
+    """The time by which records are appended; tests set it `ahead_ms`."""
+
+    def __init__(self) -> None:
+        self.ahead_ms = 0
+
+    def __call__(self) -> int:
+        return time.time_ns() // 1_000_000 + self.ahead_ms
+
+
 @pytest.fixture
-async def transport() -> MemoryTransport:
+def broker_clock() -> BrokerClock:
+    """The clock of `transport`."""
+    return BrokerClock()
+
+
+@pytest.fixture
+async def transport(broker_clock: BrokerClock) -> MemoryTransport:
     """A fresh log with all topics of an embedded installation."""
-    transport = MemoryTransport(MemoryBroker())
+    transport = MemoryTransport(MemoryBroker(broker_clock))
     await transport.create_topics(topic_specs(Topics(), Size.EMBEDDED))
     return transport
 

@@ -44,6 +44,26 @@ async def test_job_of_one_gateway_is_known_to_another_at_once(start_gateway: Any
             assert (await other.client.get(f"/v1/jobs/{job_id}")).status_code == 200
 
 
+async def test_job_behind_an_open_transaction_is_not_denied(start_gateway: Any) -> None:
+    async with start_gateway() as one, start_gateway() as other:
+        aggregator = one.transport.transactional_producer("aggregator", max_record_bytes=1024)
+        await aggregator.start()
+        await aggregator.begin()
+        for partition in range((await one.transport.partition_counts([one.topics.job_status]))[one.topics.job_status]):
+            await (await aggregator.send(one.topics.job_status, value=None, key=b"", partition=partition))
+        job_id = (await one.submit())["job_id"]
+
+        during = await other.client.get(f"/v1/jobs/{job_id}")
+        await aggregator.commit()
+        await eventually(lambda: _known(other, job_id), what="the job's status")
+
+    assert (during.status_code, during.json()["code"]) == (503, "broker-unavailable")
+
+
+async def _known(gateway: Any, job_id: str) -> bool:
+    return bool((await gateway.client.get(f"/v1/jobs/{job_id}")).status_code == 200)
+
+
 async def test_gateway_that_starts_later_knows_older_jobs(start_gateway: Any) -> None:
     async with start_gateway() as one:
         job_id = (await one.submit())["job_id"]

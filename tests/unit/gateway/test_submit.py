@@ -5,7 +5,10 @@ import base64
 import hashlib
 import json
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
+
+import pytest
 
 from regather.core.ids import keyed_job_id
 from regather.core.model import Abandoned, JobState, Opened, Reason, Sealed, Uploading
@@ -31,7 +34,11 @@ async def test_body_becomes_shards_between_opened_and_sealed(gateway: Any) -> No
     assert isinstance(opened, Opened)
     assert (opened.kind, opened.options, opened.deadline_ms) == ("bytes.digest", b"{}", 60_000)
     assert (opened.on_error, opened.label) == ("skip", "night run")
-    assert sealed == Sealed(opened.owner, 100, len(body), f"sha256:{hashlib.sha256(body).hexdigest()}")
+    digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
+    assert sealed == Sealed(opened.owner, 100, len(body), digest, sealed.places)
+    stretches = {(topic, partition): range(first, last + 1) for topic, partition, first, last in sealed.places}
+    assert all(record.offset in stretches[record.topic, record.partition] for record in await gateway.shards())
+    assert sum(map(len, stretches.values())) == 100
     shards = [decode_shard(record.headers, record.value) for record in await gateway.shards()]
     shards.sort(key=lambda shard: shard.seq)
     assert [shard.seq for shard in shards] == list(range(100))
@@ -301,9 +308,69 @@ async def test_job_closed_while_its_upload_ran_is_no_202(gateway: Any) -> None:
     assert json.loads(sent[1]["body"])["code"] == "closed-meanwhile"
 
 
-def _sealed_status(status: Any) -> Any:
-    from dataclasses import replace
+@pytest.mark.parametrize(
+    ("word", "status", "code"),
+    [
+        ({"state": JobState.RUNNING, "total": 51}, 202, None),
+        ({"state": JobState.FAILED, "reason": Reason.NOT_SEALED}, 409, "closed-meanwhile"),
+        (None, 503, "state-unknown"),
+    ],
+    ids=["goes-on", "was-closed", "nobody-speaks"],
+)
+async def test_upload_that_fell_silent_is_a_202_only_when_the_aggregator_has_spoken(
+    start_gateway: Any, broker_clock: Any, word: Any, status: int, code: str | None
+) -> None:
+    async def messages(gateway: Any) -> AsyncIterator[dict[str, Any]]:
+        yield {"type": "http.request", "body": lines(50), "more_body": True}
+        yield {"type": "http.request", "body": lines(1), "more_body": True}
+        await gateway.status_of((await gateway.events())[0].owner.job_id)
+        broker_clock.ahead_ms = 21_000  # a stall: no sign of life has reached the log for twice 10 s
+        yield {"type": "http.request", "body": b"", "more_body": False}
 
+    async def speak(gateway: Any) -> None:
+        await eventually(lambda: _sealed(gateway), what="the seal")
+        if word is not None:
+            accepted = await gateway.status_of((await gateway.events())[0].owner.job_id)
+            await gateway.tell(replace(accepted, **word))
+
+    async with start_gateway(ack_timeout_s=0.5, sign_of_life_s=10) as gateway:
+        query = "kind=bytes.digest&shard_size=1024"
+        sent, _ = await asyncio.gather(gateway.request("/v1/jobs", messages(gateway), {}, query), speak(gateway))
+
+    assert (sent[0]["status"], json.loads(sent[1]["body"]).get("code")) == (status, code)
+
+
+async def test_upload_that_gave_its_signs_is_a_202_at_once(gateway: Any, broker_clock: Any) -> None:
+    async def messages() -> AsyncIterator[dict[str, Any]]:
+        yield {"type": "http.request", "body": lines(50), "more_body": True}
+        yield {"type": "http.request", "body": lines(1), "more_body": True}
+        await gateway.status_of((await gateway.events())[0].owner.job_id)
+        broker_clock.ahead_ms = 19_000
+        yield {"type": "http.request", "body": b"", "more_body": False}
+
+    sent = await gateway.request("/v1/jobs", messages(), {}, "kind=bytes.digest&shard_size=1024")
+
+    assert sent[0]["status"] == 202
+
+
+async def test_submission_that_lost_to_one_that_was_never_sealed_is_no_success(gateway: Any) -> None:
+    headers = {"Idempotency-Key": "k"}
+
+    async def messages() -> AsyncIterator[dict[str, Any]]:
+        yield {"type": "http.request", "body": lines(50), "more_body": True}
+        yield {"type": "http.request", "body": lines(1), "more_body": True}
+        mine = await gateway.status_of((await gateway.events())[0].owner.job_id)
+        owner = mine.owner._replace(submission="ff" * 8)
+        await gateway.tell(replace(mine, owner=owner, state=JobState.FAILED, reason=Reason.NOT_SEALED))
+        await gateway.seen(owner.job_id, lambda document: document["state"] == "failed")
+        yield {"type": "http.request", "body": b"", "more_body": False}
+
+    sent = await gateway.request("/v1/jobs", messages(), headers, "kind=bytes.digest&shard_size=1024")
+
+    assert (sent[0]["status"], json.loads(sent[1]["body"])["code"]) == (409, "closed-meanwhile")
+
+
+def _sealed_status(status: Any) -> Any:
     return replace(status, state=JobState.RUNNING, total=1)
 
 

@@ -1,9 +1,12 @@
 """Metrics: every name is described, a scrape shows what the parts have counted, a job's id is never a label."""
 
+import asyncio
+import re
+
 import pytest
 from prometheus_client import generate_latest
 
-from regather.runtime.metrics import METRICS, Sample, by_label, registry_of
+from regather.runtime.metrics import METRICS, Sample, by_label, no_samples, registry_of
 from regather.runtime.supervisor_stats import SupervisorStats
 
 
@@ -34,9 +37,21 @@ def test_an_undescribed_name_is_an_error() -> None:
         generate_latest(registry_of(lambda: [Sample("regather_made_up", 1)]))
 
 
+async def test_the_tasks_of_the_loop_are_counted() -> None:
+    def tasks() -> float:
+        found = re.search(r"^regather_tasks (\S+)$", generate_latest(registry_of(no_samples)).decode(), re.MULTILINE)
+        return float(found[1]) if found else -1.0
+
+    before = tasks()
+    more = [asyncio.create_task(asyncio.sleep(60)) for _ in range(3)]
+    assert tasks() == before + 3
+    for task in more:
+        task.cancel()
+
+
 @pytest.mark.parametrize("name", METRICS)
 def test_names_follow_the_conventions(name: str) -> None:
     metric = METRICS[name]
     assert name.startswith("regather_")
     assert (metric.sort == "counter") == name.endswith("_total")
-    assert metric.label in (None, "result", "reason", "why", "quantile")
+    assert metric.label in (None, "result", "reason", "why", "topic", "quantile")

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Callable, Iterator
 
+from regather.core.partition_fold import FoldPolicy, PartitionFold
+from regather.runtime.broker_guard import refuse_unsafe_broker
 from regather.runtime.execution import Executor
 from regather.runtime.lifecycle import WatchedTasks
 from regather.runtime.logs import get_logger
@@ -10,8 +12,10 @@ from regather.runtime.metrics import Sample, by_label
 from regather.transport.base import Transport
 from regather_aggregator.assembly import Assembly, Processors
 from regather_aggregator.loop import EventLoop
-from regather_aggregator.owner import OwnerCounts, PartitionOwner
+from regather_aggregator.owner import OwnerCounts, PartitionOwner, Shared
 from regather_aggregator.readback import OwnOutput, ReadBack
+from regather_aggregator.retention import RetentionWatch
+from regather_aggregator.scratch import Scratch
 from regather_aggregator.settings import AggregatorSettings
 
 log = get_logger()
@@ -24,8 +28,14 @@ class Aggregator:
         self, settings: AggregatorSettings, transport: Transport, executor: Executor, processors: Processors
     ) -> None:
         self._settings = settings
+        self._transport = transport
         self._executor = executor
         self.counts = OwnerCounts()
+        self._scratch = Scratch(
+            settings.scratch_dir or None,
+            memory_bytes=settings.outputs_memory_bytes,
+            disk_bytes=settings.scratch_bytes,
+        )
         self._output = OwnOutput(
             finals=ReadBack(transport, settings.topics.results),
             segments=ReadBack(transport, settings.topics.segments),
@@ -37,19 +47,23 @@ class Aggregator:
             max_result_bytes=settings.max_result_bytes,
         )
 
+        policy = FoldPolicy(silence_ms=int(settings.silence_s * 1000), max_output_bytes=settings.max_output_bytes)
+
+        shared = Shared(
+            transport=transport,
+            topics=settings.topics,
+            settings=settings,
+            assembly=assembly,
+            output=self._output,
+            counts=self.counts,
+            make_fold=lambda: PartitionFold(policy, self.counts.dropped, self._scratch.outputs),
+        )
+
         def make_owner(partition: int, on_restored: Callable[[int, int], None]) -> PartitionOwner:
-            return PartitionOwner(
-                partition,
-                transport=transport,
-                topics=settings.topics,
-                settings=settings,
-                assembly=assembly,
-                output=self._output,
-                on_restored=on_restored,
-                counts=self.counts,
-            )
+            return PartitionOwner(partition, shared, on_restored)
 
         self.events = EventLoop(transport, settings.topics, make_owner, tick_s=settings.tick_s)
+        self.retention = RetentionWatch(transport, settings.topics.job_events, lambda: self.events.owners.values())
 
     @property
     def not_ready_because(self) -> str | None:
@@ -62,18 +76,27 @@ class Aggregator:
         yield Sample("regather_partitions", len(owners))
         yield Sample("regather_jobs_open", sum(owner.open_jobs for owner in owners))
         yield from by_label("regather_events_dropped_total", self.counts.dropped)
+        topics = self._settings.topics
+        lost = {topic: self.counts.lost[topic] for topic in (topics.job_events, topics.results, topics.segments)}
+        yield from by_label("regather_records_lost_total", lost)
         yield Sample("regather_finals_total", self.counts.finals)
         yield Sample("regather_transactions_total", self.counts.transactions)
         yield Sample("regather_ownership_restarts_total", self.counts.restarts)
+        yield Sample("regather_checkpoints_total", self.counts.checkpoints)
+        yield Sample("regather_outputs_memory_bytes", self._scratch.used_memory_bytes)
+        yield Sample("regather_outputs_scratch_bytes", self._scratch.used_disk_bytes)
+        yield Sample("regather_jobs_near_retention", self.retention.jobs_near)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Start the children first, then the Kafka clients; end in the opposite order."""
+        """Start the children first, then the Kafka clients; end in the opposite order. UnsafeBroker before all of it."""
+        await refuse_unsafe_broker(self._transport, stop)
         await self._executor.start()
         try:
             async with WatchedTasks() as tasks:
                 tasks.start("read-back", self._output.finals.run())
                 tasks.start("segments-read-back", self._output.segments.run())
                 tasks.start("ticks", self.events.tick_forever())
+                tasks.start("retention", self.retention.run())
                 tasks.start("stop-on-failure", _stop_on_failure(tasks, stop))
                 await self.events.run(stop)
                 if tasks.error is not None:

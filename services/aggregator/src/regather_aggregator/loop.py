@@ -35,6 +35,8 @@ class EventLoop:
         self._joined = False
         self._committed: dict[int, Committed] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        self.turns = 0
+        """How often the loop went round, the wait for a broker counted in."""
 
     @property
     def owners(self) -> Mapping[int, PartitionOwner]:
@@ -49,6 +51,7 @@ class EventLoop:
     async def run(self, stop: asyncio.Event) -> None:
         """Poll until `stop` is set; a consumer that fails is replaced."""
         while not stop.is_set():
+            self.turns += 1
             consumer = self._transport.consumer(group=self._topics.group("aggregators"))
             try:
                 await consumer.start()
@@ -87,21 +90,20 @@ class EventLoop:
 
     async def tick_forever(self) -> None:
         """Append a tick to every owned partition with open jobs, so that deadlines pass by log time."""
-        producer: Producer | None = None
         while True:
-            await asyncio.sleep(self._tick_s)
+            producer = self._transport.producer(max_record_bytes=CONTROL_RECORD_BYTES)
             try:
-                producer = await self._tick(producer)
+                await self._tick_with(producer)
             except TransportError as error:
                 log.warning("tick-failed", error=repr(error))
-                if producer is not None:
-                    await producer.stop()
-                producer = None
+            finally:
+                await producer.stop()
 
     async def _poll_until(self, consumer: Consumer, stop: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
         commit_due_s = loop.time() + _COMMIT_EVERY_S
         while not stop.is_set():
+            self.turns += 1
             for tp, records in (await consumer.poll(_POLL_S)).items():
                 owner = self._owners.get(tp.partition)
                 if owner is not None:
@@ -128,17 +130,17 @@ class EventLoop:
             await self._consumer.commit({TopicPartition(topic, number): at for number, at in offsets.items()})
             self._committed.update(offsets)
 
-    async def _tick(self, producer: Producer | None) -> Producer | None:
-        numbers = [number for number, owner in self._owners.items() if owner.accepting and owner.open_jobs]
-        if not numbers:
-            return producer
-        if producer is None:
-            producer = self._transport.producer(max_record_bytes=CONTROL_RECORD_BYTES)
-            await producer.start()
+    async def _tick_with(self, producer: Producer) -> None:
         headers, value = encode_event(Tick())
-        for number in numbers:
-            await (await producer.send(self._topics.job_events, value=value, headers=headers, partition=number))
-        return producer
+        started = False
+        while True:
+            await asyncio.sleep(self._tick_s)
+            numbers = [number for number, owner in self._owners.items() if owner.accepting and owner.open_jobs]
+            if numbers and not started:
+                await producer.start()
+                started = True
+            for number in numbers:
+                await (await producer.send(self._topics.job_events, value=value, headers=headers, partition=number))
 
     def _begin_owner(self, number: int) -> None:
         owner = self._make_owner(number, self._on_restored)

@@ -7,14 +7,27 @@ begins again with the fence; the log holds all that it needs.
 import asyncio
 import json
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from regather.core.errors import OffsetOutOfRange, TransportError, WireError
-from regather.core.model import JobId, Reason, Shard
-from regather.core.partition_fold import FoldPolicy, PartitionFold, reopenable
-from regather.core.reassembly import Assemble, EmitFinal, Instruction, JobBroken, Release
+from regather.core.model import JobId, Opened, Reason, Redriven, Shard, Tick
+from regather.core.partition_fold import PartitionFold, reopenable
+from regather.core.reassembly import (
+    Assemble,
+    Assembled,
+    BaseLoaded,
+    EmitFinal,
+    Instruction,
+    JobBroken,
+    JobFold,
+    LoadBase,
+    Release,
+)
+from regather.core.retention import lost_before
 from regather.core.status import JobStatus
+from regather.core.wire.checkpoints import decode_checkpoint
 from regather.core.wire.documents import decode_final
 from regather.core.wire.events import decode_event
 from regather.core.wire.identity import HEADER, header_map, required, unpack_identity
@@ -30,8 +43,11 @@ from regather.transport.base import (
 from regather.transport.log_reader import LogReader
 from regather.transport.topics import RETRY_RECORD_BYTES, Topics
 from regather_aggregator.assembly import Assembly
+from regather_aggregator.base_outcomes import BaseOutcomes
+from regather_aggregator.checkpoints import Checkpoints
 from regather_aggregator.emission import MAX_TRANSACTION_BYTES, Emitter, PlannedFinal, plan_final
 from regather_aggregator.readback import OwnOutput
+from regather_aggregator.segment_log import SegmentLog
 from regather_aggregator.segments import SegmentWriter
 from regather_aggregator.settings import AggregatorSettings
 
@@ -47,46 +63,55 @@ Seek = Callable[[int, int], None]
 
 @dataclass(slots=True)
 class OwnerCounts:
-    """Since the process began, of all its owners: events dropped by why, finals read back, transactions, restarts."""
+    """Since the process began, of all its owners.
+
+    Events dropped by why, records lost to retention by topic, finals read back, transactions, restarts.
+    """
 
     dropped: Counter[str] = field(default_factory=Counter)
+    lost: Counter[str] = field(default_factory=Counter)
     finals: int = 0
     transactions: int = 0
     restarts: int = 0
+    checkpoints: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all owners of a process have in common."""
+
+    transport: Transport
+    topics: Topics
+    settings: AggregatorSettings
+    assembly: Assembly
+    output: OwnOutput
+    counts: OwnerCounts
+    make_fold: Callable[[], PartitionFold]
 
 
 class PartitionOwner:
     """Owns one partition of job-events from its assignment to its loss."""
 
-    def __init__(
-        self,
-        partition: int,
-        *,
-        transport: Transport,
-        topics: Topics,
-        settings: AggregatorSettings,
-        assembly: Assembly,
-        output: OwnOutput,
-        on_restored: Seek,
-        counts: OwnerCounts,
-    ) -> None:
+    def __init__(self, partition: int, shared: Shared, on_restored: Seek) -> None:
         self.partition = partition
         self.accepting = False
         self.next_offset = 0
-        self._transport, self._topics, self._settings = transport, topics, settings
-        self._assembly, self._read_back, self._on_restored = assembly, output.finals, on_restored
-        self._segments_back = output.segments
-        self._releases_back = LogReader(transport, fetch_max_bytes=RETRY_RECORD_BYTES)
-        self._counts = counts
-        self._fold = self._new_fold()
+        self._transport, self._topics, self._settings = shared.transport, shared.topics, shared.settings
+        self._assembly, self._read_back, self._on_restored = shared.assembly, shared.output.finals, on_restored
+        self._segments_back = shared.output.segments
+        self._releases_back = LogReader(shared.transport, fetch_max_bytes=RETRY_RECORD_BYTES)
+        self._base = BaseOutcomes(shared.transport, shared.topics.job_events)
+        self._counts = shared.counts
+        self._make_fold = shared.make_fold
+        self._fold = shared.make_fold()
         self._wake = asyncio.Event()
         self._pending: deque[PlannedFinal] = deque()
         self._releases: dict[JobId, Release] = {}
+        self._checkpoints = Checkpoints()
         self._awaited: set[tuple[JobId, int]] = set()
         self._all_seen = asyncio.Event()
-        self._assemblies: set[asyncio.Task[None]] = set()
+        self._side_tasks: set[asyncio.Task[None]] = set()
         self._finals: deque[tuple[int, int, JobId]] = deque()
-        self._restored_to = 0
         self._progress_due_s = 0.0
 
     async def run(self, committed: Committed | None, beginning: int) -> None:
@@ -101,7 +126,7 @@ class PartitionOwner:
             except (TransportError, TimeoutError) as error:
                 self._counts.restarts += 1
                 log.warning("ownership-restarts", partition=self.partition, error=repr(error))
-                start = self.committable()
+                start = self.committable() if self.accepting else start
                 self._discard()
                 await asyncio.sleep(_RETRY_S)
             finally:
@@ -115,6 +140,10 @@ class PartitionOwner:
         """Jobs whose final was not read back yet."""
         return self._fold.open_jobs
 
+    def jobs_older_than(self, age_ms: int) -> int:
+        """Open jobs that were opened longer ago, by the log's own time."""
+        return self._fold.jobs_older_than(age_ms)
+
     def take(self, records: Sequence[Record]) -> None:
         """Fold records of job-events; called by the poll loop, never waits."""
         for record in records:
@@ -124,16 +153,17 @@ class PartitionOwner:
             self._take_one(record)
 
     def committable(self) -> Committed:
-        """The watermark W, and in the metadata R: where a restart begins to read finals."""
-        if not self.accepting:
-            return Committed(self._restored_to, self._metadata())
+        """The watermark W, and in the metadata where a restart begins to read finals and checkpoints; once accepting."""
         return Committed(self._fold.low_offset(self.next_offset), self._metadata())
 
     def _metadata(self) -> str:
-        return json.dumps({"results_from": self._finals[0][0]}) if self._finals else ""
-
-    def _new_fold(self) -> PartitionFold:
-        return PartitionFold(FoldPolicy(silence_ms=int(self._settings.silence_s * 1000)), self._counts.dropped)
+        document: dict[str, object] = {}
+        if self._finals:
+            document["results_from"] = self._finals[0][0]
+        segments_from = self._checkpoints.first_offset(self._fold)
+        if segments_from is not None:
+            document["segments_from"] = segments_from
+        return json.dumps(document) if document else ""
 
     def _take_one(self, record: Record) -> None:
         try:
@@ -142,25 +172,33 @@ class PartitionOwner:
             self._fold.dropped["unreadable"] += 1
             log.warning("event-unreadable", partition=self.partition, offset=record.offset, error=str(error))
             return
-        instructions = self._fold.handle(event, offset=record.offset, append_ms=record.timestamp_ms)
+        size_bytes = len(record.value or b"")
+        instructions = self._fold.handle(
+            event, offset=record.offset, append_ms=record.timestamp_ms, size_bytes=size_bytes
+        )
         self._carry_out(instructions)
 
     def _carry_out(self, instructions: Sequence[Instruction]) -> None:
         for instruction in instructions:
             if isinstance(instruction, Assemble):
-                task = asyncio.create_task(self._assemble(instruction), name=f"assemble-{self.partition}")
-                self._assemblies.add(task)
-                task.add_done_callback(self._assemblies.discard)
+                self._beside(self._assemble(instruction), f"assemble-{self.partition}")
             elif isinstance(instruction, Release):
                 self._releases[instruction.job.owner.job_id] = instruction
                 self._wake.set()
+            elif isinstance(instruction, LoadBase):
+                self._beside(self._load_base(instruction), f"base-{self.partition}")
             else:
                 self._plan(instruction)
+
+    def _beside(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._side_tasks.add(task)
+        task.add_done_callback(self._side_tasks.discard)
 
     def _plan(self, instruction: EmitFinal) -> None:
         self._pending.append(plan_final(instruction, self.partition))
         job = instruction.job
-        log.info("job-ends", job=job.owner.job_id, state=job.state, shards=job.settled, retries=job.retries)
+        log.info("job-ends", job=job.owner.job_id, state=job.state, shards=len(job.shards), retries=job.retries)
         self._wake.set()
 
     async def _assemble(self, instruction: Assemble) -> None:
@@ -170,6 +208,14 @@ class PartitionOwner:
         except Exception as error:  # the barrier: one job's trouble ends that job
             log.exception("assembly-broken", job=job.owner.job_id)
             event = JobBroken(Reason.INTERNAL, f"internal error: {error!r}")
+        self._go_on(fold, job, event)
+
+    async def _load_base(self, instruction: LoadBase) -> None:
+        fold = self._fold
+        event = await self._base.load(self.partition, instruction)
+        self._go_on(fold, instruction.job, event)
+
+    def _go_on(self, fold: PartitionFold, job: JobFold, event: Assembled | BaseLoaded | JobBroken) -> None:
         if fold is self._fold and fold.is_open(job):
             self._carry_out(fold.advance(job, event))
 
@@ -185,16 +231,60 @@ class PartitionOwner:
 
     async def _restore(self, committed: Committed | None, beginning: int) -> None:
         results_start = await self._read_back.beginning(self.partition)
-        results_from = max(_results_from(committed), results_start)
-        await self._read_back.follow(self.partition, results_from, self._on_final)
-        offset = committed.offset if committed else beginning
-        if offset < beginning:
-            log.error("records-lost-to-retention", partition=self.partition, committed=offset, beginning=beginning)
-            offset = beginning
-        self.next_offset = self._restored_to = offset
+        results_from = _offset_in(committed, "results_from")
+        await self._read_back.follow(self.partition, max(results_from or 0, results_start), self._on_final)
+        if results_from is not None:
+            self._note_loss(self._topics.results, results_from, results_start)
+        instructions = await self._restore_checkpoints(committed)
+        if committed is None and beginning > 0:
+            log.warning("no-committed-offset", partition=self.partition, beginning=beginning)
+        self._note_loss(self._topics.job_events, committed.offset if committed else None, beginning)
+        offset = max(committed.offset, beginning) if committed else beginning
+        self.next_offset = offset
         self.accepting = True
+        self._carry_out(instructions)
         self._on_restored(self.partition, offset)
         log.info("partition-restored", partition=self.partition, offset=offset, finals=len(self._finals))
+
+    def _note_loss(self, topic: str, stood: int | None, beginning: int) -> None:
+        lost = lost_before(stood, beginning)
+        if lost:
+            where = f"{topic}-{self.partition}"
+            log.error("records-lost-to-retention", partition=where, committed=stood, beginning=beginning, lost=lost)
+            self._counts.lost[topic] += lost
+
+    async def _restore_checkpoints(self, committed: Committed | None) -> list[Instruction]:
+        """Read the checkpoints of jobs that are not done; what they bring about is carried out once all is read."""
+        first = _offset_in(committed, "segments_from")
+        if first is None:
+            return []
+        beginning = await self._segments_back.beginning(self.partition)
+        self._note_loss(self._topics.segments, first, beginning)
+        instructions: list[Instruction] = []
+
+        def take(record: Record) -> None:
+            instructions.extend(self._take_checkpoint(record))
+
+        try:
+            await self._segments_back.follow(self.partition, max(first, beginning), take)
+        finally:
+            self._segments_back.leave(self.partition)
+        self._fold.end_restore()
+        return instructions
+
+    def _take_checkpoint(self, record: Record) -> list[Instruction]:
+        try:
+            found = decode_checkpoint(record.headers, record.value)
+        except WireError as error:
+            log.error("checkpoint-unreadable", partition=self.partition, offset=record.offset, error=str(error))
+            return []
+        if found is None:
+            return []
+        event, mark = found
+        instructions = self._fold.restore(event, mark)
+        if not isinstance(event, Tick):
+            self._checkpoints.saw(event.owner.job_id, record.offset, begins=isinstance(event, Opened | Redriven))
+        return instructions
 
     def _on_final(self, record: Record) -> None:
         headers = header_map(record.headers)
@@ -207,7 +297,8 @@ class PartitionOwner:
         self._fold.final_seen(owner.job_id, owner.version, reopenable=again)
         self._counts.finals += 1
         self._finals.append((record.offset, record.timestamp_ms, owner.job_id))
-        self._forget_old(record.timestamp_ms)
+        # By what was folded, not by what was read: a restore that begins far back meets old jobs' events once more.
+        self._forget_old(min(record.timestamp_ms, self._fold.log_ms))
         self._awaited.discard((owner.job_id, owner.version))
         if not self._awaited:
             self._all_seen.set()
@@ -219,10 +310,12 @@ class PartitionOwner:
 
     async def _emit_forever(self, producer: TransactionalProducer) -> None:
         emitter = Emitter(producer, self._topics, self.partition)
-        segments = SegmentWriter(producer, self._topics, self.partition, self._segments_back)
+        segments = SegmentLog(producer, self._topics, self.partition, self._segments_back)
+        large = SegmentWriter(segments)
         while True:
             await self._wait_for_work()
-            finals = [await segments.with_segments(plan) for plan in self._take_batch()]
+            await self._save_one(segments)
+            finals = [await large.with_segments(plan) for plan in self._take_batch()]
             progress = self._take_progress()
             releases = self._take_releases()
             if not (finals or progress or releases):
@@ -246,6 +339,13 @@ class PartitionOwner:
                 await asyncio.sleep(_LOOK_AGAIN_S)
             else:
                 return
+
+    async def _save_one(self, segments: SegmentLog) -> None:
+        """Write the checkpoint of one job that keeps a restart reading, if there is any."""
+        for job in self._fold.unsaved_jobs(self._settings.checkpoint_log_bytes)[:1]:
+            await self._checkpoints.save(segments, self._fold, job, self.next_offset)
+            self._counts.checkpoints += 1
+            self._wake.set()
 
     async def _wait_for_work(self) -> None:
         if not (self._pending or self._releases):
@@ -277,23 +377,26 @@ class PartitionOwner:
         return batch
 
     def _discard(self) -> None:
-        self._restored_to = self.committable().offset
         self.accepting = False
-        for task in list(self._assemblies):
+        for task in list(self._side_tasks):
             task.cancel()
         self._read_back.leave(self.partition)
         self._pending.clear()
         self._releases.clear()
         self._awaited.clear()
         self._finals.clear()
-        self._fold = self._new_fold()
+        self._checkpoints = Checkpoints()
+        self._fold.close()
+        self._fold = self._make_fold()
 
 
-def _results_from(committed: Committed | None) -> int:
+def _offset_in(committed: Committed | None, name: str) -> int | None:
+    """An offset in the commit's metadata; None where it is not named."""
     if committed is None or not committed.metadata:
-        return 0
+        return None
     try:
-        return int(json.loads(committed.metadata)["results_from"])
-    except (ValueError, KeyError, TypeError):
+        found = json.loads(committed.metadata).get(name)
+        return None if found is None else int(found)
+    except (ValueError, AttributeError, TypeError):
         log.error("commit-metadata-unreadable", metadata=committed.metadata)
-        return 0
+        return None

@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from regather.core.errors import TransportError
+from regather.core.errors import BrokerUnavailable, TransportError
 from regather.runtime.logs import get_logger
 from regather.transport.base import Consumer, Record, TopicPartition, Transport
 
 log = get_logger()
 _POLL_S = 0.2
 _RETRY_S = 0.5
+_STALL_S = 60.0
 
 Handler = Callable[[Record], None]
 
@@ -33,15 +34,19 @@ class OwnOutput:
 class ReadBack:
     """One read_committed reader of one of our output topics, for all partitions that this process owns."""
 
-    def __init__(self, transport: Transport, topic: str) -> None:
+    def __init__(self, transport: Transport, topic: str, *, stall_s: float = _STALL_S) -> None:
         self._transport = transport
         self._topic = topic
+        self._stall_s = stall_s
         self._followers: dict[TopicPartition, _Follower] = {}
         self._consumer: Consumer | None = None
         self._changed = asyncio.Event()
 
     async def follow(self, partition: int, from_offset: int, handler: Handler) -> None:
-        """Give every final at or above `from_offset` to `handler`; returns once the present end was reached."""
+        """Give every final at or above `from_offset` to `handler`; returns once the present end was reached.
+
+        BrokerUnavailable where the reader does not come any nearer to it for `stall_s`.
+        """
         tp = TopicPartition(self._topic, partition)
         self._followers[tp] = follower = _Follower(from_offset, handler)
         self._changed.set()
@@ -50,7 +55,7 @@ class ReadBack:
         if follower.next_offset < end:
             caught_up = asyncio.get_running_loop().create_future()
             follower.waiting.append((end, caught_up))
-            await caught_up
+            await self._caught_up(follower, caught_up)
 
     def leave(self, partition: int) -> None:
         """Follow this partition no longer."""
@@ -79,6 +84,14 @@ class ReadBack:
             finally:
                 self._consumer = None
                 await consumer.stop()
+
+    async def _caught_up(self, follower: _Follower, caught_up: "asyncio.Future[None]") -> None:
+        while not caught_up.done():
+            before = follower.next_offset
+            await asyncio.wait([caught_up], timeout=self._stall_s)
+            if follower.next_offset == before and not caught_up.done():
+                raise BrokerUnavailable(f"reading {self._topic} back stands still at offset {before}")
+        caught_up.result()
 
     async def _ready(self) -> Consumer:
         while self._consumer is None:

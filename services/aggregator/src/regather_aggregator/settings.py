@@ -13,6 +13,17 @@ class AggregatorSettings(ServiceSettings):
     max_result_bytes: int = Field(
         default=256 * 1024**2, ge=1024, le=1024**3, description="largest result of a job; it is held in memory twice"
     )
+    max_output_bytes: int = Field(
+        default=1024**3, ge=1024, description="outputs of all shards of a job together; a job with more fails"
+    )
+    outputs_memory_bytes: int = Field(
+        default=512 * 1024**2, ge=0, description="outputs of open jobs held in memory; more go to scratch files"
+    )
+    scratch_dir: str = Field(default="", description="where the scratch files are; empty: the system's own choice")
+    scratch_bytes: int = Field(default=8 * 1024**3, ge=0, description="scratch files of all open jobs together")
+    checkpoint_log_bytes: int = Field(
+        default=64 * 1024**2, ge=1, description="a job is saved when a restart would read more of the log for it"
+    )
     silence_s: float = Field(default=60.0, gt=0, description="an unsealed upload is closed after this long silence")
     tick_s: float = Field(default=5.0, gt=0, description="between ticks while jobs are open")
     progress_s: float = Field(default=1.0, gt=0, description="between progress reports of running jobs")

@@ -10,6 +10,7 @@ from regather.runtime.lifecycle import first_of, on_stop
 from regather.runtime.logs import configure_logs, get_logger
 from regather.runtime.memory_tuning import tune_service
 from regather.runtime.supervisor import Supervisor
+from regather.runtime.watchdog import Watchdog
 from regather.transport.kafka import KafkaTransport
 from regather_gateway.app import create_app
 from regather_gateway.gateway import Gateway
@@ -27,7 +28,9 @@ async def run(settings: GatewaySettings) -> int:
     async with on_stop(wanted.set):
         drain = asyncio.create_task(_drain(app.state.gateway, failed, wanted, stop), name="drain")
         try:
-            await serve(app, settings, stop, graceful_s=1)
+            view = app.state.gateway.view
+            with Watchdog(lambda: view.turns):
+                await serve(app, settings, stop, graceful_s=1)
         finally:
             drain.cancel()
             await transport.close()

@@ -22,6 +22,7 @@ from regather_gateway.gateway import Gateway
 from regather_gateway.job_table import JobTable
 from regather_gateway.metrics import samples
 from regather_gateway.producing import Producers
+from regather_gateway.redrive import Redriver
 from regather_gateway.results import Results
 from regather_gateway.settings import GatewaySettings
 from regather_gateway.spool_dir import SpoolDir
@@ -80,6 +81,7 @@ def create_app(
         view=view,
         workers=workers,
         submitter=submitter,
+        redriver=Redriver(settings, producers, view, transport),
         results=Results(finals, table, topics),
         events=events,
         admission=Admission(settings.max_concurrent_jobs),

@@ -8,6 +8,7 @@ from regather.processors.registry import Registry
 from regather.transport.log_reader import LogReader
 from regather_gateway.admission import Admission
 from regather_gateway.producing import Producers
+from regather_gateway.redrive import Redriver
 from regather_gateway.results import Results
 from regather_gateway.settings import GatewaySettings
 from regather_gateway.submit import Submitter
@@ -25,6 +26,7 @@ class Gateway:
     view: StatusView
     workers: WorkersView
     submitter: Submitter
+    redriver: Redriver
     results: Results
     events: LogReader
     admission: Admission

@@ -29,6 +29,7 @@ from regather_gateway.preferences import (
     wished_wait_s,
 )
 from regather_gateway.problems import Problem
+from regather_gateway.redrive import parse_seqs
 from regather_gateway.schemas import (
     JobDocument,
     JobList,
@@ -133,6 +134,26 @@ async def cancel_job(request: Request, gateway: Parts, job_id: str) -> Response:
     wait_s = wished_wait_s(request, gateway.settings.max_wait_s)
     status = await _after_wait(gateway, status, wait_s)
     return _job_response(gateway, status, 200 if status.state.ended else 202, applied(request, wait_s))
+
+
+@router.post("/v1/jobs/{job_id}:redrive", status_code=202, response_model=JobDocument)
+async def redrive_job(
+    request: Request,
+    gateway: Parts,
+    job_id: str,
+    shards: Annotated[str, Query(description="3,5-9; all without a whole outcome if left out")] = "",
+    timeout_s: Annotated[float | None, Query(ge=0.1, le=3600, description="a new limit of one execution")] = None,
+) -> Response:
+    """Run shards of a job that has ended again, as its next version. `Prefer: wait=N` waits until that has ended."""
+    seqs = parse_seqs(shards)
+    status = await _existing(gateway, job_id)
+    with gateway.admission.enter():
+        timeout_ms = None if timeout_s is None else round(timeout_s * 1000)
+        status = await gateway.redriver.redrive(status, seqs, timeout_ms)
+        wait_s = wished_wait_s(request, gateway.settings.max_wait_s)
+        status = await _after_wait(gateway, status, wait_s)
+    headers = {"Location": f"/v1/jobs/{status.owner.job_id}", **applied(request, wait_s)}
+    return _job_response(gateway, status, 200 if status.state.ended else 202, headers)
 
 
 @router.get("/v1/jobs/{job_id}/result")

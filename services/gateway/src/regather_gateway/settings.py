@@ -37,7 +37,11 @@ class GatewaySettings(ServiceSettings):
     opened_before_shards: bool = Field(
         default=True, description="wait for the ack of `opened` before the first shard: no outcome can overtake it"
     )
-    sign_of_life_s: float = Field(default=10.0, gt=0, description="between signs of life of a slow upload")
+    sign_of_life_s: float = Field(
+        default=10.0,
+        gt=0,
+        description="between signs of life of a slow upload; at most half of the aggregator's REGATHER_SILENCE_S",
+    )
     max_ended_jobs: int = Field(default=100_000, ge=1, description="ended jobs whose status is kept in memory")
     max_inline_bytes: int = Field(default=64 * _MIB, ge=0, description="small results kept in memory, all together")
     drain_s: float = Field(default=25.0, gt=0, description="after SIGTERM: running uploads may take so long to end")

@@ -2,7 +2,9 @@
 
 from regather.core.errors import OffsetOutOfRange, WireError
 from regather.core.ids import event_partition
-from regather.core.model import AttemptError, AttemptFailed, Identity, Outcome, Outcomes
+from regather.core.model import AttemptError, AttemptFailed, Identity, Outcome, Outcomes, Redriven, Tick
+from regather.core.redrive import ShardVersions
+from regather.core.seq_ranges import contains
 from regather.core.status import JobStatus
 from regather.core.wire.events import decode_event
 from regather.core.wire.identity import HEADER, header_map, pack_identity
@@ -13,10 +15,15 @@ from regather_gateway.schemas import AttemptDocument, ShardDocument, ShardList
 
 
 class ShardFold:
-    """Folds one job's events into the shards `first` to `first + limit - 1`; the first outcome of a shard counts."""
+    """Folds one job's events into the shards `first` to `first + limit - 1`; the first outcome of a shard counts.
+
+    A job that was redriven has the outcomes of all its versions.
+    """
 
     def __init__(self, owner: Identity, total: int | None, *, first: int, limit: int) -> None:
-        self._identity = pack_identity(owner)
+        self._submission = pack_identity(owner)[:-2]  # without the version
+        self._newest = owner.version
+        self._versions: ShardVersions | None = None
         self._total = total
         self._window = range(first, first + limit)
         self._shards: dict[int, ShardDocument] = {}
@@ -25,8 +32,10 @@ class ShardFold:
 
     def take(self, record: Record) -> bool:
         """Fold one record of job-events; False once every shard in the window is settled."""
-        if header_map(record.headers).get(HEADER) == self._identity:
+        if header_map(record.headers).get(HEADER, b"").startswith(self._submission):
             self._fold(record)
+        if self._versions is not None and self._versions.newest < self._newest:
+            return True  # a redrive is to come
         end = self._window.stop if self._total is None else min(self._total, self._window.stop)
         return self._settled < end - self._window.start
 
@@ -41,11 +50,23 @@ class ShardFold:
             event = decode_event(record.headers, record.value)
         except WireError:  # counted and logged by the aggregator, which folds the same record
             return
-        if isinstance(event, Outcomes):
+        if isinstance(event, Tick):
+            return
+        versions = self._versions = self._versions or ShardVersions(event.owner.version)
+        if isinstance(event, Redriven):
+            if versions.take(event):
+                self._reset(event)
+        elif isinstance(event, Outcomes):
             for outcome in event.outcomes:
-                self._settle(outcome, event.worker)
-        elif isinstance(event, AttemptFailed):
+                if versions.of(outcome.seq) == event.owner.version:
+                    self._settle(outcome, event.worker)
+        elif isinstance(event, AttemptFailed) and versions.of(event.seq) == event.owner.version:
             self._retry(event)
+
+    def _reset(self, event: Redriven) -> None:
+        """The shards that run again are heard of anew."""
+        for seq in [seq for seq in self._shards if contains(event.seqs, seq)]:
+            self._settled -= self._shards.pop(seq).state in ("done", "failed")
 
     def _settle(self, outcome: Outcome, worker: str) -> None:
         self.highest = max(self.highest, outcome.seq)

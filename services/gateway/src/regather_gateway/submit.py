@@ -20,8 +20,10 @@ from regather_gateway.cutting import CountedBody, Cutting
 from regather_gateway.order import JobOrder
 from regather_gateway.problems import Problem, broker_unavailable
 from regather_gateway.producing import Line, Producers
+from regather_gateway.seal_check import check_not_closed, wait_for_word
 from regather_gateway.settings import GatewaySettings
-from regather_gateway.upload import Pace, Upload
+from regather_gateway.shard_stream import Pace
+from regather_gateway.upload import Upload
 from regather_gateway.views import StatusView
 
 log = get_logger()
@@ -112,6 +114,8 @@ class Submitter:
             raise
         finally:
             self._under_way.discard(accepted.owner.job_id)
+        if upload.fell_silent:
+            await self._wait_for_word(accepted.owner)
         self.counts.sealed(sealed)
         log.info("job-sealed", job=sealed.owner.job_id, kind=order.kind, shards=sealed.shards, bytes=sealed.size_bytes)
         return self._receipt(accepted, sealed)
@@ -180,6 +184,14 @@ class Submitter:
             status_url=f"/v1/jobs/{job_id}",
         )
 
+    async def _wait_for_word(self, owner: Identity) -> None:
+        log.warning("upload-fell-silent", job=owner.job_id)
+        try:
+            await wait_for_word(self._view, owner, self._settings.ack_timeout_s)
+        except Problem:
+            self.counts.ended["unknown"] += 1
+            raise
+
     async def _give_up(self, upload: Upload, owner: Identity, error: BaseException) -> None:
         self.counts.ended["abandoned" if upload.begun else "refused"] += 1
         if not upload.begun:
@@ -199,13 +211,11 @@ class Submitter:
         owner = accepted.owner
         mine = replace(accepted, total=sealed.shards, size_bytes=sealed.size_bytes, digest=sealed.digest)
         truth = self._view.offer(mine)
+        check_not_closed(truth)
         if truth.owner != owner and truth.state is not JobState.ACCEPTED:
             if truth.total is None and not truth.state.ended:
                 raise _still_open(owner.job_id)
             return Receipt(truth, replayed=True)
-        if truth.reason is Reason.NOT_SEALED:
-            detail = f"the job was closed while its upload still ran ({truth.error}); submit it again"
-            raise Problem(409, "closed-meanwhile", detail, job_id=owner.job_id)
         return Receipt(truth)
 
 
@@ -214,7 +224,8 @@ async def _transfer(upload: Upload, cutting: Cutting, order: JobOrder, body: Cou
         async for run in runs:
             await upload.send(run)
     await upload.settle()
-    sealed = Sealed(upload.owner, upload.shards, body.size_bytes, digest_text(body.digest))
+    digest = digest_text(body.digest)
+    sealed = Sealed(upload.owner, upload.shards, body.size_bytes, digest, upload.places)
     await upload.tell(sealed)
     return sealed
 

@@ -2,49 +2,21 @@
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Awaitable, Iterable
-from dataclasses import dataclass
 
 from regather.core.errors import BadInput, TransportError
-from regather.core.ids import event_partition
-from regather.core.model import Event, OnError, Opened, Uploading
+from regather.core.model import Event, LogStretch, OnError, Opened
 from regather.core.status import JobStatus
-from regather.core.wire.documents import encode_status
-from regather.core.wire.events import encode_event
 from regather.core.wire.shards import ShardEncoder
 from regather.processors.base import Piece
-from regather.runtime.logs import get_logger
 from regather.transport.base import RecordAddress
 from regather.transport.topics import SHARD_RECORD_BYTES
+from regather_gateway.job_voice import JobVoice
 from regather_gateway.producing import Line
-
-log = get_logger()
-SMALL_LANE_SHARDS = 8
-"""So many shards of every job go to the lane that workers serve first (delivery protocol, section 2)."""
+from regather_gateway.shard_stream import Pace, ShardStream
 
 MAX_PIECE_BYTES = SHARD_RECORD_BYTES - 64 * 1024
 """The largest shard and the halo of its neighbours, less what the headers need."""
-
-ACCEPTED_KEY = b"accepted:"
-"""Put before a job's key in job-status: compaction then never keeps a gateway's word instead of the aggregator's.
-
-A second submission's `accepted`, or one that was long on its way, may stand behind the end of the job.
-"""
-
-_RUN_RECORDS, _RUN_BYTES = 64, 64 * 1024
-"""Bulk shards stay on one partition for so long: a batch for the client, a micro-batch for the worker."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """Limits of one upload: bytes and records sent without an ack, seconds until an ack, seconds between signs."""
-
-    window_bytes: int
-    window_records: int
-    ack_timeout_s: float
-    sign_of_life_s: float
-    opened_before_shards: bool
 
 
 class Upload:
@@ -55,8 +27,6 @@ class Upload:
     """
 
     def __init__(self, line: Line, opened: Opened, accepted: JobStatus, *, timeout_ms: int, pace: Pace) -> None:
-        self._line = line
-        self._send = line.producer.send
         self._opened = opened
         self._accepted = accepted
         self._pace = pace
@@ -68,117 +38,75 @@ class Upload:
             chained=opened.chained,
             skip=opened.on_error is OnError.SKIP,
         ).headers
-        self._key = opened.owner.job_id.encode()
-        self._event_partition = event_partition(opened.owner.job_id, line.event_partitions)
-        self._window: deque[tuple[Awaitable[RecordAddress], int]] = deque()
-        self._window_bytes = 0
-        self._bulk_partition = 0
-        self._run_records = self._run_bytes = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._sign: asyncio.Task[None] | None = None
+        self._stream = ShardStream(line, pace)
+        self._voice = JobVoice(line, opened.owner, pace, lambda: self._stream.sent)
+        self._first_acks: list[Awaitable[RecordAddress]] = []
         self.owner = opened.owner
         self.begun = False
-        self.shards = 0
+
+    @property
+    def shards(self) -> int:
+        """How many shards were sent."""
+        return self._stream.sent
+
+    @property
+    def fell_silent(self) -> bool:
+        """See JobVoice."""
+        return self._voice.fell_silent
+
+    @property
+    def places(self) -> tuple[LogStretch, ...]:
+        """Where the shards stand, once they are settled."""
+        return self._stream.places()
 
     async def send(self, pieces: Iterable[Piece]) -> None:
         """Send shards in order; waits while too much is without an ack. The first one opens the job."""
-        send, headers, window, pace = self._send, self._headers, self._window, self._pace
+        stream, headers = self._stream, self._headers
         for piece in pieces:
-            payload, seq = piece.payload, self.shards
-            size_bytes = len(payload)
-            if size_bytes > MAX_PIECE_BYTES:
-                raise BadInput(_too_large(seq, size_bytes), code="shard-too-large")
+            if len(piece.payload) > MAX_PIECE_BYTES:
+                raise BadInput(_too_large(stream.sent, len(piece.payload)), code="shard-too-large")
             if not self.begun:
                 await self._begin()
-            topic, partition = self._place(seq, size_bytes)
-            acked = await send(topic, value=payload, headers=headers(seq, piece.meta), partition=partition)
-            window.append((acked, size_bytes))
-            self._window_bytes += size_bytes
-            self.shards = seq + 1
-            if self._window_bytes > pace.window_bytes or len(window) > pace.window_records:
-                await self._wait_for_room()
+            await stream.send(piece.payload, headers(stream.sent, piece.meta))
 
     async def settle(self) -> None:
         """Wait for the ack of everything sent so far."""
         self.stop_signs()
         async with asyncio.timeout(self._pace.ack_timeout_s):
-            while self._window:
-                await self._window.popleft()[0]
-        self._window_bytes = 0
+            addresses = [await acked for acked in self._first_acks]
+        for opened in addresses[:1]:
+            self._voice.heard(opened)
+        self._first_acks = []
+        await self._stream.settle()
 
     async def tell(self, event: Event) -> None:
         """Send one event of this job and wait for its ack."""
-        async with asyncio.timeout(self._pace.ack_timeout_s):
-            await (await self._send_event(event))
+        await self._voice.tell(event)
 
     async def drop(self) -> None:
         """Forget the submission: errors of what is still on its way are of no interest any more."""
         self.stop_signs()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._pace.ack_timeout_s):
-                while self._window:
+                while self._first_acks:
                     with contextlib.suppress(TransportError):
-                        await self._window.popleft()[0]
+                        await self._first_acks.pop(0)
+        await self._stream.drop()
 
     def stop_signs(self) -> None:
         """Give no more signs of life."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._voice.stop_signs()
 
     async def _begin(self) -> None:
         self.begun = True
-        self._schedule_sign()
-        opened = asyncio.ensure_future(await self._send_event(self._opened))
-        self._window.append((opened, 0))
-        headers, value = encode_status(self._accepted)
-        topic = self._line.topics.job_status
-        key = ACCEPTED_KEY + self._key
-        acked = await self._send(topic, value=value, key=key, headers=headers, partition=self._event_partition)
-        self._window.append((acked, 0))
+        self._voice.start_signs()
+        opened = asyncio.ensure_future(await self._voice.send(self._opened))
+        self._first_acks = [opened, await self._voice.show(self._accepted)]
         if self._pace.opened_before_shards:
             await asyncio.wait([opened], timeout=self._pace.ack_timeout_s)
             if not opened.done():
                 raise TimeoutError
             opened.result()
-
-    def _place(self, seq: int, size_bytes: int) -> tuple[str, int]:
-        line = self._line
-        if seq < SMALL_LANE_SHARDS:
-            return line.topics.shards_small, next(line.next_small) % line.small_partitions
-        if self._run_records == 0 or self._run_records >= _RUN_RECORDS or self._run_bytes >= _RUN_BYTES:
-            self._bulk_partition = next(line.next_bulk) % line.bulk_partitions
-            self._run_records = self._run_bytes = 0
-        self._run_records += 1
-        self._run_bytes += size_bytes
-        return line.topics.shards_bulk, self._bulk_partition
-
-    async def _wait_for_room(self) -> None:
-        pace = self._pace
-        async with asyncio.timeout(pace.ack_timeout_s):
-            while self._window_bytes > pace.window_bytes or len(self._window) > pace.window_records:
-                acked, size_bytes = self._window.popleft()
-                await acked
-                self._window_bytes -= size_bytes
-
-    async def _send_event(self, event: Event) -> Awaitable[RecordAddress]:
-        headers, value = encode_event(event)
-        topic = self._line.topics.job_events
-        return await self._send(topic, value=value, key=self._key, headers=headers, partition=self._event_partition)
-
-    def _schedule_sign(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._pace.sign_of_life_s, self._start_sign)
-
-    def _start_sign(self) -> None:
-        self._sign = asyncio.create_task(self._give_sign(), name="sign-of-life")
-        self._schedule_sign()
-
-    async def _give_sign(self) -> None:
-        try:
-            await self.tell(Uploading(self._opened.owner, self.shards))
-        except (TransportError, TimeoutError) as error:  # the upload itself meets the same error and answers for it
-            log.warning("sign-of-life-failed", job=self._opened.owner.job_id, error=repr(error))
 
 
 def _too_large(seq: int, size_bytes: int) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from regather.core.errors import BrokerUnavailable, OffsetOutOfRange, TransportError, WireError
@@ -22,8 +22,8 @@ _BARRIER_S = 1.0
 
 @dataclass(slots=True)
 class _Waiter:
-    version: int
-    ended: "asyncio.Future[None]"
+    enough: Callable[[JobStatus | None], bool]
+    woken: "asyncio.Future[None]"
 
 
 @dataclass(slots=True)
@@ -44,6 +44,8 @@ class StatusView:
         self._consumer: Consumer | None = None
         self._positions: dict[TopicPartition, _Position] = {}
         self._waiters: defaultdict[JobId, list[_Waiter]] = defaultdict(list)
+        self.turns = 0
+        """How often the loop went round, the wait for a broker counted in."""
         self.loaded = False
         self.unreadable = 0
 
@@ -75,13 +77,20 @@ class StatusView:
 
     async def wait_ended(self, job_id: JobId, version: int, timeout_s: float) -> None:
         """Return once this version of the job has ended, or after the time limit, or when waits are ended."""
-        status = self.get(job_id)
-        if timeout_s <= 0 or (status and status.state.ended and status.owner.version >= version):
+
+        def ended(status: JobStatus | None) -> bool:
+            return status is not None and status.state.ended and status.owner.version >= version
+
+        await self.wait_for(job_id, ended, timeout_s)
+
+    async def wait_for(self, job_id: JobId, enough: Callable[[JobStatus | None], bool], timeout_s: float) -> None:
+        """Return once the newest status is enough, or after the time limit, or when waits are ended."""
+        if timeout_s <= 0 or enough(self.get(job_id)):
             return
-        waiter = _Waiter(version, asyncio.get_running_loop().create_future())
+        waiter = _Waiter(enough, asyncio.get_running_loop().create_future())
         self._waiters[job_id].append(waiter)
         try:
-            await asyncio.wait([waiter.ended], timeout=timeout_s)
+            await asyncio.wait([waiter.woken], timeout=timeout_s)
         finally:
             self._waiters[job_id].remove(waiter)
             if not self._waiters[job_id]:
@@ -91,11 +100,12 @@ class StatusView:
         """Wake everybody: the gateway is going to stop."""
         for waiters in self._waiters.values():
             for waiter in waiters:
-                _resolve(waiter.ended)
+                _resolve(waiter.woken)
 
     async def run(self) -> None:
         """Follow the topic until cancelled."""
         while True:
+            self.turns += 1
             consumer = self._transport.consumer()
             try:
                 await self._follow(consumer)
@@ -123,6 +133,7 @@ class StatusView:
         ends = await consumer.end_offsets(partitions)
         self._consumer = consumer
         while True:
+            self.turns += 1
             batch = await consumer.poll(_POLL_S)
             for tp, records in batch.items():
                 self._take(tp, records)
@@ -151,11 +162,11 @@ class StatusView:
         self._positions[tp].reached = records[-1].offset + 1
 
     def _put(self, status: JobStatus, address: StatusAddress | None, inline: bytes | None) -> None:
-        if self.table.put(status, address=address, inline=inline) is None or not status.state.ended:
+        if self.table.put(status, address=address, inline=inline) is None:
             return
         for waiter in self._waiters.get(status.owner.job_id, ()):
-            if status.owner.version >= waiter.version:
-                _resolve(waiter.ended)
+            if waiter.enough(status):
+                _resolve(waiter.woken)
 
     async def _update_positions(self, consumer: Consumer) -> None:
         for tp, position in self._positions.items():
@@ -171,7 +182,8 @@ class StatusView:
         if consumer is None or not self._positions:
             raise BrokerUnavailable(f"job {job_id} is unknown here, and Kafka cannot be asked now")
         tp = TopicPartition(self._topic, event_partition(job_id, len(self._positions)))
-        end = (await consumer.end_offsets([tp]))[tp]
+        # Not the last stable offset: what this gateway is asked for may stand behind a transaction that is still open.
+        end = (await consumer.written_offsets([tp]))[tp]
         position = self._positions.get(tp)
         if position is None or position.reached >= end:
             return

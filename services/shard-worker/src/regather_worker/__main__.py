@@ -9,6 +9,7 @@ from regather.runtime.lifecycle import WatchedTasks, on_stop
 from regather.runtime.logs import configure_logs
 from regather.runtime.memory_tuning import tune_service
 from regather.runtime.supervisor import Supervisor
+from regather.runtime.watchdog import Watchdog
 from regather.transport.kafka import KafkaTransport
 from regather_worker.app import build
 from regather_worker.settings import WorkerSettings
@@ -28,7 +29,8 @@ async def _run(settings: WorkerSettings) -> None:
         async with on_stop(stop.set), WatchedTasks() as tasks:
             tune_service()
             tasks.start("http", serve(probes_app(probes), settings, stop))
-            await worker.run(stop)
+            with Watchdog(lambda: worker.turns):
+                await worker.run(stop)
     finally:
         await transport.close()
 

@@ -36,6 +36,7 @@ class Worker:
         self._loop: ShardLoop | None = None
         self._dispatcher: Dispatcher | None = None
         self._settler: Settler | None = None
+        self._waits = 0
         self._host = host
         self.name = host.process
 
@@ -45,6 +46,11 @@ class Worker:
         if self._loop is not None and self._loop.ready:
             return None
         return "no partitions are assigned yet, or no broker answers"
+
+    @property
+    def turns(self) -> int:
+        """How often the main loop went round; one that does not any more hangs."""
+        return self._waits + (self._loop.turns if self._loop else 0)
 
     def samples(self) -> Iterator[Sample]:
         """Return the worker's own metrics at this moment; few before the broker has answered."""
@@ -62,6 +68,7 @@ class Worker:
         yield Sample("regather_shard_seconds_total", counts.run_us / 1e6)
         yield Sample("regather_partitions", self._loop.partitions)
         yield Sample("regather_records_open", self._loop.open_records)
+        yield from by_label("regather_records_lost_total", self._loop.lost)
 
     def _report(self) -> WorkerReport:
         assert self._loop is not None
@@ -119,6 +126,7 @@ class Worker:
         """How many partitions job-events has, however long the broker takes to say; 0 if the worker is stopped first."""
         topic = self._settings.topics.job_events
         while not stop.is_set():
+            self._waits += 1
             try:
                 found = await self._transport.partition_counts([topic])
             except BrokerUnavailable as error:

@@ -6,7 +6,7 @@ what is settled above it, so that the next owner repeats little. A revocation do
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 from regather.core.errors import CommitRejected, OffsetOutOfRange, TransportError, WireError
@@ -45,6 +45,7 @@ class ShardLoop:
     ) -> None:
         self._transport = transport
         self._topics = topics
+        self._subscribed = (topics.shards_small, topics.shards_bulk, topics.shards_retry)
         self._settings = settings
         self._dispatcher = dispatcher
         self._settler = settler
@@ -54,6 +55,8 @@ class ShardLoop:
         self._payloads = LogReader(transport, fetch_max_bytes=2 * SHARD_RECORD_BYTES)
         self._side_error: BaseException | None = None
         self._joined = False
+        self.turns = 0
+        """How often the loop went round, the wait for a broker counted in."""
 
     @property
     def ready(self) -> bool:
@@ -70,6 +73,11 @@ class ShardLoop:
         """Records taken in and not settled."""
         return sum(intake.watermark.open_count for intake in self._ownership.intakes.values())
 
+    @property
+    def lost(self) -> Mapping[str, int]:
+        """Records by topic that retention took before a worker read them."""
+        return {topic: self._ownership.lost[topic] for topic in self._subscribed}
+
     def lag_s(self, now_ms: int) -> float:
         """Age of the oldest record taken in and not settled, by the broker's time of arrival; 0 without any."""
         intakes = self._ownership.intakes.values()
@@ -80,14 +88,14 @@ class ShardLoop:
         """Poll until `stop` is set; a consumer that fails is replaced. What runs is then left to drain()."""
         await first_of(self._control.loaded, stop)  # no shard of a job that is over is begun
         while not stop.is_set():
+            self.turns += 1
             consumer = self._transport.consumer(
                 group=self._topics.group("workers"), fetch_max_bytes=2 * SHARD_RECORD_BYTES
             )
             try:
                 await consumer.start()
-                topics = [self._topics.shards_small, self._topics.shards_bulk, self._topics.shards_retry]
                 self._ownership.use(consumer)
-                consumer.subscribe(topics, self)
+                consumer.subscribe(self._subscribed, self)
                 await self._poll_until(consumer, stop)
             except TransportError as error:
                 log.warning("shard-loop-restarts", error=repr(error))
@@ -111,6 +119,7 @@ class ShardLoop:
         loop = asyncio.get_running_loop()
         commit_due_s = loop.time() + self._settings.commit_s
         while not stop.is_set():
+            self.turns += 1
             for tp, records in (await consumer.poll(_POLL_S)).items():
                 intake = self._ownership.intakes.get(tp)
                 if intake is not None:

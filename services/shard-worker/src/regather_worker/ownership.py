@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from regather.core.custody import Custody
 from regather.core.errors import CommitRejected, TransportError
+from regather.core.retention import lost_before
 from regather.core.watermark import Watermark
 from regather.core.wire.commits import decode_commit, encode_commit
 from regather.runtime.host import NowMs, wall_ms
@@ -24,6 +26,9 @@ class Ownership:
 
     def __init__(self, worker: str, now_ms: NowMs = wall_ms) -> None:
         self.intakes: dict[TopicPartition, PartitionIntake] = {}
+        self.lost: Counter[str] = Counter()
+        """Records by topic that retention took before a worker read them."""
+
         self._worker = worker
         self._now_ms = now_ms
         self._consumer: Consumer | None = None
@@ -156,13 +161,19 @@ class Ownership:
                 await asyncio.sleep(_REJECTED_S if isinstance(error, CommitRejected) else _RETRY_S)
             else:
                 self._committed.update(changed)
+                for tp in partitions:
+                    self._note_loss(tp, committed[tp], beginnings[tp])
                 return intakes
 
+    def _note_loss(self, tp: TopicPartition, committed: Committed | None, beginning: int) -> None:
+        stood = committed.offset if committed else None
+        lost = lost_before(stood, beginning)
+        if lost:
+            log.error("records-lost-to-retention", partition=str(tp), committed=stood, beginning=beginning, lost=lost)
+            self.lost[tp.topic] += lost
+
     def _intake(self, tp: TopicPartition, committed: Committed | None, beginning: int, end: int) -> PartitionIntake:
-        if committed is None:
-            committed = Committed(beginning, "")
-        elif committed.offset < beginning:
-            log.error("records-lost-to-retention", partition=str(tp), committed=committed.offset, beginning=beginning)
+        if committed is None or committed.offset < beginning:
             committed = Committed(beginning, "")
         previous, settled = decode_commit(committed.offset, committed.metadata)
         if not previous.farewell and committed.offset < end:

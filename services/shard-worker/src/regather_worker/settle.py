@@ -25,8 +25,8 @@ from regather.core.model import (
     RecordPlace,
     Shard,
 )
-from regather.core.reassembly import MAX_ROW_ERROR_CHARS
 from regather.core.retry import Retry, RetryPolicy
+from regather.core.settled import MAX_ROW_ERROR_CHARS
 from regather.core.wire.events import encode_event, unpack_step
 from regather.core.wire.shards import dead_letter_headers, released_record, shard_headers
 from regather.runtime.execution import Done, Failed, NotRun, Result

@@ -6,12 +6,15 @@ RegatherError
 │   ├── BadRequest            an unknown kind, a wrong option, a wrong shard size
 │   └── PermanentError        raised by a processor: this shard can never succeed, do not retry it
 ├── WireError                 a record that this version cannot decode
+├── NoRoom                 there is no place left for what a job brings
 ├── IllegalEvent              an event that the job's state does not allow
+├── UnsafeBroker              a broker's settings would break the promise; nothing is written to it
 └── TransportError            Kafka, or its stand-in, did not do what was asked
     ├── BrokerUnavailable     no broker answered in time; the outcome of the call is unknown
     ├── RecordTooLarge        a record above the topic's or the producer's limit
     ├── CommitRejected        offsets of an older generation, or of a partition that was taken away
     ├── OffsetOutOfRange      the position is not in the log any more: records were lost to retention
+    ├── AccessDenied          the brokers do not let us ask or do this
     └── ProducerDead          this producer must be thrown away; what it had in flight is unknown
         └── Fenced            a newer producer with the same transactional id took over
 """
@@ -52,8 +55,16 @@ class WireError(RegatherError):
     """A record that this version cannot decode."""
 
 
+class NoRoom(RegatherError):
+    """There is no place left for what a job brings."""
+
+
 class IllegalEvent(RegatherError):
     """An event that the job's state does not allow."""
+
+
+class UnsafeBroker(RegatherError):
+    """A broker's settings would break the promise; nothing is written to it."""
 
 
 class TransportError(RegatherError):
@@ -74,6 +85,10 @@ class CommitRejected(TransportError):
 
 class OffsetOutOfRange(TransportError):
     """The position is not in the log any more: records were lost to retention."""
+
+
+class AccessDenied(TransportError):
+    """The brokers do not let us ask or do this."""
 
 
 class ProducerDead(TransportError):

@@ -66,6 +66,7 @@ class Reason(StrEnum):
     TOO_MANY_FAILED = "too-many-failed"
     MERGE_FAILED = "merge-failed"
     RESULT_TOO_LARGE = "result-too-large"
+    PAST_RETENTION = "past-retention"
     INTERNAL = "internal"
 
 
@@ -203,14 +204,46 @@ class Uploading:
     shards: int
 
 
+class LogStretch(NamedTuple):
+    """Part of one partition: all of its records from offset `first` to offset `last`."""
+
+    topic: str
+    partition: int
+    first: int
+    last: int
+
+
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """The commit point of a submission: it has exactly `shards` shards."""
+    """The commit point of a submission, or of a redrive: the job has exactly `shards` shards.
+
+    Their records stand in `places`, among those of others.
+    """
 
     owner: Identity
     shards: int
     size_bytes: int
     digest: str
+    places: tuple[LogStretch, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Redriven:
+    """A job that has ended begins its next version: the shards `seqs` run again, of all others the outcomes stay.
+
+    `opened` is the submission's own with the new version's identity; the job's events begin at offset `origin`, and it was
+    created at `created_ms`. A seal follows once every shard is on its way.
+    """
+
+    opened: Opened
+    seqs: tuple[tuple[int, int], ...]
+    origin: int
+    created_ms: int
+
+    @property
+    def owner(self) -> Identity:
+        """Job, submission and the new version."""
+        return self.opened.owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,4 +295,4 @@ class Tick:
     """Carries nothing but the log's time."""
 
 
-Event = Opened | Uploading | Sealed | Abandoned | Outcomes | AttemptFailed | Parked | Cancel | Tick
+Event = Opened | Redriven | Uploading | Sealed | Abandoned | Outcomes | AttemptFailed | Parked | Cancel | Tick

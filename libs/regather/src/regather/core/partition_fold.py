@@ -5,18 +5,27 @@ whatever belongs to another submission, to an unknown job or to a job that is do
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
 
-from regather.core.model import Event, JobId, JobState, Opened, Reason, Tick
-from regather.core.reassembly import EmitFinal, Instruction, JobBroken, JobEvent, JobFold
+from regather.core.checkpoint import CheckpointMark
+from regather.core.errors import NoRoom
+from regather.core.model import Event, JobId, JobState, Opened, Reason, Redriven, Tick
+from regather.core.reassembly import EmitFinal, Instruction, JobBroken, JobEvent, JobFold, LoadBase
+
+MakeOutputs = Callable[[], MutableMapping[int, bytes]]
+"""Makes the place for one job's outputs."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoldPolicy:
-    """`silence_ms`: an unsealed upload without a sign of life for so long is closed."""
+    """`silence_ms`: an unsealed upload without a sign of life for so long is closed.
+
+    A job whose outputs have more than `max_output_bytes` in all is ended: somebody has to hold them.
+    """
 
     silence_ms: int = 60_000
+    max_output_bytes: int = 1024**3
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +39,19 @@ class Finished:
 class PartitionFold:
     """Mutable, without IO. `dropped` counts what was dropped, by why; it may be shared with other folds."""
 
-    def __init__(self, policy: FoldPolicy, dropped: Counter[str] | None = None) -> None:
+    def __init__(
+        self, policy: FoldPolicy, dropped: Counter[str] | None = None, make_outputs: MakeOutputs = dict
+    ) -> None:
         self._policy = policy
+        self._make_outputs = make_outputs
         self._jobs: dict[JobId, JobFold] = {}
         self._ending: dict[tuple[JobId, int], JobFold] = {}
         """By version, jobs whose end is on its way to `results`, and whose next version has been opened meanwhile."""
         self._finished: dict[JobId, Finished] = {}
         self._changed: set[JobId] = set()
+        self._log_bytes = 0
+        self._saved_at: dict[JobId, int] = {}
+        """How much of the log was folded when an open job began, or was saved last."""
         self.log_ms = 0
         self.dropped = Counter[str]() if dropped is None else dropped
 
@@ -45,20 +60,25 @@ class PartitionFold:
         """Jobs whose final was not read back yet."""
         return len(self._jobs) + len(self._ending)
 
-    def handle(self, event: Event, *, offset: int, append_ms: int) -> list[Instruction]:
+    def handle(self, event: Event, *, offset: int, append_ms: int, size_bytes: int = 0) -> list[Instruction]:
         """Fold one record; what the shell has to do now."""
         self.log_ms = max(self.log_ms, append_ms)
+        self._log_bytes += size_bytes
         if isinstance(event, Tick):
             return list(self._overdue())
         if isinstance(event, Opened):
             self._open(event, offset)
             return []
+        if isinstance(event, Redriven):
+            return self._redrive(event, offset)
         job = self._jobs.get(event.owner.job_id)
         if job is None:
             self.dropped["unknown-job"] += 1
             return []
         if event.owner != job.owner:
             self.dropped["foreign-submission"] += 1
+            return []
+        if offset < job.needed_from:  # it is in the checkpoint that this fold was restored from
             return []
         return self.advance(job, event)
 
@@ -67,11 +87,20 @@ class PartitionFold:
         self._changed.add(job.owner.job_id)
         try:
             instruction = job.handle(event, self.log_ms)
+            if job.shards.output_bytes > self._policy.max_output_bytes and not job.state.ended:
+                raise NoRoom(f"its outputs have more than {self._policy.max_output_bytes} bytes in all")
+        except NoRoom as error:
+            instruction = job.handle(JobBroken(Reason.RESULT_TOO_LARGE, str(error)), self.log_ms)
         except Exception as error:  # the barrier of the delivery protocol, 5.8
             self.dropped["broken-job"] += 1
             broken = JobBroken(Reason.INTERNAL, f"internal error: {error!r}")
             instruction = job.handle(broken, self.log_ms)
         return [instruction] if instruction else []
+
+    def is_saved(self, job_id: JobId) -> bool:
+        """Whether this job is open and has a checkpoint."""
+        job = self._jobs.get(job_id)
+        return job is not None and job.saved_to is not None
 
     def is_open(self, job: JobFold) -> bool:
         """Whether this very fold is still the job's."""
@@ -83,8 +112,10 @@ class PartitionFold:
         job = self._ending.pop((job_id, version), None)
         if job is None and job_id in self._jobs and self._jobs[job_id].owner.version <= version:
             job = self._jobs.pop(job_id)
+            self._saved_at.pop(job_id, None)
             self._changed.discard(job_id)
         if job is not None:
+            job.shards.release()
             self.dropped["after-end"] += job.dropped
             self.dropped["duplicate-outcome"] += job.duplicates
 
@@ -95,7 +126,60 @@ class PartitionFold:
 
     def low_offset(self, next_offset: int) -> int:
         """Where a restart has to begin reading: the first event of the oldest open job."""
-        return min((job.first_offset for job in (*self._ending.values(), *self._jobs.values())), default=next_offset)
+        jobs = (*self._ending.values(), *self._jobs.values())
+        return min((job.needed_from for job in jobs), default=next_offset)
+
+    def unsaved_jobs(self, most_log_bytes: int) -> list[JobFold]:
+        """Open jobs that keep a restart reading more of the log than this; a checkpoint of each mends that."""
+        folded = self._log_bytes
+        late = [self._jobs[job_id] for job_id, at in self._saved_at.items() if folded - at > most_log_bytes]
+        return [job for job in late if job.may_be_saved]
+
+    def saved(self, job: JobFold, next_offset: int, log_bytes: int) -> None:
+        """A checkpoint was read back that holds all of the job below `next_offset`, when `log_bytes` were folded."""
+        if self.is_open(job):
+            job.saved_to = next_offset
+            self._saved_at[job.owner.job_id] = log_bytes
+
+    @property
+    def log_bytes(self) -> int:
+        """How much of the log was folded."""
+        return self._log_bytes
+
+    def restore(self, event: Event, mark: CheckpointMark) -> list[Instruction]:
+        """Take one record of a checkpoint, in the order in which they were written; finals were seen before."""
+        if isinstance(event, Tick):
+            return []
+        owner = event.owner
+        finished = self._finished.get(owner.job_id)
+        if finished is not None and finished.version >= owner.version:
+            return []
+        if isinstance(event, Opened | Redriven):
+            self._begin(event, mark.first_offset, mark.opened_ms)
+        job = self._jobs.get(owner.job_id)
+        if job is None or job.owner != owner:
+            return []
+        instructions = [] if isinstance(event, Opened | Redriven) else self.advance(job, event)
+        job.restored(mark)
+        return instructions
+
+    def end_restore(self) -> None:
+        """Forget jobs of which no whole checkpoint was found: the log still has all of them."""
+        for job_id in [job_id for job_id, job in self._jobs.items() if job.saved_to is None]:
+            self._jobs.pop(job_id).shards.release()
+            self._saved_at.pop(job_id)
+            self._changed.discard(job_id)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        for job in (*self._ending.values(), *self._jobs.values()):
+            job.shards.release()
+        self._ending.clear()
+        self._jobs.clear()
+
+    def jobs_older_than(self, age_ms: int) -> int:
+        """Open jobs that were opened longer ago, by the log's own time."""
+        return sum(self.log_ms - job.opened_ms > age_ms for job in self._jobs.values())
 
     def take_changed(self) -> list[JobFold]:
         """Open jobs that changed since the last call and have not ended."""
@@ -114,8 +198,30 @@ class PartitionFold:
         elif finished and not (finished.reopenable and event.owner.version == finished.version + 1):
             self.dropped["already-done"] += 1
             return
-        self._jobs[job_id] = JobFold(event, offset=offset, opened_ms=self.log_ms)
+        self._begin(event, offset, self.log_ms)
+
+    def _begin(self, event: Opened | Redriven, offset: int, opened_ms: int) -> JobFold:
+        opened, redriven = (event, None) if isinstance(event, Opened) else (event.opened, event)
+        job_id = event.owner.job_id
+        job = JobFold(opened, offset=offset, opened_ms=opened_ms, redriven=redriven, outputs=self._make_outputs())
+        before = self._jobs.get(job_id)
+        if before is not None:
+            before.shards.release()
+        self._jobs[job_id] = job
+        self._saved_at[job_id] = self._log_bytes
         self._changed.add(job_id)
+        return job
+
+    def _redrive(self, event: Redriven, offset: int) -> list[Instruction]:
+        """Open the next version of a job that has ended; the first redrive in log order wins."""
+        job_id, version = event.owner.job_id, event.owner.version
+        base, finished = self._jobs.get(job_id), self._finished.get(job_id)
+        if base is not None and base.state.ended and base.owner.version == version - 1:
+            self._ending[job_id, version - 1] = base  # a client may know of its end before we read it back
+        elif base is not None or (finished is not None and finished.version != version - 1):
+            self.dropped["redrive-too-late"] += 1
+            return []
+        return [LoadBase(self._begin(event, offset, self.log_ms), event.origin, offset)]
 
     @staticmethod
     def _is_followed_by(job: JobFold, event: Opened) -> bool:

@@ -4,21 +4,22 @@ The job is a state machine. Every transition is a row of `TRANSITIONS`; an event
 dropped and counted, because a log that is read at least once repeats itself. No clock: `log_ms` is the highest append
 time that the broker has stamped so far, so a replay decides the same.
 
-    opened -> SPLITTING -> sealed -> RUNNING -> all settled -> ASSEMBLING -> assembled -> SUCCEEDED | PARTIAL
+    opened, redriven -> SPLITTING -> sealed -> RUNNING -> all settled -> ASSEMBLING -> assembled -> SUCCEEDED | PARTIAL
     any open state -> FAILED (a shard under on_error=fail, too many under skip, not sealed, merge, internal)
                     | EXPIRED (deadline) | CANCELLED
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from regather.core.checkpoint import CheckpointMark, packs
 from regather.core.model import (
     Abandoned,
     AttemptFailed,
     Cancel,
-    DeadLetterAddress,
+    Event,
     JobState,
     OnError,
     Opened,
@@ -26,14 +27,14 @@ from regather.core.model import (
     Outcomes,
     Parked,
     Reason,
+    Redriven,
     Sealed,
     Shard,
     Uploading,
 )
-from regather.core.status import MAX_ERRORS_SHOWN, JobStatus, ResultAddress, ShardError
-
-MAX_ERROR_CHARS = 1_000
-MAX_ROW_ERROR_CHARS = 200
+from regather.core.seq_ranges import contains
+from regather.core.settled import MAX_ERROR_CHARS, SettledShards
+from regather.core.status import MAX_ERRORS_SHOWN, JobStatus, ResultAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,16 @@ class JobBroken:
     error: str
 
 
-JobEvent = Uploading | Sealed | Abandoned | Outcomes | AttemptFailed | Parked | Cancel | Assembled | JobBroken
+@dataclass(frozen=True, slots=True)
+class BaseLoaded:
+    """The shell has read what the earlier versions of a job that was redriven have left: outcomes by sequence number."""
+
+    outcomes: Mapping[int, Outcome]
+
+
+JobEvent = (
+    BaseLoaded | Uploading | Sealed | Abandoned | Outcomes | AttemptFailed | Parked | Cancel | Assembled | JobBroken
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +70,15 @@ class Assemble:
     """Instruction: join or merge the outputs of this job, then hand back Assembled or JobBroken."""
 
     job: "JobFold"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadBase:
+    """Instruction: read the job's events from offset `first` up to `end`, then hand back BaseLoaded or JobBroken."""
+
+    job: "JobFold"
+    first: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +98,30 @@ class Release:
     shard: Shard
 
 
-Instruction = Assemble | EmitFinal | Release
+Instruction = Assemble | EmitFinal | LoadBase | Release
 
 
 class JobFold:
-    """The state of one open job. Mutable, without IO."""
+    """The state of one open job. Mutable, without IO. A job that was `redriven` waits for the outcomes of its base."""
 
-    def __init__(self, opened: Opened, *, offset: int, opened_ms: int) -> None:
+    def __init__(
+        self,
+        opened: Opened,
+        *,
+        offset: int,
+        opened_ms: int,
+        redriven: Redriven | None = None,
+        outputs: MutableMapping[int, bytes] | None = None,
+    ) -> None:
         self.opened = opened
         self.owner = opened.owner
         self.first_offset = offset
         self.opened_ms = opened_ms
+        self.redriven = redriven
+        self._base_missing = redriven is not None
+        self.saved_to: int | None = None
+        """Everything of the job below this offset is in a checkpoint."""
+        self._sealed_saved = False
         self.last_sign_ms = opened_ms
         self.updated_ms = opened_ms
         self.state = JobState.SPLITTING
@@ -97,14 +129,10 @@ class JobFold:
         self.retries = 0
         self.duplicates = 0
         self.dropped = 0
-        self.frontier = 0
         self.broken: JobBroken | None = None
         self.result_size_bytes = 0
         self.media_type = ""
-        self._outputs: dict[int, bytes] = {}
-        self._failed: dict[int, ShardError] = {}
-        self._damaged: dict[int, tuple[ShardError, ...]] = {}
-        """Shards that are done but for some bad rows; their outputs are with the others."""
+        self.shards = SettledShards({} if outputs is None else outputs)
         self._parked: dict[int, Parked] = {}
         self._carry: tuple[int, bytes] = (0, b"")
         """The newest carry, and the number of the shard that begins with it."""
@@ -120,18 +148,53 @@ class JobFold:
         return transition(self, event)
 
     @property
-    def settled(self) -> int:
-        """How many shards are done or failed for good."""
-        return len(self._outputs) + len(self._failed)
+    def needed_from(self) -> int:
+        """Where a restart has to begin reading for this job."""
+        return self.first_offset if self.saved_to is None else self.saved_to
+
+    @property
+    def may_be_saved(self) -> bool:
+        """Whether a checkpoint makes sense now: the job is open, and what it begins with is here."""
+        return not self.state.ended and self.state is not JobState.ASSEMBLING and not self._base_missing
+
+    def mark(self) -> CheckpointMark:
+        """What a checkpoint says of the job now."""
+        return CheckpointMark(self.first_offset, self.opened_ms, self.last_sign_ms, self.retries)
+
+    def take_unsaved(self) -> Iterator[Event]:
+        """Yield the events that bring a fold from the last checkpoint to this moment; they count as saved.
+
+        Only while the job may be saved: the outputs of a job that has ended are gone.
+        """
+        if self.saved_to is None:
+            yield self.redriven or self.opened
+        if self.sealed is not None and not self._sealed_saved:
+            self._sealed_saved = True
+            yield self.sealed
+        yield from packs(self.owner, map(self._with_carry, self.shards.take_unsaved()))
+        yield from (parked for seq, parked in sorted(self._parked.items()) if seq >= self.shards.frontier)
+
+    def restored(self, mark: CheckpointMark) -> None:
+        """A record of a checkpoint was read again."""
+        self.last_sign_ms = max(self.last_sign_ms, mark.last_sign_ms)
+        self._base_missing = False
+        if mark.next_offset is not None:
+            self.retries = mark.retries
+            self.saved_to = mark.next_offset
+            self._sealed_saved = self.sealed is not None
+            self.shards.all_saved()
+
+    def _with_carry(self, outcome: Outcome) -> Outcome:
+        newest, carry = self._carry
+        return outcome._replace(carry=carry) if outcome.seq + 1 == newest else outcome
 
     def outputs(self) -> list[bytes | None]:
         """Outputs in sequence order; None stands where a shard failed for good."""
-        total = self.sealed.shards if self.sealed else 0
-        return [self._outputs.get(seq) for seq in range(total)]
+        return self.shards.outputs(self.sealed.shards if self.sealed else 0)
 
     def status(self, result: ResultAddress | None = None) -> JobStatus:
         """The job's document at this moment."""
-        opened, sealed = self.opened, self.sealed
+        opened, sealed, shards = self.opened, self.sealed, self.shards
         return JobStatus(
             owner=self.owner,
             state=self.state,
@@ -139,23 +202,23 @@ class JobFold:
             tenant=opened.tenant,
             label=opened.label,
             on_error=opened.on_error,
-            created_ms=self.opened_ms,
+            created_ms=self.redriven.created_ms if self.redriven else self.opened_ms,
             updated_ms=self.updated_ms,
             deadline_ms=self.opened_ms + opened.deadline_ms,
             total=sealed.shards if sealed else None,
-            done=len(self._outputs),
-            failed=len(self._failed),
+            done=shards.done,
+            failed=shards.failed,
             retries=self.retries,
-            frontier=self.frontier,
-            bad_rows=sum(map(len, self._damaged.values())),
+            frontier=shards.frontier,
+            bad_rows=shards.bad_rows,
             size_bytes=sealed.size_bytes if sealed else None,
             digest=sealed.digest if sealed else "",
-            gaps=ranges(sorted(self._failed)),
-            errors=tuple(islice(self._errors(), MAX_ERRORS_SHOWN)),
+            gaps=shards.gaps(),
+            errors=tuple(islice(shards.errors(), MAX_ERRORS_SHOWN)),
             reason=self.broken.reason if self.broken else None,
             error=self.broken.error if self.broken else "",
             result=result,
-            events_offset=self.first_offset,
+            events_offset=self.redriven.origin if self.redriven else self.first_offset,
         )
 
     def _on_uploading(self, _event: Uploading) -> None:
@@ -164,13 +227,18 @@ class JobFold:
     def _on_sealed(self, event: Sealed) -> Instruction | None:
         self.sealed = event
         self.state = JobState.RUNNING
-        for seq in [seq for seq in (*self._outputs, *self._failed) if seq >= event.shards]:
-            self._outputs.pop(seq, None)
-            self._failed.pop(seq, None)
-            self._damaged.pop(seq, None)
-            self.dropped += 1
-        broken = self._too_many_failed()
+        self.dropped += self.shards.cut(event.shards)
+        broken = self._too_many_failed() or self._nobody_runs()
         return self._break(broken) if broken else self._settle()
+
+    def _on_base_loaded(self, event: BaseLoaded) -> Instruction | None:
+        self._base_missing = False
+        for seq in sorted(event.outcomes):
+            if not self._runs_here(seq):
+                self._accept(event.outcomes[seq])
+        self.shards.advance_frontier()
+        broken = self._too_many_failed() or self._nobody_runs()
+        return self._break(broken) if broken else self._settle() or self._release()
 
     def _on_abandoned(self, event: Abandoned) -> Instruction:
         return self._break(JobBroken(Reason.NOT_SEALED, f"not sealed: {event.error}"))
@@ -178,7 +246,7 @@ class JobFold:
     def _on_outcomes(self, event: Outcomes) -> Instruction | None:
         for outcome in event.outcomes:
             self._take(outcome)
-        self._advance_frontier()
+        self.shards.advance_frontier()
         broken = self._too_many_failed()
         return self._break(broken) if broken else self._settle() or self._release()
 
@@ -190,7 +258,7 @@ class JobFold:
         """Release the frontier's shard of a chain, once: the carry of the winning outcome before it is known."""
         seq, carry = self._carry
         parked = self._parked.get(seq)
-        if parked is None or seq != self.frontier or seq <= self._released:
+        if parked is None or seq != self.shards.frontier or seq <= self._released:
             return None
         self._released = seq
         opened = self.opened
@@ -201,7 +269,7 @@ class JobFold:
         return Release(self, shard)
 
     def _too_many_failed(self) -> JobBroken | None:
-        opened, failed = self.opened, len(self._failed) + len(self._damaged)
+        opened, failed = self.opened, self.shards.failed + self.shards.damaged
         if not failed:
             return None
         if opened.on_error is OnError.FAIL or opened.chained:
@@ -221,7 +289,7 @@ class JobFold:
         self.retries += 1
 
     def _on_assembled(self, event: Assembled) -> Instruction:
-        self.state = JobState.PARTIAL if self._failed or self._damaged else JobState.SUCCEEDED
+        self.state = JobState.PARTIAL if self.shards.failed or self.shards.damaged else JobState.SUCCEEDED
         return self._emit(event.result, event.media_type)
 
     def _break(self, broken: JobBroken) -> Instruction:
@@ -230,48 +298,48 @@ class JobFold:
         return self._emit(b"", "")
 
     def _emit(self, result: bytes, media_type: str) -> EmitFinal:
-        self._outputs = dict.fromkeys(self._outputs, b"")  # the bytes are not needed any more, the count is
+        self.shards.release()
         return EmitFinal(self, result, media_type)
 
     def _take(self, outcome: Outcome) -> None:
-        seq = outcome.seq
-        if seq in self._outputs or seq in self._failed:
-            self.duplicates += 1
-        elif self.sealed is not None and seq >= self.sealed.shards:
-            self.dropped += 1
-        elif outcome.failure is None:
-            self._outputs[seq] = outcome.output
-            if outcome.bad_rows:
-                self._damaged[seq] = row_errors(outcome)
-            if self.opened.chained and seq >= self._carry[0]:
-                self._carry = (seq + 1, outcome.carry)
+        if self._runs_here(outcome.seq):
+            self._accept(outcome)
         else:
-            self._failed[seq] = shard_error(outcome)
+            self.dropped += 1
 
-    def _advance_frontier(self) -> None:
-        at = self.frontier
-        while at in self._outputs or at in self._failed:
-            at += 1
-        self.frontier = at
+    def _runs_here(self, seq: int) -> bool:
+        """Whether this version runs the shard; of the others it has the outcomes of its base."""
+        return self.redriven is None or contains(self.redriven.seqs, seq)
+
+    def _nobody_runs(self) -> JobBroken | None:
+        """A shard without an outcome in the base that does not run again would keep the job open for ever."""
+        if self.redriven is None or self.sealed is None or self._base_missing:
+            return None
+        for seq in range(self.sealed.shards):
+            if seq not in self.shards and not self._runs_here(seq):
+                text = f"shard {seq} has no outcome in version {self.owner.version - 1} and was not redriven"
+                return JobBroken(Reason.INTERNAL, text)
+        return None
+
+    def _accept(self, outcome: Outcome) -> None:
+        seq = outcome.seq
+        if self.sealed is not None and seq >= self.sealed.shards:
+            self.dropped += 1
+        elif not self.shards.accept(outcome):
+            self.duplicates += 1
+        elif self.opened.chained and outcome.failure is None and seq >= self._carry[0]:
+            self._carry = (seq + 1, outcome.carry)
 
     def _settle(self) -> Instruction | None:
-        if self.sealed is None or self.settled < self.sealed.shards:
+        if self.sealed is None or len(self.shards) < self.sealed.shards:
             return None
         self.state = JobState.ASSEMBLING
         return Assemble(self)
 
     def _first_failure(self) -> JobBroken:
-        first = next(self._errors())
+        first = next(self.shards.errors())
         what = f"shard {first.seq}" if first.row is None else f"row {first.row} (shard {first.seq})"
         return JobBroken(Reason.SHARD_FAILED, f"{what} failed for good: {first.reason}: {first.error}")
-
-    def _errors(self) -> Iterator[ShardError]:
-        """Errors of shards and rows in sequence order."""
-        for seq in sorted((*self._failed, *self._damaged)):
-            if seq in self._failed:
-                yield self._failed[seq]
-            else:
-                yield from self._damaged[seq]
 
 
 _ENDS = {Reason.DEADLINE: JobState.EXPIRED, Reason.CANCELLED: JobState.CANCELLED}
@@ -286,6 +354,8 @@ TRANSITIONS: Mapping[tuple[JobState, type], Transition] = {
     (JobState.SPLITTING, Outcomes): JobFold._on_outcomes,
     (JobState.SPLITTING, AttemptFailed): JobFold._on_attempt_failed,
     (JobState.SPLITTING, Parked): JobFold._on_parked,
+    (JobState.SPLITTING, BaseLoaded): JobFold._on_base_loaded,
+    (JobState.RUNNING, BaseLoaded): JobFold._on_base_loaded,
     (JobState.RUNNING, Outcomes): JobFold._on_outcomes,
     (JobState.RUNNING, AttemptFailed): JobFold._on_attempt_failed,
     (JobState.RUNNING, Parked): JobFold._on_parked,
@@ -298,42 +368,3 @@ TRANSITIONS: Mapping[tuple[JobState, type], Transition] = {
 def _too_many(failed: str, allowed: str, first_error: str) -> JobBroken:
     why = f"{failed} failed for good or have bad rows; at most {allowed} may. The first: {first_error}"
     return JobBroken(Reason.TOO_MANY_FAILED, why)
-
-
-def ranges(numbers: Iterable[int]) -> tuple[tuple[int, int], ...]:
-    """Ascending numbers as inclusive ranges: 1 2 3 7 gives (1, 3), (7, 7)."""
-    found: list[tuple[int, int]] = []
-    for number in numbers:
-        if found and found[-1][1] == number - 1:
-            found[-1] = (found[-1][0], number)
-        else:
-            found.append((number, number))
-    return tuple(found)
-
-
-def shard_error(outcome: Outcome) -> ShardError:
-    """A failed outcome as the job's document names it."""
-    failure = outcome.failure
-    if failure is None:
-        raise ValueError(f"shard {outcome.seq} did not fail")
-    return ShardError(
-        seq=outcome.seq,
-        reason=failure.reason,
-        error=failure.error[:MAX_ERROR_CHARS],
-        attempts=outcome.attempts,
-        dead_letter=_pair(failure.dead_letter),
-    )
-
-
-def row_errors(outcome: Outcome) -> tuple[ShardError, ...]:
-    """The bad rows of an outcome as the job's document names them."""
-    return tuple(
-        ShardError(
-            outcome.seq, bad.reason, bad.error[:MAX_ROW_ERROR_CHARS], outcome.attempts, _pair(bad.dead_letter), bad.row
-        )
-        for bad in outcome.bad_rows
-    )
-
-
-def _pair(letter: DeadLetterAddress | None) -> tuple[int, int] | None:
-    return (letter.partition, letter.offset) if letter else None

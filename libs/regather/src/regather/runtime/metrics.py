@@ -3,8 +3,10 @@
 A job's id is never a label: every job would leave a time series behind.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal, NamedTuple
 
 from prometheus_client import GCCollector, PlatformCollector, ProcessCollector
@@ -23,6 +25,8 @@ class Metric:
 
 
 METRICS: Mapping[str, Metric] = {
+    # every service
+    "regather_tasks": Metric("gauge", "Tasks of the event loop that have not ended"),
     # gateway
     "regather_submissions_total": Metric("counter", "Submissions by how they ended", "result"),
     "regather_submitted_shards_total": Metric("counter", "Shards of sealed submissions"),
@@ -43,6 +47,7 @@ METRICS: Mapping[str, Metric] = {
     "regather_dead_letters_total": Metric("counter", "Dead letters written, by reason", "reason"),
     "regather_records_open": Metric("gauge", "Records taken in and not settled"),
     "regather_partitions": Metric("gauge", "Partitions that this process owns"),
+    "regather_records_lost_total": Metric("counter", "Records that retention took before they were read", "topic"),
     # children of workers and aggregators
     "regather_children_killed_total": Metric("counter", "Children killed on purpose"),
     "regather_children_overdue_total": Metric("counter", "Children killed at a deadline"),
@@ -60,6 +65,10 @@ METRICS: Mapping[str, Metric] = {
     "regather_finals_total": Metric("counter", "Finals read back from results since the partitions were assigned"),
     "regather_transactions_total": Metric("counter", "Transactions committed"),
     "regather_ownership_restarts_total": Metric("counter", "Times an owner began again with the fence"),
+    "regather_checkpoints_total": Metric("counter", "Checkpoints of long jobs written and read back"),
+    "regather_outputs_memory_bytes": Metric("gauge", "Outputs of open jobs in memory"),
+    "regather_outputs_scratch_bytes": Metric("gauge", "Outputs of open jobs in scratch files"),
+    "regather_jobs_near_retention": Metric("gauge", "Open jobs whose first event retention deletes soon"),
 }
 
 
@@ -91,8 +100,15 @@ def registry_of(read: ReadSamples) -> CollectorRegistry:
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
-    registry.register(_OnDemand(read))
+    registry.register(_OnDemand(lambda: chain(_tasks(), read())))
     return registry
+
+
+def _tasks() -> Iterator[Sample]:
+    try:
+        yield Sample("regather_tasks", len(asyncio.all_tasks()))
+    except RuntimeError:
+        return  # asked outside of an event loop
 
 
 class _OnDemand(Collector):

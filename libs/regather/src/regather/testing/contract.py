@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
+from regather.core.errors import TransportError
 from regather.testing.waiting import eventually
 from regather.transport.base import (
     Committed,
@@ -69,7 +70,7 @@ class Member:
         """Stop polling, as a process that hangs does."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
+            with contextlib.suppress(asyncio.CancelledError, TransportError):
                 await self._task
             self._task = None
 
@@ -88,13 +89,16 @@ class Member:
         return [record.value for record in self.records]
 
 
+MemberT = TypeVar("MemberT", bound=Member)
+
+
 class World:
     """What a case needs of a transport; everything made here is stopped at its end."""
 
     def __init__(self, transport: Transport, delete_records: DeleteRecords) -> None:
         self.transport = transport
         self.delete_records = delete_records
-        self._started: list[Any] = []
+        self._ends: list[Callable[[], Awaitable[None]]] = []
 
     async def topic(self, partitions: int = 1, *, max_record_bytes: int = RECORD_BYTES) -> str:
         """Create a topic with a name of its own."""
@@ -121,9 +125,13 @@ class World:
 
     async def member(self, group: str, *topics: str) -> Member:
         """Start a member of a group."""
-        member = Member(self.transport.consumer(group=group), topics)
-        self._started.append(member.consumer)
-        return await member.join()
+        return await self.adopt(Member(self.transport.consumer(group=group), topics))
+
+    async def adopt(self, member: MemberT) -> MemberT:
+        """Let a member of the case's own making join."""
+        self._ends.append(member.leave)
+        await member.join()
+        return member
 
     async def write(self, topic: str, *values: bytes, partition: int = 0) -> None:
         """Send values to one partition and await their acks."""
@@ -149,10 +157,10 @@ class World:
 
     async def stop(self) -> None:
         """Stop every client."""
-        for client in reversed(self._started):
-            await client.stop()
+        for end in reversed(self._ends):
+            await end()
 
     async def _start(self, client: ClientT) -> ClientT:
-        self._started.append(client)
+        self._ends.append(client.stop)
         await client.start()
         return client

@@ -4,19 +4,17 @@ import os
 import random
 import re
 import shutil
-import signal
 import socket
-import subprocess
 import tempfile
-import uuid
-from base64 import urlsafe_b64encode
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from regather.testing import kafka_probe
-from regather.testing.kafka_jars import JarLock, cache_dir, ensure_jars, java_binary
-from regather.testing.processes import end, spawn_bound, tail
+from regather.testing.kafka_jars import JarLock
+from regather.testing.kafka_process import EmbeddedKafkaError, KafkaProcess, random_uuid
+from regather.testing.processes import tail
 from regather.transport.topics import EVENT_RECORD_BYTES, LETTER_RECORD_BYTES, MIB
 
 _JVM = ("-Xms512m", "-Xmx512m", "-Xmn300m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
@@ -30,16 +28,6 @@ _RECORD_BYTES = max(EVENT_RECORD_BYTES, LETTER_RECORD_BYTES)
 # Below the usual range of ports that the kernel gives to clients: a client that reconnects while the broker is down
 # could otherwise be given the broker's own port, connect to itself, and keep the broker from coming back.
 _PORTS = range(20_000, 32_000)
-
-_LOG4J2 = """\
-status = error
-appender.console.type = Console
-appender.console.name = OUT
-appender.console.layout.type = PatternLayout
-appender.console.layout.pattern = [%d] %p %m (%c)%n
-rootLogger.level = info
-rootLogger.appenderRef.out.ref = OUT
-"""
 
 
 def shared_settings() -> dict[str, str]:
@@ -88,8 +76,14 @@ def _node_settings(port: int, controller_port: int, log_dir: Path) -> dict[str, 
     }
 
 
-class EmbeddedKafkaError(RuntimeError):
-    """The broker did not start or ended on its own; the message holds the tail of its log."""
+def _with_proxied_listener(settings: Mapping[str, str], port: int, proxy_port: int) -> dict[str, str]:
+    """One listener more, whose clients are told the proxy's address; the broker itself never goes through it."""
+    return {
+        **settings,
+        "listeners": f"{settings['listeners']},PROXIED://127.0.0.1:{port}",
+        "advertised.listeners": f"{settings['advertised.listeners']},PROXIED://127.0.0.1:{proxy_port}",
+        "listener.security.protocol.map": f"{settings['listener.security.protocol.map']},PROXIED:PLAINTEXT",
+    }
 
 
 class EmbeddedKafka:
@@ -97,14 +91,26 @@ class EmbeddedKafka:
 
     Without `data_dir` its data stand in a temporary directory that is removed at the end. With one, they are kept, and
     a later broker of that directory goes on with them, on the same port if that is free. Every method is synchronous.
+
+    `settings` are put on top of the broker's own. With a `proxy_port` there is a second way in: clients that bootstrap
+    from that port of 127.0.0.1 are told that address, and never the broker's own (see `FaultProxy`).
     """
 
-    def __init__(self, data_dir: Path | str | None = None, *, jvm_args: tuple[str, ...] = _JVM) -> None:
+    def __init__(
+        self,
+        data_dir: Path | str | None = None,
+        *,
+        jvm_args: tuple[str, ...] = _JVM,
+        settings: Mapping[str, str] | None = None,
+        proxy_port: int | None = None,
+    ) -> None:
         self._temporary = data_dir is None
-        self._home = (Path(data_dir) if data_dir else _temporary_home()).absolute()
-        self._jvm_args = jvm_args
-        self._process: subprocess.Popen[bytes] | None = None
+        self._home = (Path(data_dir) if data_dir else temporary_home()).absolute()
+        self._settings = dict(settings or {})
+        self._process = KafkaProcess(self._home, self._home / "log", jvm_args=jvm_args)
         self._port = 0
+        self._proxy_port = proxy_port
+        self._proxied_port = 0
         self.version = JarLock.load().kafka_version
 
     def __enter__(self) -> Self:
@@ -126,95 +132,61 @@ class EmbeddedKafka:
         return f"127.0.0.1:{self._port}"
 
     @property
+    def proxy_route(self) -> tuple[int, tuple[str, int]]:
+        """The port on which a proxy has to listen, and the broker's address behind it; the same over restarts."""
+        if self._proxy_port is None:
+            raise EmbeddedKafkaError("this broker has no listener behind a proxy: give it a proxy_port")
+        return self._proxy_port, ("127.0.0.1", self._proxied_port)
+
+    @property
+    def proxied_servers(self) -> str:
+        """What clients bootstrap from that are to go through the proxy."""
+        return f"127.0.0.1:{self.proxy_route[0]}"
+
+    @property
     def pid(self) -> int:
         """Process id of the running broker; EmbeddedKafkaError if there is none."""
-        if self._process is None or self._process.poll() is not None:
-            raise EmbeddedKafkaError(f"the broker is not running\n{tail(self.log_path)}")
         return self._process.pid
 
     @property
     def log_path(self) -> Path:
         """The broker's own log."""
-        return self._home / "broker.log"
+        return self._process.log_path
 
     def start(self) -> None:
         """Start the broker and wait until it answers for its metadata; raises EmbeddedKafkaError, JarsUnavailable."""
-        if self._process is not None and self._process.poll() is None:
+        if self._process.running:
             return
-        self._home.mkdir(parents=True, exist_ok=True)
-        jars = ensure_jars()
-        properties = self._configure()
-        self._format(jars, properties)
-        self._process = self._spawn(jars, "kafka.Kafka", str(properties))
+        self._process.start(self._configured(), cluster_id=random_uuid(), node_id=1)
         self._await_ready()
 
     def stop(self) -> None:
         """End the broker and reap it; a temporary data directory is removed."""
-        if self._process is not None:
-            # What is thrown away need not be flushed.
-            end(self._process, grace_s=0 if self._temporary else _STOP_GRACE_S)
-            self._process = None
+        self._process.end(0 if self._temporary else _STOP_GRACE_S)  # what is thrown away need not be flushed
         if self._temporary:
             shutil.rmtree(self._home, ignore_errors=True)
 
     def kill(self) -> None:
         """SIGKILL, as a crash would; `start()` brings it back with the same data and port."""
-        os.kill(self.pid, signal.SIGKILL)
-        if self._process is not None:
-            self._process.wait()
+        self._process.kill()
 
     def restart(self) -> None:
         """An orderly stop and a start with the same data and port."""
-        if self._process is not None:
-            end(self._process, grace_s=_STOP_GRACE_S)
+        self._process.end(_STOP_GRACE_S)
         self.start()
 
-    def _configure(self) -> Path:
-        path = self._home / "server.properties"
+    def _configured(self) -> dict[str, str]:
+        path = self._process.properties_path
         known = re.search(
             r"advertised\.listeners=PLAINTEXT://127\.0\.0\.1:(\d+)", path.read_text() if path.exists() else ""
         )
         preferred = self._port or (int(known[1]) if known else 0)
         self._port = preferred if preferred and _is_free(preferred) else free_port()
-        settings = shared_settings() | _node_settings(self._port, free_port(), self._home / "log")
-        path.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-        (self._home / "log4j2.properties").write_text(_LOG4J2)
-        return path
-
-    def _format(self, jars: list[Path], properties: Path) -> None:
-        """Give an empty data directory its identity, as Kafka's own storage tool writes it.
-
-        The tool costs a JVM start (1 to 2 s), so its output is cached, and copied with a cluster id of its own.
-        """
-        log_dir = self._home / "log"
-        if (log_dir / "meta.properties").exists():
-            return
-        template = cache_dir() / f"kafka-{self.version}" / "formatted"
-        if not (template / "meta.properties").exists():
-            self._run_storage_tool(jars, properties)
-            staging = Path(tempfile.mkdtemp(dir=template.parent))
-            shutil.copytree(log_dir, staging / "formatted")
-            if not template.exists():
-                (staging / "formatted").rename(template)
-            shutil.rmtree(staging)
-            return
-        shutil.copytree(template, log_dir)
-        meta = log_dir / "meta.properties"
-        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        meta.write_text(re.sub(r"(?m)^cluster\.id=.*$", f"cluster.id={cluster_id}", meta.read_text()))
-
-    def _run_storage_tool(self, jars: list[Path], properties: Path) -> None:
-        tool = self._spawn(
-            jars, "kafka.tools.StorageTool", "format", "-t", "5L6g3nShT-eMCtK--X86sw", "-c", str(properties)
-        )
-        if tool.wait(_START_TIMEOUT_S) != 0:
-            raise EmbeddedKafkaError(f"formatting {self._home} failed\n{tail(self.log_path)}")
-
-    def _spawn(self, jars: list[Path], main_class: str, *arguments: str) -> subprocess.Popen[bytes]:
-        classpath = os.pathsep.join(str(jar) for jar in jars)
-        log4j2 = f"-Dlog4j2.configurationFile={self._home / 'log4j2.properties'}"
-        argv = [str(java_binary()), *self._jvm_args, log4j2, "-cp", classpath, main_class, *arguments]
-        return spawn_bound(argv, log_file=self.log_path, cwd=self._home)
+        settings = shared_settings() | _node_settings(self._port, free_port(), self._process.data_dir)
+        if self._proxy_port is not None:
+            self._proxied_port = self._proxied_port or free_port()
+            settings = _with_proxied_listener(settings, self._proxied_port, self._proxy_port)
+        return settings | self._settings
 
     def _await_ready(self) -> None:
         deadline_s, step_s = _START_TIMEOUT_S, 1.0
@@ -229,7 +201,7 @@ class EmbeddedKafka:
         raise EmbeddedKafkaError(f"the broker did not answer within {_START_TIMEOUT_S} s\n{tail(self.log_path)}")
 
 
-def _temporary_home() -> Path:
+def temporary_home() -> Path:
     """A fresh directory named after this process; those of processes that were killed are removed first."""
     for left in Path(tempfile.gettempdir()).glob(f"{_TEMPORARY}*-*"):
         owner = left.name.removeprefix(_TEMPORARY).partition("-")[0]
@@ -255,6 +227,14 @@ def free_port() -> int:
         if _is_free(port):
             return port
     raise EmbeddedKafkaError(f"no free port between {_PORTS.start} and {_PORTS.stop}")
+
+
+def free_ports(count: int) -> list[int]:
+    """So many different ones."""
+    found: set[int] = set()
+    while len(found) < count:
+        found.add(free_port())
+    return sorted(found)
 
 
 def _is_free(port: int) -> bool:

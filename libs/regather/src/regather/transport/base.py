@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from regather.core.topic_rules import BrokerSettings, TopicState
+
 Headers = Sequence[tuple[str, bytes]]
 
 
@@ -150,6 +152,9 @@ class Consumer(Protocol):
     async def end_offsets(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Next offset to be written; for a read_committed consumer the last stable offset."""
 
+    async def written_offsets(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Next offset to be written, even where an open transaction keeps a read_committed reader from getting there."""
+
     async def offsets_for_time(
         self, partitions: Iterable[TopicPartition], timestamp_ms: int
     ) -> Mapping[TopicPartition, int]:
@@ -182,7 +187,16 @@ class Transport(Protocol):
         """Create what is missing; names of the topics created."""
 
     async def partition_counts(self, topics: Iterable[str]) -> Mapping[str, int]:
-        """Partitions of each topic that exists; raises BrokerUnavailable."""
+        """Partitions of each topic that exists; raises BrokerUnavailable. Asking creates none, whatever the brokers do."""
+
+    async def grow_topic(self, topic: str, partitions: int) -> None:
+        """Add partitions to a topic, up to `partitions`; TransportError where it has as many already."""
+
+    async def topic_states(self, topics: Iterable[str]) -> Mapping[str, TopicState]:
+        """Where the partitions of each topic that exists are, and its settings; raises BrokerUnavailable, AccessDenied."""
+
+    async def broker_settings(self, names: Iterable[str]) -> BrokerSettings:
+        """These settings of every broker; raises BrokerUnavailable, AccessDenied."""
 
     async def close(self) -> None:
         """Release what the factory itself holds."""

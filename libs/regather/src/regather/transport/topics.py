@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from regather.core.topic_rules import DAY_MS, HOUR_MS, TopicDemand, least_events_ms
 from regather.transport.base import TopicSpec
 
 KIB, MIB = 1024, 1024 * 1024
@@ -15,7 +16,6 @@ EVENT_RECORD_BYTES = MAX_PAYLOAD_BYTES + 2 * MIB
 LETTER_RECORD_BYTES = MAX_PAYLOAD_BYTES + 2 * MIB
 RESULT_RECORD_BYTES = MIB
 CONTROL_RECORD_BYTES = 4 * KIB
-_DAY_MS = 24 * 3600 * 1000
 
 
 class Size(StrEnum):
@@ -98,32 +98,98 @@ _PARTITIONS = {  # embedded, compose, production
     "letters": (1, 6, 6),
     "one": (1, 1, 1),
 }
+_FROZEN_ROW = "events"
+_GROWING_ROWS = ("shards", "retry")
+DEFAULT_LONGEST_JOB_MS = HOUR_MS
+"""The gateway's default limit of deadlines."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Keep:
+    """How long records are kept: what a topic is made with, and what must never be less, and why."""
+
+    days: int
+    least_ms: int = 0
+    why: str = ""
+    outlives_events: bool = False
+    any_size: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """How one topic is made."""
+
+    name: str
+    partitions: str
+    max_record_bytes: int
+    keep: _Keep
+    policy: str = "delete"
+
+
+def _rows(topics: Topics, longest_job_ms: int) -> list[_Row]:
+    events_ms = least_events_ms(longest_job_ms)
+    shards = _Keep(7, longest_job_ms, "a shard may wait as long as the longest job lasts", any_size=True)
+    events = _Keep(7, events_ms, "a restart folds the events of every open job again", any_size=True)
+    own = "a restart learns from them which jobs are done"
+    output = _Keep(8, events_ms + DAY_MS, own, outlives_events=True, any_size=True)
+    status = _Keep(8, events_ms + DAY_MS, "gateways answer for jobs from them", outlives_events=True)
+    letters = _Keep(30, events_ms + DAY_MS, "finals name dead letters", outlives_events=True)
+    news, both = _Keep(8), "compact,delete"
+    return [
+        _Row(topics.shards_small, "shards", SHARD_RECORD_BYTES, shards),
+        _Row(topics.shards_bulk, "shards", SHARD_RECORD_BYTES, shards),
+        _Row(topics.shards_retry, "retry", RETRY_RECORD_BYTES, shards),
+        _Row(topics.job_events, _FROZEN_ROW, EVENT_RECORD_BYTES, events),
+        _Row(topics.segments, _FROZEN_ROW, RETRY_RECORD_BYTES, output),
+        _Row(topics.results, _FROZEN_ROW, RESULT_RECORD_BYTES, output),
+        _Row(topics.job_status, _FROZEN_ROW, RESULT_RECORD_BYTES, status, both),
+        _Row(topics.dead_letters, "letters", LETTER_RECORD_BYTES, letters),
+        _Row(topics.control, "one", CONTROL_RECORD_BYTES, news, both),
+        _Row(topics.workers, "one", CONTROL_RECORD_BYTES, news, both),
+    ]
+
+
+def topic_demands(
+    topics: Topics, size: Size | None, *, replication: int = 1, longest_job_ms: int = DEFAULT_LONGEST_JOB_MS
+) -> list[TopicDemand]:
+    """What every topic of an installation must be; without a size, partition counts are only compared to each other."""
+    column = None if size is None else list(Size).index(size)
+    rows = _rows(topics, longest_job_ms)
+    frozen = tuple(row.name for row in rows if row.partitions == _FROZEN_ROW)
+    return [
+        TopicDemand(
+            row.name,
+            None if column is None else _PARTITIONS[row.partitions][column],
+            replication,
+            _config(row, replication),
+            grows=row.partitions in _GROWING_ROWS,
+            frozen=row.name in frozen,
+            sisters=frozen if row.name in frozen else (),
+            keep_ms=row.keep.least_ms,
+            keep_why=row.keep.why,
+            outlives_events=row.keep.outlives_events,
+            any_size=row.keep.any_size,
+        )
+        for row in rows
+    ]
+
+
+def topic_spec(demand: TopicDemand) -> TopicSpec:
+    """The same topic, ready for create_topics()."""
+    return TopicSpec(demand.name, demand.partitions or 1, int(demand.config["max.message.bytes"]), demand.config)
 
 
 def topic_specs(topics: Topics, size: Size, *, replication: int = 1) -> list[TopicSpec]:
-    """Every topic of an installation, ready for create_topics()."""
-    column = list(Size).index(size)
+    """Every topic of a new installation, ready for create_topics()."""
+    return [topic_spec(demand) for demand in topic_demands(topics, size, replication=replication)]
 
-    def spec(name: str, row: str, max_record_bytes: int, policy: str, retention_days: int) -> TopicSpec:
-        config = {
-            "cleanup.policy": policy,
-            "max.message.bytes": str(max_record_bytes),
-            "message.timestamp.type": "LogAppendTime",
-            "retention.bytes": "-1",
-            "retention.ms": str(retention_days * _DAY_MS),
-            "min.insync.replicas": str(max(1, replication - 1)),
-        }
-        return TopicSpec(name, _PARTITIONS[row][column], max_record_bytes, config)
 
-    return [
-        spec(topics.shards_small, "shards", SHARD_RECORD_BYTES, "delete", 7),
-        spec(topics.shards_bulk, "shards", SHARD_RECORD_BYTES, "delete", 7),
-        spec(topics.shards_retry, "retry", RETRY_RECORD_BYTES, "delete", 7),
-        spec(topics.job_events, "events", EVENT_RECORD_BYTES, "delete", 7),
-        spec(topics.segments, "events", RESULT_RECORD_BYTES, "delete", 8),
-        spec(topics.results, "events", RESULT_RECORD_BYTES, "delete", 8),
-        spec(topics.job_status, "events", RESULT_RECORD_BYTES, "compact,delete", 8),
-        spec(topics.dead_letters, "letters", LETTER_RECORD_BYTES, "delete", 30),
-        spec(topics.control, "one", CONTROL_RECORD_BYTES, "compact,delete", 8),
-        spec(topics.workers, "one", CONTROL_RECORD_BYTES, "compact,delete", 8),
-    ]
+def _config(row: _Row, replication: int) -> dict[str, str]:
+    return {
+        "cleanup.policy": row.policy,
+        "max.message.bytes": str(row.max_record_bytes),
+        "message.timestamp.type": "LogAppendTime",
+        "retention.bytes": "-1",
+        "retention.ms": str(max(row.keep.days * DAY_MS, row.keep.least_ms)),
+        "min.insync.replicas": str(max(1, replication - 1)),
+    }

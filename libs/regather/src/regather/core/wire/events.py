@@ -15,6 +15,7 @@ from regather.core.model import (
     Event,
     Failure,
     Identity,
+    LogStretch,
     OnError,
     Opened,
     Outcome,
@@ -22,6 +23,7 @@ from regather.core.model import (
     Parked,
     Reason,
     RecordPlace,
+    Redriven,
     Sealed,
     Tick,
     Uploading,
@@ -68,6 +70,10 @@ def _json(document: Mapping[str, object]) -> bytes:
 
 
 def _encode_opened(event: Opened) -> tuple[bytes, bytes]:
+    return b"opened", _json(_opened_document(event))
+
+
+def _opened_document(event: Opened) -> dict[str, object]:
     document: dict[str, object] = {
         "kind": event.kind,
         "options": event.options.decode(),
@@ -82,11 +88,14 @@ def _encode_opened(event: Opened) -> tuple[bytes, bytes]:
         document["max_failed"] = event.max_failed
     if event.max_failed_pct is not None:
         document["max_failed_pct"] = event.max_failed_pct
-    return b"opened", _json(document)
+    return document
 
 
 def _decode_opened(owner: Identity, value: bytes) -> Opened:
-    document = json.loads(value)
+    return _opened(owner, json.loads(value))
+
+
+def _opened(owner: Identity, document: Mapping[str, Any]) -> Opened:
     return Opened(
         owner,
         kind=document["kind"],
@@ -101,6 +110,22 @@ def _decode_opened(owner: Identity, value: bytes) -> Opened:
     )
 
 
+def _encode_redriven(event: Redriven) -> tuple[bytes, bytes]:
+    document = {
+        "opened": _opened_document(event.opened),
+        "seqs": event.seqs,
+        "origin": event.origin,
+        "created_ms": event.created_ms,
+    }
+    return b"redriven", _json(document)
+
+
+def _decode_redriven(owner: Identity, value: bytes) -> Redriven:
+    document = json.loads(value)
+    seqs = tuple((first, last) for first, last in document["seqs"])
+    return Redriven(_opened(owner, document["opened"]), seqs, document["origin"], document["created_ms"])
+
+
 def _encode_uploading(event: Uploading) -> tuple[bytes, bytes]:
     return b"uploading", _json({"shards": event.shards})
 
@@ -110,13 +135,16 @@ def _decode_uploading(owner: Identity, value: bytes) -> Uploading:
 
 
 def _encode_sealed(event: Sealed) -> tuple[bytes, bytes]:
-    document = {"shards": event.shards, "size_bytes": event.size_bytes, "digest": event.digest}
+    document: dict[str, object] = {"shards": event.shards, "size_bytes": event.size_bytes, "digest": event.digest}
+    if event.places:
+        document["places"] = event.places
     return b"sealed", _json(document)
 
 
 def _decode_sealed(owner: Identity, value: bytes) -> Sealed:
     document = json.loads(value)
-    return Sealed(owner, document["shards"], document["size_bytes"], document["digest"])
+    places = tuple(LogStretch(*place) for place in document.get("places", ()))
+    return Sealed(owner, document["shards"], document["size_bytes"], document["digest"], places)
 
 
 def _encode_abandoned(event: Abandoned) -> tuple[bytes, bytes]:
@@ -270,6 +298,7 @@ def _decode_failure(body: bytes) -> Failure:
 
 _ENCODERS: dict[type, Callable[[Any], tuple[bytes, bytes]]] = {
     Opened: _encode_opened,
+    Redriven: _encode_redriven,
     Uploading: _encode_uploading,
     Sealed: _encode_sealed,
     Abandoned: _encode_abandoned,
@@ -280,6 +309,7 @@ _ENCODERS: dict[type, Callable[[Any], tuple[bytes, bytes]]] = {
 }
 _DECODERS: dict[bytes, Callable[[Identity, bytes], Event]] = {
     b"opened": _decode_opened,
+    b"redriven": _decode_redriven,
     b"uploading": _decode_uploading,
     b"sealed": _decode_sealed,
     b"abandoned": _decode_abandoned,

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Sequence
 from functools import lru_cache
 
-from regather.core.reassembly import ranges
+from regather.core.seq_ranges import ranges
 from regather.processors.base import Options, Processor, ShardView, SplitRequest, Splitter
 from regather.processors.splitting.bytes import ByteSplitter
 

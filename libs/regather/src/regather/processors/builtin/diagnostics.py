@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from regather.core.errors import PermanentError
-from regather.core.reassembly import ranges
+from regather.core.seq_ranges import ranges
 from regather.processors.base import Options, Processor, ShardRows, ShardView, SplitRequest, Splitter
 from regather.processors.splitting.bytes import ByteSplitter
 from regather.processors.splitting.row_packer import RowSpan

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regather.core.reassembly import ranges
+from regather.core.seq_ranges import ranges
 from regather.processors.builtin.image_bands import LEVELS, RADII, SUMS, BandCounts
 from regather.processors.splitting.rows import Band
 

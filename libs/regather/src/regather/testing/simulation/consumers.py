@@ -170,6 +170,11 @@ class SimulatedConsumer:
         wanted = list(partitions)
         return await self._ask(lambda: {tp: self._broker.logs.log(tp).last_stable for tp in wanted})
 
+    async def written_offsets(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Next offset to be written."""
+        wanted = list(partitions)
+        return await self._ask(lambda: {tp: self._broker.logs.log(tp).end for tp in wanted})
+
     async def offsets_for_time(
         self, partitions: Iterable[TopicPartition], timestamp_ms: int
     ) -> Mapping[TopicPartition, int]:

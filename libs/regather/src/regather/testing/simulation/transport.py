@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from regather.core.errors import BrokerUnavailable
+from regather.core.topic_rules import VERIFICATION, BrokerSettings, TopicState
 from regather.testing.simulation.broker import Broker
 from regather.testing.simulation.consumers import SimulatedConsumer
 from regather.testing.simulation.event_loop import Process
@@ -69,6 +71,18 @@ class SimulatedTransport:
 
         found: Mapping[str, int] = await self._wire("admin").call("ask", lambda answer: answer(count()))
         return found
+
+    async def grow_topic(self, topic: str, partitions: int) -> None:
+        """Topics of a simulated installation keep the size that they were made with."""
+        raise BrokerUnavailable(f"{topic} cannot grow to {partitions} partitions in a simulation")
+
+    async def topic_states(self, topics: Iterable[str]) -> Mapping[str, TopicState]:
+        """Of topics only their partitions are simulated."""
+        return {topic: TopicState([[1]] * n, {}) for topic, n in (await self.partition_counts(topics)).items()}
+
+    async def broker_settings(self, names: Iterable[str]) -> BrokerSettings:
+        """The one broker is set as it must be, as far as it is asked."""
+        return {1: {VERIFICATION: "true"} if VERIFICATION in set(names) else {}}
 
     async def close(self) -> None:
         """Nothing is held between calls."""

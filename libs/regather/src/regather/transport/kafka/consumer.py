@@ -1,39 +1,50 @@
 """Consumers: members of a group, or readers of partitions that were assigned by hand."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+import logging
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka import TopicPartition as ClientPartition
 from aiokafka import errors as client_errors
 from aiokafka.structs import OffsetAndMetadata
 
-from regather.core.errors import BrokerUnavailable, TransportError
+from regather.core.errors import BrokerUnavailable, CommitRejected, TransportError
 from regather.transport.base import Committed, RebalanceListener, Record, TopicPartition
-from regather.transport.kafka.failures import limited, stopped, translate
+from regather.transport.kafka.committed_offsets import ask_committed
+from regather.transport.kafka.cutoff import cut_off_consumer
+from regather.transport.kafka.failures import Limits, limited, stopped, translate
+from regather.transport.kafka.standstill import Standstill
+from regather.transport.kafka.written_offsets import ask_written_offsets
 
+log = logging.getLogger(__name__)
+T = TypeVar("T")
 MakeClient = Callable[[], AIOKafkaConsumer]
-_POLL_SLACK_S = 120.0
-"""A poll may outlast its time-out while a rebalance is under way; longer than this is a client that hangs."""
 
 
 class KafkaConsumer:
     """Keeps the next offset of every partition itself, so that an error in a poll loses no record."""
 
-    def __init__(self, make_client: MakeClient) -> None:
+    def __init__(self, make_client: MakeClient, *, limits: Limits | None = None) -> None:
         self._make_client = make_client
+        self._limits = limits or Limits()
         self._client: AIOKafkaConsumer | None = None
         self._next: dict[ClientPartition, int] = {}
+        self._unsure: set[ClientPartition] = set()
+        self._generation: int | None = None
+        self._standstill = Standstill(self._limits.silence_s)
         self._listener_error: BaseException | None = None
 
     async def start(self) -> None:
         """Connect; raises BrokerUnavailable."""
         client = self._make_client()
         try:
-            await limited(client.start())
-        except Exception as error:
-            await stopped(client.stop())
+            await self._limited(client.start())
+        except BaseException as error:
+            await self._end(client)  # whoever was cancelled knows nothing of this client
+            if not isinstance(error, Exception):
+                raise
             raise BrokerUnavailable(f"the consumer could not start: {error}") from error
         await asyncio.sleep(0)  # a client that is stopped before its tasks have begun leaves its connections open
         self._client = client
@@ -42,7 +53,7 @@ class KafkaConsumer:
         """Leave the group and disconnect within a time limit."""
         client, self._client = self._client, None
         if client is not None:
-            await stopped(client.stop())
+            await self._end(client)
 
     def subscribe(self, topics: Iterable[str], listener: RebalanceListener) -> None:
         """Join the group for these topics."""
@@ -65,12 +76,18 @@ class KafkaConsumer:
         client = self._running()
         if self._listener_error is not None:
             raise TransportError(f"the rebalance listener failed: {self._listener_error!r}") from self._listener_error
+        if self._unsure:
+            await self._find_positions(client)
         try:
-            async with asyncio.timeout(timeout_s + _POLL_SLACK_S):
+            async with asyncio.timeout(timeout_s + self._limits.poll_slack_s):
                 found = await self._get_many(client, int(timeout_s * 1000), max_records)
         except Exception as error:
             self._rewind(client)
             raise translate(error) from error
+        if found:
+            self._standstill.broken()
+        elif self._standstill.due:
+            await self._look_for_more(client)
         batches: dict[TopicPartition, list[Record]] = {}
         for tp, records in found.items():
             self._next[tp] = records[-1].offset + 1
@@ -79,14 +96,39 @@ class KafkaConsumer:
             ]
         return batches
 
-    @staticmethod
-    async def _get_many(client: AIOKafkaConsumer, timeout_ms: int, max_records: int | None) -> Any:
+    async def _get_many(self, client: AIOKafkaConsumer, timeout_ms: int, max_records: int | None) -> Any:
         """Ask the client, which names the partitions that have no position one by one, each by an error."""
         while True:
             try:
                 return await client.getmany(timeout_ms=timeout_ms, max_records=max_records)
             except client_errors.NoOffsetForPartitionError as error:
-                await limited(client.seek_to_beginning(*error.args))
+                for tp in error.args:
+                    if tp in self._next:  # it was told meanwhile where to go on
+                        client.seek(tp, self._next[tp])
+                    else:
+                        await self._begin_at_first(client, tp)
+
+    async def _begin_at_first(self, client: AIOKafkaConsumer, tp: ClientPartition) -> None:
+        """Go to the beginning of a partition of which nothing is committed, which the client only believes."""
+        committed = await self._committed([tp]) if self._generation is not None else {}
+        if tp in committed:
+            client.seek(tp, committed[tp].offset)
+        else:
+            await self._limited(client.seek_to_beginning(tp))
+
+    async def _look_for_more(self, client: AIOKafkaConsumer) -> None:
+        """Nothing came for long: BrokerUnavailable if that is the client's fault."""
+        doubts: frozenset[Hashable]
+        try:
+            tps = client.assignment() - client.paused()
+            ends = await self._limited(client.end_offsets(tps))
+            positions = {tp: await self._limited(client.position(tp)) for tp in tps}
+            doubts = frozenset((tp, at) for tp, at in positions.items() if at < ends[tp])
+        except TransportError as error:
+            doubts = frozenset({"no broker answers"})
+            log.warning("nothing came for %s s, and nobody says why: %r", self._limits.silence_s, error)
+        if self._standstill.doubts(doubts):
+            raise BrokerUnavailable(f"the client stands still: {sorted(map(str, doubts))}")
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
         """Stop delivering these. A rebalance forgets pauses."""
@@ -104,36 +146,47 @@ class KafkaConsumer:
 
     async def position(self, partition: TopicPartition) -> int:
         """The next offset to be delivered."""
-        return int(await limited(self._running().position(ClientPartition(*partition))))
+        return int(await self._limited(self._running().position(ClientPartition(*partition))))
 
     async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
-        """Commit explicit offsets with their metadata."""
+        """Commit explicit offsets with their metadata.
+
+        The client would stamp them with whatever generation it has by now: after it was thrown out with none, which a
+        broker takes as long as nobody else is in the group.
+        """
+        coordinator: Any = self._running()._coordinator
+        if self._generation is not None and coordinator.generation != self._generation:
+            raise CommitRejected(f"the partitions are those of generation {self._generation}, which is over")
         wanted = {ClientPartition(*tp): OffsetAndMetadata(at.offset, at.metadata) for tp, at in offsets.items()}
-        await limited(self._running().commit(wanted))
+        await self._limited(self._running().commit(wanted))
 
     async def committed(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, Committed | None]:
-        """The group's committed offsets; asked of the coordinator, because committed() drops the metadata."""
+        """The group's committed offsets."""
         wanted = list(partitions)
-        coordinator: Any = self._running()._coordinator
-        found = await limited(coordinator.fetch_committed_offsets(_to_client(wanted)))
+        found = await self._committed(_to_client(wanted))
         entries = {tp: found.get(ClientPartition(*tp)) for tp in wanted}
         return {tp: Committed(entry.offset, entry.metadata) if entry else None for tp, entry in entries.items()}
 
     async def beginning_offsets(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
         """First offset still in the log."""
-        return _from_client(await limited(self._running().beginning_offsets(_to_client(partitions))))
+        return _from_client(await self._limited(self._running().beginning_offsets(_to_client(partitions))))
 
     async def end_offsets(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
         """The last stable offset."""
-        return _from_client(await limited(self._running().end_offsets(_to_client(partitions))))
+        return _from_client(await self._limited(self._running().end_offsets(_to_client(partitions))))
+
+    async def written_offsets(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Next offset to be written; asked of the leaders, because the client's end_offsets() is the last stable one."""
+        client: Any = self._running()._client
+        return _from_client(await self._limited(ask_written_offsets(client, _to_client(partitions))))
 
     async def offsets_for_time(
         self, partitions: Iterable[TopicPartition], timestamp_ms: int
     ) -> Mapping[TopicPartition, int]:
         """First offset appended at or after `timestamp_ms`; the end offset where there is none."""
         wanted = _to_client(partitions)
-        found = await limited(self._running().offsets_for_times(dict.fromkeys(wanted, timestamp_ms)))
-        ends = await limited(self._running().end_offsets(wanted))
+        found = await self._limited(self._running().offsets_for_times(dict.fromkeys(wanted, timestamp_ms)))
+        ends = await self._limited(self._running().end_offsets(wanted))
         return {TopicPartition(*tp): found[tp].offset if found.get(tp) else ends[tp] for tp in wanted}
 
     def listener_failed(self, error: BaseException) -> None:
@@ -144,12 +197,40 @@ class KafkaConsumer:
         """These were taken away: their positions are somebody else's."""
         for tp in partitions:
             self._next.pop(tp, None)
+            self._unsure.discard(tp)
+
+    def joined(self) -> None:
+        """A new assignment begins: commits are of this generation."""
+        self._standstill.broken()
+        if self._client is not None:  # else it comes while the client is stopped
+            self._generation = self._client._coordinator.generation
 
     def _rewind(self, client: AIOKafkaConsumer) -> None:
         """An error of one partition throws away what was drained of the others: go back to our own positions."""
         for tp in client.assignment():
             if tp in self._next:
                 client.seek(tp, self._next[tp])
+            else:
+                self._unsure.add(tp)
+
+    async def _find_positions(self, client: AIOKafkaConsumer) -> None:
+        """Go back where no record was returned yet: to the committed offset, else to the beginning."""
+        unsure = self._unsure & client.assignment()
+        committed = await self._committed(list(unsure)) if self._generation is not None else {}
+        beginnings = await self._limited(client.beginning_offsets(unsure))
+        for tp in unsure & client.assignment() - self._next.keys():
+            client.seek(tp, committed[tp].offset if tp in committed else beginnings[tp])
+        self._unsure -= unsure
+
+    async def _committed(self, partitions: list[ClientPartition]) -> Mapping[ClientPartition, OffsetAndMetadata]:
+        coordinator: Any = self._running()._coordinator
+        return await self._limited(ask_committed(coordinator, partitions))
+
+    async def _limited(self, call: Awaitable[T]) -> T:
+        return await limited(call, timeout_s=self._limits.call_s)
+
+    async def _end(self, client: AIOKafkaConsumer) -> None:
+        await stopped(client.stop(), timeout_s=self._limits.stop_s, cut_off=lambda: cut_off_consumer(client))
 
     def _running(self) -> AIOKafkaConsumer:
         if self._client is None:
@@ -169,6 +250,7 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # the client h
         self._consumer.forget(revoked)
 
     async def on_partitions_assigned(self, assigned: Iterable[ClientPartition]) -> None:
+        self._consumer.joined()
         await self._tell(self._listener.on_assigned, assigned)
 
     async def _tell(self, method: Callable[[Sequence[TopicPartition]], Any], tps: Iterable[ClientPartition]) -> None:

@@ -4,14 +4,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka import errors as client_errors
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewPartitions
+from aiokafka.admin.config_resource import ConfigResourceType
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
-from regather.core.errors import BrokerUnavailable, TransportError
+from regather.core.topic_rules import BrokerSettings, TopicState
 from regather.transport.base import Consumer, Producer, TopicSpec, TransactionalProducer
+from regather.transport.kafka.administration import configs_of, connected_admin, create_missing, replicas_of
 from regather.transport.kafka.consumer import KafkaConsumer
-from regather.transport.kafka.failures import limited, stopped
+from regather.transport.kafka.failures import Limits, limited
 from regather.transport.kafka.producer import KafkaProducer, KafkaTransactionalProducer
 
 KIB, MIB = 1024, 1024 * 1024
@@ -24,16 +25,25 @@ class KafkaTransport:
     """Clients for one cluster. `session_timeout_ms`: a silent member is dropped from its group after so long."""
 
     def __init__(
-        self, bootstrap_servers: str, *, client_id: str, session_timeout_ms: int = 20_000, replication: int = 1
+        self,
+        bootstrap_servers: str,
+        *,
+        client_id: str,
+        session_timeout_ms: int = 20_000,
+        replication: int = 1,
+        limits: Limits | None = None,
     ) -> None:
         self._shared: dict[str, Any] = {"bootstrap_servers": bootstrap_servers, "client_id": client_id}
         self._session_timeout_ms = session_timeout_ms
         self._replication = replication
+        self._limits = limits or Limits()
 
     def producer(self, *, max_record_bytes: int, linger_ms: int = 0) -> Producer:
         """An idempotent producer."""
         settings = self._producer_settings(max_record_bytes) | {"linger_ms": linger_ms}
-        return KafkaProducer(lambda: AIOKafkaProducer(**settings), max_record_bytes=max_record_bytes)
+        return KafkaProducer(
+            lambda: AIOKafkaProducer(**settings), max_record_bytes=max_record_bytes, limits=self._limits
+        )
 
     def transactional_producer(self, transactional_id: str, *, max_record_bytes: int) -> TransactionalProducer:
         """A fencing producer. The short retry pause lets it end an older owner's transaction in 20 ms instead of 110."""
@@ -42,7 +52,9 @@ class KafkaTransport:
             "transaction_timeout_ms": 20_000,
             "retry_backoff_ms": 5,
         }
-        return KafkaTransactionalProducer(lambda: AIOKafkaProducer(**settings), max_record_bytes=max_record_bytes)
+        return KafkaTransactionalProducer(
+            lambda: AIOKafkaProducer(**settings), max_record_bytes=max_record_bytes, limits=self._limits
+        )
 
     def consumer(self, *, group: str | None = None, fetch_max_bytes: int = 16 * MIB) -> Consumer:
         """A read_committed consumer that starts at the earliest record and commits only what it is told to."""
@@ -59,26 +71,38 @@ class KafkaTransport:
             "fetch_max_bytes": fetch_max_bytes,
             "partition_assignment_strategy": [RoundRobinPartitionAssignor],
         }
-        return KafkaConsumer(lambda: AIOKafkaConsumer(**settings))
+        return KafkaConsumer(lambda: AIOKafkaConsumer(**settings), limits=self._limits)
 
     async def create_topics(self, specs: Sequence[TopicSpec]) -> list[str]:
         """Create what is missing; names of the topics created."""
-        async with _Admin(self._shared) as admin:
-            existing = set(await limited(admin.list_topics()))
-            missing = [spec for spec in specs if spec.name not in existing]
-            new = [
-                NewTopic(spec.name, spec.partitions, self._replication, topic_configs=dict(spec.config))
-                for spec in missing
-            ]
-            if new:
-                _raise_for(await limited(admin.create_topics(new)))
-            return [spec.name for spec in missing]
+        async with connected_admin(self._shared, self._limits) as admin:
+            return await create_missing(admin, specs, self._replication)
 
     async def partition_counts(self, topics: Iterable[str]) -> Mapping[str, int]:
         """Partitions of each topic that exists."""
-        async with _Admin(self._shared) as admin:
-            found = await limited(admin.describe_topics(list(topics)))
-            return {topic["topic"]: len(topic["partitions"]) for topic in found if topic["error_code"] == 0}
+        async with connected_admin(self._shared, self._limits) as admin:
+            replicas = await replicas_of(admin, topics)
+            return {topic: len(partitions) for topic, partitions in replicas.items()}
+
+    async def grow_topic(self, topic: str, partitions: int) -> None:
+        """Add partitions to a topic, up to `partitions`."""
+        async with connected_admin(self._shared, self._limits) as admin:
+            await limited(admin.create_partitions({topic: NewPartitions(partitions)}))
+
+    async def topic_states(self, topics: Iterable[str]) -> Mapping[str, TopicState]:
+        """Where the partitions of each topic that exists are, and its settings."""
+        async with connected_admin(self._shared, self._limits) as admin:
+            replicas = await replicas_of(admin, topics)
+            configs = await configs_of(admin, ConfigResourceType.TOPIC, replicas)
+            return {topic: TopicState(brokers, configs[topic]) for topic, brokers in replicas.items()}
+
+    async def broker_settings(self, names: Iterable[str]) -> BrokerSettings:
+        """These settings of every broker."""
+        async with connected_admin(self._shared, self._limits) as admin:
+            cluster = await limited(admin.describe_cluster())
+            brokers = [str(broker["node_id"]) for broker in cluster["brokers"]]
+            configs = await configs_of(admin, ConfigResourceType.BROKER, brokers, names)
+            return {int(broker): settings for broker, settings in configs.items()}
 
     async def close(self) -> None:
         """Nothing is held between calls."""
@@ -90,30 +114,5 @@ class KafkaTransport:
             # A broker checks a topic's limit against the batch, so a batch is never larger than a record may be.
             "max_batch_size": min(_BATCH_BYTES, max_record_bytes),
             "max_request_size": max_record_bytes + 64 * KIB,  # room for key and headers, which the client counts in
-            "request_timeout_ms": 10_000,
+            "request_timeout_ms": self._limits.request_ms,
         }
-
-
-class _Admin:
-    """An admin client for the length of a block."""
-
-    def __init__(self, settings: Mapping[str, Any]) -> None:
-        self._client = AIOKafkaAdminClient(**settings)
-
-    async def __aenter__(self) -> AIOKafkaAdminClient:
-        try:
-            await limited(self._client.start())
-        except TransportError as error:
-            await stopped(self._client.close())
-            raise BrokerUnavailable(f"no broker answered: {error}") from error
-        return self._client
-
-    async def __aexit__(self, *_error: object) -> None:
-        await stopped(self._client.close())
-
-
-def _raise_for(response: Any) -> None:
-    for name, code, *message in response.topic_errors:
-        error = client_errors.for_code(code)
-        if error not in (client_errors.NoError, client_errors.TopicAlreadyExistsError):
-            raise BrokerUnavailable(f"topic {name} could not be created: {error.__name__} {message}")

@@ -9,13 +9,11 @@ from aiokafka.producer import sender
 
 from regather.core.errors import BrokerUnavailable, ProducerDead, RecordTooLarge
 from regather.transport.base import Headers, RecordAddress
-from regather.transport.kafka.failures import limited, stopped, translate
+from regather.transport.kafka.cutoff import cut_off_producer
+from regather.transport.kafka.failures import Limits, limited, limited_where_it_waits, stopped, translate
 
 TRANSACTION_PAUSE_S = 0.002
 """The client's pause before the next transaction while the markers of the last one are written (ADR 0006)."""
-
-ACK_TIMEOUT_S = 15.0
-"""Above the client's own limit of a request, after which it fails a record itself, as long as it lives."""
 
 sender.BACKOFF_OVERRIDE = TRANSACTION_PAUSE_S
 
@@ -26,7 +24,7 @@ class _Ack:
     """Resolves at a record's ack; an error marks its producer dead. Thin, because there is one for each record.
 
     A client that was stopped, or whose sender has died, leaves futures that nobody ever resolves: the wait ends with its
-    producer, and after `ack_timeout_s` in any case.
+    producer, and after a time limit in any case.
     """
 
     __slots__ = ("_future", "_producer")
@@ -40,7 +38,7 @@ class _Ack:
         try:
             if not future.done():
                 waits = (future, self._producer.gone)
-                wait = asyncio.wait(waits, timeout=self._producer.ack_timeout_s, return_when=asyncio.FIRST_COMPLETED)
+                wait = asyncio.wait(waits, timeout=self._producer.limits.ack_s, return_when=asyncio.FIRST_COMPLETED)
                 yield from wait.__await__()
             if not future.done():
                 raise ProducerDead("the record was never acked: its producer was stopped, or does not answer")
@@ -55,8 +53,8 @@ class _Ack:
 class KafkaProducer:
     """An idempotent producer. One failed record poisons the client's sequence numbers, so it makes this one dead."""
 
-    def __init__(self, make_client: MakeClient, *, max_record_bytes: int, ack_timeout_s: float = ACK_TIMEOUT_S) -> None:
-        self.ack_timeout_s = ack_timeout_s
+    def __init__(self, make_client: MakeClient, *, max_record_bytes: int, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
         self._make_client = make_client
         self._max_record_bytes = max_record_bytes
         self._client: AIOKafkaProducer | None = None
@@ -79,10 +77,12 @@ class KafkaProducer:
         """Connect; raises BrokerUnavailable."""
         client = self._make_client()
         try:
-            await limited(client.start())
-        except Exception as error:
+            await limited(client.start(), timeout_s=self.limits.call_s)
+        except BaseException as error:
             self._dead = True
-            await stopped(client.stop())
+            await self._end(client)  # whoever was cancelled knows nothing of this client
+            if not isinstance(error, Exception):
+                raise
             raise BrokerUnavailable(f"the producer could not start: {error}") from error
         self._client = client
 
@@ -91,7 +91,7 @@ class KafkaProducer:
         client, self._client, self._dead = self._client, None, True
         try:
             if client is not None:
-                await stopped(client.stop())
+                await self._end(client)
         finally:
             if not self.gone.done():
                 self.gone.set_result(None)
@@ -113,7 +113,8 @@ class KafkaProducer:
         if value is None and key is None:
             key = b""  # the client wants one of the two
         try:
-            future = await client.send(topic, value=value, key=key, headers=headers, partition=partition)
+            sending = client.send(topic, value=value, key=key, headers=headers, partition=partition)
+            future = await limited_where_it_waits(sending, timeout_s=self.limits.call_s)
         except Exception as error:
             raise self.died_of(error) from error
         return self._remember(_Ack(future, self))
@@ -126,6 +127,9 @@ class KafkaProducer:
     def _remember(self, ack: _Ack) -> _Ack:
         return ack
 
+    async def _end(self, client: AIOKafkaProducer) -> None:
+        await stopped(client.stop(), timeout_s=self.limits.stop_s, cut_off=lambda: cut_off_producer(client))
+
     def _living(self) -> AIOKafkaProducer:
         if self._client is None or self._dead:
             raise ProducerDead("this producer was stopped, or died of an earlier error; make a new one")
@@ -135,8 +139,8 @@ class KafkaProducer:
 class KafkaTransactionalProducer(KafkaProducer):
     """A fencing producer. Every record's ack is awaited before a commit: the client itself would commit without."""
 
-    def __init__(self, make_client: MakeClient, *, max_record_bytes: int) -> None:
-        super().__init__(make_client, max_record_bytes=max_record_bytes)
+    def __init__(self, make_client: MakeClient, *, max_record_bytes: int, limits: Limits | None = None) -> None:
+        super().__init__(make_client, max_record_bytes=max_record_bytes, limits=limits)
         self._transaction: list[_Ack] = []
 
     async def begin(self) -> None:
@@ -149,7 +153,7 @@ class KafkaTransactionalProducer(KafkaProducer):
         client = self._living()
         try:
             for ack in self._transaction:
-                await limited(ack)
+                await ack
         except Exception as error:
             raise self.died_of(error) from error
         await self._step(client.commit_transaction())
@@ -168,7 +172,10 @@ class KafkaTransactionalProducer(KafkaProducer):
 
     async def _step(self, call: Awaitable[None]) -> None:
         try:
-            await limited(call)
+            await limited(call, timeout_s=self.limits.call_s)
+        except asyncio.CancelledError:
+            self._dead = True  # the request goes out all the same
+            raise
         except Exception as error:
             found = self.died_of(error)
             if isinstance(found, ProducerDead):

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from regather.core.errors import BrokerUnavailable, Fenced, ProducerDead, RecordTooLarge
+from regather.core.errors import BrokerUnavailable, Fenced, ProducerDead, RecordTooLarge, TransportError
+from regather.core.topic_rules import UNCLEAN_ELECTION, VERIFICATION, TopicState
 from regather.transport.base import Headers, Record, TopicPartition, TopicSpec
 from regather.transport.memory.groups import Group
 from regather.transport.memory.log import PartitionLog, Transaction, TransactionState
@@ -41,9 +42,10 @@ class MemoryBroker:
 
     def __init__(self, now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> None:
         self.faults = Faults()
+        self.settings = {VERIFICATION: "true", UNCLEAN_ELECTION: "false", "auto.create.topics.enable": "false"}
         self._now_ms = now_ms
         self._logs: dict[str, list[PartitionLog]] = {}
-        self._limits: dict[str, int] = {}
+        self._specs: dict[str, TopicSpec] = {}
         self._groups: dict[str, Group] = {}
         self._epochs: dict[str, ProducerEpoch] = {}
         self._waiting: set[asyncio.Future[None]] = set()
@@ -54,8 +56,19 @@ class MemoryBroker:
         if spec.name in self._logs:
             return False
         self._logs[spec.name] = [PartitionLog(TopicPartition(spec.name, n)) for n in range(spec.partitions)]
-        self._limits[spec.name] = spec.max_record_bytes
+        self._specs[spec.name] = spec
         return True
+
+    def grow(self, topic: str, partitions: int) -> None:
+        """Add empty partitions; TransportError for a topic that is missing or has as many already."""
+        logs = self._logs.get(topic, [])
+        if not 0 < len(logs) < partitions:
+            raise TransportError(f"topic {topic} has {len(logs)} partitions and cannot have {partitions}")
+        logs += [PartitionLog(TopicPartition(topic, number)) for number in range(len(logs), partitions)]
+
+    def topic_states(self) -> Mapping[str, TopicState]:
+        """Every topic; its settings are those that it was created with."""
+        return {name: TopicState([[1]] * len(logs), self._specs[name].config) for name, logs in self._logs.items()}
 
     def partition_counts(self) -> Mapping[str, int]:
         """Partitions of every topic."""
@@ -93,8 +106,9 @@ class MemoryBroker:
         """Write one record; RecordTooLarge, Fenced, BrokerUnavailable or ProducerDead where that fails."""
         self.check_available()
         tp = self._place(topic, key, partition)
-        if len(value or b"") > self._limits[topic]:
-            raise RecordTooLarge(f"{len(value or b'')} bytes for {topic}, which takes {self._limits[topic]}")
+        limit = self._specs[topic].max_record_bytes
+        if len(value or b"") > limit:
+            raise RecordTooLarge(f"{len(value or b'')} bytes for {topic}, which takes {limit}")
         if self.faults.fail_sends:
             self.faults.fail_sends -= 1
             raise ProducerDead("the record was not written (injected)")

@@ -284,6 +284,10 @@ class MemoryConsumer:
         """The last stable offset."""
         return {tp: self._log(tp).last_stable for tp in partitions}
 
+    async def written_offsets(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Next offset to be written."""
+        return {tp: self._log(tp).end for tp in partitions}
+
     async def offsets_for_time(
         self, partitions: Iterable[TopicPartition], timestamp_ms: int
     ) -> Mapping[TopicPartition, int]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
+from regather.core.topic_rules import BrokerSettings, TopicState
 from regather.transport.base import Consumer, Producer, TopicSpec, TransactionalProducer
 from regather.transport.memory.broker import MemoryBroker
 from regather.transport.memory.clients import MemoryConsumer, MemoryProducer, MemoryTransactionalProducer
@@ -46,6 +47,22 @@ class MemoryTransport:
         self._broker.check_available()
         counts = self._broker.partition_counts()
         return {topic: counts[topic] for topic in topics if topic in counts}
+
+    async def grow_topic(self, topic: str, partitions: int) -> None:
+        """Add partitions to a topic, up to `partitions`."""
+        self._broker.check_available()
+        self._broker.grow(topic, partitions)
+
+    async def topic_states(self, topics: Iterable[str]) -> Mapping[str, TopicState]:
+        """Where the partitions of each topic that exists are, and its settings."""
+        self._broker.check_available()
+        states = self._broker.topic_states()
+        return {topic: states[topic] for topic in topics if topic in states}
+
+    async def broker_settings(self, names: Iterable[str]) -> BrokerSettings:
+        """These settings of the one broker."""
+        self._broker.check_available()
+        return {1: {name: self._broker.settings[name] for name in names if name in self._broker.settings}}
 
     async def close(self) -> None:
         """Nothing is held between calls."""

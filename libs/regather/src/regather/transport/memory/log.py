@@ -92,5 +92,6 @@ class PartitionLog:
 
     def delete_before(self, offset: int) -> None:
         """Forget everything below `offset`, as retention does."""
-        del self._entries[: max(0, offset - self.beginning)]
-        self.beginning = max(self.beginning, min(offset, self.end))
+        beginning = max(self.beginning, min(offset, self.end))
+        del self._entries[: beginning - self.beginning]
+        self.beginning = beginning

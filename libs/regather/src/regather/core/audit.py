@@ -1,0 +1,369 @@
+"""The audit of one partition: job-events folded without payloads, finals judged by them.
+
+Independent of the fold that the aggregator runs (`partition_fold`, `reassembly`): it knows the protocol's rules, not how
+they are carried out. A job is forgotten as soon as its final was found right, so memory goes with the jobs that are open,
+not with all that ever were. A final that does not fit is to be judged again when all events were read: the clocks of two
+brokers may differ, and its events may come after it.
+
+A redrive builds on versions that are forgotten by then. So where there was one, the events are read once more, and of
+the jobs that were redriven all outcomes are kept, as fingerprints, until the partition is done.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from regather.core.audit_final import Final, FinalCheck
+from regather.core.audit_findings import AuditTally, Finding, Untold, Verdict, Violation
+from regather.core.audit_letters import LetterIndex
+from regather.core.audit_log import VersionLog
+from regather.core.audit_redrive import RedrivenJob
+from regather.core.errors import WireError
+from regather.core.model import (
+    MAX_ATTEMPTS,
+    Abandoned,
+    AttemptFailed,
+    Cancel,
+    Identity,
+    JobId,
+    JobState,
+    Opened,
+    Outcomes,
+    Parked,
+    Redriven,
+    Sealed,
+    Tick,
+    Uploading,
+)
+from regather.core.partition_fold import reopenable
+from regather.core.wire.events import decode_event
+from regather.core.wire.identity import HEADER, unpack_identity
+
+Joins = Callable[[str, bytes], bool | None]
+"""Kind and options: whether the result is the outputs joined; None where that is not known."""
+
+_JOB_BYTES, _VERSION_BYTES = 16, 2
+_ENDED, _REOPENABLE, _WHOLE, _RIGHT = 0, 1, 2, 4
+_FLAG_BITS = 3
+"""What is kept of a final, in one number: when its version ended by the log's time, above these bits; how it ended; and
+whether it was found right (then its version is forgotten)."""
+
+_Owned = Uploading | Sealed | Abandoned | Outcomes | AttemptFailed | Parked | Cancel
+
+
+class Owed(NamedTuple):
+    """A sealed version without a final, and when its deadline passes."""
+
+    job_id: JobId
+    version: int
+    due_ms: int
+
+
+class PartitionAudit:
+    """Mutable, without IO. Give it events and finals in the order of their logs, each from its beginning.
+
+    Where `read_again_from` is an offset after that, give it the events from there on once more, with `event_again`, and
+    only then the finals that did not fit, with `again`.
+
+    `begins_at` is the first offset of job-events that is still there, `results_begin` that of results. With `only`, records
+    of other jobs are passed over.
+    """
+
+    def __init__(
+        self,
+        tally: AuditTally,
+        letters: LetterIndex,
+        joins: Joins,
+        *,
+        begins_at: int = 0,
+        results_begin: int = 0,
+        only: JobId | None = None,
+    ) -> None:
+        self._tally = tally
+        self._letters = letters
+        self._joins = joins
+        self._begins_at = begins_at
+        self._results_begin = results_begin
+        self._only = only
+        self._first_ms: int | None = None
+        self._versions: dict[bytes, VersionLog] = {}
+        self._finals: dict[bytes, int] = {}
+        self._unopened: set[bytes] = set()
+        """Seals of versions that no event opened."""
+        self._redrives: set[Identity] = set()
+        self._redriven_versions: set[bytes] = set()
+        self._redriven_jobs: dict[bytes, RedrivenJob | None] = {}
+        """By job id, in bytes; None until its first event was read again."""
+        self._read_again_from: int | None = None
+        self._reads_again = False
+        self._log_ms = 0
+        self._again_ms = 0
+        """The log's time in the second reading, which begins with that of the first redrive: none comes before it."""
+
+    def event(self, headers: Mapping[str, bytes], value: bytes | None, *, append_ms: int) -> None:
+        """Fold one record of job-events."""
+        self._tally.saw(append_ms)
+        self._first_ms = append_ms if self._first_ms is None else self._first_ms
+        self._log_ms = max(self._log_ms, append_ms)
+        if not self._wanted(headers):
+            return
+        try:
+            event = decode_event(headers.items(), value)
+        except WireError:
+            self._tally.add(Verdict(untold=[Untold.UNREADABLE]))
+            return
+        if isinstance(event, Opened):
+            self._open(event, append_ms)
+        elif isinstance(event, Redriven):
+            self._note(event)
+        elif not isinstance(event, Tick) and event.owner not in self._redrives:
+            self._fold(event)
+
+    @property
+    def read_again_from(self) -> int | None:
+        """The first event of all jobs that were redriven; None where no job was."""
+        return self._read_again_from
+
+    def begin_again(self, begins_at: int) -> None:
+        """The second reading begins; `begins_at` is the first offset of job-events that is still there by now."""
+        self._begins_at = max(self._begins_at, begins_at)
+        self._reads_again = True
+
+    def event_again(self, headers: Mapping[str, bytes], value: bytes | None, *, append_ms: int) -> None:
+        """Fold one record of job-events in the second reading: what redrives build on, and what they have opened."""
+        self._again_ms = max(self._again_ms, append_ms)
+        if headers.get(HEADER, b"")[1 : 1 + _JOB_BYTES] not in self._redriven_jobs:
+            return
+        try:
+            event = decode_event(headers.items(), value)
+        except WireError:  # counted in the first reading
+            return
+        if isinstance(event, Opened):
+            self._open_again(event)
+        elif isinstance(event, Redriven):
+            self._redrive(event, append_ms)
+        elif not isinstance(event, Tick):
+            job = self._redriven_jobs[_job_key(event.owner)]
+            if job is not None and isinstance(event, Outcomes):
+                job.take(event)
+            if event.owner in self._redrives:
+                self._fold(event)
+
+    def final(self, headers: Mapping[str, bytes], *, append_ms: int) -> FinalCheck | Verdict | None:
+        """Begin to judge one record of results: a check that wants its bytes, or a verdict without them.
+
+        None: there is nothing more to judge; a repeat and an unreadable final are counted already.
+        """
+        self._tally.saw(append_ms)
+        if not self._wanted(headers):
+            return None
+        self._tally.finals += 1
+        try:
+            final = Final(headers)
+        except WireError as error:
+            self._tally.add(
+                Verdict([Finding(Violation.WRONG, _job_of(headers), 0, f"a final cannot be read: {error}")])
+            )
+            return None
+        key = _key(final.owner)
+        if key in self._finals:
+            detail = "one more final of the same version"
+            self._tally.add(Verdict([_finding(Violation.DUPLICATE_FINALS, final.owner, detail)]))
+            return None
+        self._finals[key] = final.status.updated_ms << _FLAG_BITS | _flag(final)
+        self._unopened.discard(key)
+        return self._check(final)
+
+    def again(self, headers: Mapping[str, bytes]) -> FinalCheck | Verdict:
+        """Begin to judge a final that did not fit before, now that all events were read."""
+        return self._check(Final(headers))
+
+    def settle(self, check: FinalCheck | None, verdict: Verdict) -> None:
+        """Count a verdict that stands; a version that is right is forgotten."""
+        self._tally.add(verdict)
+        self._tally.checked += check is not None
+        if check is not None and not verdict.findings:
+            key = _key(check.final.owner)
+            self._finals[key] |= _RIGHT
+            self._forget(key)
+
+    def owed(self) -> list[Owed]:
+        """At the end: versions that were sealed and have no final. Counts what is left."""
+        owed = []
+        missing = [(key, log) for key, log in self._versions.items() if log.sealed and key not in self._finals]
+        for key, log in missing:
+            may_be = self._may_be(log)
+            if may_be:
+                owed.append(Owed(log.owner.job_id, log.owner.version, log.due_ms))
+            elif may_be is None:
+                self._unopened.add(key)
+        for key in list(self._versions):
+            self._forget(key)
+        if self._begins_at or self._results_begin:
+            self._tally.add(Verdict(untold=[Untold.OPENED_GONE] * len(self._unopened)))
+        return owed
+
+    def _open(self, event: Opened, append_ms: int) -> None:
+        key = _key(event.owner)
+        if key in self._versions or self._finals.get(key, 0) & _RIGHT:
+            self._tally.dropped["opened-again"] += 1
+            return
+        self._tally.opened += 1
+        self._versions[key] = VersionLog(event, opened_ms=append_ms, joined=self._joins(event.kind, event.options))
+
+    def _fold(self, event: _Owned) -> None:
+        key = _key(event.owner)
+        log = self._versions.get(key)
+        if log is None:
+            self._late(event, key)
+        elif event.owner != log.owner:
+            self._tally.dropped["foreign-submission"] += 1
+            if isinstance(event, Outcomes):
+                log.take_foreign(event)
+        else:
+            log.fold(event)
+
+    def _note(self, event: Redriven) -> None:
+        """A redrive in the first reading: whether it opens its version is told in the second one."""
+        if not self._redrives:
+            self._again_ms = self._log_ms
+        self._redrives.add(event.owner)
+        self._redriven_versions.add(_key(event.owner))
+        self._redriven_jobs[_job_key(event.owner)] = None
+        before = self._read_again_from
+        self._read_again_from = event.origin if before is None else min(before, event.origin)
+
+    def _open_again(self, event: Opened) -> None:
+        key, owner = _job_key(event.owner), event.owner
+        job = self._redriven_jobs[key]
+        if self._may_open(owner) is not False and (job is None or owner.version == job.newest + 1):
+            self._redriven_jobs[key] = RedrivenJob(event, joined=self._joins(event.kind, event.options))
+
+    def _redrive(self, event: Redriven, append_ms: int) -> None:
+        """The first redrive in log order opens the next version of a job that has ended."""
+        key, job = _key(event.owner), self._redriven_jobs[_job_key(event.owner)]
+        base = job.redrive(event) if job is not None and self._has_ended_before(event.owner) else None
+        if base is None:
+            self._tally.dropped["redrive-too-late"] += 1
+            return
+        self._tally.redriven += 1
+        joined = self._joins(event.opened.kind, event.opened.options)
+        self._versions[key] = VersionLog(event.opened, opened_ms=append_ms, joined=joined, base=base)
+
+    def _has_ended_before(self, owner: Identity) -> bool:
+        """Whether the version before had ended by now, by the log's time; it may be where its final is gone."""
+        before = self._before(owner)
+        return self._results_begin > 0 if before is None else self._again_ms >= before >> _FLAG_BITS
+
+    def _late(self, event: _Owned, key: bytes) -> None:
+        """An event of a version that is unknown, or whose final was found right already."""
+        known = self._finals.get(key)
+        if known is None:
+            self._tally.dropped["unknown-job"] += 1
+            if isinstance(event, Sealed):
+                self._unopened.add(key)
+            return
+        self._tally.dropped["after-end"] += 1
+        if isinstance(event, Outcomes) and known & _WHOLE:
+            self._tally.duplicates += len(event.outcomes)
+
+    def _check(self, final: Final) -> FinalCheck | Verdict:
+        key = _key(final.owner)
+        waits = key in self._redriven_versions and not self._reads_again
+        log = None if waits else self._versions.get(key)
+        if log is not None and self._may_be(log):
+            return FinalCheck(final, log, self._letters)
+        if not waits and (self._too_old(final) or (log is not None and self._may_be(log) is None)):
+            return Verdict(untold=[Untold.OPENED_GONE])
+        detail = (
+            "nobody opened the job" if log is None else "its version before did not end as one that may be repeated"
+        )
+        return Verdict([_finding(Violation.GHOSTS, final.owner, detail)])
+
+    def _may_be(self, log: VersionLog) -> bool | None:
+        """Whether this version may be; None: untold. (Of a redrive the version before was looked at when it came.)"""
+        if log.base is None:
+            return self._may_open(log.owner)
+        return True if self._before(log.owner) is not None else None
+
+    def _before(self, owner: Identity) -> int | None:
+        """What is kept of the final of the version before."""
+        if owner.version < 1:
+            return None
+        return self._finals.get(_key(owner._replace(version=owner.version - 1)))
+
+    def _may_open(self, owner: Identity) -> bool | None:
+        """Whether this version may be: the first one, or one after a final that lets it be sent again; None: untold."""
+        if owner.version == 1:
+            return True
+        before = self._before(owner)
+        if before is None:
+            return None if self._results_begin > 0 else False
+        return bool(before & _REOPENABLE)
+
+    def _too_old(self, final: Final) -> bool:
+        """Whether retention may have taken the `opened` of this final."""
+        if self._begins_at == 0:
+            return False
+        if final.status.events_offset is not None:
+            return final.status.events_offset < self._begins_at
+        return self._first_ms is None or final.status.created_ms < self._first_ms
+
+    def _forget(self, key: bytes) -> None:
+        """Count a version and drop it; what a redrive builds on is read again."""
+        log = self._versions.pop(key, None)
+        if log is None:
+            return
+        tally = self._tally
+        tally.sealed += log.sealed is not None
+        tally.shards += log.settled_here()
+        if log.uninvited:
+            tally.dropped["not-redriven"] += log.uninvited
+        tally.duplicates += log.duplicates
+        tally.executions_max = max(tally.executions_max, log.executions)
+        if log.executions > MAX_ATTEMPTS:
+            detail = f"a shard was executed {log.executions} times, at most {MAX_ATTEMPTS} are allowed"
+            tally.add(Verdict([_finding(Violation.EXECUTIONS, log.owner, detail)]))
+
+    def _wanted(self, headers: Mapping[str, bytes]) -> bool:
+        if self._only is None or HEADER not in headers:
+            return True
+        return headers[HEADER][1 : 1 + _JOB_BYTES].hex() == self._only.replace("-", "")
+
+
+def judge_owed(owed: list[Owed], tally: AuditTally, *, grace_ms: int, now_ms: int) -> None:
+    """Count sealed versions without a final: overdue by the log's time, untold if only by `now_ms`, or still open."""
+    for job_id, version, due_ms in owed:
+        if tally.log_ms >= due_ms + grace_ms:
+            late_s = (tally.log_ms - due_ms) // 1000
+            detail = f"it was sealed and has no final; its deadline passed {late_s} s ago by the log's time"
+            tally.add(Verdict([Finding(Violation.UNFINISHED, job_id, version, detail)]))
+        elif now_ms >= due_ms + grace_ms:
+            tally.add(Verdict(untold=[Untold.LOG_TIME]))
+        else:
+            tally.open += 1
+
+
+def _flag(final: Final) -> int:
+    if final.status.state in (JobState.SUCCEEDED, JobState.PARTIAL):
+        return _WHOLE
+    again = final.status.state is JobState.FAILED and reopenable(final.status.reason)
+    return _REOPENABLE if again else _ENDED
+
+
+def _job_key(owner: Identity) -> bytes:
+    return bytes.fromhex(owner.job_id.replace("-", ""))
+
+
+def _key(owner: Identity) -> bytes:
+    return _job_key(owner) + owner.version.to_bytes(_VERSION_BYTES, "big")
+
+
+def _finding(violation: Violation, owner: Identity, detail: str) -> Finding:
+    return Finding(violation, owner.job_id, owner.version, detail)
+
+
+def _job_of(headers: Mapping[str, bytes]) -> JobId:
+    try:
+        return unpack_identity(headers.get(HEADER, b"")).job_id
+    except WireError:
+        return JobId("unknown")

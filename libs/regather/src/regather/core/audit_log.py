@@ -1,0 +1,210 @@
+"""What job-events say of one version of a job. No payload is kept: an output is its length and its digest."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+from regather.core.model import (
+    AttemptFailed,
+    Cancel,
+    DeadLetterAddress,
+    Event,
+    Identity,
+    Opened,
+    Outcome,
+    Outcomes,
+    Redriven,
+    Sealed,
+)
+from regather.core.redrive import ShardVersions
+from regather.core.seq_ranges import SeqRanges, contains
+
+_T = TypeVar("_T")
+_LENGTH_BYTES, _DIGEST_BYTES = 8, 16
+_MAX_FOREIGN = 10_000
+_MERGED = b""
+
+
+class Fingerprint:
+    """Length and digest of an output, 24 bytes, of data that comes in pieces."""
+
+    def __init__(self) -> None:
+        self.length = 0
+        self._digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Take the next bytes."""
+        self.length += len(data)
+        self._digest.update(data)
+
+    def value(self) -> bytes:
+        """The fingerprint of everything so far."""
+        return self.length.to_bytes(_LENGTH_BYTES, "big") + self._digest.digest()
+
+
+def fingerprint(data: bytes) -> bytes:
+    """The fingerprint of data that is there as a whole."""
+    print_ = Fingerprint()
+    print_.feed(data)
+    return print_.value()
+
+
+def length_of(print_: bytes) -> int:
+    """The length that a fingerprint was made of."""
+    return int.from_bytes(print_[:_LENGTH_BYTES], "big")
+
+
+class RowLetter(NamedTuple):
+    """A bad row and where its dead letter is said to be."""
+
+    row: int
+    letter: DeadLetterAddress | None
+
+
+class Settled(NamedTuple):
+    """The winning outcomes of a version.
+
+    `outputs` are fingerprints by seq, empty where the kind merges; `failed` says where the dead letter is; `damaged` are
+    shards in `outputs` that lack some rows.
+    """
+
+    outputs: Mapping[int, bytes]
+    failed: Mapping[int, DeadLetterAddress | None]
+    damaged: Mapping[int, tuple[RowLetter, ...]]
+
+
+class ShardOutcomes:
+    """The first outcome of each shard, without payload. Mutable, without IO; an output is a fingerprint if `joined`."""
+
+    def __init__(self, *, joined: bool | None) -> None:
+        self.joined = joined
+        self.outputs: dict[int, bytes] = {}
+        self.failed: dict[int, DeadLetterAddress | None] = {}
+        self.damaged: dict[int, tuple[RowLetter, ...]] = {}
+
+    def __contains__(self, seq: int) -> bool:
+        return seq in self.outputs or seq in self.failed
+
+    def take(self, outcome: Outcome) -> None:
+        """Take the outcome of a shard that has none yet."""
+        if outcome.failure is not None:
+            self.failed[outcome.seq] = outcome.failure.dead_letter
+            return
+        self.outputs[outcome.seq] = self.print(outcome)
+        if outcome.bad_rows:
+            self.damaged[outcome.seq] = tuple(RowLetter(bad.row, bad.dead_letter) for bad in outcome.bad_rows)
+
+    def print(self, outcome: Outcome) -> bytes:
+        """What is kept of an output."""
+        return fingerprint(outcome.output) if self.joined else _MERGED
+
+    def without(self, seqs: SeqRanges) -> "ShardOutcomes":
+        """A copy that lacks these shards."""
+        kept = ShardOutcomes(joined=self.joined)
+        kept.outputs = {seq: found for seq, found in self.outputs.items() if not contains(seqs, seq)}
+        kept.failed = {seq: found for seq, found in self.failed.items() if not contains(seqs, seq)}
+        kept.damaged = {seq: found for seq, found in self.damaged.items() if not contains(seqs, seq)}
+        return kept
+
+
+class Base(NamedTuple):
+    """What a version that a redrive opened begins with: the outcomes that stay, and which versions they are of."""
+
+    redriven: Redriven
+    outcomes: ShardOutcomes
+    versions: ShardVersions
+
+
+class VersionLog:
+    """Mutable, without IO. `joined`: the result is the outputs in order; None where that is not known.
+
+    The first outcome of a shard in log order wins. What others than the owner say is kept apart, to tell whose bytes got
+    into a result. With a `base` only the shards that the redrive names run here.
+    """
+
+    def __init__(self, opened: Opened, *, opened_ms: int, joined: bool | None, base: Base | None = None) -> None:
+        self.opened = opened
+        self.owner: Identity = opened.owner
+        self.opened_ms = opened_ms
+        self.joined = joined
+        self.base = base
+        self.sealed: Sealed | None = None
+        self.cancelled = False
+        self.executions = 0
+        self.duplicates = 0
+        self.uninvited = 0
+        """Outcomes of shards that this version does not run."""
+        self._outcomes = ShardOutcomes(joined=joined) if base is None else base.outcomes.without(())
+        self._foreign: dict[int, set[bytes]] = {}
+
+    @property
+    def due_ms(self) -> int:
+        """When its deadline passes, by the log's time."""
+        return self.opened_ms + self.opened.deadline_ms
+
+    def fold(self, event: Event) -> None:
+        """Fold one event of the owner; those that say nothing about the result are passed over."""
+        if isinstance(event, Outcomes):
+            self.take(event)
+        elif isinstance(event, AttemptFailed):
+            self.executed(event.error.attempt + 1)
+        elif isinstance(event, Sealed):
+            self.sealed = self.sealed or event
+        elif isinstance(event, Cancel):
+            self.cancelled = True
+
+    def take(self, event: Outcomes) -> None:
+        """Fold outcomes of the owner."""
+        for outcome in event.outcomes:
+            history = outcome.failure.history if outcome.failure else ()
+            self.executed(max(outcome.attempts, len(history)))
+            if not self._runs(outcome.seq):
+                self.uninvited += 1
+            elif outcome.seq in self._outcomes:
+                self.duplicates += 1
+            else:
+                self._outcomes.take(outcome)
+
+    def take_foreign(self, event: Outcomes) -> None:
+        """Remember what another submission's outcomes are, in case they got into the result."""
+        for outcome in event.outcomes:
+            if len(self._foreign) < _MAX_FOREIGN:
+                self._foreign.setdefault(outcome.seq, set()).add(self._outcomes.print(outcome))
+
+    def executed(self, times: int) -> None:
+        """Note that a shard was executed so often."""
+        self.executions = max(self.executions, times)
+
+    def settled(self, *, whole: bool = True) -> Settled:
+        """Return the winning outcomes of this version, with those that stay of earlier ones.
+
+        They are those of the shards that were sealed, or of all that were heard of.
+        """
+        total, found = self.sealed.shards if self.sealed and whole else None, self._outcomes
+        return Settled(_below(found.outputs, total), _below(found.failed, total), _below(found.damaged, total))
+
+    def settled_here(self) -> int:
+        """How many shards this version itself has settled."""
+        settled = self.settled()
+        return sum(self._runs(seq) for seq in (*settled.outputs, *settled.failed))
+
+    def teller(self, seq: int) -> Identity:
+        """Whose outcome of this shard counts: the owner's, or that of an earlier version."""
+        if self.base is None:
+            return self.owner
+        return self.owner._replace(version=self.base.versions.of(seq, at=self.owner.version))
+
+    def said_by_others(self, seqs: Sequence[int]) -> bool:
+        """Whether only other submissions tell of these shards."""
+        return bool(seqs) and all(seq in self._foreign for seq in seqs)
+
+    def is_foreign(self, seq: int, print_: bytes) -> bool:
+        """Whether this output is another submission's."""
+        return print_ in self._foreign.get(seq, ())
+
+    def _runs(self, seq: int) -> bool:
+        return self.base is None or contains(self.base.redriven.seqs, seq)
+
+
+def _below(by_seq: Mapping[int, _T], total: int | None) -> Mapping[int, _T]:
+    return by_seq if total is None else {seq: found for seq, found in by_seq.items() if seq < total}

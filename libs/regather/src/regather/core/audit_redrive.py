@@ -1,0 +1,41 @@
+"""What stands of a job's shards, version over version: what a redrive builds on."""
+
+from regather.core.audit_log import Base, ShardOutcomes
+from regather.core.model import Identity, Opened, Outcomes, Redriven
+from regather.core.redrive import ShardVersions
+
+
+class RedrivenJob:
+    """One submission over all its versions, from its `opened` on. Mutable, without IO; give it events in log order.
+
+    Of each shard the newest version that runs it has the say, and of that version the first outcome. An outcome counts
+    however late it comes, also after its version has ended, until a redrive has begun that runs the shard again.
+    """
+
+    def __init__(self, opened: Opened, *, joined: bool | None) -> None:
+        self._owner = opened.owner
+        self._versions = ShardVersions(opened.owner.version)
+        self._outcomes = ShardOutcomes(joined=joined)
+
+    @property
+    def newest(self) -> int:
+        """The newest version."""
+        return self._versions.newest
+
+    def take(self, event: Outcomes) -> None:
+        """Fold outcomes of any version."""
+        if not self._is_mine(event.owner):
+            return
+        for outcome in event.outcomes:
+            if outcome.seq not in self._outcomes and self._versions.of(outcome.seq) == event.owner.version:
+                self._outcomes.take(outcome)
+
+    def redrive(self, event: Redriven) -> Base | None:
+        """Begin the next version; None where the event is another submission's, or not of the next version."""
+        if not self._is_mine(event.owner) or not self._versions.take(event):
+            return None
+        self._outcomes = self._outcomes.without(event.seqs)
+        return Base(event, self._outcomes, self._versions)
+
+    def _is_mine(self, owner: Identity) -> bool:
+        return (owner.job_id, owner.submission) == (self._owner.job_id, self._owner.submission)

@@ -1,0 +1,35 @@
+"""Sets of sequence numbers as ascending inclusive ranges, as documents and events name them."""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+
+SeqRanges = tuple[tuple[int, int], ...]
+"""(first, last) pairs, ascending and apart."""
+
+
+def ranges(numbers: Iterable[int]) -> SeqRanges:
+    """Ascending numbers as inclusive ranges: 1 2 3 7 gives (1, 3), (7, 7)."""
+    found: list[tuple[int, int]] = []
+    for number in numbers:
+        if found and found[-1][1] == number - 1:
+            found[-1] = (found[-1][0], number)
+        else:
+            found.append((number, number))
+    return tuple(found)
+
+
+def numbers(seqs: SeqRanges) -> Iterator[int]:
+    """Yield every number, ascending."""
+    for first, last in seqs:
+        yield from range(first, last + 1)
+
+
+def count(seqs: SeqRanges) -> int:
+    """How many numbers there are."""
+    return sum(last - first + 1 for first, last in seqs)
+
+
+def contains(seqs: Sequence[tuple[int, int]], number: int) -> bool:
+    """Whether one of the ranges holds the number."""
+    at = bisect_right(seqs, (number, float("inf"))) - 1
+    return at >= 0 and number <= seqs[at][1]

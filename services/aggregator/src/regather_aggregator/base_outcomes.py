@@ -1,0 +1,66 @@
+"""What the earlier versions of a redriven job have left: their outcomes, read again from job-events."""
+
+import asyncio
+
+from regather.core.errors import OffsetOutOfRange, TransportError, WireError
+from regather.core.model import Identity, Reason
+from regather.core.reassembly import BaseLoaded, JobBroken, LoadBase
+from regather.core.redrive import Lineage
+from regather.core.wire.events import decode_event
+from regather.core.wire.identity import HEADER, header_map, pack_identity
+from regather.runtime.logs import get_logger
+from regather.transport.base import Record, TopicPartition, Transport
+from regather.transport.log_reader import LogReader
+
+log = get_logger()
+_FETCH_BYTES = 16 * 1024 * 1024
+_LIMIT_S = 600.0
+_RETRY_S = 1.0
+_VERSION_BYTES = 2
+
+
+class BaseOutcomes:
+    """Reads one stretch of a partition for each redriven job, with a consumer of its own."""
+
+    def __init__(self, transport: Transport, topic: str) -> None:
+        self._transport = transport
+        self._topic = topic
+
+    async def load(self, partition: int, instruction: LoadBase) -> BaseLoaded | JobBroken:
+        """Return the outcomes that count, however long the broker takes; JobBroken where they are past their retention."""
+        tp = TopicPartition(self._topic, partition)
+        owner = instruction.job.owner
+        while True:
+            try:
+                return await self._read(tp, owner, instruction)
+            except OffsetOutOfRange:
+                text = f"the events of version {owner.version - 1} are older than the retention of {self._topic}"
+                return JobBroken(Reason.PAST_RETENTION, text)
+            except TransportError as error:
+                log.warning("base-unread", job=owner.job_id, error=repr(error))
+                await asyncio.sleep(_RETRY_S)
+
+    async def _read(self, tp: TopicPartition, owner: Identity, instruction: LoadBase) -> BaseLoaded:
+        lineage = Lineage(owner, keep_outputs=True)
+        submission = pack_identity(owner)[:-_VERSION_BYTES]
+
+        def take(record: Record) -> bool:
+            if record.offset >= instruction.end:
+                return False
+            if header_map(record.headers).get(HEADER, b"").startswith(submission):
+                _fold(lineage, record)
+            return True
+
+        reader = LogReader(self._transport, fetch_max_bytes=_FETCH_BYTES, limit_s=_LIMIT_S)
+        try:
+            await reader.scan(tp, instruction.first, take)
+        finally:
+            await reader.stop()
+        return BaseLoaded(lineage.outcomes)
+
+
+def _fold(lineage: Lineage, record: Record) -> None:
+    try:
+        lineage.take(decode_event(record.headers, record.value))
+    except WireError as error:
+        log.warning("event-unreadable", partition=record.partition, offset=record.offset, error=str(error))

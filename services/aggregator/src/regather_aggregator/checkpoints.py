@@ -1,0 +1,65 @@
+"""Checkpoints of jobs that keep a restart reading: written to the segments topic while the job runs, read at a restore."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from regather.core.model import JobId, Outcomes
+from regather.core.partition_fold import PartitionFold
+from regather.core.reassembly import JobFold
+from regather.core.wire.checkpoints import encode_checkpoint
+from regather.runtime.logs import get_logger
+from regather_aggregator.segment_log import SegmentLog, SegmentRecord
+
+log = get_logger()
+
+
+class _Ended(Exception):
+    """The job ended while its checkpoint was written, so that nobody needs it."""
+
+
+class Checkpoints:
+    """Where the checkpoints of this partition's open jobs begin in the segments topic."""
+
+    def __init__(self) -> None:
+        self._begins: dict[JobId, int] = {}
+        self.written = 0
+
+    def first_offset(self, fold: PartitionFold) -> int | None:
+        """Where a restore has to begin reading segments; None if no open job has a checkpoint."""
+        self._begins = {job_id: at for job_id, at in self._begins.items() if fold.is_saved(job_id)}
+        return min(self._begins.values(), default=None)
+
+    def saw(self, job_id: JobId, offset: int, *, begins: bool) -> None:
+        """A record of a checkpoint stands at `offset`; `begins`: it is the first one of its job."""
+        if begins:
+            self._begins[job_id] = offset
+
+    async def save(self, segments: SegmentLog, fold: PartitionFold, job: JobFold, next_offset: int) -> None:
+        """Save what the job has up to `next_offset`; ProducerDead or TimeoutError: the owner begins again."""
+        log_bytes, first = fold.log_bytes, job.saved_to is None
+        try:
+            offsets = await segments.write(_records(job, next_offset))
+        except _Ended:
+            return
+        fold.saved(job, next_offset, log_bytes)
+        self.saw(job.owner.job_id, offsets[0], begins=first)
+        self.written += 1
+        log.info("checkpoint", job=job.owner.job_id, records=len(offsets), shards=len(job.shards), offset=next_offset)
+
+
+def _records(job: JobFold, next_offset: int) -> Iterator[SegmentRecord]:
+    """Yield the checkpoint's records; only the last one says that it is whole."""
+    mark, key = job.mark(), job.owner.job_id.encode()
+    events = job.take_unsaved()
+    held = None
+    while True:
+        if not job.may_be_saved:
+            raise _Ended
+        event = next(events, None)
+        if event is None:
+            break
+        if held is not None:
+            yield (key, *encode_checkpoint(held, mark))
+        held = event
+    held = held if held is not None else Outcomes(job.owner, "", [])
+    yield (key, *encode_checkpoint(held, replace(mark, next_offset=next_offset)))

@@ -1,0 +1,94 @@
+"""Outputs of open jobs: in memory up to a limit, then in files that vanish with the process; the log has them, too."""
+
+import tempfile
+from collections.abc import Iterator, MutableMapping
+from typing import BinaryIO
+
+from regather.core.errors import NoRoom
+
+_SMALL_BYTES = 4096
+"""Outputs up to this size stay in memory: a file's own bookkeeping costs as much."""
+
+
+class Scratch:
+    """Shared by all jobs of a process: `memory_bytes` are held in memory, `disk_bytes` more in files under `folder`."""
+
+    def __init__(self, folder: str | None, *, memory_bytes: int, disk_bytes: int) -> None:
+        self.folder = folder
+        self._memory_bytes = memory_bytes
+        self._disk_bytes = disk_bytes
+        self.used_memory_bytes = 0
+        self.used_disk_bytes = 0
+
+    def outputs(self) -> "ScratchOutputs":
+        """Make the place for one job's outputs."""
+        return ScratchOutputs(self)
+
+    def goes_to_disk(self, size_bytes: int) -> bool:
+        """Whether the next output has to; NoRoom where the disk's share is used up, too."""
+        if size_bytes <= _SMALL_BYTES or self.used_memory_bytes + size_bytes <= self._memory_bytes:
+            return False
+        if self.used_disk_bytes + size_bytes > self._disk_bytes:
+            raise NoRoom(f"outputs of open jobs use {self.used_disk_bytes} bytes of scratch files, all that they may")
+        return True
+
+
+class ScratchOutputs(MutableMapping[int, bytes]):
+    """One job's outputs by sequence number. A file is append-only: its room comes back when all is cleared."""
+
+    def __init__(self, scratch: Scratch) -> None:
+        self._scratch = scratch
+        self._held: dict[int, bytes] = {}
+        self._stretches: dict[int, tuple[int, int]] = {}
+        self._file: BinaryIO | None = None
+        self._end = 0
+
+    def __getitem__(self, seq: int) -> bytes:
+        if seq in self._held:
+            return self._held[seq]
+        begin, size_bytes = self._stretches[seq]
+        assert self._file is not None
+        self._file.seek(begin)
+        return self._file.read(size_bytes)
+
+    def __setitem__(self, seq: int, output: bytes) -> None:
+        if seq in self:
+            del self[seq]
+        if not self._scratch.goes_to_disk(len(output)):
+            self._held[seq] = output
+            self._scratch.used_memory_bytes += len(output)
+            return
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(dir=self._scratch.folder)  # noqa: SIM115 - lives as long as the job
+        self._file.seek(self._end)
+        self._file.write(output)
+        self._stretches[seq] = (self._end, len(output))
+        self._end += len(output)
+        self._scratch.used_disk_bytes += len(output)
+
+    def __delitem__(self, seq: int) -> None:
+        if seq in self._held:
+            self._scratch.used_memory_bytes -= len(self._held.pop(seq))
+        else:
+            del self._stretches[seq]
+
+    def __iter__(self) -> Iterator[int]:
+        yield from self._held
+        yield from self._stretches
+
+    def __len__(self) -> int:
+        return len(self._held) + len(self._stretches)
+
+    def __contains__(self, seq: object) -> bool:
+        return seq in self._held or seq in self._stretches
+
+    def clear(self) -> None:
+        """Give everything back."""
+        self._scratch.used_memory_bytes -= sum(map(len, self._held.values()))
+        self._scratch.used_disk_bytes -= self._end
+        self._held.clear()
+        self._stretches.clear()
+        self._end = 0
+        if self._file is not None:
+            self._file.close()
+            self._file = None

@@ -1,0 +1,73 @@
+"""Writing to the segments topic: transactions of bounded size, each seen by a committed read before the next."""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+
+from regather.core.errors import ProducerDead
+from regather.transport.base import Headers, Record, TransactionalProducer
+from regather.transport.topics import Topics
+from regather_aggregator.emission import MAX_TRANSACTION_BYTES
+from regather_aggregator.readback import ReadBack
+
+_READ_BACK_LIMIT_S = 30.0
+
+SegmentRecord = tuple[bytes, Headers, bytes]
+"""Key, headers and value."""
+
+
+class SegmentLog:
+    """One partition of the segments topic, through the fenced producer of its owner."""
+
+    def __init__(self, producer: TransactionalProducer, topics: Topics, partition: int, read_back: ReadBack) -> None:
+        self._producer = producer
+        self._topic = topics.segments
+        self._partition = partition
+        self._read_back = read_back
+
+    async def write(self, records: Iterable[SegmentRecord]) -> list[int]:
+        """Return the offsets of records that can be read; ProducerDead or TimeoutError: the owner begins again.
+
+        Records are asked for one transaction at a time; what they hold need not stay in memory.
+        """
+        offsets: list[int] = []
+        for group in _groups(records):
+            offsets += await self._write_group(group)
+        return offsets
+
+    async def _write_group(self, group: Sequence[SegmentRecord]) -> list[int]:
+        await self._producer.begin()
+        sent = [
+            await self._producer.send(self._topic, value=value, key=key, headers=headers, partition=self._partition)
+            for key, headers, value in group
+        ]
+        offsets = [(await acked).offset for acked in sent]
+        await self._producer.commit()
+        await self._see(offsets)
+        return offsets
+
+    async def _see(self, offsets: Sequence[int]) -> None:
+        seen: set[int] = set()
+
+        def see(record: Record) -> None:
+            seen.add(record.offset)
+
+        try:
+            async with asyncio.timeout(_READ_BACK_LIMIT_S):
+                await self._read_back.follow(self._partition, offsets[0], see)
+        finally:
+            self._read_back.leave(self._partition)
+        if not seen.issuperset(offsets):
+            raise ProducerDead("segments were committed and cannot be read")
+
+
+def _groups(records: Iterable[SegmentRecord]) -> Iterator[list[SegmentRecord]]:
+    group: list[SegmentRecord] = []
+    size_bytes = 0
+    for record in records:
+        if group and size_bytes + len(record[2]) > MAX_TRANSACTION_BYTES:
+            yield group
+            group, size_bytes = [], 0
+        group.append(record)
+        size_bytes += len(record[2])
+    if group:
+        yield group
