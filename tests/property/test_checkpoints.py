@@ -190,3 +190,13 @@ def test_a_torn_first_checkpoint_of_a_redriven_job_counts_for_nothing() -> None:
     fold.restore(redriven, CheckpointMark(first_offset=7, opened_ms=1, last_sign_ms=1, retries=0))
     fold.end_restore()
     assert [type(instruction) for instruction in fold.handle(redriven, offset=7, append_ms=1)] == [LoadBase]
+
+
+def test_a_checkpoint_ahead_of_what_is_folded_does_not_move_the_offset_past_jobs_that_are_not_folded_yet() -> None:
+    fold = PartitionFold(POLICY)
+    opened = Opened(JOBS[0], "bytes.digest", b"{}", "", deadline_ms=1000)
+    fold.restore(opened, CheckpointMark(0, 1, 1, 0, next_offset=9))
+    fold.end_restore()
+    assert fold.low_offset(2) == 2
+    fold.handle(Opened(JOBS[1], "bytes.digest", b"{}", "", deadline_ms=1000), offset=2, append_ms=2)
+    assert fold.low_offset(3) == 2

@@ -64,9 +64,10 @@ class CommitWatch:
         for entry in self.ledger.first_opened[tp.partition]:
             if checked <= entry.offset < committed.offset:
                 owner = entry.event.owner
+                done = (owner.job_id, owner.version) in self.ledger.finals
                 self.invariants.check(
                     "I6",
-                    self.ledger.finals.get((owner.job_id, owner.version)),
+                    done or self.ledger.saved_to.get(owner, 0) >= committed.offset,
                     f"job-events-{tp.partition} was committed at {committed.offset} past the open job {owner}",
                 )
         self._checked[tp] = max(checked, committed.offset)

@@ -3,23 +3,28 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from regather.core.model import Abandoned, Event, Identity, Opened, Outcomes, Sealed, Tick, Uploading
+from regather.core.model import Abandoned, Event, Identity, Opened, Outcomes, Redriven, Sealed, Tick, Uploading
 from regather.core.partition_fold import FoldPolicy, PartitionFold, reopenable
-from regather.core.reassembly import Assemble, Assembled, EmitFinal
+from regather.core.reassembly import Assemble, Assembled, BaseLoaded, EmitFinal, LoadBase
+from regather.core.redrive import Lineage
+from regather.core.seq_ranges import numbers
 from simulation.invariants import Invariants
 
 
 def check_drops(invariants: Invariants, policy: FoldPolicy, log: Iterable[tuple[int, Event]]) -> None:
     """Fold a whole log once more, each end read back at once, beside a book of what has to be dropped."""
     dropped: Counter[str] = Counter()
-    fold, book = PartitionFold(policy, dropped), _Book()
-    for offset, (append_ms, event) in enumerate(log):
+    fold, book, whole = PartitionFold(policy, dropped), _Book(), list(log)
+    for offset, (append_ms, event) in enumerate(whole):
         book.total += book.drops(event)
         instructions = fold.handle(event, offset=offset, append_ms=append_ms)
         while instructions:
             instruction = instructions.pop()
             if isinstance(instruction, Assemble):
                 instructions += fold.advance(instruction.job, Assembled(b"", ""))
+            elif isinstance(instruction, LoadBase):
+                stretch = (event for _, event in whole[instruction.first : instruction.end])
+                instructions += fold.advance(instruction.job, base_of(instruction.job.owner, stretch))
             elif isinstance(instruction, EmitFinal):
                 job = instruction.job
                 again = reopenable(job.broken.reason if job.broken else None)
@@ -28,6 +33,14 @@ def check_drops(invariants: Invariants, policy: FoldPolicy, log: Iterable[tuple[
     invariants.check("I10", fold.open_jobs == 0, fold.open_jobs, "jobs are still open")
     counted = sum(dropped.values())
     invariants.check("I11", counted == book.total, counted, "drops are counted, not", book.total, dropped)
+
+
+def base_of(owner: Identity, events: Iterable[Event]) -> BaseLoaded:
+    """What the events before a redrive have left, as an aggregator reads them."""
+    lineage = Lineage(owner, keep_outputs=True)
+    for event in events:
+        lineage.take(event)
+    return BaseLoaded(lineage.outcomes)
 
 
 class _Book:
@@ -39,6 +52,8 @@ class _Book:
         self._done: dict[str, tuple[int, bool]] = {}
         self._sealed: set[Identity] = set()
         self._outcomes: set[tuple[Identity, int]] = set()
+        self._runs: dict[Identity, set[int]] = {}
+        """The shards that a redriven version runs."""
 
     def ended(self, owner: Identity, again: bool) -> None:
         """A job ended; its next version may be opened or not."""
@@ -53,16 +68,32 @@ class _Book:
         present = self._owner.get(owner.job_id)
         if isinstance(event, Opened):
             return self._open(owner, present)
+        if isinstance(event, Redriven):
+            return self._redrive(event, present)
         if present != owner:
             return 1
         if isinstance(event, Outcomes):
-            new = {(owner, outcome.seq) for outcome in event.outcomes} - self._outcomes
-            self._outcomes |= new
-            return len(event.outcomes) - len(new)
+            return self._settle(event)
         if isinstance(event, Sealed) and owner not in self._sealed:
             self._sealed.add(owner)
             return 0
         return int(isinstance(event, Sealed | Uploading | Abandoned) and owner in self._sealed)
+
+    def _settle(self, event: Outcomes) -> int:
+        runs = self._runs.get(event.owner)
+        new = {(event.owner, outcome.seq) for outcome in event.outcomes if runs is None or outcome.seq in runs}
+        new -= self._outcomes
+        self._outcomes |= new
+        return len(event.outcomes) - len(new)
+
+    def _redrive(self, event: Redriven, present: Identity | None) -> int:
+        owner = event.owner
+        done = self._done.get(owner.job_id)
+        if present is not None or (done is not None and owner.version != done[0] + 1):
+            return 1
+        self._owner[owner.job_id] = owner
+        self._runs[owner] = set(numbers(event.seqs))
+        return 0
 
     def _open(self, owner: Identity, present: Identity | None) -> int:
         if present is not None:

@@ -6,6 +6,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from regather.core.model import JobId
+from regather.core.seq_ranges import SeqRanges
+from regather.core.status import JobStatus
 from regather.processors.registry import Registry
 from regather.runtime.execution import WorkLimits
 from regather.runtime.file_cut import FileCutter
@@ -23,6 +26,7 @@ from regather_gateway.cutting import Cutting
 from regather_gateway.job_table import JobTable
 from regather_gateway.order import JobOrder
 from regather_gateway.producing import Producers
+from regather_gateway.redrive import Redriver
 from regather_gateway.settings import GatewaySettings
 from regather_gateway.spool_dir import SpoolDir
 from regather_gateway.submit import Receipt, Submitter
@@ -171,6 +175,7 @@ class Gateway:
         self.view = StatusView(transport, topics.job_status, table)
         cutting = Cutting(SpoolDir("", max_bytes=1), FileCutter(_no_files(), WorkLimits()))
         self.submitter = Submitter(settings, self.producers, self.view, cutting, host)
+        self.redriver = Redriver(settings, self.producers, self.view, transport)
 
     async def run(self, stop: asyncio.Event) -> None:
         async with WatchedTasks() as tasks:
@@ -182,6 +187,16 @@ class Gateway:
     async def submit(self, order: JobOrder, body: AsyncIterator[bytes]) -> Receipt:
         """Do what the route does."""
         return await self.submitter.replay(order) or await self.submitter.submit(order, body)
+
+    async def redrive(self, job_id: JobId, wanted: SeqRanges, wait_s: float) -> JobStatus | None:
+        """Do what the route does, once the job has ended; None if it does not."""
+        status = await self.view.find(job_id)
+        if status is not None and not status.state.ended:
+            await self.view.wait_ended(job_id, status.owner.version, wait_s)
+            status = self.view.get(job_id)
+        if status is None or not status.state.ended:
+            return None
+        return await self.redriver.redrive(status, wanted, None)
 
 
 def _no_files() -> Any:

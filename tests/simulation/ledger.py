@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from regather.core.errors import WireError
-from regather.core.model import AttemptFailed, Cancel, Event, Identity, JobId, Opened, Outcomes, Parked
+from regather.core.model import AttemptFailed, Event, Identity, JobId, Opened, Outcomes, Parked, Redriven
 from regather.core.status import JobStatus
+from regather.core.wire.checkpoints import decode_checkpoint
 from regather.core.wire.control import decode_ended
 from regather.core.wire.documents import decode_final, decode_status
 from regather.core.wire.events import decode_event
@@ -49,7 +50,7 @@ class LoggedShard:
 
 @dataclass
 class Ledger:
-    """Everything by what it is about. `finals` and `ended` hold only what is visible."""
+    """Everything by what it is about. Of what is written in transactions there is only what can be seen."""
 
     topics: Topics
     now_s: Callable[[], float]
@@ -63,11 +64,13 @@ class Ledger:
     """Dead letters by the original topic, partition and offset."""
     events: dict[int, list[LoggedEvent]] = field(default_factory=lambda: defaultdict(list))
     opened: dict[JobId, list[LoggedEvent]] = field(default_factory=lambda: defaultdict(list))
+    """Of each job the records that wanted to begin it, or one more version of it."""
     first_opened: dict[int, list[LoggedEvent]] = field(default_factory=lambda: defaultdict(list))
     """Of each partition, the records that created a job."""
-    cancelled: set[Identity] = field(default_factory=set)
     attempts_failed: list[AttemptFailed] = field(default_factory=list)
     finals: dict[tuple[JobId, int], list[Final]] = field(default_factory=lambda: defaultdict(list))
+    saved_to: dict[Identity, int] = field(default_factory=dict)
+    """Of each version the offset of job-events below which all of it is in a whole checkpoint."""
     last_status: dict[JobId, dict[bytes | None, tuple[int, JobStatus]]] = field(
         default_factory=lambda: defaultdict(dict)
     )
@@ -75,7 +78,22 @@ class Ledger:
     unreadable: list[str] = field(default_factory=list)
     ahead: list[str] = field(default_factory=list)
     """Statuses that told of more than there was."""
+    _settled: set[tuple[JobId, str, int]] = field(default_factory=set)
     _hidden: dict[tuple[Transaction, TopicPartition], list[Record]] = field(default_factory=lambda: defaultdict(list))
+
+    def __post_init__(self) -> None:
+        topics = self.topics
+        self._takers = {
+            topics.job_events: self._take_event,
+            topics.shards_small: self._take_shard,
+            topics.shards_bulk: self._take_shard,
+            topics.shards_retry: self._take_shard,
+            topics.results: self._take_final,
+            topics.segments: self._take_segment,
+            topics.job_status: self._take_status,
+            topics.control: self._take_control,
+            topics.dead_letters: self._take_letter,
+        }
 
     def appended(self, record: Record, transaction: Transaction | None) -> None:
         """A record was written; what belongs to a transaction counts when that is committed."""
@@ -92,38 +110,46 @@ class Ledger:
                 self._take(record)
 
     def _take(self, record: Record) -> None:
-        topics, topic = self.topics, record.topic
+        taker = self._takers.get(record.topic)
+        if taker is None:
+            return
         try:
-            if topic == topics.job_events:
-                self._take_event(record)
-            elif topic in (topics.shards_small, topics.shards_bulk, topics.shards_retry):
-                self._take_shard(record)
-            elif topic == topics.results:
-                status = decode_final(record.headers)
-                key = (status.owner.job_id, status.owner.version)
-                self.finals[key].append(Final(record, status, self.now_s()))
-            elif topic == topics.job_status:
-                status, _ = decode_status(record.headers, record.value)
-                self._check_frontier(status)
-                kept = self.last_status[status.owner.job_id]
-                kept[record.key] = max(
-                    kept.get(record.key, (-1, status)), (record.offset, status), key=lambda at: at[0]
-                )
-            elif topic == topics.control:
-                self.ended.add(decode_ended(record.headers, record.value))
-            elif topic == topics.dead_letters:
-                headers = dict(record.headers)
-                self.letters[
-                    headers["kafka_dlt-original-topic"].decode(),
-                    int(headers["kafka_dlt-original-partition"]),
-                    int(headers["kafka_dlt-original-offset"]),
-                ] += 1
+            taker(record)
         except WireError as error:
-            self.unreadable.append(f"{topic}-{record.partition}@{record.offset}: {error}")
+            self.unreadable.append(f"{record.topic}-{record.partition}@{record.offset}: {error}")
+
+    def _take_final(self, record: Record) -> None:
+        status = decode_final(record.headers)
+        key = (status.owner.job_id, status.owner.version)
+        self.finals[key].append(Final(record, status, self.now_s()))
+
+    def _take_segment(self, record: Record) -> None:
+        found = decode_checkpoint(record.headers, record.value)
+        if found is None:
+            return
+        event, mark = found
+        if mark.next_offset is not None:
+            owner = event.owner
+            self.saved_to[owner] = max(mark.next_offset, self.saved_to.get(owner, 0))
+
+    def _take_status(self, record: Record) -> None:
+        status, _ = decode_status(record.headers, record.value)
+        self._check_frontier(status)
+        kept = self.last_status[status.owner.job_id]
+        kept[record.key] = max(kept.get(record.key, (-1, status)), (record.offset, status), key=lambda at: at[0])
+
+    def _take_control(self, record: Record) -> None:
+        self.ended.add(decode_ended(record.headers, record.value))
+
+    def _take_letter(self, record: Record) -> None:
+        headers = dict(record.headers)
+        partition, offset = (int(headers[f"kafka_dlt-original-{name}"]) for name in ("partition", "offset"))
+        self.letters[headers["kafka_dlt-original-topic"].decode(), partition, offset] += 1
 
     def _check_frontier(self, status: JobStatus) -> None:
         """No status names more shards without a gap than have an outcome by now."""
-        missing = next((seq for seq in range(status.frontier) if (status.owner, seq) not in self.outcomes), None)
+        job_id, submission, _ = status.owner
+        missing = next((seq for seq in range(status.frontier) if (job_id, submission, seq) not in self._settled), None)
         if missing is not None:
             self.ahead.append(
                 f"{status.label} {status.owner} has the frontier {status.frontier} without shard {missing}"
@@ -137,14 +163,14 @@ class Ledger:
         events.append(entry)
         if isinstance(event, Outcomes):
             self.outcomes.update((event.owner, outcome.seq) for outcome in event.outcomes)
-        elif isinstance(event, Opened):
+            job_id, submission, _ = event.owner
+            self._settled.update((job_id, submission, outcome.seq) for outcome in event.outcomes)
+        elif isinstance(event, Opened | Redriven):
             if event.owner.job_id not in self.opened:
                 self.first_opened[record.partition].append(entry)
             self.opened[event.owner.job_id].append(entry)
         elif isinstance(event, Parked):
             self.parked.add((event.owner, event.seq))
-        elif isinstance(event, Cancel):
-            self.cancelled.add(event.owner)
         elif isinstance(event, AttemptFailed):
             self.attempts_failed.append(event)
 

@@ -108,7 +108,13 @@ class Run:
         installation.lost_children = 0.02 if chance.random() < 0.2 else 0.0
         gateway = GatewaySettings(sign_of_life_s=5.0)
         worker = WorkerSettings(slots=chance.choice((1, 2, 3)), drain_s=5.0, max_open_records=chance.choice((4, 4096)))
-        aggregator = AggregatorSettings(silence_s=SILENCE_S, tick_s=2.0, drain_s=5.0)
+        aggregator = AggregatorSettings(
+            silence_s=SILENCE_S,
+            tick_s=2.0,
+            drain_s=5.0,
+            checkpoint_log_bytes=chance.choice((1, 1_000, 64 * 1024**2)),
+            outputs_memory_bytes=chance.choice((100_000, 512 * 1024**2, 512 * 1024**2)),
+        )
         gateways = [installation.add_gateway(f"g{n}", gateway) for n in range(chance.choice((1, 2, 2)))]
         for number in range(chance.choice((1, 2, 3))):
             installation.add_worker(f"w{number}", worker)

@@ -1,21 +1,24 @@
-"""Which ends of a job its log allows: written without the fold, from the rules of the delivery protocol alone.
+"""Which versions of a job there are and how each may end: written without the fold, from the delivery protocol alone.
 
-The log decides by its order. What may come either way is only what happens while a complete job is being joined or merged.
+The log decides by its order. What may come either way is only what happens while a complete job is being joined or merged,
+and of a version that a redrive began, while the outcomes of its base are being read.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from regather.core.model import (
     Abandoned,
     Cancel,
     Event,
+    Identity,
     JobState,
     OnError,
     Opened,
     Outcome,
     Outcomes,
     Reason,
+    Redriven,
     Sealed,
     Tick,
     Uploading,
@@ -27,40 +30,36 @@ NOT_SEALED: End = (JobState.FAILED, Reason.NOT_SEALED)
 CANCELLED: End = (JobState.CANCELLED, Reason.CANCELLED)
 SHARD_FAILED: End = (JobState.FAILED, Reason.SHARD_FAILED)
 TOO_MANY: End = (JobState.FAILED, Reason.TOO_MANY_FAILED)
+NOBODY_RUNS: End = (JobState.FAILED, Reason.INTERNAL)
 
 
 @dataclass
 class Account:
-    """One submission that owns its job, as the log tells it.
+    """One version of a job, as the log tells it.
 
     `decided` is the end that some record brought about; else, when the job is `complete`, its shards decide, and `may`
-    holds what could still interrupt that. `first` are the first outcomes of its shards up to then.
+    holds what could still interrupt that. `first` are the first outcomes of its shards up to then; with a `redriven`
+    they begin with those of its base.
     """
 
     order: Opened
     silence_ms: int
+    opened_ms: int
+    redriven: Redriven | None = None
     first: dict[int, Outcome] = field(default_factory=dict)
     sealed: Sealed | None = None
     decided: End | None = None
     complete: bool = False
     may: set[End] = field(default_factory=set)
-    _opened_ms: int | None = None
-    _sign_ms: int = 0
 
-    def read(self, log: Iterable[tuple[int, Event]]) -> "Account":
-        """Go through a partition's records, each with the highest append time up to it."""
-        owner = self.order.owner
-        for log_ms, event in log:
-            if self._opened_ms is None:
-                if type(event) is Opened and event.owner == owner:
-                    self._opened_ms = self._sign_ms = log_ms
-            elif type(event) is Tick:
-                self._tick(log_ms)
-            elif event.owner == owner:
-                self._take(event, log_ms)
-            if self.decided is not None:
-                break
-        return self
+    def __post_init__(self) -> None:
+        self._sign_ms = self.opened_ms
+        if self.first:
+            self._decide()
+
+    @property
+    def owner(self) -> Identity:
+        return self.order.owner
 
     @property
     def failed(self) -> list[int]:
@@ -74,34 +73,29 @@ class Account:
 
     def ends(self) -> set[End]:
         """Every end that is right."""
+        if self.redriven is not None and self._nobody_runs():
+            return {NOBODY_RUNS} | self.may
         if self.decided is not None:
-            return {self.decided}
+            return {self.decided} | self.may
         if not self.complete:
-            return set()
+            return set(self.may)
         bad = self.failed or self.damaged
         return {(JobState.PARTIAL if bad else JobState.SUCCEEDED, None)} | self.may
 
-    def _tick(self, log_ms: int) -> None:
-        assert self._opened_ms is not None
-        if log_ms >= self._opened_ms + self.order.deadline_ms:
-            self._interrupt(EXPIRED)
-        elif self.sealed is None and log_ms - self._sign_ms >= self.silence_ms:
-            self.decided = NOT_SEALED
-
-    def _interrupt(self, end: End) -> None:
-        if self.complete:
-            self.may.add(end)
-        else:
-            self.decided = end
-
-    def _take(self, event: Event, log_ms: int) -> None:
-        if isinstance(event, Cancel):
+    def take(self, event: Event, log_ms: int) -> None:
+        """Take one of its own records, or a tick; `log_ms` is the highest append time up to it."""
+        if isinstance(event, Tick):
+            self._tick(log_ms)
+        elif isinstance(event, Cancel):
             self._interrupt(CANCELLED)
-        elif self.complete:
-            return
-        elif isinstance(event, Outcomes):
+        elif self.decided is None and not self.complete:
+            self._take_open(event, log_ms)
+
+    def _take_open(self, event: Event, log_ms: int) -> None:
+        if isinstance(event, Outcomes):
             for outcome in event.outcomes:
-                self.first.setdefault(outcome.seq, outcome)
+                if self._runs(outcome.seq):
+                    self.first.setdefault(outcome.seq, outcome)
             self._decide()
         elif self.sealed is not None:
             return
@@ -113,6 +107,27 @@ class Account:
         elif isinstance(event, Abandoned):
             self.decided = NOT_SEALED
 
+    def _runs(self, seq: int) -> bool:
+        return self.redriven is None or any(low <= seq <= high for low, high in self.redriven.seqs)
+
+    def _tick(self, log_ms: int) -> None:
+        if log_ms >= self.opened_ms + self.order.deadline_ms:
+            self._interrupt(EXPIRED)
+        elif self.sealed is None and self.decided is None and log_ms - self._sign_ms >= self.silence_ms:
+            self._interrupt(NOT_SEALED)
+
+    def _interrupt(self, end: End) -> None:
+        if self.complete or self.redriven is not None:
+            self.may.add(end)
+        elif self.decided is None:
+            self.decided = end
+
+    def _nobody_runs(self) -> bool:
+        """Whether a shard has neither an outcome from before nor one to come."""
+        if self.sealed is None:
+            return False
+        return any(not self._runs(seq) and seq not in self.first for seq in range(self.sealed.shards))
+
     def _decide(self) -> None:
         order, bad = self.order, len(self.failed) + len(self.damaged)
         if bad and (order.on_error is OnError.FAIL or order.chained):
@@ -121,3 +136,66 @@ class Account:
             self.decided = TOO_MANY
         else:
             self.complete = self.sealed is not None and len(self.first) >= self.sealed.shards
+
+
+class Chain:
+    """All versions of one job, in the order in which the log accepts them."""
+
+    def __init__(self, job_id: str, silence_ms: int) -> None:
+        self.accounts: list[Account] = []
+        self._job_id = job_id
+        self._silence_ms = silence_ms
+        self._outcomes: dict[int, Outcome] = {}
+        """Of each shard the outcome that counts for the next redrive."""
+        self._say: dict[int, int] = {}
+        """The version that has the say about a shard, where it is not the submission's first."""
+        self._first_version = 0
+
+    def read(self, log: Iterable[tuple[int, Event]]) -> "Chain":
+        """Go through a partition's records, each with the highest append time up to it."""
+        for log_ms, event in log:
+            if isinstance(event, Tick):
+                if self.accounts:
+                    self.accounts[-1].take(event, log_ms)
+            elif event.owner.job_id == self._job_id:
+                self._take(event, log_ms)
+        return self
+
+    def of(self, version: int) -> Account | None:
+        """The account of one version."""
+        return next((account for account in self.accounts if account.owner.version == version), None)
+
+    def _take(self, event: Event, log_ms: int) -> None:
+        present = self.accounts[-1] if self.accounts else None
+        if isinstance(event, Opened):
+            if present is None or (event.owner.version == present.owner.version + 1 and self._reopens(present)):
+                self._outcomes, self._say, self._first_version = {}, {}, event.owner.version
+                self.accounts.append(Account(event, self._silence_ms, log_ms))
+        elif isinstance(event, Redriven):
+            if present is not None and event.owner == present.owner._replace(version=present.owner.version + 1):
+                self._redrive(event, log_ms)
+        elif present is not None:
+            if event.owner == present.owner:
+                present.take(event, log_ms)
+            if isinstance(event, Outcomes):
+                self._note(event, present.owner)
+
+    @staticmethod
+    def _reopens(account: Account) -> bool:
+        return account.decided == NOT_SEALED or NOT_SEALED in account.may
+
+    def _redrive(self, event: Redriven, log_ms: int) -> None:
+        base: Mapping[int, Outcome] = dict(self._outcomes)
+        for low, high in event.seqs:
+            for seq in range(low, high + 1):
+                self._outcomes.pop(seq, None)
+                self._say[seq] = event.owner.version
+        stays = {seq: outcome for seq, outcome in base.items() if seq in self._outcomes}
+        self.accounts.append(Account(event.opened, self._silence_ms, log_ms, event, stays))
+
+    def _note(self, event: Outcomes, owner: Identity) -> None:
+        if event.owner.submission != owner.submission:
+            return
+        for outcome in event.outcomes:
+            if self._say.get(outcome.seq, self._first_version) == event.owner.version:
+                self._outcomes.setdefault(outcome.seq, outcome)

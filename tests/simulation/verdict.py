@@ -17,7 +17,7 @@ from simulation.installation import Executions
 from simulation.invariants import Invariants
 from simulation.kinds import Row, decode_rows, merged, shard_answer
 from simulation.ledger import Final, Ledger
-from simulation.oracle import Account, End
+from simulation.oracle import Account, Chain, End
 from simulation.workload import JobPlan, Promise
 
 
@@ -40,8 +40,9 @@ class Verdict:
         """Check all that can be checked at the end."""
         self._began = set(self.executions.began)
         self._check_readers(concurrent)
-        for job_id in self.ledger.opened:
-            self._check_versions(job_id)
+        chains = {job_id: self._chain(job_id) for job_id in self.ledger.opened}
+        for chain in chains.values():
+            self._check_versions(chain)
         for promise in promises:
             self.invariants.check(
                 "I1",
@@ -49,7 +50,7 @@ class Verdict:
                 f"{promise.plan.label} was promised as {promise.owner} and has no final",
             )
         for (job_id, version), finals in self.ledger.finals.items():
-            self._check_final(job_id, version, finals)
+            self._check_final(finals[0], len(finals), chains.get(job_id), version)
         self._check_views()
         self._check_charges()
         self._check_executions()
@@ -69,27 +70,25 @@ class Verdict:
             f"a reader from the start sees {len(late)} finals, one that was there saw {len(seen)}",
         )
 
-    def _check_versions(self, job_id: JobId) -> None:
-        first = self.ledger.opened[job_id][0].event
-        assert isinstance(first, Opened)
-        finals = self.ledger.finals.get((job_id, first.owner.version), [])
-        if self.invariants.check("I1", len(finals) == 1, f"{first.label} {first.owner} has {len(finals)} finals"):
-            owner = finals[0].status.owner
-            self.invariants.check("I1", owner == first.owner, f"{first.label}: {first.owner} owns it, not {owner}")
+    def _chain(self, job_id: JobId) -> Chain:
+        events = self.ledger.events[self.ledger.opened[job_id][0].partition]
+        return Chain(job_id, self.silence_ms).read((entry.log_ms, entry.event) for entry in events)
 
-    def _check_final(self, job_id: JobId, version: int, finals: Sequence[Final]) -> None:
-        final = finals[0]
+    def _check_versions(self, chain: Chain) -> None:
+        """Each version that was begun has a final, and its owner is whose it says."""
+        for account in chain.accounts:
+            owner, label = account.owner, account.order.label
+            finals = self.ledger.finals.get((owner.job_id, owner.version), [])
+            if self.invariants.check("I1", len(finals) == 1, f"{label} {owner} has {len(finals)} finals"):
+                found = finals[0].status.owner
+                self.invariants.check("I1", found == owner, f"{label}: {owner} owns it, not {found}")
+
+    def _check_final(self, final: Final, count: int, chain: Chain | None, version: int) -> None:
         status = final.status
-        self.invariants.check("I1", len(finals) == 1, f"({job_id}, {version}) has {len(finals)} finals")
-        opened = [entry for entry in self.ledger.opened.get(job_id, ()) if entry.event.owner == status.owner]
-        if not self.invariants.check("I3", opened, f"a final for {status.owner}, which nobody opened"):
-            return
-        if version > 1:
-            before = self.ledger.finals.get((job_id, version - 1), [])
-            again = before and before[0].status.reason is Reason.NOT_SEALED
-            self.invariants.check("I1", again, f"{status.owner} follows a version that may not be opened again")
-        log = ((entry.log_ms, entry.event) for entry in self.ledger.events[opened[0].partition])
-        self._check_end(final, Account(opened[0].event, self.silence_ms).read(log), self.plans[status.label])
+        self.invariants.check("I1", count == 1, f"{status.label} {status.owner} has {count} finals")
+        account = chain.of(version) if chain is not None else None
+        if self.invariants.check("I3", account, f"a final for {status.owner}, which nobody opened") and account:
+            self._check_end(final, account, self.plans[account.order.label])
 
     def _check_end(self, final: Final, account: Account, plan: JobPlan) -> None:
         status = final.status
@@ -214,7 +213,11 @@ class Verdict:
         )
 
     def _check_executions(self) -> None:
-        uploads = Counter(entry.event.label for opened in self.ledger.opened.values() for entry in opened)
+        uploads = Counter(
+            event.label if isinstance(event, Opened) else event.opened.label
+            for opened in self.ledger.opened.values()
+            for event in (entry.event for entry in opened)
+        )
         counts = Counter((payload, attempt) for _, payload, attempt in self.executions.began)
         for (payload, attempt), count in counts.items():
             rows = decode_rows(payload)

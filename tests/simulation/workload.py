@@ -11,14 +11,17 @@ from starlette.requests import ClientDisconnect
 from regather.core.errors import RegatherError
 from regather.core.ids import keyed_job_id
 from regather.core.model import Identity, JobId, OnError
+from regather.core.seq_ranges import SeqRanges
+from regather.core.status import JobStatus
 from regather_gateway.orders import Wish, make_order
 from regather_gateway.problems import Problem, problem_of
-from regather_gateway.submit import TENANT
+from regather_gateway.submit import TENANT, Receipt
 from simulation.installation import Gateway, Installation, Service
 from simulation.kinds import Row, encode_row
 
 _ANSWER_LIMIT_S = 90.0
 _TRIES = 5
+_REPEATABLE = frozenset({None, "no-answer", "connection-broken", "state-unknown", "broker-unavailable"})
 _LARGE_PAD = 210_000
 
 
@@ -42,6 +45,8 @@ class JobPlan:
     twice: bool = False
     repeats_after_s: float | None = None
     cancels_after_s: float | None = None
+    redrives: tuple[SeqRanges, ...] = ()
+    """What is to run again once the job has ended, and again after that; an empty one: all without a whole outcome."""
 
     @property
     def shards(self) -> list[tuple[Row, ...]]:
@@ -84,6 +89,10 @@ class Clients:
         if plan.repeats_after_s is not None:
             await asyncio.sleep(plan.repeats_after_s)
             await self._insist(plan)
+        for wanted in plan.redrives:
+            promised = [promise.owner.job_id for promise in self.promises if promise.plan is plan]
+            if promised:
+                await asyncio.gather(*(self._redrive(plan, promised[0], wanted) for _ in range(1 + plan.twice)))
 
     async def _insist(self, plan: JobPlan) -> None:
         """Submit until there is an answer that needs no repeating; without a key that makes another job."""
@@ -112,6 +121,28 @@ class Clients:
         order = make_order(_wish(plan), gateway.registry, gateway.settings)
         body = _body(plan, self.installation.chance)
         task = service.process.start(gateway.submit(order, body), f"submit-{plan.label}")
+        answer = await self._answer(task)
+        if isinstance(answer, Receipt):
+            return Promise(plan, answer.status.owner, answer.replayed, self.installation.loop.time())
+        return str(answer)
+
+    async def _redrive(self, plan: JobPlan, job_id: JobId, wanted: SeqRanges) -> None:
+        """Ask for a redrive until there is an answer that needs no repeating."""
+        for _ in range(_TRIES):
+            service = await self._some_gateway()
+            task = service.process.start(service.running.redrive(job_id, wanted, 30.0), f"redrive-{plan.label}")
+            answer = await self._answer(task)
+            if isinstance(answer, JobStatus):
+                self.promises.append(Promise(plan, answer.owner, False, self.installation.loop.time()))
+                self._note("redriven", plan.label, answer.owner)
+                return
+            self._note("not redriven", plan.label, answer)
+            if answer not in _REPEATABLE:
+                return
+            await asyncio.sleep(1.0 + self.installation.chance.random() * 4)
+
+    async def _answer(self, task: "asyncio.Task[Any]") -> object:
+        """What comes of a request: its result, or a word for what went wrong."""
         await asyncio.wait([task], timeout=_ANSWER_LIMIT_S)
         if not task.done():
             return "no-answer"
@@ -119,10 +150,9 @@ class Clients:
             return "connection-broken"
         error = task.exception()
         if error is None:
-            receipt = task.result()
-            return Promise(plan, receipt.status.owner, receipt.replayed, self.installation.loop.time())
+            return task.result()
         if not isinstance(error, (Problem, RegatherError, ClientDisconnect)):
-            self.installation.unexpected.append(f"submission of {plan.label}: {error!r}")
+            self.installation.unexpected.append(f"{task.get_name()}: {error!r}")
         return problem_of(error).code if isinstance(error, Exception) else repr(error)
 
     async def _cancel_later(self, plan: JobPlan, job_id: JobId) -> None:
@@ -189,7 +219,7 @@ async def _body(plan: JobPlan, chance: random.Random) -> AsyncIterator[bytes]:
             yield whole[begin:end]
 
 
-THEMES = ("", "", "", "", "chained", "large", "slow", "twice", "hasty", "deadly")
+THEMES = ("", "", "", "", "chained", "large", "slow", "twice", "hasty", "deadly", "redrive")
 """What the jobs of a run have in common: in half of the runs nothing, for some faults show only where it is frequent."""
 
 
@@ -235,7 +265,17 @@ def _draw_job(chance: random.Random, label: str, until_s: float, theme: str) -> 
         twice=keyed and roll() < (0.7 if theme == "twice" else 0.2),
         repeats_after_s=roll() * 20 if keyed and roll() < (0.6 if theme == "twice" else 0.2) else None,
         cancels_after_s=roll() * 12 if roll() < (0.5 if theme == "hasty" else 0.08) else None,
+        redrives=_draw_redrives(chance, shards, 0.7 if theme == "redrive" else 0.15),
     )
+
+
+def _draw_redrives(chance: random.Random, shards: int, often: float) -> tuple[SeqRanges, ...]:
+    """Mostly what is missing, sometimes shards by name; sometimes once more after that."""
+    found: list[SeqRanges] = []
+    while chance.random() < often and len(found) < 3:
+        first = chance.randrange(shards)
+        found.append(() if chance.random() < 0.6 else ((first, min(shards - 1, first + chance.randrange(3))),))
+    return tuple(found)
 
 
 def _draw_row(chance: random.Random, row: Row, *, healthy: bool) -> Row:

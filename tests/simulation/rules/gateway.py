@@ -7,13 +7,17 @@ from regather.core.model import (
     Cancel,
     Identity,
     JobId,
+    OnError,
     Opened,
+    Redriven,
     Sealed,
     Shard,
     SubmissionId,
     Uploading,
 )
-from simulation.rules.model import Job, Model
+from regather.core.seq_ranges import numbers
+from simulation.oracle import Chain
+from simulation.rules.model import SILENCE_MS, Job, Model
 
 SMALL_SHARDS = 2
 
@@ -43,7 +47,7 @@ class Submission:
             model.jobs[self.owner] = job
             model.append(opened)
         elif self.at <= len(job.destinies):
-            self._send_shard(self.at - 1)
+            send_shard(model, job, self.owner, self.at - 1)
         else:
             model.append(Sealed(self.owner, len(job.destinies), 0, ""))
             model.sealed.append(self.owner)
@@ -59,23 +63,62 @@ class Submission:
         """Somebody wants the job to end."""
         self.model.append(Cancel(self.owner))
 
-    def _send_shard(self, seq: int) -> None:
-        model, job = self.model, self.job
-        model.destinies[self.owner, seq] = job.destinies[seq]
-        partition = 0 if seq < SMALL_SHARDS else 1
-        skip = job.on_error.value == "skip"
-        shard = Shard(self.owner, seq, "kind", b"{}", b"%d" % seq, chained=job.chained, skip=skip)
-        model.shards[partition].append(shard)
-        if model.chance.random() < 0.02:
-            model.faults["duplicate"] += 1
-            model.shards[partition].append(shard)
-
     def _give_up(self) -> None:
         """Fail before the seal: with a word if the process lives on, else without."""
         self.over = True
         self.model.faults["submission-lost"] += 1
         if self.at and self.model.chance.random() < 0.5:
             self.model.append(Abandoned(self.owner, "the client went away"))
+
+
+@dataclass(slots=True)
+class Redrive:
+    """A gateway that begins the next version of a job that has ended: `redriven`, the shards, the seal."""
+
+    model: Model
+    job: Job
+    redriven: Redriven
+    at: int = 0
+    over: bool = False
+
+    @property
+    def owner(self) -> Identity:
+        return self.redriven.owner
+
+    def step(self) -> None:
+        """Send the next record, unless another redrive of the same version came first in log order."""
+        model, owner, seqs = self.model, self.owner, list(numbers(self.redriven.seqs))
+        if model.chance.random() < 0.03:
+            self.over = True
+            model.faults["redrive-lost"] += 1
+        elif self.at == 0:
+            model.jobs[owner] = self.job
+            model.append(self.redriven)
+            begun = Chain(owner.job_id, SILENCE_MS).read(model.log()).accounts
+            self.over = begun[-1].redriven is not self.redriven
+        elif self.at <= len(seqs):
+            send_shard(model, self.job, owner, seqs[self.at - 1])
+        else:
+            model.append(Sealed(owner, len(self.job.destinies), 0, ""))
+            model.sealed.append(owner)
+            self.over = True
+        self.at += 1
+
+    def cancel(self) -> None:
+        """Somebody wants the job to end."""
+        self.model.append(Cancel(self.owner))
+
+
+def send_shard(model: Model, job: Job, owner: Identity, seq: int) -> None:
+    """Write one shard of a job, now and then twice."""
+    model.destinies[owner, seq] = job.destinies[seq]
+    partition = 0 if seq < SMALL_SHARDS else 1
+    skip = job.on_error is OnError.SKIP
+    shard = Shard(owner, seq, "kind", b"{}", b"%d" % seq, chained=job.chained, skip=skip)
+    model.shards[partition].append(shard)
+    if model.chance.random() < 0.02:
+        model.faults["duplicate"] += 1
+        model.shards[partition].append(shard)
 
 
 def identity(job: Job, submission: int, version: int = 1) -> Identity:

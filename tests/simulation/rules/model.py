@@ -5,12 +5,14 @@ Records are values of `core/model.py`, not bytes. One partition of job-events, t
 
 import random
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
+from regather.core.checkpoint import CheckpointMark
 from regather.core.custody import Handover
-from regather.core.model import Event, Identity, JobState, OnError, Opened, Outcomes, Reason, Sealed, Shard
+from regather.core.model import Event, Identity, JobState, OnError, Outcomes, Reason, Shard
 from regather.core.partition_fold import FoldPolicy
 from regather.core.status import JobStatus
 from simulation.invariants import Invariants
@@ -88,6 +90,13 @@ class Entry(NamedTuple):
     append_ms: int
 
 
+class Saved(NamedTuple):
+    """One record of a checkpoint in the log of segments."""
+
+    event: Event
+    mark: CheckpointMark
+
+
 @dataclass(slots=True)
 class Model:
     """All logs, the broker's clock, and the checker's account."""
@@ -99,11 +108,12 @@ class Model:
     events: list[Entry] = field(default_factory=list)
     shards: tuple[list[Shard], ...] = field(default_factory=lambda: tuple([] for _ in range(PARTITIONS)))
     results: list[tuple[Final, Transaction]] = field(default_factory=list)
+    segments: list[tuple[Saved, Transaction]] = field(default_factory=list)
     letters: list[tuple[Identity, int, int | None]] = field(default_factory=list)
     statuses: list[JobStatus] = field(default_factory=list)
     committed: list[Committed] = field(default_factory=lambda: [Committed() for _ in range(PARTITIONS)])
-    committed_events: tuple[int, int] = (0, 0)
-    """W and R of the aggregators' group."""
+    committed_events: tuple[int, int, int | None] = (0, 0, None)
+    """W of the aggregators' group, R, and where its checkpoints begin."""
     epoch: int = 0
     group_owner: object = None
     """Whom the aggregators' group gave the partition to; one before may believe that it still has it."""
@@ -132,12 +142,20 @@ class Model:
             self.outcomes.update((event.owner, outcome.seq) for outcome in event.outcomes)
         self.say("job-events", len(self.events) - 1, event)
 
+    def log(self) -> Iterator[tuple[int, Event]]:
+        """Job-events, each with the highest append time up to it."""
+        log_ms = 0
+        for event, append_ms in self.events:
+            log_ms = max(log_ms, append_ms)
+            yield log_ms, event
+
     def visible(self) -> int:
         """Where the first open transaction stands in results."""
-        for offset, (_, transaction) in enumerate(self.results):
-            if transaction.open:
-                return offset
-        return len(self.results)
+        return _stable(self.results)
+
+    def visible_segments(self) -> int:
+        """The same in segments."""
+        return _stable(self.segments)
 
     def finals(self) -> list[Final]:
         """What a read_committed reader of results gets."""
@@ -154,13 +172,18 @@ class Model:
             or (shard.chained and shard.source is None and seq > 0 and (owner, seq) in self.parked)
         )
 
-    def owners(self) -> dict[str, Opened]:
-        """The first opening of each job."""
-        first: dict[str, Opened] = {}
-        for entry in self.events:
-            if type(entry.event) is Opened:
-                first.setdefault(entry.event.owner.job_id, entry.event)
-        return first
+    def saved_to(self) -> dict[Identity, int]:
+        """Of each version the offset below which a whole checkpoint that can be seen holds all of it."""
+        found: dict[Identity, int] = {}
+        for saved, transaction in self.segments:
+            if transaction.committed and saved.mark.next_offset is not None:
+                owner = saved.event.owner
+                found[owner] = max(found.get(owner, 0), saved.mark.next_offset)
+        return found
 
 
-__all__ = ["Committed", "Destiny", "Entry", "Fate", "Final", "Job", "Model", "Sealed", "Transaction"]
+def _stable(log: Sequence[tuple[object, Transaction]]) -> int:
+    for offset, (_, transaction) in enumerate(log):
+        if transaction.open:
+            return offset
+    return len(log)

@@ -3,11 +3,13 @@
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from regather.core.model import OnError
+from regather.core.model import OnError, Redriven
+from regather.core.redrive import Lineage
+from regather.core.seq_ranges import ranges
 from simulation.invariants import Invariants
-from simulation.rules.gateway import Submission, identity
+from simulation.rules.gateway import Redrive, Submission, identity
 from simulation.rules.model import FINE, PARTITIONS, ROWS, Destiny, Fate, Job, Model
 from simulation.rules.owner import Owner
 from simulation.rules.verdict import judge
@@ -36,10 +38,11 @@ class Run:
         self.workers: list[Worker] = []
         self.zombies: list[Worker] = []
         self.owners: list[Owner] = []
-        self.submissions: list[Submission] = []
+        self.submissions: list[Submission | Redrive] = []
         self.crashes = 0
         self.steps = 0
         self._names = 0
+        self._save_bytes = chance.choice((1, 500, 10**9))
 
     def go(self) -> Outcome:
         """Run some random steps, then all that is left in turn, and judge."""
@@ -58,6 +61,9 @@ class Run:
             self._bury_dead()
         self.steps = steps
         self._drain()
+        while chance.random() < 0.3:
+            self._redrive()
+            self._drain()
         judge(self.model)
         return Outcome(self.model.invariants, self.model.faults, self.crashes, self.steps)
 
@@ -96,6 +102,8 @@ class Run:
             (0.3 * harm, self._redeliver),
             (0.2, self._cancel),
             (0.2, self._resubmit),
+            (0.8, self._redrive),
+            (2, lambda: self._owner().save()),
         ]
 
     # Steps.
@@ -184,7 +192,7 @@ class Run:
 
     def _resubmit(self) -> None:
         """Send a job again: as the next version if its end was seen and may be followed by one."""
-        submission = self.chance.choice(self.submissions)
+        submission = self.chance.choice([one for one in self.submissions if isinstance(one, Submission)])
         version = 1
         for final in self.model.finals():
             if final.owner.job_id == submission.owner.job_id:
@@ -195,13 +203,32 @@ class Run:
         owner = identity(submission.job, 4096 + self._names, version)
         self.submissions.append(Submission(self.model, submission.job, owner))
 
+    def _redrive(self) -> None:
+        """Run what is missing of a job that has ended, or some shard of it by name, as its next version."""
+        finals = [final for final in self.model.finals() if final.status.events_offset is not None]
+        if not finals:
+            return
+        final = self.chance.choice(finals)
+        lineage = Lineage(final.owner, keep_outputs=False)
+        for entry in self.model.events:
+            lineage.take(entry.event)
+        opened, sealed = lineage.opened, lineage.sealed
+        if opened is None or sealed is None or lineage.newest != final.owner.version:
+            return
+        named = [self.chance.randrange(sealed.shards)] if self.chance.random() < 0.3 else lineage.to_run()
+        seqs = ((named[0], sealed.shards - 1),) if opened.chained and named else ranges(named)
+        if seqs:
+            again = replace(opened, owner=final.owner._replace(version=final.owner.version + 1))
+            redriven = Redriven(again, seqs, final.status.events_offset or 0, final.status.created_ms)
+            self.submissions.append(Redrive(self.model, self.model.jobs[final.owner], redriven))
+
     def _new_worker(self) -> Worker:
         self._names += 1
         return Worker(self.model, f"w{self._names}", self.epochs)
 
     def _new_owner(self) -> Owner:
         self._names += 1
-        return Owner(self.model, f"a{self._names}")
+        return Owner(self.model, f"a{self._names}", self._save_bytes)
 
     # The end.
 
@@ -231,6 +258,7 @@ class Run:
         self._bury_dead()
         while owner.fold_next() or owner.assemble():
             busy = True
+        busy |= owner.save()
         busy |= owner.emit()
         busy |= owner.read_back()
         busy |= owner.miss()

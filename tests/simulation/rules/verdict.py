@@ -1,45 +1,43 @@
 """What is checked when a run of the rules has ended."""
 
-from collections.abc import Iterator
-
-from regather.core.model import Event, JobState, Opened, Outcomes, Reason
-from regather.core.status import newer
+from regather.core.model import Identity, JobState, Opened, Outcomes, Reason
+from regather.core.status import ShardError, newer
 from simulation.drops import check_drops
-from simulation.oracle import Account
+from simulation.oracle import Account, Chain
 from simulation.rules.model import POLICY, SILENCE_MS, Fate, Final, Model
 
 
 def judge(model: Model) -> None:
     """Check every job, every promise, every charge and every drop."""
-    finals = model.finals()
-    by_key: dict[tuple[str, int], Final] = {}
-    check = model.invariants.check
-    for final in finals:
+    check, by_key = model.invariants.check, {}
+    for final in model.finals():
         key = (final.owner.job_id, final.owner.version)
         check("I1", key not in by_key, "a second final for", key)
         by_key[key] = final
-    opened = {entry.event.owner: entry.event for entry in reversed(model.events) if type(entry.event) is Opened}
-    for job_id, first in model.owners().items():
-        final = by_key.get((job_id, first.owner.version))
-        check("I1", final is not None and final.owner == first.owner, "no final of", first.owner, "but", final)
+    job_ids = {entry.event.owner.job_id: None for entry in model.events if type(entry.event) is Opened}
+    accounts: dict[tuple[str, int], Account] = {}
+    for job_id in job_ids:
+        for account in Chain(job_id, SILENCE_MS).read(model.log()).accounts:
+            accounts[job_id, account.owner.version] = account
+    for key, account in accounts.items():
+        final = by_key.get(key)
+        check("I1", final is not None and final.owner == account.owner, "no final of", account.owner, "but", final)
     for owner in model.sealed:
         check("I1", (owner.job_id, owner.version) in by_key, "no final of", owner, "which was promised")
-    for final in finals:
-        order = opened.get(final.owner)
-        if check("I3", order is not None, "a final of", final.owner, "which nobody opened") and order is not None:
-            _check_end(model, final, order)
+    for key, final in by_key.items():
+        account = accounts.get(key)
+        if check("I3", account is not None, "a final of", final.owner, "which nobody opened") and account is not None:
+            _check_end(model, final, account)
     _check_view(model, by_key)
     _check_charges(model)
     check_drops(model.invariants, POLICY, ((entry.append_ms, entry.event) for entry in model.events))
 
 
-def _check_end(model: Model, final: Final, order: Opened) -> None:
+def _check_end(model: Model, final: Final, account: Account) -> None:
     job = model.jobs[final.owner]
-    account = Account(order, SILENCE_MS).read(_with_log_time(model))
-    end, ends = (final.state, final.reason), account.ends()
+    end, ends, failed = (final.state, final.reason), account.ends(), account.failed
     check = model.invariants.check
     check("I2", end in ends, final.owner, "ended as", end, "not one of", ends)
-    failed = account.failed
     if final.state in (JobState.SUCCEEDED, JobState.PARTIAL):
         seqs = [seq for seq in range(len(job.destinies)) if seq not in failed]
         right = b"".join(b"<%s %d>" % (final.owner.submission.encode(), seq) for seq in seqs)
@@ -50,20 +48,18 @@ def _check_end(model: Model, final: Final, order: Opened) -> None:
     else:
         check("I3", not final.result, final.owner, "failed and has a result")
     for error in final.status.errors:
-        there = error.dead_letter is not None and model.letters[error.dead_letter[1]] == (
-            final.owner, error.seq, error.row,
-        )  # fmt: skip
-        check("I4", there, final.owner, "has no letter for", error)
-        destiny = job.destinies[error.seq]
-        guilty = destiny.fate is not Fate.FINE or error.reason is Reason.WORKER_LOST
+        check("I4", _has_letter(model, final.owner, error), final.owner, "has no letter for", error)
+        guilty = job.destinies[error.seq].fate is not Fate.FINE or error.reason is Reason.WORKER_LOST
         check("I4", guilty, final.owner, "blames the innocent", error)
 
 
-def _with_log_time(model: Model) -> Iterator[tuple[int, Event]]:
-    log_ms = 0
-    for event, append_ms in model.events:
-        log_ms = max(log_ms, append_ms)
-        yield log_ms, event
+def _has_letter(model: Model, owner: Identity, error: ShardError) -> bool:
+    """Whether the letter is there, written for this version or for an earlier one of the same submission."""
+    if error.dead_letter is None:
+        return False
+    whose, seq, row = model.letters[error.dead_letter[1]]
+    mine = (whose.job_id, whose.submission) == (owner.job_id, owner.submission) and whose.version <= owner.version
+    return mine and (seq, row) == (error.seq, error.row)
 
 
 def _check_view(model: Model, by_key: dict[tuple[str, int], Final]) -> None:

@@ -1,6 +1,5 @@
 """A worker as simple code around the rules that it uses: watermark, custody, lanes, retry, pace, bisection."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from regather.core.bisection import Bisection, Verdict
@@ -287,8 +286,3 @@ class Worker:
 
 def _output(shard: Shard) -> bytes:
     return b"<%s %d>" % (shard.owner.submission.encode(), shard.seq)
-
-
-def outputs(owner_submission: str, seqs: Sequence[int]) -> tuple[bytes, ...]:
-    """The outputs that are right for these shards."""
-    return tuple(b"<%s %d>" % (owner_submission.encode(), seq) for seq in seqs)

@@ -125,9 +125,12 @@ class PartitionFold:
             self._finished.pop(job_id, None)
 
     def low_offset(self, next_offset: int) -> int:
-        """Where a restart has to begin reading: the first event of the oldest open job."""
+        """Where a restart has to begin reading: the first event of the oldest open job, or what is not folded yet.
+
+        After a restore the latter may come first: a checkpoint may be ahead of where the fold begins to read.
+        """
         jobs = (*self._ending.values(), *self._jobs.values())
-        return min((job.needed_from for job in jobs), default=next_offset)
+        return min(next_offset, *(job.needed_from for job in jobs)) if jobs else next_offset
 
     def unsaved_jobs(self, most_log_bytes: int) -> list[JobFold]:
         """Open jobs that keep a restart reading more of the log than this; a checkpoint of each mends that."""
