@@ -28,7 +28,7 @@ from regather.core.model import (
     Uploading,
 )
 from regather.core.partition_fold import FoldPolicy, PartitionFold
-from regather.core.reassembly import Assemble, Assembled, EmitFinal, Instruction, LoadBase
+from regather.core.reassembly import Assemble, Assembled, BaseLoaded, EmitFinal, Instruction, LoadBase
 from regather.core.status import JobStatus
 from regather.core.wire.checkpoints import decode_checkpoint, encode_checkpoint
 
@@ -200,3 +200,20 @@ def test_a_checkpoint_ahead_of_what_is_folded_does_not_move_the_offset_past_jobs
     assert fold.low_offset(2) == 2
     fold.handle(Opened(JOBS[1], "bytes.digest", b"{}", "", deadline_ms=1000), offset=2, append_ms=2)
     assert fold.low_offset(3) == 2
+
+
+def test_a_redriven_job_is_restored_with_what_its_base_has_left_and_with_its_seal() -> None:
+    again = JOBS[0]._replace(version=2)
+    redriven = Redriven(Opened(again, "bytes.digest", b"{}", "", deadline_ms=1000), ((0, 0),), 0, 1)
+    shell = Shell([], {})
+    (load,) = shell.fold.handle(redriven, offset=0, append_ms=1, size_bytes=1)
+    assert isinstance(load, LoadBase)
+    shell.fold.advance(load.job, BaseLoaded({1: Outcome(1, 1, 1, 0, 1, output=b"one")}))
+    shell.fold.handle(Sealed(again, 2, 2, "d"), offset=1, append_ms=1, size_bytes=1)
+    shell.next_offset = 2
+    shell.save()
+    heir = shell.restored()
+    assert heir.finals == {}
+    heir.feed([(redriven, 1), (Sealed(again, 2, 2, "d"), 1), (outcome(again, 0, "done"), 1)])
+    status, result = heir.finals[again]
+    assert (status.state, status.done, result) == (JobState.SUCCEEDED, 2, b"[0]one")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from regather.core.checkpoint import CheckpointMark
 from regather.core.errors import NoRoom
 from regather.core.model import Event, JobId, JobState, Opened, Reason, Redriven, Tick
-from regather.core.reassembly import EmitFinal, Instruction, JobBroken, JobEvent, JobFold, LoadBase
+from regather.core.reassembly import EmitFinal, Instruction, JobBroken, JobEvent, JobFold, LoadBase, Restored
 
 MakeOutputs = Callable[[], MutableMapping[int, bytes]]
 """Makes the place for one job's outputs."""
@@ -162,9 +162,10 @@ class PartitionFold:
         job = self._jobs.get(owner.job_id)
         if job is None or job.owner != owner:
             return []
-        instructions = [] if isinstance(event, Opened | Redriven) else self.advance(job, event)
-        job.restored(mark)
-        return instructions
+        if isinstance(event, Opened | Redriven):
+            job.restored(mark)
+            return []
+        return self.advance(job, Restored(event, mark))
 
     def end_restore(self) -> None:
         """Forget jobs of which no whole checkpoint was found: the log still has all of them."""

@@ -60,8 +60,26 @@ class BaseLoaded:
     outcomes: Mapping[int, Outcome]
 
 
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """The shell has read one record of the job's checkpoint, behind the one that begins it."""
+
+    event: Event
+    mark: CheckpointMark
+
+
 JobEvent = (
-    BaseLoaded | Uploading | Sealed | Abandoned | Outcomes | AttemptFailed | Parked | Cancel | Assembled | JobBroken
+    BaseLoaded
+    | Restored
+    | Uploading
+    | Sealed
+    | Abandoned
+    | Outcomes
+    | AttemptFailed
+    | Parked
+    | Cancel
+    | Assembled
+    | JobBroken
 )
 
 
@@ -183,6 +201,26 @@ class JobFold:
             self.saved_to = mark.next_offset
             self._sealed_saved = self.sealed is not None
             self.shards.all_saved()
+
+    def _on_restored(self, restored: Restored) -> Instruction | None:
+        """Take what a checkpoint holds as it is: it was judged before, and only all of it together can be judged again.
+
+        The outcomes are those of the base of a redriven job, too.
+        """
+        event, mark = restored.event, restored.mark
+        if isinstance(event, Outcomes):
+            for outcome in event.outcomes:
+                if outcome.seq not in self.shards:
+                    self._accept(outcome)
+        elif isinstance(event, Sealed):
+            self.sealed, self.state = event, JobState.RUNNING
+        elif isinstance(event, Parked):
+            self._parked[event.seq] = event
+        self.restored(mark)
+        if mark.next_offset is None:
+            return None
+        self.shards.advance_frontier()
+        return self._settle() or self._release()
 
     def _with_carry(self, outcome: Outcome) -> Outcome:
         newest, carry = self._carry
@@ -354,6 +392,8 @@ TRANSITIONS: Mapping[tuple[JobState, type], Transition] = {
     (JobState.SPLITTING, Outcomes): JobFold._on_outcomes,
     (JobState.SPLITTING, AttemptFailed): JobFold._on_attempt_failed,
     (JobState.SPLITTING, Parked): JobFold._on_parked,
+    (JobState.SPLITTING, Restored): JobFold._on_restored,
+    (JobState.RUNNING, Restored): JobFold._on_restored,
     (JobState.SPLITTING, BaseLoaded): JobFold._on_base_loaded,
     (JobState.RUNNING, BaseLoaded): JobFold._on_base_loaded,
     (JobState.RUNNING, Outcomes): JobFold._on_outcomes,
