@@ -170,9 +170,11 @@ class Verdict:
         headers = dict(record.headers)
         row = headers.get("row")
         same_row = (error.row is None) if row is None else error.row == int(row)
-        return (
-            unpack_identity(headers["rg"][:IDENTITY_BYTES]) == owner and int(headers["seq"]) == error.seq and same_row
-        )
+        whose = unpack_identity(headers["rg"][:IDENTITY_BYTES])
+        mine = (
+            whose.submission == owner.submission and whose.version <= owner.version
+        )  # an earlier version may have run it
+        return whose.job_id == owner.job_id and mine and int(headers["seq"]) == error.seq and same_row
 
     def _check_views(self) -> None:
         newest: dict[JobId, JobStatus] = {}
