@@ -123,3 +123,14 @@ def test_the_only_one_named_here_is_a_suspect_and_not_guilty_while_others_ran_el
     custody = Custody("next", beside_others, end=9)
     assert custody.loss_at(4) is None
     assert custody.is_suspect(4)
+
+
+def test_what_ran_beside_an_uncharged_loss_is_watched() -> None:
+    guilty = Handover("lost", False, 0, frozenset(), frozenset({4}), 77)
+    custody = Custody("next", guilty, end=9)
+    assert custody.owes
+    assert custody.is_watched(8)
+    assert not custody.is_watched(9)
+    custody.settle(4)
+    assert not custody.owes
+    assert custody.is_watched(8)

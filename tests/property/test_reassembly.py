@@ -21,6 +21,7 @@ from regather.core.model import (
     Reason,
     Sealed,
     SubmissionId,
+    Tick,
     Uploading,
 )
 from regather.core.partition_fold import FoldPolicy, PartitionFold
@@ -224,3 +225,26 @@ def test_a_cancelled_job_ends_once_wherever_the_word_arrives(at: int) -> None:
 
 def test_nobody_cancels_another_submission() -> None:
     assert ended(Cancel(FOREIGN), SEAL)[0] is JobState.RUNNING
+
+
+def test_the_next_version_may_be_opened_before_the_end_of_the_last_one_was_read_back() -> None:
+    fold = PartitionFold(FoldPolicy(silence_ms=60_000))
+    fold.handle(opened(), offset=0, append_ms=1)
+    (ended,) = fold.handle(Tick(), offset=1, append_ms=60_001)
+    assert isinstance(ended, EmitFinal)
+    again = Identity(JOB, SubmissionId("aa" * 8), version=2)
+    fold.handle(opened(owner=again), offset=2, append_ms=60_002)
+    assert (fold.open_jobs, fold.low_offset(3)) == (2, 0)
+    fold.final_seen(JOB, 1, reopenable=True)
+    assert (fold.open_jobs, fold.low_offset(3)) == (1, 2)
+    fold.handle(done(0, again), offset=3, append_ms=60_003)
+    (assemble,) = fold.handle(Sealed(again, 1, 10, "d"), offset=4, append_ms=60_004)
+    assert isinstance(assemble, Assemble)
+    assert assemble.job.owner == again
+
+
+def test_a_job_that_is_not_over_is_not_followed_by_its_next_version() -> None:
+    fold = PartitionFold(FoldPolicy())
+    fold.handle(opened(), offset=0, append_ms=1)
+    fold.handle(opened(owner=Identity(JOB, SubmissionId("aa" * 8), version=2)), offset=1, append_ms=2)
+    assert (fold.open_jobs, fold.dropped["foreign-submission"]) == (1, 1)

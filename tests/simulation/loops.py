@@ -3,14 +3,14 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from regather.core.errors import TransportError
 from regather.testing.simulation.broker import Broker
 from regather.testing.simulation.event_loop import VirtualLoop, VirtualTimeError
 from regather.testing.simulation.history import History
-from regather.testing.simulation.network import Network
+from regather.testing.simulation.network import Network, Weather
 from regather.testing.simulation.transactions import TRANSACTION_TIMEOUT_S
 from regather.transport.base import Committed, Record, TopicPartition, TopicSpec
 from regather.transport.topics import Size, Topics, topic_specs
@@ -51,15 +51,16 @@ class Outcome:
 
 
 class Run:
-    """One run of one seed."""
+    """One run of one seed. With `plans` and `weather` given, those are what happens, and no other harm is done."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, plans: Sequence[JobPlan] | None = None, weather: Weather | None = None) -> None:
         self.seed = seed
         self.chance = chance = random.Random(seed)
         self.loop = VirtualLoop(chance)
         self.history = History(self.loop.time)
         self.topics = Topics()
-        weather = draw_weather(chance)
+        self._harm = plans is None
+        weather = weather or draw_weather(chance)
         self.weather = str(weather)
         self.network = Network(self.loop, chance, self.history, weather)
         self.broker = Broker(self.network, chance, self.history, self._broker_ms)
@@ -70,18 +71,14 @@ class Run:
         self.installation = Installation(self.loop, self.broker, chance, self.history, self.topics)
         self.concurrent: list[Record] = []
         self.faults_end_s = 15 + chance.random() * 45
-        self.plans = draw_jobs(chance, chance.randrange(2, 9), self.faults_end_s)
+        self.plans = list(plans) if plans else draw_jobs(chance, chance.randrange(2, 9), self.faults_end_s)
         self.clients: Clients
         self.drain_s = 0.0
 
     def go(self) -> Outcome:
         """Run to the end, and judge."""
-        self._build()
-        try:
-            self.loop.run(self._main(), limit_s=_LIMIT_S)
-        except VirtualTimeError as error:
-            self.invariants.check("I10", False, f"the run did not end: {error}")
-        self._judge()
+        self.play()
+        self.judge()
         return Outcome(
             self.seed,
             self.invariants,
@@ -91,6 +88,14 @@ class Run:
             self.loop.time(),
             self.drain_s,
         )
+
+    def play(self) -> None:
+        """Run to the end."""
+        self._build()
+        try:
+            self.loop.run(self._main(), limit_s=_LIMIT_S)
+        except VirtualTimeError as error:
+            self.invariants.check("I10", False, f"the run did not end: {error}")
 
     def _broker_ms(self) -> int:
         return EPOCH_MS + int(self.loop.time() * 1000)
@@ -116,6 +121,8 @@ class Run:
             self.broker.group(self.topics.group(name)).observers.append(self.commits.committed)
         self.clients = Clients(installation, gateways)
         self.nemesis = Nemesis(installation, chance, draw_sorts(chance), self.commits)
+        if not self._harm:
+            return
         self.nemesis.schedule(chance.choice((0, 2, 5, 10, 20)), self.faults_end_s)
 
     async def _main(self) -> None:
@@ -236,7 +243,8 @@ class Run:
             except TransportError:
                 await consumer.stop()
 
-    def _judge(self) -> None:
+    def judge(self) -> None:
+        """Check everything that can be checked at the end."""
         installation = self.installation
         groups = self.broker.groups.values()
         disturbances = sum(group.generation for group in groups) + sum(self.history.faults.values())

@@ -51,14 +51,15 @@ def run_seeds(level: str, seeds: Sequence[int]) -> Tally:
     gc.disable()  # when it runs must not depend on what ran before; and it takes a tenth of the time
     tally = Tally()
     for seed in seeds:
-        tally.add(_run_seed(level, seed))
+        tally.add(run_seed(level, seed))
         if level == "loops":
             gc.collect()
     gc.collect()
     return tally
 
 
-def _run_seed(level: str, seed: int) -> Tally:
+def run_seed(level: str, seed: int) -> Tally:
+    """Run one seed."""
     try:
         return _run_rules(seed) if level == "rules" else _run_loops(seed)
     except Exception as error:  # a fault of the simulation itself, which must not hide behind a green run
@@ -169,7 +170,6 @@ def _replay_rules(seed: int) -> Iterator[str]:
 def _replay_loops(seed: int) -> Iterator[str]:
     run = loops.Run(seed)
     trace.listen(run.history)
-    gc.disable()
     outcome = run.go()
     yield from (f"plan: {plan}" for plan in run.plans)
     yield f"weather at the beginning: {run.weather}; nemesis: {run.nemesis.sorts}"

@@ -19,10 +19,10 @@ from regather.transport.base import Record, TopicPartition
 from regather.transport.topics import Topics
 
 
-def silence() -> None:
-    """Let services log nothing: a run writes thousands of lines."""
+def silence(*, cached: bool = True) -> None:
+    """Let services log nothing: a run writes thousands of lines. `cached`: nor will they ever, in this process."""
     structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL), cache_logger_on_first_use=True
+        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL), cache_logger_on_first_use=cached
     )
 
 

@@ -7,10 +7,12 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from regather.core.model import AttemptError, Identity, JobId, JobState, Opened, Outcomes, Reason
+from regather.core.partition_fold import FoldPolicy
 from regather.core.status import JobStatus, ShardError
 from regather.core.wire.identity import IDENTITY_BYTES, unpack_identity
 from regather.testing.simulation.logs import Logs
 from regather.transport.base import Record, TopicPartition
+from simulation.drops import check_drops
 from simulation.installation import Executions
 from simulation.invariants import Invariants
 from simulation.kinds import Row, decode_rows, merged, shard_answer
@@ -52,6 +54,9 @@ class Verdict:
         self._check_charges()
         self._check_executions()
         self.invariants.check("VIEW", not self.ledger.ahead, *self.ledger.ahead[:3])
+        for events in self.ledger.events.values():
+            policy = FoldPolicy(self.silence_ms)
+            check_drops(self.invariants, policy, ((entry.log_ms, entry.event) for entry in events))
         for what in self.ledger.unreadable:
             self.invariants.check("I3", False, f"unreadable: {what}")
 
@@ -123,13 +128,13 @@ class Verdict:
         address = final.status.result
         if address is None or not address.segments:
             return final.record.value or b""
-        log = self.logs.log(TopicPartition(self.ledger.topics.segments, final.record.partition))
+        tp = TopicPartition(self.ledger.topics.segments, final.record.partition)
         parts = []
         for offset, size_bytes in address.segments:
-            records, _ = log.read(offset, 1)
-            there = bool(records) and records[0].offset == offset and len(records[0].value or b"") == size_bytes
-            self.invariants.check("I3", there, f"{label} points at segment {offset}, which no reader sees")
-            parts.append(records[0].value or b"" if there else b"")
+            record = self.logs.committed_at(tp, offset)
+            part = record.value or b"" if record is not None else b""
+            self.invariants.check("I3", len(part) == size_bytes, f"{label} points at segment {offset}, not there")
+            parts.append(part)
         content = b"".join(parts)
         digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
         self.invariants.check("I3", digest == address.digest, f"{label} has segments of another digest")
@@ -160,10 +165,10 @@ class Verdict:
         if error.dead_letter is None:
             return False
         partition, offset = error.dead_letter
-        records, _ = self.logs.log(TopicPartition(self.ledger.topics.dead_letters, partition)).read(offset, 1)
-        if not records or records[0].offset != offset:
+        record = self.logs.committed_at(TopicPartition(self.ledger.topics.dead_letters, partition), offset)
+        if record is None:
             return False
-        headers = dict(records[0].headers)
+        headers = dict(record.headers)
         row = headers.get("row")
         same_row = (error.row is None) if row is None else error.row == int(row)
         return (

@@ -1,23 +1,10 @@
 """What is checked when a run of the rules has ended."""
 
-from collections import Counter
 from collections.abc import Iterator
 
-from regather.core.model import (
-    Abandoned,
-    Event,
-    Identity,
-    JobState,
-    Opened,
-    Outcomes,
-    Reason,
-    Sealed,
-    Tick,
-    Uploading,
-)
-from regather.core.partition_fold import PartitionFold, reopenable
-from regather.core.reassembly import Assemble, Assembled, EmitFinal
+from regather.core.model import Event, JobState, Opened, Outcomes, Reason
 from regather.core.status import newer
+from simulation.drops import check_drops
 from simulation.oracle import Account
 from simulation.rules.model import POLICY, SILENCE_MS, Fate, Final, Model
 
@@ -43,7 +30,7 @@ def judge(model: Model) -> None:
             _check_end(model, final, order)
     _check_view(model, by_key)
     _check_charges(model)
-    _check_drops(model)
+    check_drops(model.invariants, POLICY, ((entry.append_ms, entry.event) for entry in model.events))
 
 
 def _check_end(model: Model, final: Final, order: Opened) -> None:
@@ -108,69 +95,3 @@ def _check_charges(model: Model) -> None:
     most = max(model.executions.values(), default=0)
     # Whoever runs a copy publishes a copy of its retry: one more with each attempt and each disturbance.
     check("I5", most <= 4 * (1 + disturbances) ** 2, "an attempt ran", most, "times")
-
-
-def _check_drops(model: Model) -> None:
-    """I11: fold the whole log once more; whatever had no effect is counted, and nothing else is."""
-    dropped: Counter[str] = Counter()
-    fold = PartitionFold(POLICY, dropped)
-    book = _Book()
-    for offset, (event, append_ms) in enumerate(model.events):
-        expected = book.drops(event)
-        instructions = fold.handle(event, offset=offset, append_ms=append_ms)
-        while instructions:
-            instruction = instructions.pop()
-            if isinstance(instruction, Assemble):
-                instructions += fold.advance(instruction.job, Assembled(b"", ""))
-            elif isinstance(instruction, EmitFinal):
-                owner = instruction.job.owner
-                again = reopenable(instruction.job.broken.reason if instruction.job.broken else None)
-                fold.final_seen(owner.job_id, owner.version, reopenable=again)
-                book.ended(owner, again)
-        book.total += expected
-    model.invariants.check("I10", fold.open_jobs == 0, fold.open_jobs, "jobs are still open")
-    counted = sum(dropped.values())
-    model.invariants.check("I11", counted == book.total, counted, "drops are counted, not", book.total, dropped)
-
-
-class _Book:
-    """How many drops each event ought to cause."""
-
-    def __init__(self) -> None:
-        self.total = 0
-        self._owner: dict[str, Identity | None] = {}
-        self._done: dict[str, tuple[int, bool]] = {}
-        self._sealed: set[Identity] = set()
-        self._outcomes: set[tuple[Identity, int]] = set()
-
-    def ended(self, owner: Identity, again: bool) -> None:
-        self._owner[owner.job_id] = None
-        self._done[owner.job_id] = (owner.version, again)
-
-    def drops(self, event: object) -> int:
-        sort = type(event)
-        if sort is Tick:
-            return 0
-        owner: Identity = event.owner  # type: ignore[attr-defined]
-        present = self._owner.get(owner.job_id)
-        if sort is Opened:
-            return self._open(owner, present)
-        if present != owner:
-            return 1
-        if sort is Outcomes:
-            new = {(owner, outcome.seq) for outcome in event.outcomes} - self._outcomes  # type: ignore[attr-defined]
-            self._outcomes |= new
-            return len(event.outcomes) - len(new)  # type: ignore[attr-defined]
-        if sort is Sealed and owner not in self._sealed:
-            self._sealed.add(owner)
-            return 0
-        return int(sort in (Sealed, Uploading, Abandoned) and owner in self._sealed)
-
-    def _open(self, owner: Identity, present: Identity | None) -> int:
-        if present is not None:
-            return 1
-        done = self._done.get(owner.job_id)
-        if done is not None and not (done[1] and owner.version == done[0] + 1):
-            return 1
-        self._owner[owner.job_id] = owner
-        return 0

@@ -126,3 +126,12 @@ async def test_what_waits_is_settled_and_others_go_on(world: World) -> None:
     world.executor.go_on.set()
     world.settler.go_on.set()
     await eventually(lambda: world.open == (0, 0), what="the other job's shard")
+
+
+async def test_what_is_abandoned_neither_runs_nor_publishes_any_more(world: World) -> None:
+    world.accept(OWNER, 0)
+    world.executor.go_on.set()
+    await eventually(lambda: world.settler.settling == 1)
+    world.intake.revoked = True
+    await world.dispatcher.abandon()
+    assert not any(task.get_name() == "micro-batch" for task in asyncio.all_tasks())

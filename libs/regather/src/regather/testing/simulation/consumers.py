@@ -99,7 +99,7 @@ class SimulatedConsumer:
         loop, network = self._broker.network.loop, self._broker.network
         end_s = loop.time() + timeout_s
         limit_s = end_s + _POLL_LIMIT_S
-        await asyncio.sleep(network.latency_s())
+        await asyncio.sleep(network.latency_s() if self._something_is_there() else 0)
         if network.random() < network.weather.poll_raises:
             network.history.fault(self._wire.process.name, "poll-raised", self._wire.name)
             raise BrokerUnavailable("the poll failed (simulated)")
@@ -240,13 +240,18 @@ class SimulatedConsumer:
         delay_s = network.random() * HEARTBEAT_S
         network.loop.call_later(delay_s, _settle, heard, news, context=self._wire.process.context)
 
+    def _something_is_there(self) -> bool:
+        """Whether a fetch would bring records, which takes its time; a poll for nothing only waits."""
+        log = self._broker.logs.log
+        return any(self._position(tp) < log(tp).last_stable for tp in self._assigned if tp not in self._paused)
+
     def _fetch(self, max_records: int | None, now_s: float) -> dict[TopicPartition, list[Record]]:
         found: dict[TopicPartition, list[Record]] = {}
         for tp in self._assigned:
             if tp in self._paused or self._stalls(tp, now_s) or (max_records is not None and max_records <= 0):
                 continue
             at, log = self._position(tp), self._broker.logs.log(tp)
-            if at >= log.last_stable:
+            if log.last_stable <= at <= log.end:
                 continue
             most = _MOST_AT_ONCE if max_records is None else min(max_records, _MOST_AT_ONCE)
             try:

@@ -64,6 +64,12 @@ class Logs:
         """Everything that a read_committed reader of a topic gets, by partition and offset."""
         return [record for log in self._logs[topic] for record in log.read(log.beginning, None)[0]]
 
+    def committed_at(self, tp: TopicPartition, offset: int) -> Record | None:
+        """The record at one place if a read_committed reader gets it."""
+        log = self.log(tp)
+        found = log.read(offset, 1)[0] if log.beginning <= offset < log.end else []
+        return found[0] if found and found[0].offset == offset else None
+
     def place(self, topic: str, key: bytes | None, partition: int | None) -> TopicPartition:
         """The partition that a record goes to: as told, by its key, or any."""
         count = len(self._logs.get(topic, ()))

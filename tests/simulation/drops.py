@@ -1,0 +1,74 @@
+"""I11: whatever an event log brings that has no effect is counted, and nothing else is."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from regather.core.model import Abandoned, Event, Identity, Opened, Outcomes, Sealed, Tick, Uploading
+from regather.core.partition_fold import FoldPolicy, PartitionFold, reopenable
+from regather.core.reassembly import Assemble, Assembled, EmitFinal
+from simulation.invariants import Invariants
+
+
+def check_drops(invariants: Invariants, policy: FoldPolicy, log: Iterable[tuple[int, Event]]) -> None:
+    """Fold a whole log once more, each end read back at once, beside a book of what has to be dropped."""
+    dropped: Counter[str] = Counter()
+    fold, book = PartitionFold(policy, dropped), _Book()
+    for offset, (append_ms, event) in enumerate(log):
+        book.total += book.drops(event)
+        instructions = fold.handle(event, offset=offset, append_ms=append_ms)
+        while instructions:
+            instruction = instructions.pop()
+            if isinstance(instruction, Assemble):
+                instructions += fold.advance(instruction.job, Assembled(b"", ""))
+            elif isinstance(instruction, EmitFinal):
+                job = instruction.job
+                again = reopenable(job.broken.reason if job.broken else None)
+                fold.final_seen(job.owner.job_id, job.owner.version, reopenable=again)
+                book.ended(job.owner, again)
+    invariants.check("I10", fold.open_jobs == 0, fold.open_jobs, "jobs are still open")
+    counted = sum(dropped.values())
+    invariants.check("I11", counted == book.total, counted, "drops are counted, not", book.total, dropped)
+
+
+class _Book:
+    """How many drops each event ought to cause."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._owner: dict[str, Identity | None] = {}
+        self._done: dict[str, tuple[int, bool]] = {}
+        self._sealed: set[Identity] = set()
+        self._outcomes: set[tuple[Identity, int]] = set()
+
+    def ended(self, owner: Identity, again: bool) -> None:
+        """A job ended; its next version may be opened or not."""
+        self._owner[owner.job_id] = None
+        self._done[owner.job_id] = (owner.version, again)
+
+    def drops(self, event: Event) -> int:
+        """Take the next event; how many drops it causes."""
+        if isinstance(event, Tick):
+            return 0
+        owner = event.owner
+        present = self._owner.get(owner.job_id)
+        if isinstance(event, Opened):
+            return self._open(owner, present)
+        if present != owner:
+            return 1
+        if isinstance(event, Outcomes):
+            new = {(owner, outcome.seq) for outcome in event.outcomes} - self._outcomes
+            self._outcomes |= new
+            return len(event.outcomes) - len(new)
+        if isinstance(event, Sealed) and owner not in self._sealed:
+            self._sealed.add(owner)
+            return 0
+        return int(isinstance(event, Sealed | Uploading | Abandoned) and owner in self._sealed)
+
+    def _open(self, owner: Identity, present: Identity | None) -> int:
+        if present is not None:
+            return 1
+        done = self._done.get(owner.job_id)
+        if done is not None and not (done[1] and owner.version == done[0] + 1):
+            return 1
+        self._owner[owner.job_id] = owner
+        return 0

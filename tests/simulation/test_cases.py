@@ -1,0 +1,65 @@
+"""Single faults on purpose: what random runs found, made so frequent that a few seeds show it."""
+
+import pytest
+
+from regather.core.model import JobState, OnError
+from regather.testing.simulation.network import Weather
+from simulation import loops, trace
+from simulation.kinds import Row
+from simulation.workload import JobPlan
+
+
+def plan(number: int, fates: list[tuple[str, int]], kind: str = "rows", **more: object) -> JobPlan:
+    label = f"j{number}"
+    rows = tuple(Row(label, at, fate, argument) for at, (fate, argument) in enumerate(fates))
+    return JobPlan(label, kind, rows, 1, start_s=0.1 * number, **more)  # type: ignore[arg-type]
+
+
+def go(seed: int, plans: list[JobPlan], **weather: float) -> loops.Run:
+    trace.silence(cached=False)
+    run = loops.Run(seed, plans=plans, weather=Weather(**weather))
+    run.play()
+    run.judge()
+    assert run.invariants.violations == []
+    return run
+
+
+def states(run: loops.Run) -> dict[str, JobState]:
+    return {finals[0].status.label: finals[0].status.state for finals in run.ledger.finals.values()}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_chain_goes_on_when_commits_say_ok_and_nothing_is_there(seed: int) -> None:
+    plans = [plan(number, [("ok", 0)] * 8, "chained") for number in range(4)]
+    run = go(seed, plans, commit_ignored=0.4)
+    assert set(states(run).values()) == {JobState.SUCCEEDED}
+    assert run.history.faults["commit-ignored"] > 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_final_points_at_no_segment_that_is_not_there(seed: int) -> None:
+    plans = [plan(number, [("ok", 0)] * 6, pad=210_000) for number in range(4)]
+    run = go(seed, plans, commit_ignored=0.4)
+    assert set(states(run).values()) == {JobState.SUCCEEDED}
+    assert any(finals[0].status.result.segments for finals in run.ledger.finals.values())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_shards_that_take_workers_along_end_as_dead_letters_and_nobody_else_does(seed: int) -> None:
+    fates = [("ok", 0), ("deadly", 9), ("ok", 0), ("deadly", 9), ("ok", 0), ("deadly", 2)]
+    run = go(seed, [plan(0, fates, on_error=OnError.SKIP)])
+    final = next(finals[0].status for finals in run.ledger.finals.values() if finals[0].status.label == "j0")
+    assert (final.state, final.gaps) == (JobState.PARTIAL, ((1, 1), (3, 3)))
+    assert run.history.faults["worker-killed-by-shard"] <= 6 * 3
+
+
+def test_a_late_word_of_a_gateway_never_hides_the_end() -> None:
+    plans = [plan(number, [("ok", 0)] * 2, key=f"k{number}", twice=True) for number in range(6)]
+    for seed in range(6):
+        run = go(seed, plans, request_late=0.15)
+        assert run.history.faults["request-late"] > 0
+
+
+def test_a_submission_that_is_sent_twice_has_one_owner_and_one_result() -> None:
+    run = go(1, [plan(number, [("ok", 0)] * 5, key=f"k{number}", twice=True) for number in range(5)])
+    assert set(states(run).values()) == {JobState.SUCCEEDED}
