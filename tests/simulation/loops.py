@@ -264,6 +264,7 @@ class Run:
             installation.executions,
             int(SILENCE_S * 1000),
             merges_get_lost=installation.lost_children > 0,
+            events_passed=self.commits.events_passed,
             named_alone=self.commits.named_alone,
             most_executions=3 + disturbances,
         ).judge(self.clients.promises, self.concurrent)

@@ -32,6 +32,8 @@ class Verdict:
     executions: Executions
     silence_ms: int
     merges_get_lost: bool
+    events_passed: Mapping[int, Sequence[tuple[float, int]]]
+    """Of each partition of job-events when the group's offset went on, and where to."""
     named_alone: AbstractSet[tuple[str, Identity, int, int]]
     most_executions: int
     """Of one attempt of one shard: one, and one more for whatever may have interrupted it."""
@@ -82,6 +84,19 @@ class Verdict:
             if self.invariants.check("I1", len(finals) == 1, f"{label} {owner} has {len(finals)} finals"):
                 found = finals[0].status.owner
                 self.invariants.check("I1", found == owner, f"{label}: {owner} owns it, not {found}")
+                self._check_passed(account, finals[0])
+
+    def _check_passed(self, account: Account, final: Final) -> None:
+        """The group's offset passed what began this version only when its final was there, or all of it was saved."""
+        owner, began = account.owner, account.redriven or account.order
+        entry = next(entry for entry in self.ledger.opened[owner.job_id] if entry.event is began)
+        passed = self.events_passed.get(entry.partition, ())
+        passed_s = next((at_s for at_s, offset in passed if offset > entry.offset), None)
+        if passed_s is not None and owner not in self.ledger.saved_to:
+            done = final.seen_s <= passed_s
+            self.invariants.check(
+                "I6", done, f"job-events-{entry.partition}@{entry.offset} was passed, {owner} was open"
+            )
 
     def _check_final(self, final: Final, count: int, chain: Chain | None, version: int) -> None:
         status = final.status
