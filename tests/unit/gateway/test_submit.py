@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 
 from regather.core.ids import keyed_job_id
-from regather.core.model import Abandoned, JobState, Opened, Reason, Sealed, Uploading
+from regather.core.model import Abandoned, Identity, JobState, Opened, Reason, Sealed, SubmissionId, Uploading
+from regather.core.status import JobStatus
 from regather.core.wire.shards import decode_shard
 from regather.testing.waiting import eventually
 
@@ -368,6 +370,56 @@ async def test_submission_that_lost_to_one_that_was_never_sealed_is_no_success(g
     sent = await gateway.request("/v1/jobs", messages(), headers, "kind=bytes.digest&shard_size=1024")
 
     assert (sent[0]["status"], json.loads(sent[1]["body"])["code"]) == (409, "closed-meanwhile")
+
+
+async def test_of_two_gateways_with_one_key_only_the_one_whose_claim_comes_first_opens_the_job(
+    start_gateway: Any,
+) -> None:
+    async def messages(asked: list[int]) -> AsyncIterator[dict[str, Any]]:
+        asked.append(1)  # the body is asked for: so far this gateway knows of no other submission
+        await eventually(lambda: len(asked) == 2, what="the other gateway")
+        yield {"type": "http.request", "body": lines(50), "more_body": False}
+
+    async with start_gateway() as one, start_gateway() as other:
+        for number in range(10):
+            asked: list[int] = []
+            key, query = {"Idempotency-Key": f"k{number}"}, "kind=bytes.digest&shard_size=1024"
+            answers = await asyncio.gather(
+                *(gateway.request("/v1/jobs", messages(asked), key, query) for gateway in (one, other))
+            )
+            opened = [event for event in await one.events() if isinstance(event, Opened)]
+            assert len(opened) == number + 1
+            assert sorted(answer[0]["status"] for answer in answers) == [202, 409]
+
+
+async def test_a_submission_that_finds_an_earlier_claim_gives_way_and_opens_nothing(gateway: Any) -> None:
+    job_id = keyed_job_id("", "k")
+
+    async def messages() -> AsyncIterator[dict[str, Any]]:
+        rival = Identity(job_id, SubmissionId("ff" * 8))
+        await gateway.tell(JobStatus(rival, JobState.ACCEPTED, "bytes.digest", created_ms=int(time.time() * 1000)))
+        yield {"type": "http.request", "body": lines(50), "more_body": False}
+
+    sent = await gateway.request("/v1/jobs", messages(), {"Idempotency-Key": "k"}, "kind=bytes.digest&shard_size=1024")
+
+    assert (sent[0]["status"], json.loads(sent[1]["body"])["code"]) == (409, "submission-open")
+    assert await gateway.events() == []
+    assert await gateway.shards() == []
+
+
+async def test_a_claim_whose_gateway_died_before_it_opened_the_job_does_not_stand_for_ever(start_gateway: Any) -> None:
+    async with start_gateway(ack_timeout_s=2) as gateway:
+        dead = Identity(keyed_job_id("", "k"), SubmissionId("ff" * 8))
+        created_ms = int(time.time() * 1000) - 5_000
+        await gateway.tell(JobStatus(dead, JobState.ACCEPTED, "bytes.digest", created_ms=created_ms))
+
+        async def accepted() -> bool:
+            answer = await gateway.client.post(JOBS, content=b"body", headers={"Idempotency-Key": "k"})
+            assert answer.status_code in (202, 409)
+            return answer.status_code == 202
+
+        assert not await accepted()
+        await eventually(accepted, timeout_s=10, what="the acceptance three ack time-outs after the claim")
 
 
 def _sealed_status(status: Any) -> Any:

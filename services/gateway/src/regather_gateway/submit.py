@@ -16,6 +16,7 @@ from regather.core.status import JobStatus
 from regather.core.wire.events import encode_event
 from regather.runtime.host import Host
 from regather.runtime.logs import get_logger
+from regather_gateway.claim import Claim
 from regather_gateway.cutting import CountedBody, Cutting
 from regather_gateway.order import JobOrder
 from regather_gateway.problems import Problem, broker_unavailable
@@ -23,7 +24,7 @@ from regather_gateway.producing import Line, Producers
 from regather_gateway.seal_check import check_not_closed, wait_for_word
 from regather_gateway.settings import GatewaySettings
 from regather_gateway.shard_stream import Pace
-from regather_gateway.upload import Upload
+from regather_gateway.upload import HoldClaim, Upload
 from regather_gateway.views import StatusView
 
 log = get_logger()
@@ -31,8 +32,8 @@ TENANT = ""
 """There is one tenant until there is authentication."""
 
 _MIN_WINDOW_BYTES = 1024 * 1024
-_ACCEPTED_ALONE_MS = 120_000
-"""A job that for so long is no more than `accepted` was never opened: its gateway died between two records."""
+_ALONE_IN_ACK_TIMEOUTS = 3
+"""A job that for so many of them is no more than `accepted` was never opened: its gateway died between two records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ class Submitter:
         if job_id in self._under_way:
             raise _still_open(job_id)
         status = await self._view.find(job_id)
-        if status is None or _may_begin_again(status, self._host.now_ms()):
+        if status is None or self._may_begin_again(status):
             return None
         if status.kind != order.kind:
             raise Problem(422, "idempotency-key-reused", f"the key names a job of kind {status.kind}", job_id=job_id)
@@ -101,9 +102,25 @@ class Submitter:
         Raises UserError or Problem for a wrong body (then the job, if it was opened, ends as failed), Problem 503 where
         the state is unknown.
         """
-        line = self._producers.current()
         accepted = self._accepted(order)
-        upload = Upload(line, _opened(order, accepted.owner), accepted, timeout_ms=order.timeout_ms, pace=self._pace())
+        if order.key is None:
+            return await self._submit(order, body, accepted, None)
+        job_id, timeout_s = accepted.owner.job_id, self._settings.ack_timeout_s
+        with Claim(self._view, accepted.owner, timeout_s, lambda: _still_open(job_id)) as claim:
+            return await self._submit(order, body, accepted, claim.hold)
+
+    async def _submit(
+        self, order: JobOrder, body: AsyncIterator[bytes], accepted: JobStatus, hold_claim: HoldClaim | None
+    ) -> Receipt:
+        line = self._producers.current()
+        upload = Upload(
+            line,
+            _opened(order, accepted.owner),
+            accepted,
+            timeout_ms=order.timeout_ms,
+            pace=self._pace(),
+            hold_claim=hold_claim,
+        )
         self._under_way.add(accepted.owner.job_id)
         try:
             sealed = await _transfer(upload, self._cutting, order, CountedBody(body))
@@ -184,6 +201,13 @@ class Submitter:
             status_url=f"/v1/jobs/{job_id}",
         )
 
+    def _may_begin_again(self, status: JobStatus) -> bool:
+        if status.state.ended:
+            return status.state is JobState.FAILED and status.reason is Reason.NOT_SEALED
+        alone_ms = self._host.now_ms() - status.created_ms
+        dead_ms = _ALONE_IN_ACK_TIMEOUTS * self._settings.ack_timeout_s * 1000
+        return status.state is JobState.ACCEPTED and status.total is None and alone_ms > dead_ms
+
     async def _wait_for_word(self, owner: Identity) -> None:
         log.warning("upload-fell-silent", job=owner.job_id)
         try:
@@ -257,13 +281,6 @@ def _opened(order: JobOrder, owner: Identity) -> Opened:
         max_failed=order.max_failed,
         max_failed_pct=order.max_failed_pct,
     )
-
-
-def _may_begin_again(status: JobStatus, now_ms: int) -> bool:
-    if status.state.ended:
-        return status.state is JobState.FAILED and status.reason is Reason.NOT_SEALED
-    alone_ms = now_ms - status.created_ms
-    return status.state is JobState.ACCEPTED and status.total is None and alone_ms > _ACCEPTED_ALONE_MS
 
 
 def _still_open(job_id: JobId) -> Problem:

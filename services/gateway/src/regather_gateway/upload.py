@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from regather.core.errors import BadInput, TransportError
 from regather.core.model import Event, LogStretch, OnError, Opened
@@ -19,14 +19,27 @@ MAX_PIECE_BYTES = SHARD_RECORD_BYTES - 64 * 1024
 """The largest shard and the halo of its neighbours, less what the headers need."""
 
 
+HoldClaim = Callable[[RecordAddress], Awaitable[None]]
+
+
 class Upload:
     """Sends the records of one submission; nothing is sent before the first shard was cut.
 
     Raises TransportError or TimeoutError, after which the state of the submission is unknown and the producer is to be
-    thrown away.
+    thrown away. With `hold_claim` the first status goes ahead alone, and nothing follows unless that lets it.
     """
 
-    def __init__(self, line: Line, opened: Opened, accepted: JobStatus, *, timeout_ms: int, pace: Pace) -> None:
+    def __init__(
+        self,
+        line: Line,
+        opened: Opened,
+        accepted: JobStatus,
+        *,
+        timeout_ms: int,
+        pace: Pace,
+        hold_claim: HoldClaim | None = None,
+    ) -> None:
+        self._hold_claim = hold_claim
         self._opened = opened
         self._accepted = accepted
         self._pace = pace
@@ -98,10 +111,16 @@ class Upload:
         self._voice.stop_signs()
 
     async def _begin(self) -> None:
+        if self._hold_claim is not None:
+            async with asyncio.timeout(self._pace.ack_timeout_s):
+                address = await (await self._voice.show(self._accepted))
+            await self._hold_claim(address)
         self.begun = True
         self._voice.start_signs()
         opened = asyncio.ensure_future(await self._voice.send(self._opened))
-        self._first_acks = [opened, await self._voice.show(self._accepted)]
+        self._first_acks = [opened]
+        if self._hold_claim is None:
+            self._first_acks.append(await self._voice.show(self._accepted))
         if self._pace.opened_before_shards:
             await asyncio.wait([opened], timeout=self._pace.ack_timeout_s)
             if not opened.done():

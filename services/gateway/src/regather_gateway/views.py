@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from regather.core.errors import BrokerUnavailable, OffsetOutOfRange, TransportError, WireError
 from regather.core.ids import event_partition
-from regather.core.model import JobId
+from regather.core.model import Identity, JobId
 from regather.core.status import JobStatus
 from regather.core.wire.documents import decode_status
 from regather.runtime.logs import get_logger
@@ -43,6 +43,7 @@ class StatusView:
         self._topic = topic
         self._consumer: Consumer | None = None
         self._positions: dict[TopicPartition, _Position] = {}
+        self._watchers: defaultdict[JobId, list[list[Identity]]] = defaultdict(list)
         self._waiters: defaultdict[JobId, list[_Waiter]] = defaultdict(list)
         self.turns = 0
         """How often the loop went round, the wait for a broker counted in."""
@@ -74,6 +75,37 @@ class StatusView:
             await self._barrier(job_id)
             status = self.get(job_id)
         return status
+
+    def watch(self, job_id: JobId) -> list[Identity]:
+        """Whose statuses of a job are read from now on, in the order of the log, until unwatch()."""
+        seen: list[Identity] = []
+        self._watchers[job_id].append(seen)
+        return seen
+
+    def unwatch(self, job_id: JobId, seen: list[Identity]) -> None:
+        """End what watch() began."""
+        left = [other for other in self._watchers[job_id] if other is not seen]
+        if left:
+            self._watchers[job_id] = left
+        else:
+            del self._watchers[job_id]
+
+    async def read_past(self, job_id: JobId, offset: int, timeout_s: float) -> None:
+        """Return once the record at `offset` of this job's partition was read; BrokerUnavailable after the time limit."""
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + timeout_s
+        while True:
+            tp = TopicPartition(self._topic, event_partition(job_id, max(1, len(self._positions))))
+            position = self._positions.get(tp)
+            if position is not None and position.reached > offset:
+                return
+            left_s = end_s - loop.time()
+            if left_s <= 0:
+                raise BrokerUnavailable(f"the statuses could not be read up to offset {offset} within {timeout_s} s")
+            passed: asyncio.Future[None] = loop.create_future()
+            if position is not None:
+                position.barriers.append((offset + 1, passed))
+            await asyncio.wait([passed], timeout=min(left_s, _RETRY_S))  # a view that restarts cancels it
 
     async def wait_ended(self, job_id: JobId, version: int, timeout_s: float) -> None:
         """Return once this version of the job has ended, or after the time limit, or when waits are ended."""
@@ -158,6 +190,8 @@ class StatusView:
                 self.unreadable += 1
                 log.error("status-unreadable", partition=tp.partition, offset=record.offset, error=str(error))
                 continue
+            for seen in self._watchers.get(status.owner.job_id, ()):
+                seen.append(status.owner)
             self._put(status, StatusAddress(record.partition, record.offset), inline)
         self._positions[tp].reached = records[-1].offset + 1
 
