@@ -15,5 +15,9 @@ FOUND = (
     ("rules", 408, "the same with the loss in one partition and the shard in another"),
     ("rules", 3373, "a next version, opened before the end of the last one was read back, was dropped after a 202"),
     ("rules", 0, "after a restore the offset passed jobs that were not folded yet, up to where a checkpoint was ahead"),
-    ("rules", 590, "a redriven job that was restored from its checkpoint ended as internal: the base's outcomes were gone"),
+    (
+        "rules",
+        590,
+        "a redriven job that was restored from its checkpoint ended as internal: the base's outcomes were gone",
+    ),
 )

@@ -214,6 +214,7 @@ class JobFold:
                     self._accept(outcome)
         elif isinstance(event, Sealed):
             self.sealed, self.state = event, JobState.RUNNING
+            self.dropped += self.shards.cut(event.shards)
         elif isinstance(event, Parked):
             self._parked[event.seq] = event
         self.restored(mark)
