@@ -184,7 +184,7 @@ def doctor(
 def demo(
     keep: Annotated[Path | None, typer.Option(help="keep logs and the broker's data here")] = None,
 ) -> None:
-    """Start everything, run two jobs, verify them, end everything. The last line is one JSON object."""
+    """Start everything, run a job of each kind and a poisoned one, verify them. The last line is one JSON object."""
     from regather_cli.demo.run import run_demo
 
     run(run_demo(keep))
