@@ -172,7 +172,8 @@ class Redriver:
     def _unknown(self, line: Line, job_id: JobId, error: Exception) -> Problem:
         self._producers.discard(line)
         log.warning("redrive-unknown", job=job_id, error=repr(error))
-        detail = f"Kafka did not answer ({error!r}); ask for the job: its version says whether the redrive has begun"
+        why = str(error) or "no ack in time"
+        detail = f"Kafka did not answer ({why}); ask for the job: its version says whether the redrive has begun"
         return broker_unavailable(detail, code="state-unknown", job_id=job_id, status_url=f"/v1/jobs/{job_id}")
 
 

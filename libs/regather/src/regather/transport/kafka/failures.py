@@ -82,6 +82,8 @@ def translate(error: BaseException) -> TransportError:
     """Our error for one of the client's. What is not known is an outcome that is not known: BrokerUnavailable."""
     if isinstance(error, TransportError):
         return error
+    if isinstance(error, TimeoutError) and not str(error):
+        return BrokerUnavailable("Kafka did not answer within the time limit")
     for ours, theirs in _KINDS:
         if isinstance(error, theirs):
             return ours(str(error) or repr(error))
