@@ -104,7 +104,9 @@ async def _follow(client: Client, document: JobDocument, wait_s: float, *, as_js
     """Show a job's progress to its end, then its result."""
     progress = Progress()
     try:
-        document = await client.wait(document["job_id"], timeout_s=wait_s, on_progress=progress.show)
+        document = await client.wait(
+            document["job_id"], timeout_s=wait_s, on_progress=progress.show, version=document["version"]
+        )
     except WaitTimeout as late:
         progress.close()
         typer.echo(f"regather: {late}; ask again with: regather status {late.document['job_id']}", err=True)
