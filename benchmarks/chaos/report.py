@@ -24,6 +24,7 @@ class Run:
     began_s: float = field(default_factory=time.monotonic)
     fired: list[Fired] = field(default_factory=list)
     chosen_anew: int = 0
+    too_rare: list[str] = field(default_factory=list)
     drain_s: float = 0.0
     not_quiet: str = ""
     slopes: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -40,7 +41,7 @@ class Run:
         self, nemesis: Nemesis, supervision: Supervision, monitor: Monitor, drain_s: float, not_quiet: str
     ) -> None:
         """Take over what is known when the quiet phase is over."""
-        self.fired, self.chosen_anew = nemesis.fired, nemesis.chosen_anew
+        self.fired, self.chosen_anew, self.too_rare = nemesis.fired, nemesis.chosen_anew, nemesis.too_rare
         self.drain_s, self.not_quiet = round(drain_s, 1), not_quiet
         self.slopes = monitor.slopes()
         self.exits = Counter(f"{end.service} {end.code}" for end in supervision.exits if end.code != _KILLED)
@@ -49,6 +50,7 @@ class Run:
         """What the topics do not show."""
         found = [Violation("fault", "", f"{fired}: {fired.error}") for fired in self.fired if fired.error]
         found += [Violation("idle", "", str(fired)) for fired in self.fired if not fired.found and not fired.error]
+        found += [Violation("rare", "", f"{kind} was struck less often than it has to be") for kind in self.too_rare]
         if self.not_quiet or self.drain_s > LIMIT_S:
             found.append(
                 Violation("drain", "", f"after {self.drain_s} s: {self.not_quiet or 'all quiet, but too late'}")
@@ -78,6 +80,8 @@ def report_of(run: Run, verdict: Verdict, *, wanted: int, logs: str) -> dict[str
         "versions_checked": verdict.versions_checked,
         "duplicates_folded": verdict.duplicates_folded,
         "executions_max": verdict.executions_max,
+        "executions_max_unfailed": verdict.executions_max_unfailed,
+        "most_executed": _most_executed(verdict),
         "letters_unnamed": verdict.letters_unnamed,
         "accepted_after_s": quantiles(verdict.accepted_after_s),
         "ended_after_s": quantiles(verdict.ended_after_s),
@@ -91,6 +95,13 @@ def report_of(run: Run, verdict: Verdict, *, wanted: int, logs: str) -> dict[str
         "violations_in_all": len(verdict.violations),
         "logs": logs,
     }
+
+
+def _most_executed(verdict: Verdict) -> str:
+    if verdict.most_executed is None:
+        return ""
+    job_id, _, version, seq = verdict.most_executed
+    return f"shard {seq} of job {job_id}, version {version}"
 
 
 def healed_after_s(fired: list[Fired]) -> dict[str, dict[str, float]]:

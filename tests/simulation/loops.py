@@ -283,6 +283,7 @@ def _smaller(spec: TopicSpec, topics: Topics, events: int) -> TopicSpec:
         topics.job_events: events,
         topics.results: events,
         topics.segments: events,
+        topics.checkpoints: events,
         topics.job_status: events,
     }.get(spec.name, 1)
     return TopicSpec(spec.name, partitions, spec.max_record_bytes, spec.config)

@@ -21,8 +21,18 @@ def write_report(name: str, document: dict[str, Any], started: float) -> dict[st
 
 def commit() -> str:
     """Short hash of the checked-out commit; empty outside a checkout."""
-    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    return _git("rev-parse", "--short", "HEAD")
+
+
+def dirty() -> bool:
+    """Whether anything in the checkout differs from its commit, or lies beside it without being ignored."""
+    return bool(_git("status", "--porcelain"))
+
+
+def _git(*arguments: str) -> str:
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False
+        ).stdout.strip()
     except FileNotFoundError:
         return ""

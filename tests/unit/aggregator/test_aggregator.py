@@ -309,7 +309,7 @@ async def test_a_successor_goes_on_from_checkpoints_where_the_log_is_gone(world:
     await world.tell(*rest, Sealed(owner, 6, 24, "sha256:x"))
     final = await world.final()
     assert final.value == b"".join(outputs)
-    await eventually(lambda: "segments_from" not in committed(world).metadata, what="a commit without the ended job")
+    await eventually(lambda: "checkpoints_from" not in committed(world).metadata, what="a commit without the ended job")
 
 
 async def test_outputs_that_memory_has_no_room_for_are_in_the_result_all_the_same(world: World) -> None:

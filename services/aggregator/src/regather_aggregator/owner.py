@@ -41,7 +41,7 @@ from regather.transport.base import (
     Transport,
 )
 from regather.transport.log_reader import LogReader
-from regather.transport.topics import RETRY_RECORD_BYTES, Topics
+from regather.transport.topics import CHECKPOINT_RECORD_BYTES, RETRY_RECORD_BYTES, Topics
 from regather_aggregator.assembly import Assembly
 from regather_aggregator.base_outcomes import BaseOutcomes
 from regather_aggregator.checkpoints import Checkpoints
@@ -98,7 +98,7 @@ class PartitionOwner:
         self.next_offset = 0
         self._transport, self._topics, self._settings = shared.transport, shared.topics, shared.settings
         self._assembly, self._read_back, self._on_restored = shared.assembly, shared.output.finals, on_restored
-        self._segments_back = shared.output.segments
+        self._segments_back, self._checkpoints_back = shared.output.segments, shared.output.checkpoints
         self._releases_back = LogReader(shared.transport, fetch_max_bytes=RETRY_RECORD_BYTES)
         self._base = BaseOutcomes(shared.transport, shared.topics.job_events)
         self._counts = shared.counts
@@ -160,9 +160,9 @@ class PartitionOwner:
         document: dict[str, object] = {}
         if self._finals:
             document["results_from"] = self._finals[0][0]
-        segments_from = self._checkpoints.first_offset(self._fold)
-        if segments_from is not None:
-            document["segments_from"] = segments_from
+        checkpoints_from = self._checkpoints.first_offset(self._fold)
+        if checkpoints_from is not None:
+            document["checkpoints_from"] = checkpoints_from
         return json.dumps(document) if document else ""
 
     def _take_one(self, record: Record) -> None:
@@ -221,7 +221,7 @@ class PartitionOwner:
 
     async def _fence(self) -> TransactionalProducer:
         identity = self._topics.transactional_id("aggregator", self.partition)
-        producer = self._transport.transactional_producer(identity, max_record_bytes=RETRY_RECORD_BYTES)
+        producer = self._transport.transactional_producer(identity, max_record_bytes=CHECKPOINT_RECORD_BYTES)
         try:
             await producer.start()
         except BaseException:
@@ -255,20 +255,20 @@ class PartitionOwner:
 
     async def _restore_checkpoints(self, committed: Committed | None) -> list[Instruction]:
         """Read the checkpoints of jobs that are not done; what they bring about is carried out once all is read."""
-        first = _offset_in(committed, "segments_from")
+        first = _offset_in(committed, "checkpoints_from")
         if first is None:
             return []
-        beginning = await self._segments_back.beginning(self.partition)
-        self._note_loss(self._topics.segments, first, beginning)
+        beginning = await self._checkpoints_back.beginning(self.partition)
+        self._note_loss(self._topics.checkpoints, first, beginning)
         instructions: list[Instruction] = []
 
         def take(record: Record) -> None:
             instructions.extend(self._take_checkpoint(record))
 
         try:
-            await self._segments_back.follow(self.partition, max(first, beginning), take)
+            await self._checkpoints_back.follow(self.partition, max(first, beginning), take)
         finally:
-            self._segments_back.leave(self.partition)
+            self._checkpoints_back.leave(self.partition)
         self._fold.end_restore()
         return instructions
 
@@ -310,11 +310,11 @@ class PartitionOwner:
 
     async def _emit_forever(self, producer: TransactionalProducer) -> None:
         emitter = Emitter(producer, self._topics, self.partition)
-        segments = SegmentLog(producer, self._topics, self.partition, self._segments_back)
-        large = SegmentWriter(segments)
+        large = SegmentWriter(SegmentLog(producer, self.partition, self._segments_back))
+        saves = SegmentLog(producer, self.partition, self._checkpoints_back)
         while True:
             await self._wait_for_work()
-            await self._save_one(segments)
+            await self._save_one(saves)
             finals = [await large.with_segments(plan) for plan in self._take_batch()]
             progress = self._take_progress()
             releases = self._take_releases()
@@ -340,10 +340,10 @@ class PartitionOwner:
             else:
                 return
 
-    async def _save_one(self, segments: SegmentLog) -> None:
+    async def _save_one(self, saves: SegmentLog) -> None:
         """Write the checkpoint of one job that keeps a restart reading, if there is any."""
         for job in self._fold.unsaved_jobs(self._settings.checkpoint_log_bytes)[:1]:
-            await self._checkpoints.save(segments, self._fold, job, self.next_offset)
+            await self._checkpoints.save(saves, self._fold, job, self.next_offset)
             self._counts.checkpoints += 1
             self._wake.set()
 

@@ -32,7 +32,7 @@ def submission_id(randomness: bytes) -> SubmissionId:
 
 
 def event_partition(job_id: JobId, partitions: int) -> int:
-    """The partition of job-events, segments, results and job-status that a job lives in."""
+    """The partition of job-events, segments, checkpoints, results and job-status that a job lives in."""
     return int(job_id[-8:], 16) % partitions
 
 
