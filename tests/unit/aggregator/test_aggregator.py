@@ -320,18 +320,21 @@ class WatchedMerges(InlineExecutor):
         super().__init__(all_kinds())
         self._world = world
         self.metadata: list[dict[str, object]] = []
+        self.failing_transactions = 0
 
     async def run(self, work: Work) -> list[Result]:
         self.metadata.append(json.loads(committed(self._world).metadata or "{}"))
+        self._world.broker.faults.fail_commits, self.failing_transactions = self.failing_transactions, 0
         return await super().run(work)
 
 
-async def after(world: World, metadata: str, *events: Event) -> WatchedMerges:
+async def after(world: World, metadata: str, *events: Event, failing_transactions: int = 0) -> WatchedMerges:
     """Start an aggregator behind one that left this metadata, and these events."""
     await world.tell(*events)
     before = world.broker.group(TOPICS.group("aggregators")).committed
     before[TopicPartition(TOPICS.job_events, 0)] = Committed(0, metadata)
     executor = WatchedMerges(world)
+    executor.failing_transactions = failing_transactions
     await world.run(build(SETTINGS, world.transport, executor, all_kinds()))
     await world.final()
     return executor
@@ -353,6 +356,11 @@ async def test_behind_an_owner_that_ended_in_order_nothing_is_marked(world: Worl
     assert executor.metadata == [{}]
     await world.stop()
     assert json.loads(committed(world).metadata)["farewell"] is True
+
+
+async def test_a_merge_that_is_done_again_waits_for_no_commit_of_what_is_committed_already(world: World) -> None:
+    executor = await after(world, "{}", *whole(job()), failing_transactions=1)
+    assert [found["merges"] for found in executor.metadata] == [[[job().job_id, 1, 1]]] * 2
 
 
 async def test_a_merge_that_was_begun_three_times_ends_its_job_and_nobody_elses(world: World) -> None:
