@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 import pytest_asyncio
@@ -22,6 +23,7 @@ from regather.core.model import (
     Outcome,
     Outcomes,
     Reason,
+    Redriven,
     Sealed,
     SubmissionId,
     Uploading,
@@ -245,6 +247,18 @@ async def test_a_job_that_was_given_up_before_its_seal_fails_and_may_be_sent_aga
     await world.tell(*whole(again))
     await eventually(lambda: len(world.finals()) == 2, what="the second version's final")
     assert decode_final(world.finals()[1].headers).owner == again
+
+
+async def test_a_redrive_of_a_job_that_nobody_opened_has_no_final_and_holds_no_offset(world: World) -> None:
+    aggregator = await world.start()
+    await world.tell(*whole(job()))
+    again = replace(opened(job(2)), owner=job(2)._replace(version=2))
+    told_to = await world.tell(
+        Redriven(again, ((0, 0),), origin=0, created_ms=1), Sealed(again.owner, 1, 4, "sha256:x")
+    )
+    await eventually(lambda: committed(world).offset > told_to, what="a commit past the redrive")
+    assert [decode_final(final.headers).owner for final in world.finals()] == [job()]
+    assert aggregator.counts.dropped["unknown-job"] >= 1
 
 
 async def test_a_silent_upload_is_closed_by_the_logs_own_time(world: World) -> None:

@@ -229,7 +229,11 @@ class PartitionOwner:
     async def _load_base(self, instruction: LoadBase) -> None:
         fold = self._fold
         event = await self._base.load(self.partition, instruction)
-        self._go_on(fold, instruction.job, event)
+        if event is not None:
+            self._go_on(fold, instruction.job, event)
+        elif fold is self._fold:
+            log.error("redrive-unfounded", job=instruction.job.owner.job_id, version=instruction.job.owner.version)
+            fold.unfounded(instruction.job)
 
     def _go_on(self, fold: PartitionFold, job: JobFold, event: Assembled | BaseLoaded | JobBroken) -> None:
         if fold is self._fold and fold.is_open(job):
@@ -310,7 +314,7 @@ class PartitionOwner:
         except WireError as error:
             log.error("final-unreadable", partition=self.partition, offset=record.offset, error=str(error))
             return
-        self._fold.final_seen(owner.job_id, owner.version, reopenable=again)
+        self._fold.final_seen(owner.job_id, owner.version, reopenable=again, submission=owner.submission)
         self._merges.begun.ended(owner)
         self._counts.finals += 1
         self._finals.append((record.offset, record.timestamp_ms, owner.job_id))
