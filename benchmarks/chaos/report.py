@@ -10,6 +10,7 @@ from chaos.checker import Verdict, Violation
 from chaos.drain import LIMIT_S
 from chaos.monitor import GROWING, Monitor
 from chaos.nemesis import Fired, Nemesis
+from chaos.slopes import Slope
 from regather_cli.supervision import Supervision
 
 _KILLED = -9
@@ -27,7 +28,7 @@ class Run:
     too_rare: list[str] = field(default_factory=list)
     drain_s: float = 0.0
     not_quiet: str = ""
-    slopes: dict[str, dict[str, float]] = field(default_factory=dict)
+    slopes: dict[str, dict[str, Slope]] = field(default_factory=dict)
     exits: Counter[str] = field(default_factory=Counter)
     leftover: list[int] = field(default_factory=list)
     no_volumes_because: str = ""
@@ -86,8 +87,9 @@ def report_of(run: Run, verdict: Verdict, *, wanted: int, logs: str) -> dict[str
         "accepted_after_s": quantiles(verdict.accepted_after_s),
         "ended_after_s": quantiles(verdict.ended_after_s),
         "drain_s": run.drain_s,
-        **{name: max(run.slopes.get(name, {}).values(), default=0.0) for name in GROWING},
-        "slopes": run.slopes,
+        **{name: max(slopes_of(run, name).values(), default=0.0) for name in GROWING},
+        "slopes": {name: slopes_of(run, name) for name in GROWING},
+        "slopes_seen_in": seen_in(run),
         "healed_after_s": healed_after_s(run.fired),
         "exits": dict(sorted(run.exits.items())),
         "disk_full_by": f"limit of file sizes ({run.no_volumes_because})" if run.no_volumes_because else "tmpfs",
@@ -102,6 +104,17 @@ def _most_executed(verdict: Verdict) -> str:
         return ""
     job_id, _, version, seq = verdict.most_executed
     return f"shard {seq} of job {job_id}, version {version}"
+
+
+def slopes_of(run: Run, name: str) -> dict[str, float]:
+    """Growth per hour by role; roles of which no process lived long enough to say anything are left out."""
+    return {role: slope.per_hour for role, slope in run.slopes.get(name, {}).items() if slope.lives}
+
+
+def seen_in(run: Run) -> dict[str, dict[str, float]]:
+    """What the slopes were seen in, by role: how many lives, and their seconds after warming up."""
+    slopes = next(iter(run.slopes.values()), {})
+    return {role: {"lives": slope.lives, "seconds": slope.seconds} for role, slope in slopes.items()}
 
 
 def healed_after_s(fired: list[Fired]) -> dict[str, dict[str, float]]:

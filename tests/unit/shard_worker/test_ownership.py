@@ -106,3 +106,23 @@ async def test_what_this_worker_was_told_of_another_log_is_forgotten() -> None:
     ownership.forget()
     broker.group("workers").committed[TP] = Committed(1, "")  # the topic was made anew
     assert [place.record.offset for place in deliver(await taken(ownership), 1, 2, 3, 4)] == [1, 2, 3, 4]
+
+
+async def test_after_an_eviction_a_marker_among_what_was_settled_here_does_no_harm() -> None:
+    broker, ownership = await filled(2)
+    releases = MemoryTransport(broker).transactional_producer("aggregator", max_record_bytes=100)
+    await releases.start()
+    for _ in range(2):  # offsets 2 and 4, their markers 3 and 5
+        await releases.begin()
+        await (await releases.send(TP.topic, value=b"", partition=TP.partition))
+        await releases.commit()
+    for place in deliver(await taken(ownership), 0, 1, 2):
+        place.settle()
+    deliver(ownership.intakes[TP], 4)
+    ownership.forget()
+    (open_,) = deliver(await taken(ownership), 0, 1, 2, 4)
+    await ownership.commit()
+    open_.settle()
+    await ownership.commit()
+    committed = broker.group("workers").committed[TP]
+    assert (committed.offset, decode_commit(committed.offset, committed.metadata)[1]) == (5, set())
