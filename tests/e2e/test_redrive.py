@@ -99,6 +99,13 @@ async def test_a_cancelled_job_goes_on(stack: Stack, client: Client) -> None:
     assert (second["version"], second["state"], second["shards"]["done"]) == (2, "succeeded", 20)
 
 
+async def test_shards_that_never_ran_run_with_those_that_are_named(stack: Stack, client: Client) -> None:
+    first = await ended(client, Submission("diagnostics", SLOW, 1024, timeout_s=0.2), bytes(100 * 1024))
+    assert first["shards"]["done"] < 99
+    second = await again(stack, client, first["job_id"], shards="3,5", timeout_s="20")
+    assert (second["version"], second["state"], second["shards"]["done"]) == (2, "succeeded", 100)
+
+
 async def test_of_two_redrives_at_once_one_is_refused(stack: Stack, client: Client, count_finals: CountFinals) -> None:
     first = await ended(client, Submission("diagnostics", SLOW, 1024, on_error="skip", timeout_s=0.2), bytes(8 * 1024))
     path = f"/v1/jobs/{first['job_id']}:redrive"
