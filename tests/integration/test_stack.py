@@ -111,15 +111,19 @@ async def test_the_command_up_names_a_service_that_was_killed_and_starts_it_agai
     kafka_broker: Broker, tmp_path: Path
 ) -> None:
     process, text = await _up(kafka_broker, tmp_path)
-    ready = tmp_path / "worker-1.ready.json"
-    before = json.loads(ready.read_text())["pid"]
-    os.kill(before, signal.SIGKILL)
-    await eventually(lambda: "worker-1 ended with code -9" in text(), timeout_s=10, what="the word about it")
-    await eventually(
-        lambda: ready.exists() and json.loads(ready.read_text())["pid"] != before, timeout_s=30, what="the restart"
-    )
-    process.terminate()
-    assert await asyncio.wait_for(process.wait(), 40) == 0, text()
+    try:
+        ready = tmp_path / "worker-1.ready.json"
+        before = json.loads(ready.read_text())["pid"]
+        os.kill(before, signal.SIGKILL)
+        await eventually(lambda: "worker-1 ended with code -9" in text(), timeout_s=10, what="the word about it")
+        await eventually(
+            lambda: ready.exists() and json.loads(ready.read_text())["pid"] != before, timeout_s=30, what="the restart"
+        )
+        process.terminate()
+        assert await asyncio.wait_for(process.wait(), 40) == 0, text()
+    finally:
+        if process.returncode is None:
+            process.kill()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
