@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx2
@@ -92,18 +93,42 @@ async def test_the_exit_code_of_submit_says_how_the_job_ended(kafka_broker: Brok
         assert await _submit(stack, body, "--kind", "nonsense") == (2, "")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-async def test_nothing_survives_the_command_up(number: signal.Signals, kafka_broker: Broker, tmp_path: Path) -> None:
-    log = (tmp_path / "up.log").open("wb")
-    with log:
+async def _up(broker: Broker, home: Path) -> tuple[asyncio.subprocess.Process, Callable[[], str]]:
+    """`regather up`, running, and what it has said so far."""
+    with (home / "up.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "regather_cli.main", "up", "--workers", "1", "--port", str(free_port()),
-            "--data-dir", str(tmp_path), stdout=log, stderr=log,
-            env=os.environ | {"KAFKA_BOOTSTRAP_SERVERS": kafka_broker.bootstrap_servers},
+            "--data-dir", str(home), stdout=log, stderr=log,
+            env=os.environ | {"KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers},
         )  # fmt: skip
-    text = (tmp_path / "up.log").read_text
+    text = (home / "up.log").read_text
     await eventually(lambda: "Ctrl-C" in text() or process.returncode is not None, timeout_s=60, what="a running stack")
     assert process.returncode is None, text()
+    return process, text
+
+
+async def test_the_command_up_names_a_service_that_was_killed_and_starts_it_again(
+    kafka_broker: Broker, tmp_path: Path
+) -> None:
+    process, text = await _up(kafka_broker, tmp_path)
+    try:
+        ready = tmp_path / "worker-1.ready.json"
+        before = json.loads(ready.read_text())["pid"]
+        os.kill(before, signal.SIGKILL)
+        await eventually(lambda: "worker-1 ended with code -9" in text(), timeout_s=10, what="the word about it")
+        await eventually(
+            lambda: ready.exists() and json.loads(ready.read_text())["pid"] != before, timeout_s=30, what="the restart"
+        )
+        process.terminate()
+        assert await asyncio.wait_for(process.wait(), 40) == 0, text()
+    finally:
+        if process.returncode is None:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+async def test_nothing_survives_the_command_up(number: signal.Signals, kafka_broker: Broker, tmp_path: Path) -> None:
+    process, text = await _up(kafka_broker, tmp_path)
     children = descendants(process.pid)
     assert len(children) >= 3
     process.send_signal(number)

@@ -11,7 +11,7 @@ import pytest_asyncio
 from regather.testing.embedded_kafka import free_port
 from regather.testing.waiting import eventually
 from regather_cli.service_process import Role, Service
-from regather_cli.supervision import Supervision
+from regather_cli.supervision import Exit, Supervision
 
 
 @pytest_asyncio.fixture
@@ -28,7 +28,8 @@ async def services(tmp_path: Path) -> AsyncIterator[list[Service]]:
 
 async def test_a_killed_service_is_started_again_unless_it_was_released(services: list[Service]) -> None:
     watched, released = services
-    supervision = Supervision(lambda: services, delay_s=0.2)
+    told: list[Exit] = []
+    supervision = Supervision(lambda: services, delay_s=0.2, on_exit=told.append)
     watching = asyncio.create_task(supervision.run())
     await eventually(lambda: watched.url and released.url, timeout_s=30, what="the HTTP ports")
     pid, url = watched.pid, watched.url
@@ -40,6 +41,7 @@ async def test_a_killed_service_is_started_again_unless_it_was_released(services
     watching.cancel()
     assert not released.running
     assert [(end.service, end.code) for end in supervision.exits] == [(watched.name, -9)]
+    assert told == supervision.exits
 
 
 async def test_a_suspended_service_says_nothing_and_goes_on_afterwards(services: list[Service]) -> None:

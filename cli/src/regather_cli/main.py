@@ -17,6 +17,7 @@ from regather_cli.client import ApiError, Client, JobDocument, Submission, WaitT
 from regather_cli.progress import Progress
 from regather_cli.running import EXIT_FAILED, EXIT_PARTIAL, EXIT_TIMED_OUT, Json, run
 from regather_cli.stack import Stack, StackSettings
+from regather_cli.supervision import Exit, Supervision
 from regather_cli.topics import topics_app
 
 _EXIT_BY_STATE = {"succeeded": 0, "partial": EXIT_PARTIAL}
@@ -56,12 +57,27 @@ async def _up(settings: StackSettings, data_dir: Path | None) -> int:
             url = stack.gateway_url
             typer.echo(f"{'broker':<14}{stack.broker}\n{'logs':<14}{stack.home}\n")
             typer.echo(f"try:  curl -T big.bin -X POST '{url}/v1/jobs?kind=bytes.digest'\nend:  Ctrl-C")
-            await stop.wait()
+            await _supervised(stack, stop)
             typer.echo("stopping ...", err=True)
         left = stack.leftover_pids()
     if left:
         typer.echo(f"regather: processes that did not end: {left}", err=True)
     return EXIT_FAILED if left else 0
+
+
+async def _supervised(stack: Stack, stop: asyncio.Event) -> None:
+    """Wait for the wish to stop; until then a service that ends is named and started again."""
+
+    def tell(end: Exit) -> None:
+        log = stack.home / f"{end.service}.log"
+        typer.echo(f"regather: {end.service} ended with code {end.code} and is started again; see {log}", err=True)
+
+    watching = asyncio.create_task(Supervision(lambda: stack.services, on_exit=tell).run(), name="supervision")
+    try:
+        await stop.wait()
+    finally:
+        watching.cancel()
+        await asyncio.wait([watching])
 
 
 @app.command()

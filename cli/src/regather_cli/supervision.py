@@ -20,11 +20,21 @@ class Exit:
 
 
 class Supervision:
-    """Starts every service that has ended again, `delay_s` after it is seen. `exits` holds each end that was seen."""
+    """Starts every service that has ended again, `delay_s` after it is seen.
 
-    def __init__(self, services: Callable[[], Iterable[Service]], *, delay_s: float = 1.0) -> None:
+    `exits` holds each end that was seen; `on_exit` is told of it.
+    """
+
+    def __init__(
+        self,
+        services: Callable[[], Iterable[Service]],
+        *,
+        delay_s: float = 1.0,
+        on_exit: Callable[[Exit], None] = lambda end: None,
+    ) -> None:
         self._services = services
         self._delay_s = delay_s
+        self._on_exit = on_exit
         self._seen: dict[str, tuple[int, float]] = {}
         self._released: set[str] = set()
         self.exits: list[Exit] = []
@@ -50,5 +60,6 @@ class Supervision:
         if pid != service.pid:
             self._seen[service.name] = (service.pid, now_s)
             self.exits.append(Exit(service.name, code, now_s))
+            self._on_exit(self.exits[-1])
         elif now_s - seen_s >= self._delay_s:
             service.start()
