@@ -279,6 +279,17 @@ async def test_a_deadline_passes_by_the_logs_own_time(world: World) -> None:
     assert (status.state, status.reason) == (JobState.EXPIRED, Reason.DEADLINE)
 
 
+async def test_a_broker_whose_time_jumps_ahead_is_noticed(world: World) -> None:
+    aggregator = await world.start()
+    await world.tell(opened(job()), Sealed(job(), 2, 8, "d"))
+    events = world.broker.log(TopicPartition(TOPICS.job_events, 0))
+    ticks = events.end + 2
+    await eventually(lambda: events.end >= ticks, what="ticks by the right time")
+    assert metric(aggregator, "regather_broker_time_jumps_total") == 0
+    world.now_ms += 61_000
+    await eventually(lambda: metric(aggregator, "regather_broker_time_jumps_total") == 1, what="the alarm")
+
+
 async def test_a_kind_that_is_not_installed_ends_its_job_only(world: World) -> None:
     await world.start()
     stranger = Opened(job(), "no.such.kind", b"{}", "", 1000)

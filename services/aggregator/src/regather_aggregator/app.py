@@ -85,6 +85,7 @@ class Aggregator:
         yield Sample("regather_transactions_total", self.counts.transactions)
         yield Sample("regather_ownership_restarts_total", self.counts.restarts)
         yield Sample("regather_checkpoints_total", self.counts.checkpoints)
+        yield Sample("regather_broker_time_jumps_total", self.events.time_jumps)
         yield Sample("regather_outputs_memory_bytes", self._scratch.used_memory_bytes)
         yield Sample("regather_outputs_scratch_bytes", self._scratch.used_disk_bytes)
         yield Sample("regather_jobs_near_retention", self.retention.jobs_near)

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 
 from regather.core.errors import CommitRejected, TransportError
+from regather.core.log_clock import LogClock
 from regather.core.model import Tick
 from regather.core.wire.events import encode_event
 from regather.runtime.logs import get_logger
@@ -36,8 +37,11 @@ class EventLoop:
         self._joined = False
         self._committed: dict[int, Committed] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        self._clocks: dict[int, LogClock] = {}
         self.turns = 0
         """How often the loop went round, the wait for a broker counted in."""
+        self.time_jumps = 0
+        """How often a broker's clock was found to have jumped ahead."""
 
     @property
     def owners(self) -> Mapping[int, PartitionOwner]:
@@ -142,7 +146,16 @@ class EventLoop:
                 await producer.start()
                 started = True
             for number in numbers:
-                await (await producer.send(self._topics.job_events, value=value, headers=headers, partition=number))
+                sent = await producer.send(self._topics.job_events, value=value, headers=headers, partition=number)
+                self._watch_time(number, (await sent).timestamp_ms)
+
+    def _watch_time(self, number: int, append_ms: int) -> None:
+        """Compare the append time of a tick, by its ack, with our own time: what is read may have been written long ago."""
+        now_ms = asyncio.get_running_loop().time() * 1000
+        jump_ms = self._clocks.setdefault(number, LogClock()).jump_ms(append_ms, now_ms)
+        if jump_ms:
+            self.time_jumps += 1
+            log.error("broker-time-jumped", partition=number, ahead_s=round(jump_ms / 1000))
 
     def _begin_owner(self, number: int) -> None:
         owner = self._make_owner(number, self._on_restored)
