@@ -51,6 +51,8 @@ class Account:
     decided: End | None = None
     complete: bool = False
     may: set[End] = field(default_factory=set)
+    late: dict[int, Outcome] = field(default_factory=dict)
+    """Of a version that its base has decided already: its own outcomes, which may be there before the base is read."""
 
     def __post_init__(self) -> None:
         self._sign_ms = self.opened_ms
@@ -74,7 +76,7 @@ class Account:
     def ends(self) -> set[End]:
         """Every end that is right."""
         if self.redriven is not None and self._nobody_runs():
-            return {NOBODY_RUNS} | self.may
+            return {NOBODY_RUNS, *self._may_come_first()} | self.may
         if self.decided is not None:
             return {self.decided} | self.may
         if not self.complete:
@@ -90,6 +92,8 @@ class Account:
             self._interrupt(CANCELLED)
         elif self.decided is None and not self.complete:
             self._take_open(event, log_ms)
+        elif self.redriven is not None and isinstance(event, Outcomes):
+            self.late |= {outcome.seq: outcome for outcome in event.outcomes if self._runs(outcome.seq)}
 
     def _take_open(self, event: Event, log_ms: int) -> None:
         if isinstance(event, Outcomes):
@@ -127,6 +131,10 @@ class Account:
         if self.sealed is None:
             return False
         return any(not self._runs(seq) and seq not in self.first for seq in range(self.sealed.shards))
+
+    def _may_come_first(self) -> set[End]:
+        """Its own outcomes may decide before those of its base were read, which show that nobody runs the rest."""
+        return {self.decided} if self.decided is not None else set()
 
     def _decide(self) -> None:
         order, bad = self.order, len(self.failed) + len(self.damaged)

@@ -125,6 +125,8 @@ class Verdict:
             return ends
         if plan.merge == "raises":
             return ends - done | {(JobState.FAILED, Reason.MERGE_FAILED)}
+        if plan.merge == "deadly":
+            return ends - done | {(JobState.FAILED, Reason.INTERNAL)}
         return ends | ({(JobState.FAILED, Reason.MERGE_FAILED)} if self.merges_get_lost else set())
 
     def _check_result(self, final: Final, account: Account, plan: JobPlan, label: str) -> None:
@@ -156,7 +158,7 @@ class Verdict:
 
     def _check_letters(self, status: JobStatus, account: Account, plan: JobPlan, label: str) -> None:
         for error in status.errors:
-            outcome = account.first.get(error.seq)
+            outcome = account.first.get(error.seq) or account.late.get(error.seq)
             if not self.invariants.check("I4", outcome, f"{label} names shard {error.seq}, which has no outcome"):
                 continue
             self.invariants.check(

@@ -73,7 +73,8 @@ class Owner:
             final, transaction = model.results[offset]
             if transaction.committed:
                 owner = final.owner
-                self.fold.final_seen(owner.job_id, owner.version, reopenable=reopenable(final.reason))
+                again = reopenable(final.reason)
+                self.fold.final_seen(owner.job_id, owner.version, reopenable=again, submission=owner.submission)
                 self.finals.append(offset)
                 self.awaited.discard((owner.job_id, owner.version))
         self.read_to = max(start, end)

@@ -407,19 +407,35 @@ async def test_a_submission_that_finds_an_earlier_claim_gives_way_and_opens_noth
     assert await gateway.shards() == []
 
 
-async def test_a_claim_whose_gateway_died_before_it_opened_the_job_does_not_stand_for_ever(start_gateway: Any) -> None:
+@pytest.mark.parametrize(
+    ("word", "status", "code"),
+    [("mine runs", 202, None), ("the other was never sealed", 409, "closed-meanwhile"), ("", 503, "state-unknown")],
+)
+async def test_after_a_claim_of_a_gateway_that_died_the_aggregator_says_whose_job_it_is(
+    start_gateway: Any, word: str, status: int, code: str | None
+) -> None:
     async with start_gateway(ack_timeout_s=2) as gateway:
         dead = Identity(keyed_job_id("", "k"), SubmissionId("ff" * 8))
-        created_ms = int(time.time() * 1000) - 5_000
-        await gateway.tell(JobStatus(dead, JobState.ACCEPTED, "bytes.digest", created_ms=created_ms))
+        claim = JobStatus(dead, JobState.ACCEPTED, "bytes.digest", created_ms=int(time.time() * 1000) - 5_000)
+        await gateway.tell(claim)
 
-        async def accepted() -> bool:
+        async def answer() -> Any:
             answer = await gateway.client.post(JOBS, content=b"body", headers={"Idempotency-Key": "k"})
-            assert answer.status_code in (202, 409)
-            return answer.status_code == 202
+            return None if answer.json().get("code") == "submission-open" else answer
 
-        assert not await accepted()
-        await eventually(accepted, timeout_s=10, what="the acceptance three ack time-outs after the claim")
+        async def sealed() -> Sealed | None:
+            return next((event for event in await gateway.events() if isinstance(event, Sealed)), None)
+
+        assert await answer() is None
+        answers = asyncio.create_task(
+            eventually(answer, timeout_s=10, what="an answer three time-outs after the claim")
+        )
+        mine = (await eventually(sealed, what="the seal")).owner
+        if word == "mine runs":
+            await gateway.tell(replace(claim, owner=mine, state=JobState.RUNNING, total=1))
+        elif word:
+            await gateway.tell(replace(claim, state=JobState.FAILED, reason=Reason.NOT_SEALED))
+        assert ((await answers).status_code, (await answers).json().get("code")) == (status, code)
 
 
 def _sealed_status(status: Any) -> Any:

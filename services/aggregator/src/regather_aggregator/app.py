@@ -57,6 +57,7 @@ class Aggregator:
             assembly=assembly,
             output=self._output,
             counts=self.counts,
+            merges_alone=asyncio.Lock(),
             make_fold=lambda: PartitionFold(policy, self.counts.dropped, self._scratch.outputs),
         )
 
