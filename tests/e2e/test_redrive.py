@@ -87,15 +87,23 @@ async def test_a_chain_goes_on_from_its_first_dead_shard(stack: Stack, client: C
     assert await client.result(whole["job_id"]) == expected
 
 
-async def test_a_cancelled_job_goes_on(stack: Stack, client: Client) -> None:
+async def cancelled(stack: Stack, client: Client) -> str:
+    """Submit twenty slow shards and cancel them; the job's id once it has ended."""
     submission = Submission("diagnostics", {"do": "sleep", "seconds": "0.3"}, 1024)
-    job_id = (await client.submit(submission, bytes(20 * 1024)))["job_id"]
+    job_id: str = (await client.submit(submission, bytes(20 * 1024)))["job_id"]
     refused = await redriven(stack, job_id)
     assert (refused.status_code, refused.json()["code"]) == (409, "redrive-conflict")
     async with httpx2.AsyncClient(base_url=stack.gateway_url, timeout=60) as http:
         (await http.post(f"/v1/jobs/{job_id}:cancel")).raise_for_status()
     assert (await client.wait(job_id, timeout_s=60))["state"] == "cancelled"
-    second = await again(stack, client, job_id)
+    return job_id
+
+
+@pytest.mark.parametrize("named", [{}, {"shards": "0"}], ids=["all", "some-named"])
+async def test_a_cancelled_job_goes_on_with_all_that_never_ran(
+    stack: Stack, client: Client, named: dict[str, str]
+) -> None:
+    second = await again(stack, client, await cancelled(stack, client), **named)
     assert (second["version"], second["state"], second["shards"]["done"]) == (2, "succeeded", 20)
 
 

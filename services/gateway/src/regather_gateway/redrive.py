@@ -223,7 +223,8 @@ def _plan(status: JobStatus, lineage: Lineage, wanted: SeqRanges, timeout_ms: in
 def _chosen(job_id: JobId, lineage: Lineage, opened: Opened, shards: int, wanted: SeqRanges) -> SeqRanges:
     if wanted and wanted[-1][1] >= shards:
         raise Problem(422, "unknown-shard", f"the job has shards 0 to {shards - 1}", job_id=job_id)
-    seqs = wanted or ranges(lineage.to_run())
+    chosen = {*numbers(wanted), *lineage.never_ran()} if wanted else lineage.to_run()
+    seqs = ranges(sorted(chosen))
     if not seqs:
         detail = "every shard has its outcome; name the shards that are to run again all the same"
         raise Problem(409, "nothing-to-redrive", detail, job_id=job_id)
