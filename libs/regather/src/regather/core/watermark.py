@@ -19,6 +19,8 @@ class Watermark:
         """Take note of a delivered record; False if an earlier owner settled it already, or it was delivered before."""
         if offset < self._next:
             return False
+        if offset > self._next:  # nothing in a gap is ever delivered
+            self._skip = {settled for settled in self._skip if settled >= offset}
         self._next = offset + 1
         if offset in self._skip:
             self._skip.discard(offset)
@@ -43,5 +45,4 @@ class Watermark:
         """Offset to commit, and what is settled above it."""
         offset = next(iter(self._open), self._next)
         self._settled = {settled for settled in self._settled if settled > offset}
-        self._skip = {settled for settled in self._skip if settled >= offset}  # one in a gap is never delivered
         return offset, self._settled | self._skip
