@@ -221,10 +221,11 @@ class Verdict:
             self._check_charge(owner, seq, error)
 
     def _check_charge(self, owner: Identity, seq: int, error: AttemptError) -> None:
-        payload = self.ledger.payloads.get((owner, seq))
-        executed = payload is not None and (error.worker, payload, error.attempt) in self._began
-        if error.reason is Reason.WORKER_LOST:  # a worker may be lost between the mark and the beginning
-            executed |= (error.worker, owner, seq, error.attempt) in self.named_alone
+        if error.reason is Reason.WORKER_LOST:  # the mark comes first: a worker may be lost before the shard has begun
+            executed = (error.worker, owner, seq, error.attempt) in self.named_alone
+        else:
+            payload = self.ledger.payloads.get((owner, seq))
+            executed = payload is not None and (error.worker, payload, error.attempt) in self._began
         self.invariants.check(
             "I5", executed, f"shard {seq} of {owner} was charged for attempt {error.attempt}, never begun: {error}"
         )

@@ -123,6 +123,8 @@ class Model:
     retried: set[tuple[Identity, int, int]] = field(default_factory=set)
     parked: set[tuple[Identity, int]] = field(default_factory=set)
     executed: set[tuple[Identity, int, int]] = field(default_factory=set)
+    named_alone: set[tuple[Identity, int, int]] = field(default_factory=set)
+    """Attempts that a commit has named as running alone in their worker: only they may be charged with its loss."""
     executions: Counter[tuple[Identity, int, int]] = field(default_factory=Counter)
     destinies: dict[tuple[Identity, int], Destiny] = field(default_factory=dict)
     jobs: dict[Identity, Job] = field(default_factory=dict)

@@ -151,7 +151,7 @@ class Worker:
             alone.intake.custody.begin(alone.offset, self.model.now_ms)
             self.commit()
             if self.owns(alone.intake):
-                self.model.executed.add((alone.shard.owner, alone.shard.seq, alone.shard.attempt))
+                self.model.named_alone.add((alone.shard.owner, alone.shard.seq, alone.shard.attempt))
             self._begin(alone)
             return True
         batch = self.queue.pop_batch(most_items=lambda taken: self.pace.batch_items("kind"))
