@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mutants import tree
-from mutants.patches import HeaderError, Mutant, parse, with_seed
+from mutants.patches import MEANT, HeaderError, Mutant, parse, with_seed
 
 PATCHES = sorted(tree.PATCHES.glob("*.patch"))
 HUNK = """diff --git a/libs/a.py b/libs/a.py
@@ -59,6 +59,10 @@ def test_a_patch_fits_the_code_as_it_is(path: Path) -> None:
     tree.apply(path, tree.ROOT, only_check=True)
 
 
+def test_there_is_a_mutant_for_every_invariant() -> None:
+    assert {parse(path.stem, path.read_text()).invariant for path in PATCHES} == set(MEANT)
+
+
 def test_every_mutant_stands_in_the_docs_with_what_catches_it() -> None:
     page = (tree.ROOT / "docs/operations/mutants.md").read_text()
     rows = [line for line in page.splitlines() if line.startswith("| `")]
@@ -79,6 +83,10 @@ def test_a_patch_that_does_not_fit_any_more_is_told(tmp_path: Path) -> None:
 
 
 def test_a_copy_has_the_sources_and_nothing_that_was_compiled(tmp_path: Path) -> None:
-    tree.copy_to(tmp_path)
-    assert (tmp_path / "libs/regather/src/regather/core/partition_fold.py").exists()
-    assert not list(tmp_path.rglob("*.pyc"))
+    for part in tree.PARTS:
+        (tmp_path / "from" / part / "__pycache__").mkdir(parents=True)
+        (tmp_path / "from" / part / "a.py").write_text("")
+        (tmp_path / "from" / part / "__pycache__" / "a.pyc").write_text("")
+    tree.copy_to(tmp_path / "to", root=tmp_path / "from")
+    assert len(list((tmp_path / "to").rglob("*.py"))) == len(tree.PARTS)
+    assert not list((tmp_path / "to").rglob("*.pyc"))

@@ -41,6 +41,7 @@ def test_the_level_that_found_it_is_named() -> None:
     [
         (search(None, {}), "9 seeds of the rules violate nothing"),
         (search(None, {"I2": 3}), "violate I2 and not what the header names; seed 1: I2"),
+        (search(7, {"I2": 3}), "violate I2 and not what the header names"),
         (search(None, {"ERRORS": 3}), "ERRORS and not what"),
         (search(None, {"HARNESS": 3}), "HARNESS and not what"),
         (search(7, {"I1": 1}, strangers=["/elsewhere/a.py"]), "from elsewhere"),

@@ -13,17 +13,18 @@ _SOURCES = (
     "services/shard-worker/src",
     "services/aggregator/src",
 )
-_TESTS = ("tests/simulation", "tests/mutants")
+PARTS = (*_SOURCES, "tests/simulation", "tests/mutants")
+"""What a copy has, from the root of the tree."""
 
 
 class DoesNotApply(Exception):
     """The code under a patch has changed."""
 
 
-def copy_to(target: Path) -> None:
+def copy_to(target: Path, *, root: Path = ROOT) -> None:
     """Copy the sources, without compiled ones: those of another version must never run."""
-    for part in (*_SOURCES, *_TESTS):
-        shutil.copytree(ROOT / part, target / part, ignore=shutil.ignore_patterns("__pycache__", "*.patch"))
+    for part in PARTS:
+        shutil.copytree(root / part, target / part, ignore=shutil.ignore_patterns("__pycache__", "*.patch"))
 
 
 def apply(patch: Path, target: Path, *, only_check: bool = False) -> None:

@@ -51,6 +51,8 @@ class Account:
     decided: End | None = None
     complete: bool = False
     may: set[End] = field(default_factory=set)
+    late: dict[int, Outcome] = field(default_factory=dict)
+    """Outcomes behind the end that the base of a `redriven` brought about: one of them may have been folded before that."""
 
     def __post_init__(self) -> None:
         self._sign_ms = self.opened_ms
@@ -74,7 +76,7 @@ class Account:
     def ends(self) -> set[End]:
         """Every end that is right."""
         if self.redriven is not None and self._nobody_runs():
-            return {NOBODY_RUNS} | self.may
+            return {NOBODY_RUNS} | self.may | ({self.decided} if self.decided else set())  # if the base is read late
         if self.decided is not None:
             return {self.decided} | self.may
         if not self.complete:
@@ -90,11 +92,19 @@ class Account:
             self._interrupt(CANCELLED)
         elif self.decided is None and not self.complete:
             self._take_open(event, log_ms)
+        elif isinstance(event, Outcomes) and self.redriven is not None:
+            for outcome in event.outcomes:
+                if self._runs(outcome.seq) and self._exists(outcome.seq):
+                    self.late.setdefault(outcome.seq, outcome)
+
+    def outcome(self, seq: int) -> Outcome | None:
+        """What a final may name of this shard."""
+        return self.first.get(seq) or self.late.get(seq)
 
     def _take_open(self, event: Event, log_ms: int) -> None:
         if isinstance(event, Outcomes):
             for outcome in event.outcomes:
-                if self._runs(outcome.seq):
+                if self._runs(outcome.seq) and self._exists(outcome.seq):
                     self.first.setdefault(outcome.seq, outcome)
             self._decide()
         elif self.sealed is not None:
@@ -103,12 +113,17 @@ class Account:
             self._sign_ms = log_ms
         elif isinstance(event, Sealed):
             self.sealed = event
+            self.first = {seq: outcome for seq, outcome in self.first.items() if self._exists(seq)}
             self._decide()
         elif isinstance(event, Abandoned):
             self.decided = NOT_SEALED
 
     def _runs(self, seq: int) -> bool:
         return self.redriven is None or any(low <= seq <= high for low, high in self.redriven.seqs)
+
+    def _exists(self, seq: int) -> bool:
+        """Whether the seal, once it is there, says that there is such a shard."""
+        return self.sealed is None or seq < self.sealed.shards
 
     def _tick(self, log_ms: int) -> None:
         if log_ms >= self.opened_ms + self.order.deadline_ms:

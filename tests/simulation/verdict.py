@@ -46,11 +46,11 @@ class Verdict:
         for chain in chains.values():
             self._check_versions(chain)
         for promise in promises:
-            self.invariants.check(
-                "I1",
-                self.ledger.finals.get((promise.owner.job_id, promise.owner.version)),
-                f"{promise.plan.label} was promised as {promise.owner} and has no final",
-            )
+            finals = self.ledger.finals.get((promise.owner.job_id, promise.owner.version), [])
+            what = f"{promise.plan.label} was promised as {promise.owner}"
+            self.invariants.check("I1", finals, f"{what} and has no final")
+            unsealed = any(final.status.reason is Reason.NOT_SEALED for final in finals)
+            self.invariants.check("I1", not unsealed, f"{what}, and its upload was given up")
         for (job_id, version), finals in self.ledger.finals.items():
             self._check_final(finals[0], len(finals), chains.get(job_id), version)
         self._check_views()
@@ -156,7 +156,7 @@ class Verdict:
 
     def _check_letters(self, status: JobStatus, account: Account, plan: JobPlan, label: str) -> None:
         for error in status.errors:
-            outcome = account.first.get(error.seq)
+            outcome = account.outcome(error.seq)
             if not self.invariants.check("I4", outcome, f"{label} names shard {error.seq}, which has no outcome"):
                 continue
             self.invariants.check(
@@ -172,7 +172,8 @@ class Verdict:
 
     def _charged_as_lost(self, error: ShardError, account: Account) -> bool:
         """Whether attempts were spent on workers that were lost; each of them is checked for itself."""
-        failure = account.first[error.seq].failure
+        outcome = account.outcome(error.seq)
+        failure = outcome.failure if outcome else None
         return failure is not None and any(one.reason is Reason.WORKER_LOST for one in failure.history)
 
     def _letter_is_there(self, owner: Identity, error: ShardError) -> bool:

@@ -130,6 +130,8 @@ class Model:
     jobs: dict[Identity, Job] = field(default_factory=dict)
     sealed: list[Identity] = field(default_factory=list)
     """Submissions whose client was told 202."""
+    strays: random.Random | None = None
+    """Decides when an outcome turns up of a shard that the seal will say does not exist; None: never."""
     trace: list[str] | None = None
 
     def say(self, *words: object) -> None:

@@ -419,7 +419,40 @@ async def test_a_claim_whose_gateway_died_before_it_opened_the_job_does_not_stan
             return answer.status_code == 202
 
         assert not await accepted()
+        speaking = asyncio.create_task(_say_whose_it_is(gateway, None))
         await eventually(accepted, timeout_s=10, what="the acceptance three ack time-outs after the claim")
+        await speaking
+
+
+@pytest.mark.parametrize(
+    ("rival_owns", "state", "status", "code"),
+    [
+        (False, JobState.RUNNING, 202, None),
+        (True, JobState.SPLITTING, 503, "state-unknown"),
+        (True, JobState.RUNNING, 409, "submission-open"),
+    ],
+    ids=["mine", "rival-that-is-silent", "rival"],
+)
+async def test_a_submission_behind_an_earlier_claim_is_a_202_only_when_the_job_is_its_own(
+    start_gateway: Any, rival_owns: bool, state: JobState, status: int, code: str | None
+) -> None:
+    """The earlier one may have opened the job: its gateway never heard of it, or clocks differ by days."""
+    async with start_gateway(ack_timeout_s=0.5) as gateway:
+        rival = Identity(keyed_job_id("", "k"), SubmissionId("ff" * 8))
+        created_ms = int(time.time() * 1000) - 5_000
+        await gateway.tell(JobStatus(rival, JobState.ACCEPTED, "bytes.digest", created_ms=created_ms))
+        answer, _ = await asyncio.gather(
+            gateway.client.post(JOBS, content=b"body", headers={"Idempotency-Key": "k"}),
+            _say_whose_it_is(gateway, rival if rival_owns else None, state),
+        )
+        assert (answer.status_code, answer.json().get("code")) == (status, code)
+
+
+async def _say_whose_it_is(gateway: Any, owner: Identity | None, state: JobState = JobState.RUNNING) -> None:
+    """Speak as the aggregator once a seal is there: the job is `owner`'s, or that of the seal."""
+    await eventually(lambda: _sealed(gateway), timeout_s=20, what="the seal")
+    sealed = next(event for event in await gateway.events() if isinstance(event, Sealed))
+    await gateway.tell(JobStatus(owner or sealed.owner, state, "bytes.digest"))
 
 
 def _sealed_status(status: Any) -> Any:

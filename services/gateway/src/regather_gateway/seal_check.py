@@ -17,8 +17,8 @@ async def wait_for_word(view: StatusView, owner: Identity, timeout_s: float) -> 
     await view.wait_for(owner.job_id, spoken, timeout_s)
     if not spoken(view.get(owner.job_id)):
         raise broker_unavailable(
-            "the upload was silent for so long that the job may have been closed, and nobody says what became of it: "
-            "ask for it, or repeat",
+            "the job may have been closed while its upload was silent, or another submission may have opened it before, "
+            "and nobody says what became of it: ask for it, or repeat",
             code="state-unknown",
             job_id=owner.job_id,
             status_url=f"/v1/jobs/{owner.job_id}",

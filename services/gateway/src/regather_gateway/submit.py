@@ -24,7 +24,7 @@ from regather_gateway.producing import Line, Producers
 from regather_gateway.seal_check import check_not_closed, wait_for_word
 from regather_gateway.settings import GatewaySettings
 from regather_gateway.shard_stream import Pace
-from regather_gateway.upload import HoldClaim, Upload
+from regather_gateway.upload import Upload
 from regather_gateway.views import StatusView
 
 log = get_logger()
@@ -107,10 +107,10 @@ class Submitter:
             return await self._submit(order, body, accepted, None)
         job_id, timeout_s = accepted.owner.job_id, self._settings.ack_timeout_s
         with Claim(self._view, accepted.owner, timeout_s, lambda: _still_open(job_id)) as claim:
-            return await self._submit(order, body, accepted, claim.hold)
+            return await self._submit(order, body, accepted, claim)
 
     async def _submit(
-        self, order: JobOrder, body: AsyncIterator[bytes], accepted: JobStatus, hold_claim: HoldClaim | None
+        self, order: JobOrder, body: AsyncIterator[bytes], accepted: JobStatus, claim: Claim | None
     ) -> Receipt:
         line = self._producers.current()
         upload = Upload(
@@ -119,7 +119,7 @@ class Submitter:
             accepted,
             timeout_ms=order.timeout_ms,
             pace=self._pace(),
-            hold_claim=hold_claim,
+            hold_claim=claim.hold if claim else None,
         )
         self._under_way.add(accepted.owner.job_id)
         try:
@@ -131,7 +131,7 @@ class Submitter:
             raise
         finally:
             self._under_way.discard(accepted.owner.job_id)
-        if upload.fell_silent:
+        if upload.fell_silent or (claim and claim.contested):
             await self._wait_for_word(accepted.owner)
         self.counts.sealed(sealed)
         log.info("job-sealed", job=sealed.owner.job_id, kind=order.kind, shards=sealed.shards, bytes=sealed.size_bytes)
@@ -209,7 +209,7 @@ class Submitter:
         return status.state is JobState.ACCEPTED and status.total is None and alone_ms > dead_ms
 
     async def _wait_for_word(self, owner: Identity) -> None:
-        log.warning("upload-fell-silent", job=owner.job_id)
+        log.warning("ownership-uncertain", job=owner.job_id)
         try:
             await wait_for_word(self._view, owner, self._settings.ack_timeout_s)
         except Problem:
