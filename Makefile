@@ -13,7 +13,7 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 .PHONY: help setup up demo test test-compose test-integration fmt lint types arch lock clean bench-smoke bench-memory bench-isolation hostile-shards chaos chaos-sum simulate mutants bench-restore
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  %-17s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## make the virtual environment with the locked dependencies
 

@@ -75,6 +75,10 @@ class Verdict:
     versions_checked: int = 0
     duplicates_folded: int = 0
     executions_max: int = 0
+    executions_max_unfailed: int = 0
+    """The same of the shards that no execution of failed: what at-least-once alone costs."""
+
+    most_executed: Shard | None = None
     accepted_after_s: list[float] = field(default_factory=list)
     """From a client's first request to its 202, of every accepted job."""
 
@@ -98,6 +102,7 @@ class _Log:
         self.sealed: dict[tuple[str, str, int], int] = {}
         self.cancels: set[str] = set()
         self.executions: Counter[Shard] = Counter()
+        self.failed: set[Shard] = set()
         self.last_ms: dict[Shard, int] = {}
         self.outcomes: Counter[Shard] = Counter()
         self.attempts: dict[Shard, int] = {}
@@ -115,10 +120,13 @@ class _Log:
             self.cancels.add(line.job_id)
         if line.failed_attempt is not None:
             self._ran((*owner, line.failed_attempt), line)
+            self.failed.add((*owner, line.failed_attempt))
         for outcome in line.outcomes:
             shard = (*owner, outcome.seq)
             self._ran(shard, line)
             self.outcomes[shard] += 1
+            if outcome.failed:
+                self.failed.add(shard)
             self.attempts[shard] = max(self.attempts.get(shard, 0), outcome.attempts)
 
     def _ran(self, shard: Shard, line: Line) -> None:
@@ -309,7 +317,11 @@ class _Checker:
         verdict.jobs = len(self._log.labels)
         verdict.shards = len(self._log.outcomes)
         verdict.duplicates_folded = sum(count - 1 for count in self._log.outcomes.values())
-        verdict.executions_max = max(self._log.executions.values(), default=0)
+        executions = self._log.executions
+        verdict.most_executed = max(executions, key=executions.__getitem__, default=None)
+        verdict.executions_max = max(executions.values(), default=0)
+        unfailed = (count for shard, count in executions.items() if shard not in self._log.failed)
+        verdict.executions_max_unfailed = max(unfailed, default=0)
         verdict.letters_unnamed = len(self._letters.keys() - self._named)
 
 

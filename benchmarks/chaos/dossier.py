@@ -6,13 +6,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from chaos.checker import Evidence, Verdict
+from chaos.records import Line
 from chaos.report import Run
 
 _MOST = 40
 
 
 def write_dossiers(folder: Path, evidence: Evidence, verdict: Verdict, run: Run) -> None:
-    """Write `faults.txt`, `clients.txt`, and one page for each job that a violation names."""
+    """Write `faults.txt`, `clients.txt`, `events.txt`, a page for each job that a violation names, and `executions.txt`.
+
+    The last one is the page of the job with the shard that ran most often.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     faults = [f"{clock(fired.began_s)} to {clock(fired.ended_s)} {fired} {fired.error}" for fired in run.fired]
     (folder / "faults.txt").write_text("\n".join(faults) + "\n")
@@ -21,11 +25,19 @@ def write_dossiers(folder: Path, evidence: Evidence, verdict: Verdict, run: Run)
         for told in evidence.told.values()
     ]
     (folder / "clients.txt").write_text("\n".join(told) + "\n")
+    events = (
+        f"{clock(line.at_ms / 1000)} {line.place.partition}/{line.place.offset} {line.job_id} {_event(line)}"
+        for line in evidence.lines
+    )
+    (folder / "events.txt").write_text("\n".join(events) + "\n")
     by_job: dict[str, list[str]] = defaultdict(list)
     for violation in verdict.violations:
         by_job[violation.job_id].append(str(violation))
     for job_id in [job_id for job_id in by_job if job_id][:_MOST]:
         (folder / f"{job_id}.txt").write_text(_page(job_id, by_job[job_id], evidence, run))
+    if verdict.most_executed is not None:
+        most = f"shard {verdict.most_executed} ran {verdict.executions_max} times, more often than any other"
+        (folder / "executions.txt").write_text(_page(verdict.most_executed[0], [most], evidence, run))
 
 
 def clock(seconds: float) -> str:
@@ -33,12 +45,16 @@ def clock(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%H:%M:%S.%f")[:-3]
 
 
+def _event(line: Line) -> str:
+    return f"{line.sort} {line.submission} v{line.version} {line.detail}"
+
+
 def _page(job_id: str, violations: list[str], evidence: Evidence, run: Run) -> str:
-    entries: list[tuple[float, str]] = []
-    for line in evidence.lines:
-        if line.job_id == job_id:
-            owner = f"{line.submission} v{line.version}"
-            entries.append((line.at_ms / 1000, f"event {line.place.offset} {line.sort} {owner} {line.detail}"))
+    entries = [
+        (line.at_ms / 1000, f"event {line.place.offset} {_event(line)}")
+        for line in evidence.lines
+        if line.job_id == job_id
+    ]
     for final in evidence.finals:
         if final.job_id == job_id:
             text = json.dumps(final.document)[:2000]

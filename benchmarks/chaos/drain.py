@@ -55,7 +55,14 @@ class Quiet:
     async def transactions(self) -> str:
         """Transactions that nobody ends."""
         topics = self.topics
-        written = (topics.results, topics.segments, topics.job_status, topics.shards_retry, topics.control)
+        written = (
+            topics.results,
+            topics.segments,
+            topics.checkpoints,
+            topics.job_status,
+            topics.shards_retry,
+            topics.control,
+        )
         found = await self.readers.hanging(written)
         return f"open transactions: {', '.join(found)}" if found else ""
 

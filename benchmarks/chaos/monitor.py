@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx2
 
-from chaos.slopes import Sample, slope_per_hour
+from chaos.slopes import Sample, Slope, slope_of
 from regather_cli.service_process import Role, Service
 
 _EVERY_S = 2.0
@@ -67,9 +67,9 @@ class Monitor:
         found = await asyncio.gather(*(self.read(service) for service in self._services() if service.role is role))
         return None if None in found else sum(metrics.get(name, 0.0) for metrics in found if metrics is not None)
 
-    def slopes(self) -> dict[str, dict[str, float]]:
+    def slopes(self) -> dict[str, dict[str, Slope]]:
         """Growth per hour of life, by the report's name and role."""
-        return {name: {role.word: slope_per_hour(self._samples[name, role]) for role in Role} for name in GROWING}
+        return {name: {role.word: slope_of(self._samples[name, role]) for role in Role} for name in GROWING}
 
     def write(self, path: Path) -> None:
         """Every reading, for a look at what grows: metric, role, process, age in seconds, value."""

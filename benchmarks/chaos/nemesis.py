@@ -26,7 +26,13 @@ from chaos.plan import Kind, PlannedFault
 from regather_cli.service_process import Role
 
 _LOOK_AGAIN_S = 0.5
-_NOBODY_S = 60.0
+_NOBODY_S = 90.0
+_PATIENCE_S = 40.0
+"""So long a fault waits for a kind that is still to come before another is struck in its place."""
+
+_OFTEN_ENOUGH = 2
+"""A kind that was struck only once may have met a lucky moment."""
+
 _LEAST_GAP_S = 2.0
 """Between two faults, however late the plan is: a storm of all that was missed would be no part of it."""
 
@@ -78,13 +84,26 @@ class Fired:
 class Nemesis:
     """One run of a plan."""
 
-    def __init__(self, context: Context, faults: Mapping[Kind, Fault], began_s: float) -> None:
+    def __init__(
+        self,
+        context: Context,
+        faults: Mapping[Kind, Fault],
+        began_s: float,
+        *,
+        gap_s: float = _LEAST_GAP_S,
+        patience_s: float = _PATIENCE_S,
+    ) -> None:
         self._context = context
+        self._gap_s = gap_s
+        self._patience_s = patience_s
         self._faults = faults
         self._began_s = began_s
         self._tasks: set[asyncio.Task[None]] = set()
+        self._due: list[Kind] = []
+        self._planned: Counter[Kind] = Counter()
         self.fired: list[Fired] = []
         self.chosen_anew = 0
+        """How many were of a kind that the plan has not, because nobody had anything of what was still to come."""
 
     @property
     def by_kind(self) -> Counter[str]:
@@ -92,15 +111,27 @@ class Nemesis:
         return Counter(fired.kind.value for fired in self.fired)
 
     @property
+    def too_rare(self) -> list[str]:
+        """Kinds of the plan that came less than twice, or not at all if the plan has them once."""
+        struck = Counter(fired.kind for fired in self.fired)
+        return [kind for kind, count in self._planned.items() if struck[kind] < min(count, _OFTEN_ENOUGH)]
+
+    @property
     def idle(self) -> list[Fired]:
         """Those that found nothing to do."""
         return [fired for fired in self.fired if not fired.found]
 
     async def run(self, plan: Sequence[PlannedFault]) -> None:
-        """Strike at the planned times; returns when every fault is healed."""
+        """Strike at the planned times; returns when every fault is healed.
+
+        A kind that finds nobody at its time is struck at the next one at which it does, and a later one comes first: so
+        that the rare ones, which need most to be as they want it, are not those that never come.
+        """
         last_s = 0.0
+        self._due = [planned.kind for planned in plan]
+        self._planned = Counter(self._due)
         for planned in plan:
-            due_s = max(self._began_s + planned.at_s, last_s + _LEAST_GAP_S)
+            due_s = max(self._began_s + planned.at_s, last_s + self._gap_s)
             await asyncio.sleep(max(0.0, due_s - time.monotonic()))
             await self._fire(planned)
             last_s = time.monotonic()
@@ -115,16 +146,22 @@ class Nemesis:
         ]
 
     async def _fire(self, planned: PlannedFault) -> None:
-        end_s = time.monotonic() + _NOBODY_S
-        while time.monotonic() < end_s:
-            for kind in (planned.kind, *planned.otherwise):
+        began_s = time.monotonic()
+        while (waited_s := time.monotonic() - began_s) < _NOBODY_S:
+            for kind in dict.fromkeys([*self._due, *(planned.otherwise if waited_s >= self._patience_s else ())]):
                 victim = await self._faults[kind].victim(self._context, planned)
                 if victim is not None:
-                    self.chosen_anew += kind is not planned.kind
+                    self._cross_off(kind)
                     self._start(planned, kind, victim)
                     return
             await asyncio.sleep(_LOOK_AGAIN_S)
         raise TimeoutError(f"nobody could be struck for {_NOBODY_S:g} s: {planned}")
+
+    def _cross_off(self, kind: Kind) -> None:
+        if kind in self._due:
+            self._due.remove(kind)
+        else:
+            self.chosen_anew += 1
 
     def _start(self, planned: PlannedFault, kind: Kind, victim: Victim) -> None:
         fault = self._faults[kind]

@@ -73,7 +73,8 @@ _ALTERNATIVES = 4
 class PlannedFault:
     """One fault: `at_s` after the workload began; `pick` in [0, 1) chooses among the victims that there are by then.
 
-    `vigour` in [0, 1) decides how long and how hard. Where `kind` finds no victim, one of `otherwise` is struck.
+    `vigour` in [0, 1) decides how long and how hard. Where `kind` finds no victim, the next one that does comes first;
+    where no kind of the plan that is left does, one of `otherwise` is struck.
     """
 
     number: int

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from regather.testing.embedded_kafka import free_ports
 from regather.testing.fault_proxy import FaultProxy
 from regather.testing.kafka_broker import BOOTSTRAP_VARIABLE, Broker, Rung
 from regather.transport.topics import Size
-from regather_cli.report import commit, write_report
+from regather_cli.report import commit, dirty, write_report
 from regather_cli.stack import Stack, StackSettings
 from regather_cli.supervision import Supervision
 
@@ -162,20 +163,33 @@ async def beside(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
                 task.cancel()
 
 
+@dataclass(frozen=True, slots=True)
+class Code:
+    """The checked-out commit when a run began, and whether the files were then as it has them."""
+
+    commit: str
+    dirty: bool
+
+    def tested(self) -> dict[str, Any]:
+        """What a run that ends now says: services are started all the time, so a change meanwhile was tested, too."""
+        return {"commit": self.commit, "dirty": self.dirty or dirty() or commit() != self.commit}
+
+
 async def main(given: argparse.Namespace) -> int:
+    code = Code(commit(), dirty())
     home = Path(tempfile.mkdtemp(prefix=f"regather-chaos-{given.seed}-"))
     kinds = [Kind(kind) for kind in given.kinds.split(",")] if given.kinds else None
     chaos = Chaos(given.seed, home, kinds, given.faults, given.every_s)
     run, evidence, verdict = await chaos.go()
     for violation in verdict.violations[:50]:
         print(f"VIOLATION {violation}", flush=True)
-    if verdict.violations:
-        write_dossiers(home / "dossiers", evidence, verdict, run)
     kept = bool(verdict.violations) or given.keep
-    document = report_of(run, verdict, wanted=given.faults, logs=str(home) if kept else "")
+    if kept:
+        write_dossiers(home / "dossiers", evidence, verdict, run)
+    document = report_of(run, verdict, wanted=given.faults, logs=str(home) if kept else "") | code.tested()
     if not kept:
         shutil.rmtree(home, ignore_errors=True)
-    name = f"chaos-{commit()}-{given.seed}"
+    name = f"chaos-{code.commit}-{given.seed}"
     print(json.dumps(write_report(name, document, run.began_s)), flush=True)
     return 0 if document["ok"] else 1
 

@@ -33,7 +33,7 @@ async def ended(client: Client, submission: Submission, body: bytes) -> dict[str
 async def again(stack: Stack, client: Client, job_id: str, **query: str) -> dict[str, Any]:
     answer = await redriven(stack, job_id, **query)
     assert answer.status_code in (200, 202), answer.text
-    return await client.wait(job_id, timeout_s=60)
+    return await client.wait(job_id, timeout_s=60, version=answer.json()["version"])
 
 
 async def test_dead_shards_run_again_and_the_others_stay(
@@ -41,7 +41,10 @@ async def test_dead_shards_run_again_and_the_others_stay(
 ) -> None:
     first = await ended(client, Submission("diagnostics", SLOW, 1024, on_error="skip", timeout_s=0.2), bytes(8 * 1024))
     assert (first["state"], first["shards"]["gaps"]) == ("partial", [[3, 3], [5, 5]])
+    gateway = stack.of(Role.GATEWAY)[0]
+    (before,) = await gateway.metric("regather_redriven_shards_total")
     second = await again(stack, client, first["job_id"], timeout_s="20")
+    assert await gateway.metric("regather_redriven_shards_total") == [before + 2]
     assert (second["version"], second["state"], second["created_ms"]) == (2, "succeeded", first["created_ms"])
     assert (second["shards"]["done"], second["shards"]["gaps"], second["errors"]) == (8, [], [])
     assert json.loads(await client.result(first["job_id"]))["size_bytes"] == 8 * 1024
@@ -96,6 +99,13 @@ async def test_a_cancelled_job_goes_on(stack: Stack, client: Client) -> None:
     assert (second["version"], second["state"], second["shards"]["done"]) == (2, "succeeded", 20)
 
 
+async def test_shards_that_never_ran_run_with_those_that_are_named(stack: Stack, client: Client) -> None:
+    first = await ended(client, Submission("diagnostics", SLOW, 1024, timeout_s=0.2), bytes(100 * 1024))
+    assert first["shards"]["done"] < 99
+    second = await again(stack, client, first["job_id"], shards="3,5", timeout_s="20")
+    assert (second["version"], second["state"], second["shards"]["done"]) == (2, "succeeded", 100)
+
+
 async def test_of_two_redrives_at_once_one_is_refused(stack: Stack, client: Client, count_finals: CountFinals) -> None:
     first = await ended(client, Submission("diagnostics", SLOW, 1024, on_error="skip", timeout_s=0.2), bytes(8 * 1024))
     path = f"/v1/jobs/{first['job_id']}:redrive"
@@ -103,7 +113,7 @@ async def test_of_two_redrives_at_once_one_is_refused(stack: Stack, client: Clie
         gateways = [service.url for service in stack.of(Role.GATEWAY)]
         answers = await asyncio.gather(*[http.post(url + path, params={"timeout_s": "20"}) for url in gateways * 2])
     assert sorted(answer.status_code for answer in answers) == [202, 409, 409, 409]
-    second = await client.wait(first["job_id"], timeout_s=60)
+    second = await client.wait(first["job_id"], timeout_s=60, version=2)
     assert (second["version"], second["state"]) == (2, "succeeded")
     assert {version: n for (job, version), n in (await count_finals()).items() if job == first["job_id"]} == {
         1: 1,

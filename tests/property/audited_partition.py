@@ -153,7 +153,9 @@ class Installation:
         headers, _ = encode_final(status, b"", "text/plain")
         self.results.append(Written(header_map(headers), value, self.now_ms, after=len(self.events)))
         again = status.state == "failed" and reopenable(status.reason)
-        self.fold.final_seen(status.owner.job_id, status.owner.version, reopenable=again)
+        self.fold.final_seen(
+            status.owner.job_id, status.owner.version, reopenable=again, submission=status.owner.submission
+        )
         return []
 
     def _base(self, instruction: LoadBase) -> Mapping[int, Outcome]:

@@ -38,9 +38,9 @@ POLICY = FoldPolicy(silence_ms=50)
 
 @dataclass
 class Shell:
-    """Folds a log as the owner of a partition does; `segments` and `finals` outlive it."""
+    """Folds a log as the owner of a partition does; `checkpoints` and `finals` outlive it."""
 
-    segments: list[tuple[list[tuple[str, bytes]], bytes]]
+    checkpoints: list[tuple[list[tuple[str, bytes]], bytes]]
     finals: dict[Identity, tuple[JobStatus, bytes]]
     fold: PartitionFold = field(default_factory=lambda: PartitionFold(POLICY))
     next_offset: int = 0
@@ -70,18 +70,18 @@ class Shell:
             last = type(mark)(mark.first_offset, mark.opened_ms, mark.last_sign_ms, mark.retries, self.next_offset)
             records.append(encode_checkpoint(events[-1], last))
             if torn_after is not None:
-                self.segments += records[: min(torn_after, len(records) - 1)]
+                self.checkpoints += records[: min(torn_after, len(records) - 1)]
                 continue
-            self.segments += records
+            self.checkpoints += records
             self.fold.saved(job, self.next_offset, log_bytes)
 
     def restored(self) -> "Shell":
         """A new owner: it knows the finals, the checkpoints and the committed offset, and nothing else."""
-        heir = Shell(self.segments, self.finals, next_offset=self.fold.low_offset(self.next_offset))
+        heir = Shell(self.checkpoints, self.finals, next_offset=self.fold.low_offset(self.next_offset))
         for owner in self.finals:
             heir.fold.final_seen(owner.job_id, owner.version, reopenable=False)
         instructions: list[Instruction] = []
-        for headers, value in self.segments:
+        for headers, value in self.checkpoints:
             found = decode_checkpoint(headers, value)
             assert found is not None
             instructions += heir.fold.restore(*found)

@@ -1,5 +1,8 @@
 """A redriven job ends once, with the outcomes that stay and those that run again, in whatever order they arrive."""
 
+from dataclasses import replace
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,7 +23,7 @@ from regather.core.model import (
     SubmissionId,
 )
 from regather.core.partition_fold import FoldPolicy, PartitionFold
-from regather.core.reassembly import Assemble, Assembled, BaseLoaded, EmitFinal, Instruction, LoadBase
+from regather.core.reassembly import Assemble, Assembled, BaseLoaded, EmitFinal, Instruction, JobBroken, LoadBase
 from regather.core.redrive import Lineage
 from regather.core.seq_ranges import contains, count, numbers, ranges
 
@@ -51,6 +54,7 @@ class Log:
         self.records: list[object] = []
         self.fold = PartitionFold(FoldPolicy())
         self.finals: dict[int, tuple[JobState, bytes]] = {}
+        self.ended: dict[int, JobBroken | None] = {}
         self.bases: list[LoadBase] = []
         self.unread: list[Identity] = []
 
@@ -69,12 +73,13 @@ class Log:
                 owner = instruction.job.owner
                 assert owner.version not in self.finals, "a second final"
                 self.finals[owner.version] = (instruction.job.state, instruction.result)
+                self.ended[owner.version] = instruction.job.broken
                 self.unread.append(owner)
 
     def read_back(self) -> None:
         unread, self.unread = self.unread, []
         for owner in unread:
-            self.fold.final_seen(owner.job_id, owner.version, reopenable=False)
+            self.fold.final_seen(owner.job_id, owner.version, reopenable=False, submission=owner.submission)
 
     def load_bases(self) -> None:
         bases, self.bases = self.bases, []
@@ -82,7 +87,7 @@ class Log:
             lineage = Lineage(FIRST, keep_outputs=True)
             for event in self.records[base.first : base.end]:
                 lineage.take(event)
-            self.carry_out(self.fold.advance(base.job, BaseLoaded(lineage.outcomes)))
+            self.carry_out(self.fold.advance(base.job, BaseLoaded(lineage.outcomes, lineage.sealed)))
 
 
 WHATS = st.sampled_from(["done", "failed", "damaged"])
@@ -117,6 +122,52 @@ def test_every_version_ends_once_and_has_the_newest_say_on_each_shard(total: int
         log.read_back() if data.draw(st.booleans()) else None
     log.read_back()
     assert log.fold.open_jobs == 0
+
+
+FOREIGN = FIRST._replace(submission=SubmissionId("ff" * 8))
+
+
+@pytest.mark.parametrize("read_back", [False, True])
+def test_a_redrive_by_another_submission_is_dropped_and_counted(read_back: bool) -> None:
+    log = Log()
+    for event in (OPENED, outcome(0, 1, "failed"), Sealed(FIRST, 1, 10, "d")):
+        log.append(event)
+    if read_back:
+        log.read_back()
+    foreign = redrive(2, ((0, 0),))
+    log.append(replace(foreign, opened=replace(foreign.opened, owner=FOREIGN._replace(version=2))))
+    assert log.bases == []
+    assert log.fold.dropped["foreign-submission"] == 1
+    log.append(redrive(2, ((0, 0),)))
+    assert [base.job.owner for base in log.bases] == [version(2)]
+
+
+@pytest.mark.parametrize("base_first", [False, True])
+@pytest.mark.parametrize("seal", [(1, 20, "d"), (2, 21, "d"), (2, 20, "other"), (3, 20, "d")])
+def test_a_redrive_that_is_sealed_otherwise_than_its_first_version_ends_as_internal(
+    seal: tuple[int, int, str], base_first: bool
+) -> None:
+    log = Log()
+    for event in (OPENED, outcome(0, 1, "done"), outcome(1, 1, "failed"), Sealed(FIRST, 2, 20, "d")):
+        log.append(event)
+    log.read_back()
+    log.append(redrive(2, ((1, 1),)))
+    if base_first:
+        log.load_bases()
+    log.append(Sealed(version(2), *seal))
+    log.load_bases()
+    assert log.finals[2] == (JobState.FAILED, b"")
+    assert log.ended[2].reason is Reason.INTERNAL
+
+
+def test_a_redrive_of_a_job_that_nobody_opened_is_no_job() -> None:
+    fold = PartitionFold(FoldPolicy())
+    (load,) = fold.handle(redrive(2, ((0, 0),)), offset=3, append_ms=1)
+    assert isinstance(load, LoadBase)
+    assert (fold.open_jobs, fold.low_offset(4)) == (1, 3)
+    fold.unfounded(load.job)
+    assert (fold.open_jobs, fold.low_offset(4), fold.dropped["unknown-job"]) == (0, 4, 1)
+    assert fold.take_changed() == []
 
 
 @given(st.sets(st.integers(0, 200)))

@@ -22,11 +22,11 @@ from regather.core.topic_rules import (
     fitted,
     growth,
 )
-from regather.transport.topics import Size, Topics, topic_demands
+from regather.transport.topics import EVENT_RECORD_BYTES, Size, Topics, topic_demands
 
 TOPICS = Topics("p.")
 SAFE = dict(zip(BROKER_SETTINGS, ("true", "false", "false", "10080"), strict=True))
-FROZEN = [TOPICS.job_events, TOPICS.segments, TOPICS.results, TOPICS.job_status]
+FROZEN = [TOPICS.job_events, TOPICS.segments, TOPICS.checkpoints, TOPICS.results, TOPICS.job_status]
 GROWING = [TOPICS.shards_small, TOPICS.shards_bulk, TOPICS.shards_retry, TOPICS.dead_letters, TOPICS.control]
 
 
@@ -81,11 +81,13 @@ def test_what_apply_makes_is_as_it_must_be(size: Size, replication: int, longest
         (TOPICS.job_events, {"retention__ms": str(DAY_MS)}, False),
         (TOPICS.results, {"retention__ms": str(8 * DAY_MS - 1)}, True),
         (TOPICS.segments, {"retention__ms": str(7 * DAY_MS)}, True),
+        (TOPICS.checkpoints, {"retention__ms": str(7 * DAY_MS)}, True),
+        (TOPICS.checkpoints, {"max__message__bytes": str(EVENT_RECORD_BYTES)}, True),
         (TOPICS.job_status, {"retention__ms": "3600000"}, True),
         (TOPICS.dead_letters, {"retention__ms": str(7 * DAY_MS)}, True),
         (TOPICS.results, {"retention__ms": "-1"}, False),
         (TOPICS.shards_small, {"retention__ms": "3599999"}, True),
-        *((topic, {"retention__bytes": "1000000"}, True) for topic in FROZEN[:3]),
+        *((topic, {"retention__bytes": "1000000"}, True) for topic in FROZEN[:4]),
         (TOPICS.control, {"retention__bytes": "1000000"}, False),
         *((topic, {"message__timestamp__type": "CreateTime"}, True) for topic in (*FROZEN, *GROWING)),
         (TOPICS.job_events, {"max__message__bytes": "1048588"}, True),
@@ -105,7 +107,7 @@ def test_a_setting_that_is_wrong_is_seen(topic: str, config: dict[str, str], see
 
 def test_the_results_must_outlive_events_that_are_kept_longer_than_needed() -> None:
     longer = changed(RIGHT, TOPICS.job_events, retention__ms=str(30 * DAY_MS))
-    outlived = [TOPICS.segments, TOPICS.results, TOPICS.job_status, TOPICS.dead_letters]
+    outlived = [TOPICS.segments, TOPICS.checkpoints, TOPICS.results, TOPICS.job_status, TOPICS.dead_letters]
     assert found(longer, THREE) == [(topic, "retention.ms") for topic in outlived]
     for_ever = changed(RIGHT, TOPICS.job_events, retention__ms="-1")
     assert {difference.wanted for difference in differences(THREE, for_ever)} == {"-1 (for ever)"}
@@ -114,7 +116,7 @@ def test_the_results_must_outlive_events_that_are_kept_longer_than_needed() -> N
 def test_events_are_kept_for_three_times_the_longest_job() -> None:
     demands = topic_demands(TOPICS, Size.COMPOSE, replication=3, longest_job_ms=3 * DAY_MS)
     names = {subject for subject, _ in found(RIGHT, demands)}
-    assert names == {TOPICS.job_events, TOPICS.segments, TOPICS.results, TOPICS.job_status}
+    assert names == set(FROZEN)
 
 
 @pytest.mark.parametrize("topic", FROZEN[1:])

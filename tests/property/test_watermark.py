@@ -108,3 +108,14 @@ def test_metadata_of_somebody_else_says_nothing() -> None:
         '{"farewell":1,"running":3}',
     ):
         assert decode_commit(0, text) == (Handover(), set())
+
+
+def test_an_offset_that_was_settled_and_lies_in_a_gap_is_not_named_below_the_watermark() -> None:
+    """Markers of transactions have offsets of their own, and no record of theirs ever comes."""
+    watermark = Watermark(0, {1, 2, 6})
+    assert watermark.deliver(0)
+    assert watermark.deliver(4)
+    watermark.settle(0)
+    assert watermark.committable() == (4, {6})
+    watermark.settle(4)
+    assert watermark.committable() == (5, {6})

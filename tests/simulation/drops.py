@@ -28,7 +28,7 @@ def check_drops(invariants: Invariants, policy: FoldPolicy, log: Iterable[tuple[
             elif isinstance(instruction, EmitFinal):
                 job = instruction.job
                 again = reopenable(job.broken.reason if job.broken else None)
-                fold.final_seen(job.owner.job_id, job.owner.version, reopenable=again)
+                fold.final_seen(job.owner.job_id, job.owner.version, reopenable=again, submission=job.owner.submission)
                 book.ended(job.owner, again)
     invariants.check("I10", fold.open_jobs == 0, fold.open_jobs, "jobs are still open")
     counted = sum(dropped.values())
@@ -40,7 +40,7 @@ def base_of(owner: Identity, events: Iterable[Event]) -> BaseLoaded:
     lineage = Lineage(owner, keep_outputs=True)
     for event in events:
         lineage.take(event)
-    return BaseLoaded(lineage.outcomes)
+    return BaseLoaded(lineage.outcomes, lineage.sealed)
 
 
 class _Book:
@@ -50,6 +50,8 @@ class _Book:
         self.total = 0
         self._owner: dict[str, Identity | None] = {}
         self._done: dict[str, tuple[int, bool]] = {}
+        self._last: dict[str, Identity] = {}
+        """Who ended last."""
         self._sealed: dict[Identity, int] = {}
         """How many shards each one has."""
         self._outcomes: set[tuple[Identity, int]] = set()
@@ -59,6 +61,7 @@ class _Book:
     def ended(self, owner: Identity, again: bool) -> None:
         """A job ended; its next version may be opened or not."""
         self._owner[owner.job_id] = None
+        self._last[owner.job_id] = owner
         self._done[owner.job_id] = (owner.version, again)
 
     def drops(self, event: Event) -> int:
@@ -98,7 +101,10 @@ class _Book:
     def _redrive(self, event: Redriven, present: Identity | None) -> int:
         owner = event.owner
         done = self._done.get(owner.job_id)
+        last = self._last.get(owner.job_id)
         if present is not None or (done is not None and owner.version != done[0] + 1):
+            return 1
+        if last is not None and last.submission != owner.submission:
             return 1
         self._owner[owner.job_id] = owner
         self._runs[owner] = set(numbers(event.seqs))

@@ -24,6 +24,9 @@ class Watcher(Protocol):
     def deadly(self, payload: bytes) -> None:
         """A shard takes the whole worker along."""
 
+    def deadly_merge(self) -> None:
+        """A merge takes the whole aggregator along."""
+
     def busy(self, duration_s: float) -> None:
         """A slot was in use for so long."""
 
@@ -100,10 +103,13 @@ class SimulatedExecutor:
     async def _merge(self, work: Work) -> Result:
         started_ms, duration_s = self._now_ms(), self._chance.expovariate(1 / self.pace_s)
         await asyncio.sleep(duration_s)
-        if self._chance.random() < self.lost:
-            return NotRun()
         processor = self._processors[work.kind]
         options = processor.options_model.model_validate_json(work.options or b"{}")
+        if getattr(options, "merge", "") == "deadly":
+            self._watcher.deadly_merge()
+            await asyncio.sleep(3600)
+        if self._chance.random() < self.lost:
+            return NotRun()
         outputs = [None if item.missing else item.payload for item in work.items]
         return _attempt(lambda: processor.merge(outputs, options), started_ms, int(duration_s * 1e6))
 

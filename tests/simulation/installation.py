@@ -77,6 +77,10 @@ class _Watcher:
         self.executions.history.fault(self.name, "worker-killed-by-shard", payload)
         self.kill()
 
+    def deadly_merge(self) -> None:
+        self.executions.history.fault(self.name, "aggregator-killed-by-merge")
+        self.kill()
+
 
 class Service:
     """One service under a supervisor that starts it again when it has ended, by itself or by a kill."""

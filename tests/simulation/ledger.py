@@ -89,7 +89,7 @@ class Ledger:
             topics.shards_bulk: self._take_shard,
             topics.shards_retry: self._take_shard,
             topics.results: self._take_final,
-            topics.segments: self._take_segment,
+            topics.checkpoints: self._take_checkpoint,
             topics.job_status: self._take_status,
             topics.control: self._take_control,
             topics.dead_letters: self._take_letter,
@@ -123,7 +123,7 @@ class Ledger:
         key = (status.owner.job_id, status.owner.version)
         self.finals[key].append(Final(record, status, self.now_s()))
 
-    def _take_segment(self, record: Record) -> None:
+    def _take_checkpoint(self, record: Record) -> None:
         found = decode_checkpoint(record.headers, record.value)
         if found is None:
             return

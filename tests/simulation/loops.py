@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from regather.core.errors import TransportError
 from regather.testing.simulation.broker import Broker
@@ -74,6 +74,8 @@ class Run:
         self.concurrent: list[Record] = []
         self.faults_end_s = 15 + chance.random() * 45
         self.plans = list(plans) if plans else draw_jobs(chance, chance.randrange(2, 9), self.faults_end_s)
+        if self._harm:
+            self.plans = _with_deadly_merges(self.plans, random.Random(seed + 1))
         self.clients: Clients
         self.drain_s = 0.0
 
@@ -276,6 +278,14 @@ class Run:
                 self.invariants.check("ERRORS", False, f"{name}: {error}")
 
 
+def _with_deadly_merges(plans: Sequence[JobPlan], chance: random.Random) -> list[JobPlan]:
+    """Let merges take their aggregator along in some runs; drawn beside all else, so that the other runs stay the same."""
+    often = 0.5 if chance.random() < 0.1 else 0.0
+    return [
+        replace(plan, merge="deadly") if plan.kind == "merged" and chance.random() < often else plan for plan in plans
+    ]
+
+
 def _smaller(spec: TopicSpec, topics: Topics, events: int) -> TopicSpec:
     partitions = {
         topics.shards_small: 2,
@@ -285,6 +295,7 @@ def _smaller(spec: TopicSpec, topics: Topics, events: int) -> TopicSpec:
         topics.job_events: events,
         topics.results: events,
         topics.segments: events,
+        topics.checkpoints: events,
         topics.job_status: events,
     }.get(spec.name, 1)
     return TopicSpec(spec.name, partitions, spec.max_record_bytes, spec.config)

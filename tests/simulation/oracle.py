@@ -52,7 +52,7 @@ class Account:
     complete: bool = False
     may: set[End] = field(default_factory=set)
     late: dict[int, Outcome] = field(default_factory=dict)
-    """Outcomes behind the end that the base of a `redriven` brought about: one of them may have been folded before that."""
+    """Of a version that its base has decided already: its own outcomes, which may be there before the base is read."""
 
     def __post_init__(self) -> None:
         self._sign_ms = self.opened_ms
@@ -76,7 +76,7 @@ class Account:
     def ends(self) -> set[End]:
         """Every end that is right."""
         if self.redriven is not None and self._nobody_runs():
-            return {NOBODY_RUNS} | self.may | ({self.decided} if self.decided else set())  # if the base is read late
+            return {NOBODY_RUNS, *self._may_come_first()} | self.may
         if self.decided is not None:
             return {self.decided} | self.may
         if not self.complete:
@@ -142,6 +142,10 @@ class Account:
         if self.sealed is None:
             return False
         return any(not self._runs(seq) and seq not in self.first for seq in range(self.sealed.shards))
+
+    def _may_come_first(self) -> set[End]:
+        """Its own outcomes may decide before those of its base were read, which show that nobody runs the rest."""
+        return {self.decided} if self.decided is not None else set()
 
     def _decide(self) -> None:
         order, bad = self.order, len(self.failed) + len(self.damaged)

@@ -11,6 +11,12 @@ FOUND = (
     ("loops", 369, "a chain stood still: its released shard went with a transaction that said OK and was not there"),
     ("loops", 1184, "a worker that had stopped still published, with a producer of its own"),
     ("loops", 3994, "slow uploads failed one after the other: each took the next one's healthy producer along"),
+    (
+        "loops",
+        206,
+        "a merge that waited for its mark when its job was cancelled kept all others of the process waiting",
+    ),
+    ("loops", 365, "a merge that was done again waited for the commit of a mark that was committed already"),
     ("rules", 205, "a shard behind an uncharged loss, not watched itself, took workers along for ever"),
     ("rules", 408, "the same with the loss in one partition and the shard in another"),
     ("rules", 3373, "a next version, opened before the end of the last one was read back, was dropped after a 202"),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from regather.core.begun_merges import MOST_BEGUN
 from regather.core.model import JobState, OnError
 from regather.testing.simulation.network import Weather
 from simulation import loops, trace
@@ -51,6 +52,18 @@ def test_shards_that_take_workers_along_end_as_dead_letters_and_nobody_else_does
     final = next(finals[0].status for finals in run.ledger.finals.values() if finals[0].status.label == "j0")
     assert (final.state, final.gaps) == (JobState.PARTIAL, ((1, 1), (3, 3)))
     assert run.history.faults["worker-killed-by-shard"] <= 6 * 3
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_merge_that_takes_aggregators_along_ends_its_job_and_nobody_elses(seed: int) -> None:
+    deadly = plan(0, [("ok", 0)] * 2, "merged", merge="deadly")
+    run = go(seed, [deadly, *(plan(number, [("ok", 0)] * 3, "merged") for number in range(1, 5))])
+    ends = states(run)
+    assert ends.pop("j0") is JobState.FAILED
+    assert set(ends.values()) == {JobState.SUCCEEDED}
+    assert (
+        run.history.faults["aggregator-killed-by-merge"] == 1 + MOST_BEGUN
+    )  # of the first death nobody knows the cause
 
 
 def test_a_late_word_of_a_gateway_never_hides_the_end() -> None:

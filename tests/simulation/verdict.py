@@ -125,6 +125,8 @@ class Verdict:
             return ends
         if plan.merge == "raises":
             return ends - done | {(JobState.FAILED, Reason.MERGE_FAILED)}
+        if plan.merge == "deadly":
+            return ends - done | {(JobState.FAILED, Reason.INTERNAL)}
         return ends | ({(JobState.FAILED, Reason.MERGE_FAILED)} if self.merges_get_lost else set())
 
     def _check_result(self, final: Final, account: Account, plan: JobPlan, label: str) -> None:

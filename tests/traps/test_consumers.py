@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -120,6 +121,56 @@ async def test_trap_16_what_nobody_answers_a_consumer_ends_within_its_limit(
     async with asyncio.timeout(8):
         ends = await asyncio.gather(*(call() for call in calls.values()), return_exceptions=True)
     assert dict(zip(calls, map(type, ends), strict=True)) == dict.fromkeys(calls, BrokerUnavailable)
+
+
+async def test_trap_16_a_fetch_that_waits_for_records_does_not_delay_the_question_where_the_log_ends(
+    through: World, fault_proxy: FaultProxy
+) -> None:
+    tp = TopicPartition(await through.topic(), 0)
+    reader = await through.reader(tp)
+    held = fault_proxy.arm(Rule("Fetch", "request", "hold"))  # and whatever follows on its connection
+    poll = asyncio.create_task(reader.poll(60))
+    await eventually(lambda: held.fired, what="a fetch that is not answered")
+    assert await reader.written_offsets([tp]) == {tp: 0}
+    poll.cancel()
+
+
+async def test_trap_16_a_reader_that_was_just_assigned_something_else_stops_at_once(
+    direct: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = [TopicPartition(await direct.topic(), 0) for _ in range(2)]
+    consumer = direct.transport.consumer()
+    await consumer.start()
+    consumer.assign([first])
+    consumer.seek(first, 0)
+    await consumer.poll(0.1)
+    consumer.assign([second])
+    await consumer.stop()
+    assert "cut off" not in caplog.text
+    assert tasks_of_the_client() == []
+
+
+async def test_trap_11_a_member_gets_the_partitions_that_its_topic_has_grown_by(
+    direct: World, proxied_transport: Any, names: Iterator[str]
+) -> None:
+    topic = await direct.topic(1)
+    transport = proxied_transport("grown", replace(Limits(), metadata_s=0.2))
+    consumer = transport.consumer(group=next(names))
+    await consumer.start()
+    consumer.subscribe([topic], NoListener())
+    polls = asyncio.create_task(poll_for_ever(consumer))
+    try:
+        await eventually(lambda: len(consumer.assignment()) == 1, what="the first partition")
+        await transport.grow_topic(topic, 3)
+        await eventually(lambda: len(consumer.assignment()) == 3, what="the new partitions")
+    finally:
+        polls.cancel()
+        await consumer.stop()
+
+
+async def poll_for_ever(consumer: Consumer) -> None:
+    while True:
+        await consumer.poll(0.1)
 
 
 def tasks_of_the_client() -> list[str]:

@@ -18,6 +18,8 @@ class Redrive:
 
     async def victim(self, context: Context, planned: PlannedFault) -> Victim | None:
         """See Fault."""
+        if not any(context.ledger.open()):
+            return None
         chosen = picked([told for told in context.ledger.all if _redrivable(told)], planned.pick)
         return Victim(chosen.label, f"{len(chosen.job.answer.failed)} dead letters") if chosen else None
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from regather.core.audit_findings import Untold, Violation
+from regather.core.ids import is_job_id
 from regather.core.model import JobId
 from regather.transport.kafka import KafkaTransport
 from regather.transport.topics import Topics
@@ -35,11 +36,17 @@ _WHY_UNTOLD = {
 }
 
 
+def _job_id(text: str | None) -> str | None:
+    if text is not None and not is_job_id(text.lower()):
+        raise typer.BadParameter(f"{text!r} is not a job's id, such as 01a213da-5d73-7db9-ba01-915d67659584")
+    return text and text.lower()
+
+
 def audit(
     from_beginning: Annotated[
         bool, typer.Option("--from-beginning", help="yes, read every record of four topics")
     ] = False,
-    job: Annotated[str | None, typer.Option(help="look at this job alone")] = None,
+    job: Annotated[str | None, typer.Option(help="look at this job alone", callback=_job_id)] = None,
     grace: Annotated[float, typer.Option(min=0, help="seconds after its deadline in which a final may come")] = 60.0,
     limit_violations: Annotated[int, typer.Option(min=0, help="list so many; all are counted")] = 100,
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,

@@ -95,13 +95,19 @@ class Client:
         timeout_s: float,
         on_progress: Callable[[JobDocument], None] = lambda document: None,
         every_s: float = 0.2,
+        version: int = 1,
     ) -> JobDocument:
-        """Follow a job to its end and return its last document; raises WaitTimeout."""
+        """Follow a job to the end of this version or a later one and return its last document; raises WaitTimeout.
+
+        A gateway that did not take the redrive itself still shows the end of the version before for a moment.
+        """
         end = time.monotonic() + timeout_s
         while True:
             document = await self.status(job_id)
-            on_progress(document)
-            if has_ended(document):
+            known = document.get("version", 1) >= version
+            if known:
+                on_progress(document)
+            if known and has_ended(document):
                 return document
             if time.monotonic() > end:
                 raise WaitTimeout(document)

@@ -104,7 +104,9 @@ async def _follow(client: Client, document: JobDocument, wait_s: float, *, as_js
     """Show a job's progress to its end, then its result."""
     progress = Progress()
     try:
-        document = await client.wait(document["job_id"], timeout_s=wait_s, on_progress=progress.show)
+        document = await client.wait(
+            document["job_id"], timeout_s=wait_s, on_progress=progress.show, version=document["version"]
+        )
     except WaitTimeout as late:
         progress.close()
         typer.echo(f"regather: {late}; ask again with: regather status {late.document['job_id']}", err=True)
@@ -184,7 +186,7 @@ def doctor(
 def demo(
     keep: Annotated[Path | None, typer.Option(help="keep logs and the broker's data here")] = None,
 ) -> None:
-    """Start everything, run two jobs, verify them, end everything. The last line is one JSON object."""
+    """Start everything, run a job of each kind and a poisoned one, verify them. The last line is one JSON object."""
     from regather_cli.demo.run import run_demo
 
     run(run_demo(keep))

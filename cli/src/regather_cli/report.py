@@ -19,9 +19,18 @@ def write_report(name: str, document: dict[str, Any], started: float) -> dict[st
     return whole
 
 
-def commit() -> str:
+def commit(checkout: Path = ROOT) -> str:
     """Short hash of the checked-out commit; empty outside a checkout."""
-    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    return _git(checkout, "rev-parse", "--short", "HEAD")
+
+
+def dirty(checkout: Path = ROOT) -> bool:
+    """Whether anything in the checkout differs from its commit, or lies beside it without being ignored."""
+    return bool(_git(checkout, "status", "--porcelain"))
+
+
+def _git(checkout: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(checkout), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     except FileNotFoundError:

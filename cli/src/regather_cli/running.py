@@ -1,6 +1,7 @@
 """How a command runs: to an exit code, with what a user can mend said in one sentence."""
 
 import asyncio
+import re
 from collections.abc import Coroutine
 from typing import Annotated, Any
 
@@ -18,7 +19,18 @@ Json = Annotated[bool, typer.Option("--json", help="one JSON object on standard 
 Bootstrap = Annotated[
     str, typer.Option("--bootstrap", envvar="KAFKA_BOOTSTRAP_SERVERS", help="host:port of one or more brokers")
 ]
-Prefix = Annotated[str, typer.Option(envvar="REGATHER_TOPIC_PREFIX", help="what every topic's name begins with")]
+
+
+def _topic_prefix(text: str) -> str:
+    if not re.fullmatch(r"[a-zA-Z0-9._-]*", text):
+        raise typer.BadParameter(f"{text!r} cannot begin a topic's name: letters, digits, dots, _ and - can")
+    return text
+
+
+Prefix = Annotated[
+    str,
+    typer.Option(envvar="REGATHER_TOPIC_PREFIX", help="what every topic's name begins with", callback=_topic_prefix),
+]
 DEFAULT_BOOTSTRAP = "127.0.0.1:9092"
 
 

@@ -91,7 +91,7 @@ class Entry(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """One record of a checkpoint in the log of segments."""
+    """One record of a checkpoint in the log of checkpoints."""
 
     event: Event
     mark: CheckpointMark
@@ -108,7 +108,7 @@ class Model:
     events: list[Entry] = field(default_factory=list)
     shards: tuple[list[Shard], ...] = field(default_factory=lambda: tuple([] for _ in range(PARTITIONS)))
     results: list[tuple[Final, Transaction]] = field(default_factory=list)
-    segments: list[tuple[Saved, Transaction]] = field(default_factory=list)
+    checkpoints: list[tuple[Saved, Transaction]] = field(default_factory=list)
     letters: list[tuple[Identity, int, int | None]] = field(default_factory=list)
     statuses: list[JobStatus] = field(default_factory=list)
     committed: list[Committed] = field(default_factory=lambda: [Committed() for _ in range(PARTITIONS)])
@@ -157,9 +157,9 @@ class Model:
         """Where the first open transaction stands in results."""
         return _stable(self.results)
 
-    def visible_segments(self) -> int:
-        """The same in segments."""
-        return _stable(self.segments)
+    def visible_checkpoints(self) -> int:
+        """The same in checkpoints."""
+        return _stable(self.checkpoints)
 
     def finals(self) -> list[Final]:
         """What a read_committed reader of results gets."""
@@ -179,7 +179,7 @@ class Model:
     def saved_to(self) -> dict[Identity, int]:
         """Of each version the offset below which a whole checkpoint that can be seen holds all of it."""
         found: dict[Identity, int] = {}
-        for saved, transaction in self.segments:
+        for saved, transaction in self.checkpoints:
             if transaction.committed and saved.mark.next_offset is not None:
                 owner = saved.event.owner
                 found[owner] = max(found.get(owner, 0), saved.mark.next_offset)

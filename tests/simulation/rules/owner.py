@@ -41,23 +41,23 @@ class Owner:
         model = self.model
         model.epoch += 1
         self.epoch = model.epoch
-        for _, transaction in (*model.results, *model.segments):
+        for _, transaction in (*model.results, *model.checkpoints):
             transaction.open = False  # fencing ends it
-        offset, results_from, segments_from = model.committed_events
+        offset, results_from, checkpoints_from = model.committed_events
         self.fold = PartitionFold(POLICY, self.dropped)
         self.next_offset, self.read_to = offset, results_from
         self.finals, self.assembling, self.loading, self.pending = [], [], [], []
         self.releases, self.awaited, self.begins = {}, set(), {}
         self.read_back()
-        if segments_from is not None:
-            self._restore(segments_from)
+        if checkpoints_from is not None:
+            self._restore(checkpoints_from)
         model.say(self.name, "owns job-events from", offset, "epoch", self.epoch)
 
-    def _restore(self, segments_from: int) -> None:
+    def _restore(self, checkpoints_from: int) -> None:
         model = self.model
         instructions: list[Instruction] = []
-        for offset in range(segments_from, model.visible_segments()):
-            saved, transaction = model.segments[offset]
+        for offset in range(checkpoints_from, model.visible_checkpoints()):
+            saved, transaction = model.checkpoints[offset]
             if transaction.committed:
                 instructions += self.fold.restore(saved.event, saved.mark)
                 if isinstance(saved.event, Opened | Redriven):
@@ -73,7 +73,8 @@ class Owner:
             final, transaction = model.results[offset]
             if transaction.committed:
                 owner = final.owner
-                self.fold.final_seen(owner.job_id, owner.version, reopenable=reopenable(final.reason))
+                again = reopenable(final.reason)
+                self.fold.final_seen(owner.job_id, owner.version, reopenable=again, submission=owner.submission)
                 self.finals.append(offset)
                 self.awaited.discard((owner.job_id, owner.version))
         self.read_to = max(start, end)
@@ -121,11 +122,11 @@ class Owner:
         (job,) = jobs
         if self._fenced():
             return True
-        model, log_bytes, mark, first = self.model, self.fold.log_bytes, job.mark(), len(self.model.segments)
+        model, log_bytes, mark, first = self.model, self.fold.log_bytes, job.mark(), len(self.model.checkpoints)
         events = list(job.take_unsaved()) or [Outcomes(job.owner, "", [])]
         marks = [mark] * (len(events) - 1) + [replace(mark, next_offset=self.next_offset)]
         transaction = Transaction(self.epoch)
-        model.segments += [(Saved(event, m), transaction) for event, m in zip(events, marks, strict=True)]
+        model.checkpoints += [(Saved(event, m), transaction) for event, m in zip(events, marks, strict=True)]
         model.say(self.name, "saves", job.owner, "to", self.next_offset, len(events), "records")
         if self._end(transaction):
             begins_anew = job.saved_to is None

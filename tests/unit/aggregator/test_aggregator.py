@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 import pytest_asyncio
@@ -22,6 +23,7 @@ from regather.core.model import (
     Outcome,
     Outcomes,
     Reason,
+    Redriven,
     Sealed,
     SubmissionId,
     Uploading,
@@ -32,6 +34,7 @@ from regather.core.wire.documents import decode_final, decode_status
 from regather.core.wire.events import encode_event
 from regather.core.wire.identity import header_map
 from regather.processors.registry import all_kinds
+from regather.runtime.execution import Result, Work
 from regather.testing.inline_executor import InlineExecutor
 from regather.testing.waiting import eventually
 from regather.transport.base import Committed, Producer, Record, TopicPartition, TransactionalProducer
@@ -246,6 +249,18 @@ async def test_a_job_that_was_given_up_before_its_seal_fails_and_may_be_sent_aga
     assert decode_final(world.finals()[1].headers).owner == again
 
 
+async def test_a_redrive_of_a_job_that_nobody_opened_has_no_final_and_holds_no_offset(world: World) -> None:
+    aggregator = await world.start()
+    await world.tell(*whole(job()))
+    again = replace(opened(job(2)), owner=job(2)._replace(version=2))
+    told_to = await world.tell(
+        Redriven(again, ((0, 0),), origin=0, created_ms=1), Sealed(again.owner, 1, 4, "sha256:x")
+    )
+    await eventually(lambda: committed(world).offset > told_to, what="a commit past the redrive")
+    assert [decode_final(final.headers).owner for final in world.finals()] == [job()]
+    assert aggregator.counts.dropped["unknown-job"] >= 1
+
+
 async def test_a_silent_upload_is_closed_by_the_logs_own_time(world: World) -> None:
     await world.start()
     await world.tell(opened(job()))
@@ -309,7 +324,68 @@ async def test_a_successor_goes_on_from_checkpoints_where_the_log_is_gone(world:
     await world.tell(*rest, Sealed(owner, 6, 24, "sha256:x"))
     final = await world.final()
     assert final.value == b"".join(outputs)
-    await eventually(lambda: "segments_from" not in committed(world).metadata, what="a commit without the ended job")
+    await eventually(lambda: "checkpoints_from" not in committed(world).metadata, what="a commit without the ended job")
+
+
+class WatchedMerges(InlineExecutor):
+    """Remembers what stood in the group's metadata when each merge began."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(all_kinds())
+        self._world = world
+        self.metadata: list[dict[str, object]] = []
+        self.failing_transactions = 0
+
+    async def run(self, work: Work) -> list[Result]:
+        self.metadata.append(json.loads(committed(self._world).metadata or "{}"))
+        self._world.broker.faults.fail_commits, self.failing_transactions = self.failing_transactions, 0
+        return await super().run(work)
+
+
+async def after(world: World, metadata: str, *events: Event, failing_transactions: int = 0) -> WatchedMerges:
+    """Start an aggregator behind one that left this metadata, and these events."""
+    await world.tell(*events)
+    before = world.broker.group(TOPICS.group("aggregators")).committed
+    before[TopicPartition(TOPICS.job_events, 0)] = Committed(0, metadata)
+    executor = WatchedMerges(world)
+    executor.failing_transactions = failing_transactions
+    await world.run(build(SETTINGS, world.transport, executor, all_kinds()))
+    await world.final()
+    return executor
+
+
+async def test_after_a_death_a_merge_is_marked_before_it_begins_and_not_when_it_has_ended(world: World) -> None:
+    mark = [job().job_id, 1, 2]
+    executor = await after(world, json.dumps({"merges": [mark]}), *whole(job()))
+    assert [found["merges"] for found in executor.metadata] == [[[job().job_id, 1, 3]]]
+    assert decode_final(world.finals()[0].headers).state is JobState.SUCCEEDED
+    await eventually(lambda: "merges" not in committed(world).metadata, what="a commit without marks")
+    await world.tell(*whole(job(2)))
+    await eventually(lambda: len(world.finals()) == 2, what="the final of a job that came later")
+    assert "merges" not in executor.metadata[1]
+
+
+async def test_behind_an_owner_that_ended_in_order_nothing_is_marked(world: World) -> None:
+    executor = await after(world, '{"farewell":true}', *whole(job()))
+    assert executor.metadata == [{}]
+    await world.stop()
+    assert json.loads(committed(world).metadata)["farewell"] is True
+
+
+async def test_a_merge_that_is_done_again_waits_for_no_commit_of_what_is_committed_already(world: World) -> None:
+    executor = await after(world, "{}", *whole(job()), failing_transactions=1)
+    assert [found["merges"] for found in executor.metadata] == [[[job().job_id, 1, 1]]] * 2
+
+
+async def test_a_merge_that_was_begun_three_times_ends_its_job_and_nobody_elses(world: World) -> None:
+    metadata = json.dumps({"merges": [[job().job_id, 1, 3]]})
+    executor = await after(world, metadata, *whole(job()), *whole(job(2)))
+    await eventually(lambda: len(world.finals()) == 2, what="both finals")
+    ends = {status.owner: status for status in (decode_final(final.headers) for final in world.finals())}
+    assert (ends[job()].state, ends[job()].reason) == (JobState.FAILED, Reason.INTERNAL)
+    assert "its merge began 3 times" in ends[job()].error
+    assert ends[job(2)].state is JobState.SUCCEEDED
+    assert len(executor.metadata) == 1
 
 
 async def test_outputs_that_memory_has_no_room_for_are_in_the_result_all_the_same(world: World) -> None:

@@ -236,6 +236,12 @@ def test_a_shard_that_ran_more_often_than_attempts_and_faults_explain() -> None:
     assert sorts(judged(lines=often, disturbances=[before])) == ["executions"]
 
 
+def test_the_shard_that_ran_most_often_is_named_and_those_that_never_failed_are_counted_apart() -> None:
+    verdict = judged(lines=[*LINES, outcome(20, 0), outcome(21, 0)])
+    assert verdict.most_executed == (*OWNER, BAD)
+    assert (verdict.executions_max, verdict.executions_max_unfailed) == (4, 3)
+
+
 def test_a_shard_that_ran_long_after_its_final() -> None:
     again = replace(outcome(20, 0), at_ms=FINAL.at_ms + 61_000)
     fault = Disturbance(FINAL.at_ms + 50_000, FINAL.at_ms + 60_000, 4)

@@ -36,7 +36,7 @@ def planned(number: int, kind: Kind, *otherwise: Kind) -> PlannedFault:
 
 async def struck(faults: dict[Kind, Any], *plan: PlannedFault) -> Nemesis:
     context: Any = SimpleNamespace(struck=set())
-    nemesis = Nemesis(context, faults, time.monotonic())
+    nemesis = Nemesis(context, faults, time.monotonic(), gap_s=0.0, patience_s=0.0)
     await nemesis.run(plan)
     assert context.struck == set()
     return nemesis
@@ -58,10 +58,34 @@ async def test_what_was_planned_is_struck_where_somebody_has_work() -> None:
     assert disturbance.ended_ms >= disturbance.began_ms > 0
 
 
-async def test_another_kind_is_struck_where_nobody_has_work() -> None:
+async def test_a_kind_without_a_victim_is_struck_later_and_what_comes_next_is_struck_first() -> None:
+    class Late(Struck):
+        asked = 0
+
+        async def victim(self, context: Any, planned: PlannedFault) -> Victim | None:
+            self.asked += 1
+            return Victim("somebody else", "work") if self.asked > 1 else None
+
+    faults = {Kind.DISK_FULL: Late(), Kind.POISON: Struck(), Kind.CANCEL: Struck()}
+    plan = [planned(number, kind) for number, kind in enumerate((Kind.DISK_FULL, Kind.POISON, Kind.CANCEL), 1)]
+    nemesis = await struck(faults, *plan)
+    assert [fired.kind for fired in nemesis.fired] == [Kind.POISON, Kind.DISK_FULL, Kind.CANCEL]
+    assert nemesis.chosen_anew == 0
+
+
+async def test_a_kind_that_is_not_in_the_plan_is_struck_where_nobody_has_work() -> None:
     faults = {Kind.POISON: Struck(has=""), Kind.CANCEL: Struck(has=""), Kind.WORKER_KILL: Struck()}
     nemesis = await struck(faults, planned(1, Kind.POISON, Kind.CANCEL, Kind.WORKER_KILL))
     assert (nemesis.by_kind, nemesis.chosen_anew) == ({"worker-kill": 1}, 1)
+
+
+async def test_a_kind_of_the_plan_that_came_less_than_twice_is_a_violation() -> None:
+    faults = {Kind.POISON: Struck(), Kind.CANCEL: Struck(has="")}
+    plan = [planned(number, Kind.POISON) for number in range(3)]
+    assert (await struck(faults, *plan)).too_rare == []
+    nemesis = await struck(faults, *plan, planned(4, Kind.CANCEL, Kind.POISON))
+    assert (nemesis.too_rare, nemesis.by_kind) == (["cancel"], {"poison": 4})
+    assert [violation.sort for violation in report(nemesis).violations()] == ["rare"]
 
 
 async def test_a_fault_that_found_nothing_to_do_is_idle_and_a_violation() -> None:

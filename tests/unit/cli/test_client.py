@@ -54,6 +54,18 @@ async def test_no_gateway_is_told_with_what_to_do() -> None:
             await client.status("j")
 
 
+async def test_wait_does_not_take_the_end_of_the_version_before_for_that_of_a_redrive() -> None:
+    documents = iter([(1, "partial"), (2, "running"), (2, "succeeded")])
+
+    def handler(request: httpx2.Request) -> httpx2.Response:
+        version, state = next(documents)
+        return httpx2.Response(200, json={"job_id": "j", "version": version, "state": state})
+
+    async with _gateway(handler) as client:
+        document = await client.wait("j", timeout_s=5, every_s=0, version=2)
+    assert (document["version"], document["state"]) == (2, "succeeded")
+
+
 async def test_wait_shows_every_document_and_returns_the_last() -> None:
     states = iter(["splitting", "running", "succeeded"])
 

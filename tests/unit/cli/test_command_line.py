@@ -80,3 +80,21 @@ def test_no_broker_is_a_failure_in_one_sentence(runner: CliRunner) -> None:
         assert result.exit_code == 1
         assert result.output.startswith("regather: ")
         assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("command", "quoted"),
+    [
+        (["audit", "--from-beginning", "--job", "the-last-one"], "the-last-one"),
+        (["audit", "--from-beginning", "--prefix", "topics/"], "topics/"),
+        (["topics", "check", "--prefix", "topics/"], "topics/"),
+        (["topics", "apply", "--prefix", "topics/"], "topics/"),
+    ],
+    ids=["audit-job", "audit-prefix", "check-prefix", "apply-prefix"],
+)
+def test_what_cannot_be_a_job_or_a_topic_is_a_usage_error_that_quotes_it(
+    runner: CliRunner, command: list[str], quoted: str
+) -> None:
+    result = runner.invoke(app, command)
+    assert result.exit_code == 2
+    assert quoted in result.output

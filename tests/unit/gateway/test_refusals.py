@@ -122,3 +122,35 @@ async def test_every_error_is_a_problem_document(gateway: Any, method: str, path
 
     assert answer.headers["content-type"] == "application/problem+json"
     assert (answer.status_code, answer.json()["status"], answer.json()["code"]) == (status, status, code)
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        pytest.param("shards=x", "bad-shards", id="no number"),
+        pytest.param("shards=3-1", "bad-shards", id="backwards"),
+        pytest.param("shards=,", "bad-shards", id="nothing named"),
+        pytest.param("shards=1,", "bad-shards", id="something left out"),
+        pytest.param("shard=1", "unknown-parameter", id="misspelt"),
+        pytest.param("shards=1&shards=2", "invalid-parameter", id="twice"),
+        pytest.param("timeout_s=0", "invalid-parameter", id="timeout_s 0"),
+    ],
+)
+async def test_a_redrive_that_is_not_understood_runs_nothing(gateway: Any, query: str, code: str) -> None:
+    job_id = (await gateway.submit(b"x"))["job_id"]
+    published = await gateway.published()
+
+    answer = await gateway.client.post(f"{JOBS}/{job_id}:redrive?{query}")
+
+    assert (answer.status_code, answer.json()["code"]) == (422, code)
+    assert await gateway.published() == published
+
+
+async def test_a_conflict_that_does_not_pass_is_not_called_retryable(gateway: Any) -> None:
+    job_id = (await gateway.submit(b"x"))["job_id"]
+
+    open_still = await gateway.client.post(f"{JOBS}/{job_id}:redrive")
+    early = await gateway.client.get(f"{JOBS}/{job_id}/result")
+
+    assert (open_still.json()["code"], open_still.json()["retryable"]) == ("redrive-conflict", False)
+    assert (early.json()["code"], early.json()["retryable"]) == ("not-ready", True)

@@ -407,52 +407,35 @@ async def test_a_submission_that_finds_an_earlier_claim_gives_way_and_opens_noth
     assert await gateway.shards() == []
 
 
-async def test_a_claim_whose_gateway_died_before_it_opened_the_job_does_not_stand_for_ever(start_gateway: Any) -> None:
+@pytest.mark.parametrize(
+    ("word", "status", "code"),
+    [("mine runs", 202, None), ("the other was never sealed", 409, "closed-meanwhile"), ("", 503, "state-unknown")],
+)
+async def test_after_a_claim_of_a_gateway_that_died_the_aggregator_says_whose_job_it_is(
+    start_gateway: Any, word: str, status: int, code: str | None
+) -> None:
     async with start_gateway(ack_timeout_s=2) as gateway:
         dead = Identity(keyed_job_id("", "k"), SubmissionId("ff" * 8))
-        created_ms = int(time.time() * 1000) - 5_000
-        await gateway.tell(JobStatus(dead, JobState.ACCEPTED, "bytes.digest", created_ms=created_ms))
+        claim = JobStatus(dead, JobState.ACCEPTED, "bytes.digest", created_ms=int(time.time() * 1000) - 5_000)
+        await gateway.tell(claim)
 
-        async def accepted() -> bool:
+        async def answer() -> Any:
             answer = await gateway.client.post(JOBS, content=b"body", headers={"Idempotency-Key": "k"})
-            assert answer.status_code in (202, 409)
-            return answer.status_code == 202
+            return None if answer.json().get("code") == "submission-open" else answer
 
-        assert not await accepted()
-        speaking = asyncio.create_task(_say_whose_it_is(gateway, None))
-        await eventually(accepted, timeout_s=10, what="the acceptance three ack time-outs after the claim")
-        await speaking
+        async def sealed() -> Sealed | None:
+            return next((event for event in await gateway.events() if isinstance(event, Sealed)), None)
 
-
-@pytest.mark.parametrize(
-    ("rival_owns", "state", "status", "code"),
-    [
-        (False, JobState.RUNNING, 202, None),
-        (True, JobState.SPLITTING, 503, "state-unknown"),
-        (True, JobState.RUNNING, 409, "submission-open"),
-    ],
-    ids=["mine", "rival-that-is-silent", "rival"],
-)
-async def test_a_submission_behind_an_earlier_claim_is_a_202_only_when_the_job_is_its_own(
-    start_gateway: Any, rival_owns: bool, state: JobState, status: int, code: str | None
-) -> None:
-    """The earlier one may have opened the job: its gateway never heard of it, or clocks differ by days."""
-    async with start_gateway(ack_timeout_s=0.5) as gateway:
-        rival = Identity(keyed_job_id("", "k"), SubmissionId("ff" * 8))
-        created_ms = int(time.time() * 1000) - 5_000
-        await gateway.tell(JobStatus(rival, JobState.ACCEPTED, "bytes.digest", created_ms=created_ms))
-        answer, _ = await asyncio.gather(
-            gateway.client.post(JOBS, content=b"body", headers={"Idempotency-Key": "k"}),
-            _say_whose_it_is(gateway, rival if rival_owns else None, state),
+        assert await answer() is None
+        answers = asyncio.create_task(
+            eventually(answer, timeout_s=10, what="an answer three time-outs after the claim")
         )
-        assert (answer.status_code, answer.json().get("code")) == (status, code)
-
-
-async def _say_whose_it_is(gateway: Any, owner: Identity | None, state: JobState = JobState.RUNNING) -> None:
-    """Speak as the aggregator once a seal is there: the job is `owner`'s, or that of the seal."""
-    await eventually(lambda: _sealed(gateway), timeout_s=20, what="the seal")
-    sealed = next(event for event in await gateway.events() if isinstance(event, Sealed))
-    await gateway.tell(JobStatus(owner or sealed.owner, state, "bytes.digest"))
+        mine = (await eventually(sealed, what="the seal")).owner
+        if word == "mine runs":
+            await gateway.tell(replace(claim, owner=mine, state=JobState.RUNNING, total=1))
+        elif word:
+            await gateway.tell(replace(claim, state=JobState.FAILED, reason=Reason.NOT_SEALED))
+        assert ((await answers).status_code, (await answers).json().get("code")) == (status, code)
 
 
 def _sealed_status(status: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Naming what is about to run: a commit that still tells of a loss names nothing else."""
+"""What runs is named before, and what ran here does not run here again."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ from regather.core.model import Identity, JobId, Shard, SubmissionId
 from regather.core.watermark import Watermark
 from regather.core.wire.commits import decode_commit
 from regather.testing.waiting import eventually
-from regather.transport.base import Record, TopicPartition
+from regather.transport.base import Committed, Record, TopicPartition
 from regather.transport.memory import MemoryBroker, MemoryTransport
 from regather.transport.topics import Size, Topics, topic_specs
 from regather_worker.intake import PartitionIntake, Place, QueuedShard
@@ -53,3 +53,76 @@ async def test_nothing_runs_alone_before_the_loss_of_another_shard_is_charged_an
     handover, _ = decode_commit(committed.offset, committed.metadata)
     assert (committed.offset, handover.worker, handover.running) == (1, "next", frozenset({1}))
     await consumer.stop()
+
+
+async def taken(ownership: Ownership) -> PartitionIntake:
+    ownership.take([TP])
+    await eventually(lambda: TP in ownership.intakes, what="the partition")
+    return ownership.intakes[TP]
+
+
+def deliver(intake: PartitionIntake, *offsets: int) -> list[Place]:
+    """What is taken in of these, as the loop does it."""
+    found = [offset for offset in offsets if intake.watermark.deliver(offset)]
+    return [Place(intake, Record(*TP, offset, 0, None, b"", [])) for offset in found]
+
+
+async def filled(count: int) -> tuple[MemoryBroker, Ownership]:
+    broker = MemoryBroker()
+    transport = MemoryTransport(broker)
+    await transport.create_topics(topic_specs(Topics(), Size.EMBEDDED))
+    producer = transport.producer(max_record_bytes=100)
+    await producer.start()
+    for _ in range(count):
+        await (await producer.send(TP.topic, value=b"", partition=TP.partition))
+    consumer = transport.consumer(group="workers")
+    await consumer.start()
+    consumer.subscribe([TP.topic], Member())
+    await consumer.poll(0.01)
+    ownership = Ownership("here")
+    ownership.use(consumer)
+    return broker, ownership
+
+
+async def test_what_was_settled_here_and_not_committed_before_an_eviction_is_not_taken_in_again() -> None:
+    broker, ownership = await filled(6)
+    first = deliver(await taken(ownership), 0, 1, 2, 3, 4)
+    for number in (0, 1, 3):
+        first[number].settle()
+    ownership.forget()  # evicted: no commit gets through
+    first[4].settle()  # it went on, and ended
+    again = await taken(ownership)
+    assert [place.record.offset for place in deliver(again, 0, 1, 2, 3, 4, 5)] == [2, 5]
+    assert again.watermark.committable() == (2, {3, 4})
+    await ownership.commit()
+    assert broker.group("workers").committed[TP].offset == 2
+
+
+async def test_what_this_worker_was_told_of_another_log_is_forgotten() -> None:
+    broker, ownership = await filled(6)
+    broker.group("workers").committed[TP] = Committed(3, "")
+    for place in deliver(await taken(ownership), 3, 4):
+        place.settle()
+    ownership.forget()
+    broker.group("workers").committed[TP] = Committed(1, "")  # the topic was made anew
+    assert [place.record.offset for place in deliver(await taken(ownership), 1, 2, 3, 4)] == [1, 2, 3, 4]
+
+
+async def test_after_an_eviction_a_marker_among_what_was_settled_here_does_no_harm() -> None:
+    broker, ownership = await filled(2)
+    releases = MemoryTransport(broker).transactional_producer("aggregator", max_record_bytes=100)
+    await releases.start()
+    for _ in range(2):  # offsets 2 and 4, their markers 3 and 5
+        await releases.begin()
+        await (await releases.send(TP.topic, value=b"", partition=TP.partition))
+        await releases.commit()
+    for place in deliver(await taken(ownership), 0, 1, 2):
+        place.settle()
+    deliver(ownership.intakes[TP], 4)
+    ownership.forget()
+    (open_,) = deliver(await taken(ownership), 0, 1, 2, 4)
+    await ownership.commit()
+    open_.settle()
+    await ownership.commit()
+    committed = broker.group("workers").committed[TP]
+    assert (committed.offset, decode_commit(committed.offset, committed.metadata)[1]) == (5, set())

@@ -39,6 +39,7 @@ class Aggregator:
         self._output = OwnOutput(
             finals=ReadBack(transport, settings.topics.results),
             segments=ReadBack(transport, settings.topics.segments),
+            checkpoints=ReadBack(transport, settings.topics.checkpoints),
         )
         assembly = Assembly(
             executor,
@@ -56,6 +57,7 @@ class Aggregator:
             assembly=assembly,
             output=self._output,
             counts=self.counts,
+            merges_alone=asyncio.Lock(),
             make_fold=lambda: PartitionFold(policy, self.counts.dropped, self._scratch.outputs),
         )
 
@@ -77,7 +79,7 @@ class Aggregator:
         yield Sample("regather_jobs_open", sum(owner.open_jobs for owner in owners))
         yield from by_label("regather_events_dropped_total", self.counts.dropped)
         topics = self._settings.topics
-        lost = {topic: self.counts.lost[topic] for topic in (topics.job_events, topics.results, topics.segments)}
+        lost = {topic: self.counts.lost[topic] for topic in (topics.job_events, topics.results, topics.checkpoints)}
         yield from by_label("regather_records_lost_total", lost)
         yield Sample("regather_finals_total", self.counts.finals)
         yield Sample("regather_transactions_total", self.counts.transactions)
@@ -95,6 +97,7 @@ class Aggregator:
             async with WatchedTasks() as tasks:
                 tasks.start("read-back", self._output.finals.run())
                 tasks.start("segments-read-back", self._output.segments.run())
+                tasks.start("checkpoints-read-back", self._output.checkpoints.run())
                 tasks.start("ticks", self.events.tick_forever())
                 tasks.start("retention", self.retention.run())
                 tasks.start("stop-on-failure", _stop_on_failure(tasks, stop))

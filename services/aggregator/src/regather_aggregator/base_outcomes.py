@@ -26,8 +26,11 @@ class BaseOutcomes:
         self._transport = transport
         self._topic = topic
 
-    async def load(self, partition: int, instruction: LoadBase) -> BaseLoaded | JobBroken:
-        """Return the outcomes that count, however long the broker takes; JobBroken where they are past their retention."""
+    async def load(self, partition: int, instruction: LoadBase) -> BaseLoaded | JobBroken | None:
+        """Return the outcomes that count, however long the broker takes; JobBroken where they are past their retention.
+
+        None where the log tells of no job of this submission: nobody can have redriven it.
+        """
         tp = TopicPartition(self._topic, partition)
         owner = instruction.job.owner
         while True:
@@ -40,7 +43,7 @@ class BaseOutcomes:
                 log.warning("base-unread", job=owner.job_id, error=repr(error))
                 await asyncio.sleep(_RETRY_S)
 
-    async def _read(self, tp: TopicPartition, owner: Identity, instruction: LoadBase) -> BaseLoaded:
+    async def _read(self, tp: TopicPartition, owner: Identity, instruction: LoadBase) -> BaseLoaded | None:
         lineage = Lineage(owner, keep_outputs=True)
         submission = pack_identity(owner)[:-_VERSION_BYTES]
 
@@ -56,7 +59,7 @@ class BaseOutcomes:
             await reader.scan(tp, instruction.first, take)
         finally:
             await reader.stop()
-        return BaseLoaded(lineage.outcomes)
+        return BaseLoaded(lineage.outcomes, lineage.sealed) if lineage.opened is not None else None
 
 
 def _fold(lineage: Lineage, record: Record) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoints of jobs that keep a restart reading: written to the segments topic while the job runs, read at a restore."""
+"""Checkpoints of jobs that keep a restart reading: written to their own topic while the job runs, read at a restore."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,14 +18,14 @@ class _Ended(Exception):
 
 
 class Checkpoints:
-    """Where the checkpoints of this partition's open jobs begin in the segments topic."""
+    """Where the checkpoints of this partition's open jobs begin in their topic."""
 
     def __init__(self) -> None:
         self._begins: dict[JobId, int] = {}
         self.written = 0
 
     def first_offset(self, fold: PartitionFold) -> int | None:
-        """Where a restore has to begin reading segments; None if no open job has a checkpoint."""
+        """Where a restore has to begin reading them; None if no open job has a checkpoint."""
         self._begins = {job_id: at for job_id, at in self._begins.items() if fold.is_saved(job_id)}
         return min(self._begins.values(), default=None)
 
@@ -34,11 +34,11 @@ class Checkpoints:
         if begins:
             self._begins[job_id] = offset
 
-    async def save(self, segments: SegmentLog, fold: PartitionFold, job: JobFold, next_offset: int) -> None:
+    async def save(self, saves: SegmentLog, fold: PartitionFold, job: JobFold, next_offset: int) -> None:
         """Save what the job has up to `next_offset`; ProducerDead or TimeoutError: the owner begins again."""
         log_bytes, first = fold.log_bytes, job.saved_to is None
         try:
-            offsets = await segments.write(_records(job, next_offset))
+            offsets = await saves.write(_records(job, next_offset))
         except _Ended:
             return
         fold.saved(job, next_offset, log_bytes)

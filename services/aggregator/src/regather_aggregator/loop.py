@@ -11,6 +11,7 @@ from regather.runtime.logs import get_logger
 from regather.transport.base import Committed, Consumer, Producer, TopicPartition, Transport
 from regather.transport.topics import CONTROL_RECORD_BYTES, Topics
 from regather_aggregator.owner import PartitionOwner
+from regather_aggregator.start import Start
 
 log = get_logger()
 _POLL_S = 0.2
@@ -85,7 +86,7 @@ class EventLoop:
     async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
         """Commit what is settled; the owners stay until the new assignment is known."""
         with contextlib.suppress(TransportError):
-            await self._commit(only_changed=True)
+            await self._commit(farewell=True)
         self._assigned = frozenset()
 
     async def tick_forever(self) -> None:
@@ -111,24 +112,25 @@ class EventLoop:
             for task in self._tasks.values():
                 if task.done():
                     task.result()  # an owner ends only with an error that nobody expected: the process must not go on
-            if loop.time() >= commit_due_s:
+            if loop.time() >= commit_due_s or any(owner.waits_for_commit for owner in self._owners.values()):
                 commit_due_s = loop.time() + _COMMIT_EVERY_S
                 with contextlib.suppress(CommitRejected):  # a rebalance is under way: the next owner restores anyway
-                    await self._commit(only_changed=True)
+                    await self._commit()
 
-    async def _commit(self, *, only_changed: bool) -> None:
+    async def _commit(self, *, farewell: bool = False) -> None:
+        """Commit what has changed; with a `farewell` the next owner knows that this one did not die."""
         assert self._consumer is not None
-        offsets = {
-            number: owner.committable()
-            for number, owner in self._owners.items()
-            if owner.accepting and number in self._assigned
+        owned = {
+            number: owner for number, owner in self._owners.items() if owner.accepting and number in self._assigned
         }
-        if only_changed:
-            offsets = {number: at for number, at in offsets.items() if self._committed.get(number) != at}
-        if offsets:
+        offsets = {number: owner.committable(farewell=farewell) for number, owner in owned.items()}
+        changed = {number: at for number, at in offsets.items() if self._committed.get(number) != at}
+        if changed:
             topic = self._topics.job_events
-            await self._consumer.commit({TopicPartition(topic, number): at for number, at in offsets.items()})
-            self._committed.update(offsets)
+            await self._consumer.commit({TopicPartition(topic, number): at for number, at in changed.items()})
+            self._committed.update(changed)
+        for number, at in offsets.items():
+            owned[number].committed(at)
 
     async def _tick_with(self, producer: Producer) -> None:
         headers, value = encode_event(Tick())
@@ -157,20 +159,20 @@ class EventLoop:
 
     async def _own(self, number: int, owner: PartitionOwner) -> None:
         try:
-            committed, beginning = await self._start_of(number)
-            await owner.run(committed, beginning)
+            await owner.run(await self._start_of(number))
         except Exception:
             log.exception("owner-broken", partition=number)
             raise
 
-    async def _start_of(self, number: int) -> tuple[Committed | None, int]:
+    async def _start_of(self, number: int) -> Start:
         tp = TopicPartition(self._topics.job_events, number)
         while True:
             consumer = self._consumer
             try:
                 if consumer is not None:
                     committed = (await consumer.committed([tp]))[tp]
-                    return committed, (await consumer.beginning_offsets([tp]))[tp]
+                    beginning = (await consumer.beginning_offsets([tp]))[tp]
+                    return Start(committed, beginning, (await consumer.end_offsets([tp]))[tp])
             except TransportError as error:
                 log.warning("start-unknown", partition=number, error=repr(error))
             await asyncio.sleep(_RETRY_S)
@@ -185,7 +187,7 @@ class EventLoop:
     async def _release(self, consumer: Consumer) -> None:
         if self._consumer is consumer:
             with contextlib.suppress(TransportError):
-                await self._commit(only_changed=True)
+                await self._commit(farewell=True)
         self._consumer = None
         self._joined = False
         self._assigned = frozenset()

@@ -5,7 +5,6 @@ begins again with the fence; the log holds all that it needs.
 """
 
 import asyncio
-import json
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from regather.core.wire.checkpoints import decode_checkpoint
 from regather.core.wire.documents import decode_final
 from regather.core.wire.events import decode_event
 from regather.core.wire.identity import HEADER, header_map, required, unpack_identity
+from regather.core.wire.restart_point import RestartPoint, encode_restart_point
 from regather.runtime.logs import get_logger
 from regather.transport.base import (
     Committed,
@@ -41,15 +41,17 @@ from regather.transport.base import (
     Transport,
 )
 from regather.transport.log_reader import LogReader
-from regather.transport.topics import RETRY_RECORD_BYTES, Topics
+from regather.transport.topics import CHECKPOINT_RECORD_BYTES, RETRY_RECORD_BYTES, Topics
 from regather_aggregator.assembly import Assembly
 from regather_aggregator.base_outcomes import BaseOutcomes
 from regather_aggregator.checkpoints import Checkpoints
 from regather_aggregator.emission import MAX_TRANSACTION_BYTES, Emitter, PlannedFinal, plan_final
+from regather_aggregator.merge_turns import MergeTurns
 from regather_aggregator.readback import OwnOutput
 from regather_aggregator.segment_log import SegmentLog
 from regather_aggregator.segments import SegmentWriter
 from regather_aggregator.settings import AggregatorSettings
+from regather_aggregator.start import Start, point_of
 
 log = get_logger()
 _READ_BACK_LIMIT_S = 15.0
@@ -87,6 +89,7 @@ class Shared:
     output: OwnOutput
     counts: OwnerCounts
     make_fold: Callable[[], PartitionFold]
+    merges_alone: asyncio.Lock
 
 
 class PartitionOwner:
@@ -97,8 +100,8 @@ class PartitionOwner:
         self.accepting = False
         self.next_offset = 0
         self._transport, self._topics, self._settings = shared.transport, shared.topics, shared.settings
-        self._assembly, self._read_back, self._on_restored = shared.assembly, shared.output.finals, on_restored
-        self._segments_back = shared.output.segments
+        self._read_back, self._on_restored = shared.output.finals, on_restored
+        self._segments_back, self._checkpoints_back = shared.output.segments, shared.output.checkpoints
         self._releases_back = LogReader(shared.transport, fetch_max_bytes=RETRY_RECORD_BYTES)
         self._base = BaseOutcomes(shared.transport, shared.topics.job_events)
         self._counts = shared.counts
@@ -108,16 +111,18 @@ class PartitionOwner:
         self._pending: deque[PlannedFinal] = deque()
         self._releases: dict[JobId, Release] = {}
         self._checkpoints = Checkpoints()
+        self._merges = MergeTurns(shared.assembly.assemble, shared.merges_alone)
         self._awaited: set[tuple[JobId, int]] = set()
         self._all_seen = asyncio.Event()
         self._side_tasks: set[asyncio.Task[None]] = set()
         self._finals: deque[tuple[int, int, JobId]] = deque()
         self._progress_due_s = 0.0
 
-    async def run(self, committed: Committed | None, beginning: int) -> None:
-        """Own the partition until cancelled. `committed` is where the group stood when it was assigned."""
+    async def run(self, assigned: Start) -> None:
+        """Own the partition until cancelled."""
         producer = None
-        start = committed
+        start, beginning = assigned.committed, assigned.beginning
+        self._merges.begun = assigned.begun_merges()
         while True:
             try:
                 producer = await self._fence()
@@ -152,18 +157,29 @@ class PartitionOwner:
             self.next_offset = record.offset + 1
             self._take_one(record)
 
-    def committable(self) -> Committed:
-        """The watermark W, and in the metadata where a restart begins to read finals and checkpoints; once accepting."""
-        return Committed(self._fold.low_offset(self.next_offset), self._metadata())
+    @property
+    def waits_for_commit(self) -> bool:
+        """Whether something must not go on before a commit."""
+        return self.accepting and self._merges.waits_for_commit
 
-    def _metadata(self) -> str:
-        document: dict[str, object] = {}
-        if self._finals:
-            document["results_from"] = self._finals[0][0]
-        segments_from = self._checkpoints.first_offset(self._fold)
-        if segments_from is not None:
-            document["segments_from"] = segments_from
-        return json.dumps(document) if document else ""
+    def committable(self, *, farewell: bool = False) -> Committed:
+        """The watermark W, and in the metadata what a restart has to know; once accepting.
+
+        `farewell`: this owner may end now, and does so in order.
+        """
+        begun = self._merges.begun
+        point = RestartPoint(
+            results_from=self._finals[0][0] if self._finals else None,
+            checkpoints_from=self._checkpoints.first_offset(self._fold),
+            farewell=farewell,
+            merges=begun.farewell() if farewell else begun.marks(),
+        )
+        return Committed(self._fold.low_offset(self.next_offset), encode_restart_point(point))
+
+    def committed(self, at: Committed) -> None:
+        """The group's offset and metadata are these now."""
+        point = point_of(at)
+        self._merges.committed(point.merges, farewell=point.farewell)
 
     def _take_one(self, record: Record) -> None:
         try:
@@ -204,7 +220,7 @@ class PartitionOwner:
     async def _assemble(self, instruction: Assemble) -> None:
         job, fold = instruction.job, self._fold
         try:
-            event = await self._assembly.assemble(job)
+            event = await self._merges.take(job)
         except Exception as error:  # the barrier: one job's trouble ends that job
             log.exception("assembly-broken", job=job.owner.job_id)
             event = JobBroken(Reason.INTERNAL, f"internal error: {error!r}")
@@ -213,7 +229,11 @@ class PartitionOwner:
     async def _load_base(self, instruction: LoadBase) -> None:
         fold = self._fold
         event = await self._base.load(self.partition, instruction)
-        self._go_on(fold, instruction.job, event)
+        if event is not None:
+            self._go_on(fold, instruction.job, event)
+        elif fold is self._fold:
+            log.error("redrive-unfounded", job=instruction.job.owner.job_id, version=instruction.job.owner.version)
+            fold.unfounded(instruction.job)
 
     def _go_on(self, fold: PartitionFold, job: JobFold, event: Assembled | BaseLoaded | JobBroken) -> None:
         if fold is self._fold and fold.is_open(job):
@@ -221,7 +241,7 @@ class PartitionOwner:
 
     async def _fence(self) -> TransactionalProducer:
         identity = self._topics.transactional_id("aggregator", self.partition)
-        producer = self._transport.transactional_producer(identity, max_record_bytes=RETRY_RECORD_BYTES)
+        producer = self._transport.transactional_producer(identity, max_record_bytes=CHECKPOINT_RECORD_BYTES)
         try:
             await producer.start()
         except BaseException:
@@ -231,11 +251,12 @@ class PartitionOwner:
 
     async def _restore(self, committed: Committed | None, beginning: int) -> None:
         results_start = await self._read_back.beginning(self.partition)
-        results_from = _offset_in(committed, "results_from")
+        point = point_of(committed)
+        results_from = point.results_from
         await self._read_back.follow(self.partition, max(results_from or 0, results_start), self._on_final)
         if results_from is not None:
             self._note_loss(self._topics.results, results_from, results_start)
-        instructions = await self._restore_checkpoints(committed)
+        instructions = await self._restore_checkpoints(point.checkpoints_from)
         if committed is None and beginning > 0:
             log.warning("no-committed-offset", partition=self.partition, beginning=beginning)
         self._note_loss(self._topics.job_events, committed.offset if committed else None, beginning)
@@ -253,22 +274,21 @@ class PartitionOwner:
             log.error("records-lost-to-retention", partition=where, committed=stood, beginning=beginning, lost=lost)
             self._counts.lost[topic] += lost
 
-    async def _restore_checkpoints(self, committed: Committed | None) -> list[Instruction]:
+    async def _restore_checkpoints(self, first: int | None) -> list[Instruction]:
         """Read the checkpoints of jobs that are not done; what they bring about is carried out once all is read."""
-        first = _offset_in(committed, "segments_from")
         if first is None:
             return []
-        beginning = await self._segments_back.beginning(self.partition)
-        self._note_loss(self._topics.segments, first, beginning)
+        beginning = await self._checkpoints_back.beginning(self.partition)
+        self._note_loss(self._topics.checkpoints, first, beginning)
         instructions: list[Instruction] = []
 
         def take(record: Record) -> None:
             instructions.extend(self._take_checkpoint(record))
 
         try:
-            await self._segments_back.follow(self.partition, max(first, beginning), take)
+            await self._checkpoints_back.follow(self.partition, max(first, beginning), take)
         finally:
-            self._segments_back.leave(self.partition)
+            self._checkpoints_back.leave(self.partition)
         self._fold.end_restore()
         return instructions
 
@@ -294,7 +314,8 @@ class PartitionOwner:
         except WireError as error:
             log.error("final-unreadable", partition=self.partition, offset=record.offset, error=str(error))
             return
-        self._fold.final_seen(owner.job_id, owner.version, reopenable=again)
+        self._fold.final_seen(owner.job_id, owner.version, reopenable=again, submission=owner.submission)
+        self._merges.begun.ended(owner)
         self._counts.finals += 1
         self._finals.append((record.offset, record.timestamp_ms, owner.job_id))
         # By what was folded, not by what was read: a restore that begins far back meets old jobs' events once more.
@@ -310,11 +331,11 @@ class PartitionOwner:
 
     async def _emit_forever(self, producer: TransactionalProducer) -> None:
         emitter = Emitter(producer, self._topics, self.partition)
-        segments = SegmentLog(producer, self._topics, self.partition, self._segments_back)
-        large = SegmentWriter(segments)
+        large = SegmentWriter(SegmentLog(producer, self.partition, self._segments_back))
+        saves = SegmentLog(producer, self.partition, self._checkpoints_back)
         while True:
             await self._wait_for_work()
-            await self._save_one(segments)
+            await self._save_one(saves)
             finals = [await large.with_segments(plan) for plan in self._take_batch()]
             progress = self._take_progress()
             releases = self._take_releases()
@@ -340,10 +361,10 @@ class PartitionOwner:
             else:
                 return
 
-    async def _save_one(self, segments: SegmentLog) -> None:
+    async def _save_one(self, saves: SegmentLog) -> None:
         """Write the checkpoint of one job that keeps a restart reading, if there is any."""
         for job in self._fold.unsaved_jobs(self._settings.checkpoint_log_bytes)[:1]:
-            await self._checkpoints.save(segments, self._fold, job, self.next_offset)
+            await self._checkpoints.save(saves, self._fold, job, self.next_offset)
             self._counts.checkpoints += 1
             self._wake.set()
 
@@ -388,15 +409,3 @@ class PartitionOwner:
         self._checkpoints = Checkpoints()
         self._fold.close()
         self._fold = self._make_fold()
-
-
-def _offset_in(committed: Committed | None, name: str) -> int | None:
-    """An offset in the commit's metadata; None where it is not named."""
-    if committed is None or not committed.metadata:
-        return None
-    try:
-        found = json.loads(committed.metadata).get(name)
-        return None if found is None else int(found)
-    except (ValueError, AttributeError, TypeError):
-        log.error("commit-metadata-unreadable", metadata=committed.metadata)
-        return None

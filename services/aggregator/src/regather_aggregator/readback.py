@@ -29,6 +29,7 @@ class OwnOutput:
 
     finals: "ReadBack"
     segments: "ReadBack"
+    checkpoints: "ReadBack"
 
 
 class ReadBack:
@@ -36,7 +37,7 @@ class ReadBack:
 
     def __init__(self, transport: Transport, topic: str, *, stall_s: float = _STALL_S) -> None:
         self._transport = transport
-        self._topic = topic
+        self.topic = topic
         self._stall_s = stall_s
         self._followers: dict[TopicPartition, _Follower] = {}
         self._consumer: Consumer | None = None
@@ -47,7 +48,7 @@ class ReadBack:
 
         BrokerUnavailable where the reader does not come any nearer to it for `stall_s`.
         """
-        tp = TopicPartition(self._topic, partition)
+        tp = TopicPartition(self.topic, partition)
         self._followers[tp] = follower = _Follower(from_offset, handler)
         self._changed.set()
         consumer = await self._ready()
@@ -59,14 +60,14 @@ class ReadBack:
 
     def leave(self, partition: int) -> None:
         """Follow this partition no longer."""
-        follower = self._followers.pop(TopicPartition(self._topic, partition), None)
+        follower = self._followers.pop(TopicPartition(self.topic, partition), None)
         for _, waiter in follower.waiting if follower else ():
             waiter.cancel()
         self._changed.set()
 
     async def beginning(self, partition: int) -> int:
         """First offset of this partition that is still in the log."""
-        tp = TopicPartition(self._topic, partition)
+        tp = TopicPartition(self.topic, partition)
         return (await (await self._ready()).beginning_offsets([tp]))[tp]
 
     async def run(self) -> None:
@@ -90,7 +91,7 @@ class ReadBack:
             before = follower.next_offset
             await asyncio.wait([caught_up], timeout=self._stall_s)
             if follower.next_offset == before and not caught_up.done():
-                raise BrokerUnavailable(f"reading {self._topic} back stands still at offset {before}")
+                raise BrokerUnavailable(f"reading {self.topic} back stands still at offset {before}")
         caught_up.result()
 
     async def _ready(self) -> Consumer:

@@ -1,11 +1,10 @@
-"""Writing to the segments topic: transactions of bounded size, each seen by a committed read before the next."""
+"""Writing to `segments` or `checkpoints`: transactions of bounded size, each seen by a committed read before the next."""
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 
 from regather.core.errors import ProducerDead
 from regather.transport.base import Headers, Record, TransactionalProducer
-from regather.transport.topics import Topics
 from regather_aggregator.emission import MAX_TRANSACTION_BYTES
 from regather_aggregator.readback import ReadBack
 
@@ -16,11 +15,11 @@ SegmentRecord = tuple[bytes, Headers, bytes]
 
 
 class SegmentLog:
-    """One partition of the segments topic, through the fenced producer of its owner."""
+    """One partition of `segments` or `checkpoints`, through the fenced producer of its owner."""
 
-    def __init__(self, producer: TransactionalProducer, topics: Topics, partition: int, read_back: ReadBack) -> None:
+    def __init__(self, producer: TransactionalProducer, partition: int, read_back: ReadBack) -> None:
         self._producer = producer
-        self._topic = topics.segments
+        self._topic = read_back.topic
         self._partition = partition
         self._read_back = read_back
 
@@ -57,7 +56,7 @@ class SegmentLog:
         finally:
             self._read_back.leave(self._partition)
         if not seen.issuperset(offsets):
-            raise ProducerDead("segments were committed and cannot be read")
+            raise ProducerDead(f"records of {self._topic} were committed and cannot be read")
 
 
 def _groups(records: Iterable[SegmentRecord]) -> Iterator[list[SegmentRecord]]:

@@ -26,12 +26,8 @@ class Claim:
         self._timeout_s = timeout_s
         self._gives_way = gives_way
         self._seen: list[Identity] = []
-        self.contested = False
-        """Whether another submission had claimed this version before: it may have opened it, and then it is the job's."""
 
     def __enter__(self) -> Self:
-        known = self._view.get(self._owner.job_id)
-        self.contested = known is not None and known.owner.version == self._owner.version
         self._seen = self._view.watch(self._owner.job_id)
         return self
 

@@ -14,6 +14,7 @@ from regather_gateway.order import JobOrder
 from regather_gateway.settings import GatewaySettings
 
 _OPTION = "option."
+_UNKNOWN = "unknown-parameter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,15 @@ def make_order(wish: Wish, registry: Registry, settings: GatewaySettings) -> Job
     return order
 
 
+def check_parameters(query: QueryParams, known: frozenset[str]) -> None:
+    """BadRequest for a parameter that nobody knows or that is repeated, where there are no options."""
+    for name in query:
+        if name not in known:
+            raise BadRequest(f"unknown parameter {name!r}; known are {', '.join(sorted(known))}", code=_UNKNOWN)
+        if len(query.getlist(name)) > 1:
+            raise BadRequest(f"{name} is given twice", code="invalid-parameter")
+
+
 def options_of(query: QueryParams, known: frozenset[str]) -> dict[str, str]:
     """Return the `option.NAME=value` of a query; BadRequest for a parameter that nobody knows or that is repeated."""
     options: dict[str, str] = {}
@@ -85,7 +95,7 @@ def options_of(query: QueryParams, known: frozenset[str]) -> dict[str, str]:
             if name not in known:
                 raise BadRequest(
                     f"unknown parameter {name!r}; known are {', '.join(sorted(known))} and option.NAME",
-                    code="unknown-parameter",
+                    code=_UNKNOWN,
                 )
             continue
         option = name.removeprefix(_OPTION)

@@ -15,7 +15,9 @@ from regather.runtime.logs import get_logger
 
 log = get_logger()
 MEDIA_TYPE = "application/problem+json"
-_RETRYABLE = frozenset({408, 409, 429, 503})
+_RETRYABLE = frozenset({408, 429, 503})
+_PASSING_CONFLICTS = frozenset({"submission-open", "not-ready", "closed-meanwhile"})
+"""The other conflicts stay what they are, however often the request is repeated."""
 _BROKER_RETRY_S = 2
 
 
@@ -70,7 +72,7 @@ def to_response(problem: Problem, instance: str, headers: Mapping[str, str] | No
         "detail": problem.detail,
         "instance": instance,
         "code": problem.code,
-        "retryable": problem.status in _RETRYABLE,
+        "retryable": problem.status in _RETRYABLE or problem.code in _PASSING_CONFLICTS,
         **problem.extensions,
     }
     return JSONResponse(

@@ -172,7 +172,8 @@ class Redriver:
     def _unknown(self, line: Line, job_id: JobId, error: Exception) -> Problem:
         self._producers.discard(line)
         log.warning("redrive-unknown", job=job_id, error=repr(error))
-        detail = f"Kafka did not answer ({error!r}); ask for the job: its version says whether the redrive has begun"
+        why = str(error) or "no ack in time"
+        detail = f"Kafka did not answer ({why}); ask for the job: its version says whether the redrive has begun"
         return broker_unavailable(detail, code="state-unknown", job_id=job_id, status_url=f"/v1/jobs/{job_id}")
 
 
@@ -222,7 +223,8 @@ def _plan(status: JobStatus, lineage: Lineage, wanted: SeqRanges, timeout_ms: in
 def _chosen(job_id: JobId, lineage: Lineage, opened: Opened, shards: int, wanted: SeqRanges) -> SeqRanges:
     if wanted and wanted[-1][1] >= shards:
         raise Problem(422, "unknown-shard", f"the job has shards 0 to {shards - 1}", job_id=job_id)
-    seqs = wanted or ranges(lineage.to_run())
+    chosen = {*numbers(wanted), *lineage.never_ran()} if wanted else lineage.to_run()
+    seqs = ranges(sorted(chosen))
     if not seqs:
         detail = "every shard has its outcome; name the shards that are to run again all the same"
         raise Problem(409, "nothing-to-redrive", detail, job_id=job_id)
@@ -271,9 +273,9 @@ def _gone(job_id: JobId, why: str) -> Problem:
 
 
 def parse_seqs(text: str) -> SeqRanges:
-    """Read `3,5-9` as ranges, ascending and merged; Problem 422 for anything else."""
+    """Read `3,5-9` as ranges, ascending and merged; none for an empty text; Problem 422 for anything else."""
     found: set[int] = set()
-    for part in filter(None, (part.strip() for part in text.split(","))):
+    for part in (part.strip() for part in text.split(",") if text.strip()):
         first, dash, last = part.partition("-")
         low, high = (int(first), int(last if dash else first)) if _is_range(first, last if dash else first) else (1, 0)
         if low > high or high - low > 1_000_000:

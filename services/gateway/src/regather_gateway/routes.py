@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -10,6 +9,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
 from regather.core.errors import UserError
+from regather.core.ids import is_job_id
 from regather.core.model import JobId, JobState, OnError
 from regather.core.status import JobStatus
 from regather.processors.base import Processor
@@ -19,7 +19,7 @@ from regather_gateway.gateway import Gateway, gateway_of
 from regather_gateway.intake import Intake, announced_digest, content_encoding, drain, input_length
 from regather_gateway.job_table import PageKey
 from regather_gateway.order import JobOrder
-from regather_gateway.orders import Wish, make_order, options_of
+from regather_gateway.orders import Wish, check_parameters, make_order, options_of
 from regather_gateway.preferences import (
     applied,
     entity_tag,
@@ -45,7 +45,6 @@ from regather_gateway.submit import Receipt
 
 router = APIRouter()
 Parts = Annotated[Gateway, Depends(gateway_of)]
-_JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class JobQuery(BaseModel):
@@ -72,6 +71,7 @@ class ListQuery(BaseModel):
 
 
 _JOB_PARAMETERS = frozenset(JobQuery.model_fields)
+_REDRIVE_PARAMETERS = frozenset({"shards", "timeout_s"})
 
 
 @router.post("/v1/jobs", status_code=202, response_model=JobDocument)
@@ -145,6 +145,7 @@ async def redrive_job(
     timeout_s: Annotated[float | None, Query(ge=0.1, le=3600, description="a new limit of one execution")] = None,
 ) -> Response:
     """Run shards of a job that has ended again, as its next version. `Prefer: wait=N` waits until that has ended."""
+    check_parameters(request.query_params, _REDRIVE_PARAMETERS)
     seqs = parse_seqs(shards)
     status = await _existing(gateway, job_id)
     with gateway.admission.enter():
@@ -266,7 +267,7 @@ async def _found(request: Request, gateway: Gateway, text: str) -> tuple[JobStat
 
 async def _existing(gateway: Gateway, text: str) -> JobStatus:
     job_id = JobId(text.lower())
-    status = await gateway.view.find(job_id) if _JOB_ID.fullmatch(job_id) else None
+    status = await gateway.view.find(job_id) if is_job_id(job_id) else None
     if status is None:
         detail = f"there is no job {job_id}, or it ended so long ago that it was forgotten"
         raise Problem(404, "unknown-job", detail, job_id=job_id)

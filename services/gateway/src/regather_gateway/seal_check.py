@@ -1,12 +1,16 @@
-"""Whether a seal counts: an upload that fell silent may have been closed before it, in log order, and nobody here knows."""
+"""Whether a seal counts: the job may have been closed before it, or be another submission's, in log order, and nobody
+here knows."""
 
 from regather.core.model import Identity, JobState, Reason
 from regather.core.status import JobStatus
 from regather_gateway.problems import Problem, broker_unavailable
 from regather_gateway.views import StatusView
 
+FELL_SILENT = "the upload was silent for so long that the job may have been closed"
+AFTER_ANOTHER = "a submission with this key that was not heard of any more may have opened the job before"
 
-async def wait_for_word(view: StatusView, owner: Identity, timeout_s: float) -> None:
+
+async def wait_for_word(view: StatusView, owner: Identity, timeout_s: float, doubt: str = FELL_SILENT) -> None:
     """Return when the aggregator has spoken of this version since its seal, or of its end; Problem 503 if it does not."""
 
     def spoken(status: JobStatus | None) -> bool:
@@ -17,8 +21,7 @@ async def wait_for_word(view: StatusView, owner: Identity, timeout_s: float) -> 
     await view.wait_for(owner.job_id, spoken, timeout_s)
     if not spoken(view.get(owner.job_id)):
         raise broker_unavailable(
-            "the job may have been closed while its upload was silent, or another submission may have opened it before, "
-            "and nobody says what became of it: ask for it, or repeat",
+            f"{doubt}, and nobody says what became of it: ask for it, or repeat",
             code="state-unknown",
             job_id=owner.job_id,
             status_url=f"/v1/jobs/{owner.job_id}",

@@ -21,10 +21,10 @@ from regather_gateway.cutting import CountedBody, Cutting
 from regather_gateway.order import JobOrder
 from regather_gateway.problems import Problem, broker_unavailable
 from regather_gateway.producing import Line, Producers
-from regather_gateway.seal_check import check_not_closed, wait_for_word
+from regather_gateway.seal_check import AFTER_ANOTHER, FELL_SILENT, check_not_closed, wait_for_word
 from regather_gateway.settings import GatewaySettings
 from regather_gateway.shard_stream import Pace
-from regather_gateway.upload import Upload
+from regather_gateway.upload import HoldClaim, Upload
 from regather_gateway.views import StatusView
 
 log = get_logger()
@@ -104,13 +104,20 @@ class Submitter:
         """
         accepted = self._accepted(order)
         if order.key is None:
-            return await self._submit(order, body, accepted, None)
+            return await self._submit(order, body, accepted)
         job_id, timeout_s = accepted.owner.job_id, self._settings.ack_timeout_s
+        known = self._view.get(job_id)
+        doubt = AFTER_ANOTHER if known is not None and known.owner.version == accepted.owner.version else ""
         with Claim(self._view, accepted.owner, timeout_s, lambda: _still_open(job_id)) as claim:
-            return await self._submit(order, body, accepted, claim)
+            return await self._submit(order, body, accepted, claim.hold, doubt)
 
     async def _submit(
-        self, order: JobOrder, body: AsyncIterator[bytes], accepted: JobStatus, claim: Claim | None
+        self,
+        order: JobOrder,
+        body: AsyncIterator[bytes],
+        accepted: JobStatus,
+        hold_claim: HoldClaim | None = None,
+        doubt: str = "",
     ) -> Receipt:
         line = self._producers.current()
         upload = Upload(
@@ -119,7 +126,7 @@ class Submitter:
             accepted,
             timeout_ms=order.timeout_ms,
             pace=self._pace(),
-            hold_claim=claim.hold if claim else None,
+            hold_claim=hold_claim,
         )
         self._under_way.add(accepted.owner.job_id)
         try:
@@ -131,8 +138,9 @@ class Submitter:
             raise
         finally:
             self._under_way.discard(accepted.owner.job_id)
-        if upload.fell_silent or (claim and claim.contested):
-            await self._wait_for_word(accepted.owner)
+        doubt = FELL_SILENT if upload.fell_silent else doubt
+        if doubt:
+            await self._wait_for_word(accepted.owner, doubt)
         self.counts.sealed(sealed)
         log.info("job-sealed", job=sealed.owner.job_id, kind=order.kind, shards=sealed.shards, bytes=sealed.size_bytes)
         return self._receipt(accepted, sealed)
@@ -148,7 +156,9 @@ class Submitter:
                 await (await line.producer.send(topic, value=value, key=key, headers=headers, partition=partition))
         except (TransportError, TimeoutError) as error:
             self._producers.discard(line)
-            raise broker_unavailable(f"Kafka did not confirm the cancellation ({error!r}); repeat it") from error
+            raise broker_unavailable(
+                f"Kafka did not confirm the cancellation ({str(error) or 'no ack in time'}); repeat it"
+            ) from error
         log.info("job-cancelled", job=owner.job_id)
 
     async def stop(self) -> None:
@@ -194,8 +204,9 @@ class Submitter:
         self._producers.discard(line)
         self._later(upload.drop())
         log.warning("submission-unknown", job=job_id, error=repr(error))
+        why = str(error) or "no ack in time"
         return broker_unavailable(
-            f"Kafka did not confirm the job ({error or 'no ack in time'}); its state is unknown: ask for it, or repeat",
+            f"Kafka did not confirm the job ({why}); its state is unknown: ask for it, or repeat",
             code="state-unknown",
             job_id=job_id,
             status_url=f"/v1/jobs/{job_id}",
@@ -208,10 +219,10 @@ class Submitter:
         dead_ms = _ALONE_IN_ACK_TIMEOUTS * self._settings.ack_timeout_s * 1000
         return status.state is JobState.ACCEPTED and status.total is None and alone_ms > dead_ms
 
-    async def _wait_for_word(self, owner: Identity) -> None:
-        log.warning("ownership-uncertain", job=owner.job_id)
+    async def _wait_for_word(self, owner: Identity, doubt: str) -> None:
+        log.warning("seal-in-doubt", job=owner.job_id, why=doubt)
         try:
-            await wait_for_word(self._view, owner, self._settings.ack_timeout_s)
+            await wait_for_word(self._view, owner, self._settings.ack_timeout_s, doubt)
         except Problem:
             self.counts.ended["unknown"] += 1
             raise

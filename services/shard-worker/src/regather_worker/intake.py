@@ -12,11 +12,15 @@ from regather_worker.row_search import RowSearch
 
 @dataclass(slots=True, eq=False)
 class PartitionIntake:
-    """One partition from its assignment to its revocation. `revoked` makes late words about it harmless."""
+    """One partition from its assignment to its revocation. `revoked` makes late words about it harmless.
+
+    `began`: the offset that was committed by then.
+    """
 
     tp: TopicPartition
     watermark: Watermark
     custody: Custody
+    began: int = 0
     open_bytes: int = 0
     paused: bool = False
     revoked: bool = False

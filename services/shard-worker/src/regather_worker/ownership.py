@@ -34,6 +34,9 @@ class Ownership:
         self._consumer: Consumer | None = None
         self._starting: dict[TopicPartition, asyncio.Task[None]] = {}
         self._committed: dict[TopicPartition, Committed] = {}
+        self._left: dict[TopicPartition, PartitionIntake] = {}
+        """How far this worker got in partitions that were taken away: its last commits may not have got through."""
+
         self._committing = asyncio.Lock()
 
     @property
@@ -67,6 +70,7 @@ class Ownership:
             intake = self.intakes.pop(tp, None)
             if intake is not None:
                 intake.revoked = True
+                self._left[tp] = intake
             self._committed.pop(tp, None)
 
     async def commit(self, *, farewell: bool = False) -> None:
@@ -176,10 +180,19 @@ class Ownership:
         if committed is None or committed.offset < beginning:
             committed = Committed(beginning, "")
         previous, settled = decode_commit(committed.offset, committed.metadata)
+        settled |= self._settled_here(tp, committed.offset, end)
         if not previous.farewell and committed.offset < end:
             log.warning(
                 "owner-lost", partition=str(tp), worker=previous.worker, running=len(previous.running),
                 alone=previous.alone_since_ms is not None,
             )  # fmt: skip
         custody = Custody(self._worker, previous, end=end, settled=settled)
-        return PartitionIntake(tp, Watermark(committed.offset, settled), custody)
+        return PartitionIntake(tp, Watermark(committed.offset, settled), custody, began=committed.offset)
+
+    def _settled_here(self, tp: TopicPartition, committed: int, end: int) -> set[int]:
+        """What this worker settled of a partition above the commit, when it was evicted before it could commit that."""
+        left = self._left.pop(tp, None)
+        if left is None or committed < left.began:
+            return set()  # the commit says less than this worker was told then: it is not the same log any more
+        low, above = left.watermark.committable()
+        return {*range(committed, low), *(offset for offset in above if offset > committed)} if low <= end else set()

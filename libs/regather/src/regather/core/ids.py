@@ -1,8 +1,16 @@
 """Identifiers: job ids, submission ids, and the partition that a job's events live in."""
 
 import hashlib
+import re
 
 from regather.core.model import JobId, SubmissionId
+
+_JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def is_job_id(text: str) -> bool:
+    """Whether a text looks like a job's id, in small letters."""
+    return _JOB_ID.fullmatch(text) is not None
 
 
 def uuid7(now_ms: int, randomness: bytes) -> JobId:
@@ -24,7 +32,7 @@ def submission_id(randomness: bytes) -> SubmissionId:
 
 
 def event_partition(job_id: JobId, partitions: int) -> int:
-    """The partition of job-events, segments, results and job-status that a job lives in."""
+    """The partition of job-events, segments, checkpoints, results and job-status that a job lives in."""
     return int(job_id[-8:], 16) % partitions
 
 

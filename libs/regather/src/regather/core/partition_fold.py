@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from regather.core.checkpoint import CheckpointMark
 from regather.core.errors import NoRoom
-from regather.core.model import Event, JobId, JobState, Opened, Reason, Redriven, Tick
+from regather.core.model import Event, JobId, JobState, Opened, Reason, Redriven, SubmissionId, Tick
 from regather.core.reassembly import EmitFinal, Instruction, JobBroken, JobEvent, JobFold, LoadBase, Restored
 
 MakeOutputs = Callable[[], MutableMapping[int, bytes]]
@@ -30,10 +30,11 @@ class FoldPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A final that was read back: its version, and whether a new upload may open the next one."""
+    """A final that was read back: its version, whether a new upload may open the next one, and whose it is, if known."""
 
     version: int
     reopenable: bool
+    submission: SubmissionId | None = None
 
 
 class PartitionFold:
@@ -106,9 +107,11 @@ class PartitionFold:
         """Whether this very fold is still the job's."""
         return self._jobs.get(job.owner.job_id) is job
 
-    def final_seen(self, job_id: JobId, version: int, *, reopenable: bool) -> None:
+    def final_seen(
+        self, job_id: JobId, version: int, *, reopenable: bool, submission: SubmissionId | None = None
+    ) -> None:
         """A final was read back from `results`: the job of that version is done."""
-        self._finished[job_id] = Finished(version, reopenable)
+        self._finished[job_id] = Finished(version, reopenable, submission)
         job = self._ending.pop((job_id, version), None)
         if job is None and job_id in self._jobs and self._jobs[job_id].owner.version <= version:
             job = self._jobs.pop(job_id)
@@ -118,6 +121,15 @@ class PartitionFold:
             job.shards.release()
             self.dropped["after-end"] += job.dropped
             self.dropped["duplicate-outcome"] += job.duplicates
+
+    def unfounded(self, job: JobFold) -> None:
+        """The log has nothing that a redriven job could build on: nobody opened it, so it is none."""
+        if self.is_open(job):
+            del self._jobs[job.owner.job_id]
+            self._saved_at.pop(job.owner.job_id, None)
+            self._changed.discard(job.owner.job_id)
+            job.shards.release()
+            self.dropped["unknown-job"] += 1
 
     def forget(self, job_ids: Iterable[JobId]) -> None:
         """Finals older than key life and longest job need not be remembered."""
@@ -220,12 +232,21 @@ class PartitionFold:
         """Open the next version of a job that has ended; the first redrive in log order wins."""
         job_id, version = event.owner.job_id, event.owner.version
         base, finished = self._jobs.get(job_id), self._finished.get(job_id)
+        if self._is_foreign(event, base, finished):
+            self.dropped["foreign-submission"] += 1
+            return []
         if base is not None and base.state.ended and base.owner.version == version - 1:
             self._ending[job_id, version - 1] = base  # a client may know of its end before we read it back
         elif base is not None or (finished is not None and finished.version != version - 1):
             self.dropped["redrive-too-late"] += 1
             return []
         return [LoadBase(self._begin(event, offset, self.log_ms), event.origin, offset)]
+
+    @staticmethod
+    def _is_foreign(event: Redriven, base: JobFold | None, finished: Finished | None) -> bool:
+        """Whether this would run again what another submission of the job has sent."""
+        known = base.owner.submission if base is not None else finished.submission if finished is not None else None
+        return known is not None and known != event.owner.submission
 
     @staticmethod
     def _is_followed_by(job: JobFold, event: Opened) -> bool:

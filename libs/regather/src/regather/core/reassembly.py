@@ -55,9 +55,13 @@ class JobBroken:
 
 @dataclass(frozen=True, slots=True)
 class BaseLoaded:
-    """The shell has read what the earlier versions of a job that was redriven have left: outcomes by sequence number."""
+    """The shell has read what the earlier versions of a job that was redriven have left.
+
+    Outcomes by sequence number, and the seal of the first version; None where that cannot be read.
+    """
 
     outcomes: Mapping[int, Outcome]
+    sealed: Sealed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +141,7 @@ class JobFold:
         self.opened_ms = opened_ms
         self.redriven = redriven
         self._base_missing = redriven is not None
+        self._base_sealed: Sealed | None = None
         self.saved_to: int | None = None
         """Everything of the job below this offset is in a checkpoint."""
         self._sealed_saved = False
@@ -267,16 +272,16 @@ class JobFold:
         self.sealed = event
         self.state = JobState.RUNNING
         self.dropped += self.shards.cut(event.shards)
-        broken = self._too_many_failed() or self._nobody_runs()
+        broken = self._sealed_otherwise() or self._too_many_failed() or self._nobody_runs()
         return self._break(broken) if broken else self._settle()
 
     def _on_base_loaded(self, event: BaseLoaded) -> Instruction | None:
-        self._base_missing = False
+        self._base_missing, self._base_sealed = False, event.sealed
         for seq in sorted(event.outcomes):
             if not self._runs_here(seq):
                 self._accept(event.outcomes[seq])
         self.shards.advance_frontier()
-        broken = self._too_many_failed() or self._nobody_runs()
+        broken = self._sealed_otherwise() or self._too_many_failed() or self._nobody_runs()
         return self._break(broken) if broken else self._settle() or self._release()
 
     def _on_abandoned(self, event: Abandoned) -> Instruction:
@@ -360,6 +365,14 @@ class JobFold:
                 return JobBroken(Reason.INTERNAL, text)
         return None
 
+    def _sealed_otherwise(self) -> JobBroken | None:
+        """A redrive runs shards of the first version: a seal that says something else is of no job that was sent."""
+        base, own = self._base_sealed, self.sealed
+        if base is None or own is None or _sealed_as(own) == _sealed_as(base):
+            return None
+        text = f"sealed with {own.shards} shards and digest {own.digest}, and at first with {base.shards} and {base.digest}"
+        return JobBroken(Reason.INTERNAL, text)
+
     def _accept(self, outcome: Outcome) -> None:
         seq = outcome.seq
         if self.sealed is not None and seq >= self.sealed.shards:
@@ -404,6 +417,10 @@ TRANSITIONS: Mapping[tuple[JobState, type], Transition] = {
     **{(state, Cancel): JobFold._on_cancel for state in _OPEN_STATES},
     **{(state, JobBroken): JobFold._break for state in _OPEN_STATES},
 }
+
+
+def _sealed_as(sealed: Sealed) -> tuple[int, int, str]:
+    return sealed.shards, sealed.size_bytes, sealed.digest
 
 
 def _too_many(failed: str, allowed: str, first_error: str) -> JobBroken:

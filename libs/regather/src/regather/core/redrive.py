@@ -80,6 +80,10 @@ class Lineage:
         total = self.sealed.shards if self.sealed else 0
         return [seq for seq in range(total) if not _whole(self._outcomes.get(seq))]
 
+    def never_ran(self) -> list[int]:
+        """Shards without any outcome: a version that leaves one of them out can never be whole."""
+        return [seq for seq in range(self.sealed.shards if self.sealed else 0) if seq not in self._outcomes]
+
     def _open(self, event: Opened) -> None:
         if self.opened is None:
             self.opened = event

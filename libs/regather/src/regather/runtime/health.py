@@ -78,7 +78,11 @@ async def serve(app: FastAPI, settings: ServiceSettings, stop: asyncio.Event, *,
             stopping.cancel()
         finally:
             server.should_exit = True
-            await serving
+            try:
+                await asyncio.shield(serving)
+            except asyncio.CancelledError:  # whoever is in a hurry: cut off, the application's end would be an error
+                await serving
+                raise
 
 
 class _Server(uvicorn.Server):

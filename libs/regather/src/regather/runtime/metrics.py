@@ -31,6 +31,7 @@ METRICS: Mapping[str, Metric] = {
     "regather_submissions_total": Metric("counter", "Submissions by how they ended", "result"),
     "regather_submitted_shards_total": Metric("counter", "Shards of sealed submissions"),
     "regather_submitted_bytes_total": Metric("counter", "Input bytes of sealed submissions"),
+    "regather_redriven_shards_total": Metric("counter", "Shards of jobs that have ended, sent again by a redrive"),
     "regather_requests_active": Metric("gauge", "Uploads and waits under way"),
     "regather_workers_live": Metric("gauge", "Workers heard of in the last ten seconds"),
     "regather_jobs_remembered": Metric("gauge", "Jobs whose status this gateway holds"),

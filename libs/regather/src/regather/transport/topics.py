@@ -16,6 +16,8 @@ EVENT_RECORD_BYTES = MAX_PAYLOAD_BYTES + 2 * MIB
 LETTER_RECORD_BYTES = MAX_PAYLOAD_BYTES + 2 * MIB
 RESULT_RECORD_BYTES = MIB
 CONTROL_RECORD_BYTES = 4 * KIB
+CHECKPOINT_RECORD_BYTES = EVENT_RECORD_BYTES + 4 * KIB
+"""Any event of a job once more, with one header."""
 
 
 class Size(StrEnum):
@@ -54,8 +56,13 @@ class Topics:
 
     @property
     def segments(self) -> str:
-        """Pieces of ordered results."""
+        """Pieces of large results."""
         return f"{self.prefix}segments"
+
+    @property
+    def checkpoints(self) -> str:
+        """What long jobs have so far, for restarts of the aggregator."""
+        return f"{self.prefix}checkpoints"
 
     @property
     def results(self) -> str:
@@ -132,6 +139,7 @@ def _rows(topics: Topics, longest_job_ms: int) -> list[_Row]:
     events = _Keep(7, events_ms, "a restart folds the events of every open job again", any_size=True)
     own = "a restart learns from them which jobs are done"
     output = _Keep(8, events_ms + DAY_MS, own, outlives_events=True, any_size=True)
+    saved = _Keep(8, events_ms + DAY_MS, "a restart goes on from them", outlives_events=True, any_size=True)
     status = _Keep(8, events_ms + DAY_MS, "gateways answer for jobs from them", outlives_events=True)
     letters = _Keep(30, events_ms + DAY_MS, "finals name dead letters", outlives_events=True)
     news, both = _Keep(8), "compact,delete"
@@ -140,7 +148,8 @@ def _rows(topics: Topics, longest_job_ms: int) -> list[_Row]:
         _Row(topics.shards_bulk, "shards", SHARD_RECORD_BYTES, shards),
         _Row(topics.shards_retry, "retry", RETRY_RECORD_BYTES, shards),
         _Row(topics.job_events, _FROZEN_ROW, EVENT_RECORD_BYTES, events),
-        _Row(topics.segments, _FROZEN_ROW, RETRY_RECORD_BYTES, output),
+        _Row(topics.segments, _FROZEN_ROW, RESULT_RECORD_BYTES, output),
+        _Row(topics.checkpoints, _FROZEN_ROW, CHECKPOINT_RECORD_BYTES, saved),
         _Row(topics.results, _FROZEN_ROW, RESULT_RECORD_BYTES, output),
         _Row(topics.job_status, _FROZEN_ROW, RESULT_RECORD_BYTES, status, both),
         _Row(topics.dead_letters, "letters", LETTER_RECORD_BYTES, letters),

@@ -1,4 +1,4 @@
-"""Records of checkpoints in the segments topic: a job event with one more header."""
+"""Records of the topic `checkpoints`: a job event with one more header."""
 
 import json
 from dataclasses import asdict

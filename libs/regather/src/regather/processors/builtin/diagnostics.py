@@ -48,6 +48,7 @@ class DiagnosticsOptions(Options):
     )
     only: str = Field(default="", pattern=r"^\s*(\d+\s*(,\s*\d+\s*)*)?$", description="shards that do it: 0,3,17")
     attempts_below: int | None = Field(default=None, ge=0, description="do it only while the attempt is below this")
+    merge: Literal["sum", "kill_aggregator"] = Field(default="sum", description="what the merge does")
 
     @field_validator("only", mode="before")
     @classmethod
@@ -95,6 +96,8 @@ class Diagnostics(Processor[DiagnosticsOptions]):
 
     def merge(self, outputs: Sequence[bytes | None], options: DiagnosticsOptions) -> bytes:
         """See Processor."""
+        if options.merge == "kill_aggregator":
+            _kill_service()
         echoes = [json.loads(output) for output in outputs if output is not None]
         result = {
             "shards": len(outputs),
@@ -199,7 +202,12 @@ def _closed(options: DiagnosticsOptions, shard: ShardView) -> None:
 
 
 def _kill_worker(options: DiagnosticsOptions, shard: ShardView) -> None:
-    """Take along the worker itself, which is the parent of this child's parent, as running out of memory might."""
+    """Take along the worker itself."""
+    _kill_service()
+
+
+def _kill_service() -> None:
+    """Kill the service itself, which is the parent of this child's parent, as running out of memory might."""
     zygote = Path(f"/proc/{os.getppid()}/stat").read_text()
     os.kill(int(zygote.rpartition(")")[2].split()[1]), signal.SIGKILL)
 

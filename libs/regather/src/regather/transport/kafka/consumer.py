@@ -13,7 +13,7 @@ from aiokafka.structs import OffsetAndMetadata
 from regather.core.errors import BrokerUnavailable, CommitRejected, TransportError
 from regather.transport.base import Committed, RebalanceListener, Record, TopicPartition
 from regather.transport.kafka.committed_offsets import ask_committed
-from regather.transport.kafka.cutoff import cut_off_consumer
+from regather.transport.kafka.cutoff import cut_off_consumer, end_fetches
 from regather.transport.kafka.failures import Limits, limited, stopped, translate
 from regather.transport.kafka.standstill import Standstill
 from regather.transport.kafka.written_offsets import ask_written_offsets
@@ -230,6 +230,7 @@ class KafkaConsumer:
         return await limited(call, timeout_s=self._limits.call_s)
 
     async def _end(self, client: AIOKafkaConsumer) -> None:
+        await end_fetches(client)
         await stopped(client.stop(), timeout_s=self._limits.stop_s, cut_off=lambda: cut_off_consumer(client))
 
     def _running(self) -> AIOKafkaConsumer:

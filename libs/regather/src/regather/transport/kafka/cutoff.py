@@ -12,7 +12,13 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import ProducerClosed
 
-_ROUNDS, _ROUND_S = 4, 0.25
+_ROUNDS, _ROUND_S = 5, 0.2
+
+
+async def end_fetches(client: AIOKafkaConsumer) -> None:
+    """End the fetching before stop() does, which would wait for ever: right after a new assignment it takes no cancel."""
+    if client._fetcher is not None:
+        await _end([client._fetcher._fetch_task])
 
 
 async def cut_off_producer(client: AIOKafkaProducer) -> None:

@@ -69,6 +69,7 @@ class KafkaTransport:
             "max_poll_interval_ms": 300_000,
             "max_partition_fetch_bytes": min(_PARTITION_FETCH_BYTES, fetch_max_bytes),
             "fetch_max_bytes": fetch_max_bytes,
+            "metadata_max_age_ms": int(self._limits.metadata_s * 1000),  # else new partitions wait for five minutes
             "partition_assignment_strategy": [RoundRobinPartitionAssignor],
         }
         return KafkaConsumer(lambda: AIOKafkaConsumer(**settings), limits=self._limits)

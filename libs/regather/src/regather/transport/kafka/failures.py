@@ -34,7 +34,7 @@ class Limits:
     `ack_s` is above the producer's own limit of a request, after which it fails a record itself, as long as it lives. A
     poll may outlast its own time-out by `poll_slack_s`, for it waits while a rebalance is under way. A consumer to which
     nothing came for `silence_s` is asked whether there is something, and given up if so it stays. A client that has not
-    stopped after `stop_s` is cut off.
+    stopped after `stop_s` is cut off. Consumers learn within `metadata_s` that a topic has grown.
     """
 
     call_s: float = CALL_TIMEOUT_S
@@ -42,6 +42,7 @@ class Limits:
     poll_slack_s: float = 120.0
     silence_s: float = 30.0
     stop_s: float = STOP_TIMEOUT_S
+    metadata_s: float = 30.0
 
     @property
     def request_ms(self) -> int:
@@ -81,6 +82,8 @@ def translate(error: BaseException) -> TransportError:
     """Our error for one of the client's. What is not known is an outcome that is not known: BrokerUnavailable."""
     if isinstance(error, TransportError):
         return error
+    if isinstance(error, TimeoutError) and not str(error):
+        return BrokerUnavailable("Kafka did not answer within the time limit")
     for ours, theirs in _KINDS:
         if isinstance(error, theirs):
             return ours(str(error) or repr(error))

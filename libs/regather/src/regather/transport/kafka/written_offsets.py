@@ -11,6 +11,8 @@ from aiokafka.protocol.offset import OffsetRequest, OffsetResetStrategy
 
 _ANY_REPLICA, _READ_UNCOMMITTED = -1, 0
 _PAUSE_S = 0.05
+_OWN_CONNECTION = 2
+"""Beside the client's two: a broker answers a connection in order, and a fetch may wait half a second for records."""
 
 
 async def ask_written_offsets(client: Any, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
@@ -45,7 +47,8 @@ async def _ask(client: Any, leader: int, partitions: Sequence[TopicPartition]) -
     topics: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for tp in partitions:
         topics[tp.topic].append((tp.partition, OffsetResetStrategy.LATEST))
-    response = await client.send(leader, OffsetRequest(_ANY_REPLICA, _READ_UNCOMMITTED, [*topics.items()]))
+    request = OffsetRequest(_ANY_REPLICA, _READ_UNCOMMITTED, [*topics.items()])
+    response = await client.send(leader, request, group=_OWN_CONNECTION)
     found = {}
     for topic, entries in response.topics:
         for partition, error_code, _timestamp, offset in entries:

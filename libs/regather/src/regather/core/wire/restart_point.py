@@ -1,0 +1,60 @@
+"""The metadata of a commit on job-events: where a restart begins to read, and what it has to know, as a small JSON."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from regather.core.begun_merges import Marks
+from regather.core.errors import WireError
+from regather.core.model import JobId
+
+
+@dataclass(frozen=True, slots=True)
+class RestartPoint:
+    """Offsets are of `results` and of `checkpoints`; None: nothing there has to be read.
+
+    `farewell`: the owner ended in order. `merges`: those that began and have not ended.
+    """
+
+    results_from: int | None = None
+    checkpoints_from: int | None = None
+    farewell: bool = False
+    merges: Marks = field(default_factory=dict)
+
+
+def encode_restart_point(point: RestartPoint) -> str:
+    """Return the metadata; empty where there is nothing to say."""
+    document: dict[str, object] = {}
+    if point.results_from is not None:
+        document["results_from"] = point.results_from
+    if point.checkpoints_from is not None:
+        document["checkpoints_from"] = point.checkpoints_from
+    if point.farewell:
+        document["farewell"] = True
+    if point.merges:
+        document["merges"] = [[job_id, version, count] for (job_id, version), count in point.merges.items()]
+    return json.dumps(document, separators=(",", ":")) if document else ""
+
+
+def decode_restart_point(metadata: str) -> RestartPoint:
+    """Read what encode_restart_point() wrote; WireError for anything else."""
+    if not metadata:
+        return RestartPoint()
+    try:
+        document = json.loads(metadata)
+        merges = {(JobId(str(job)), int(version)): int(count) for job, version, count in document.get("merges", ())}
+        return RestartPoint(
+            _offset(document, "results_from"),
+            _offset(document, "checkpoints_from"),
+            document.get("farewell") is True,
+            merges,
+        )
+    except (ValueError, TypeError, AttributeError) as error:
+        raise WireError(f"the metadata of a commit cannot be read: {error!r}") from error
+
+
+def _offset(document: Mapping[str, object], name: str) -> int | None:
+    found = document.get(name)
+    if found is not None and not isinstance(found, int):
+        raise TypeError(f"{name} is {found!r}")
+    return found

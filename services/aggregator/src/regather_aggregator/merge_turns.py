@@ -1,0 +1,71 @@
+"""Merges that may be what the owner before died of: one at a time, each marked in a commit before it begins."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from regather.core.begun_merges import BegunMerges, Marks
+from regather.core.model import Identity
+from regather.core.reassembly import Assembled, JobBroken, JobFold
+from regather.runtime.logs import get_logger
+
+log = get_logger()
+
+Assemble = Callable[[JobFold], Awaitable[Assembled | JobBroken]]
+
+
+class MergeTurns:
+    """The merges of one partition. `alone` is shared by all partitions of the process, so that a mark names the guilty."""
+
+    def __init__(self, assemble: Assemble, alone: asyncio.Lock) -> None:
+        self.begun = BegunMerges()
+        self._assemble = assemble
+        self._alone = alone
+        self._wanted: tuple[Identity, asyncio.Future[None]] | None = None
+        self._announced = asyncio.Event()
+        """This owner has committed: if it dies, the next one does not take the farewell before it for its own."""
+
+    @property
+    def waits_for_commit(self) -> bool:
+        """Whether merges wait for a commit: the first one of this owner, or that of a mark."""
+        return self._wanted is not None or not self._announced.is_set()
+
+    async def take(self, job: JobFold) -> Assembled | JobBroken:
+        """Assemble a job once its turn has come."""
+        refused = self.begun.refused(job.owner)
+        if refused is not None:
+            log.error("merge-given-up", job=job.owner.job_id, version=job.owner.version, error=refused.error)
+            return refused
+        await self._announced.wait()
+        if not self.begun.suspects(job.first_offset):
+            return await self._assemble(job)
+        async with self._alone:
+            return await self._marked(job)
+
+    def committed(self, marks: Marks, *, farewell: bool) -> None:
+        """A commit with these marks is there."""
+        if not farewell:
+            self._announced.set()
+        if self._wanted is not None:
+            owner, there = self._wanted  # neither has a mark if the job has ended meanwhile
+            key = (owner.job_id, owner.version)
+            if marks.get(key) == self.begun.marks().get(key) and not there.done():  # a farewell's lacks this run
+                there.set_result(None)
+
+    async def _marked(self, job: JobFold) -> Assembled | JobBroken:
+        self.begun.begin(job.owner)
+        there: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._wanted = (job.owner, there)
+        try:
+            await there
+            self._wanted = None
+            assembled = await self._assemble(job)
+        except asyncio.CancelledError:
+            self.begun.withdraw(job.owner)
+            raise
+        except Exception:
+            self.begun.ended(job.owner)
+            raise
+        finally:
+            self._wanted = None
+        self.begun.ended(job.owner)
+        return assembled

@@ -1,0 +1,35 @@
+"""Where the owner of a partition begins: what the group had committed, and what the commit's metadata says."""
+
+from dataclasses import dataclass
+
+from regather.core.begun_merges import BegunMerges
+from regather.core.errors import WireError
+from regather.core.wire.restart_point import RestartPoint, decode_restart_point
+from regather.runtime.logs import get_logger
+from regather.transport.base import Committed
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A partition of job-events as it was assigned: the group's commit, the first offset, and the next to be written."""
+
+    committed: Committed | None
+    beginning: int
+    end: int
+
+    def begun_merges(self) -> BegunMerges:
+        """Return the marks that the owner before left; if it died, all jobs that are there by now are suspects."""
+        point = point_of(self.committed)
+        unclean = self.committed is not None and not point.farewell
+        return BegunMerges(point.merges, suspects_below=self.end if unclean else 0)
+
+
+def point_of(committed: Committed | None) -> RestartPoint:
+    """What the metadata says; nothing where it cannot be read."""
+    try:
+        return decode_restart_point(committed.metadata) if committed else RestartPoint()
+    except WireError as error:
+        log.error("commit-metadata-unreadable", error=str(error))
+        return RestartPoint()

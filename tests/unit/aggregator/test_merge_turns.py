@@ -1,0 +1,108 @@
+"""Turns of merges after a death: one at a time, none before its mark is committed, and nobody waits for an ended job."""
+
+import asyncio
+
+from regather.core.begun_merges import BegunMerges
+from regather.core.ids import uuid7
+from regather.core.model import Identity, OnError, Opened, Reason, SubmissionId
+from regather.core.reassembly import Assembled, JobBroken, JobFold
+from regather.testing.waiting import eventually
+from regather_aggregator.merge_turns import MergeTurns
+
+
+def job(number: int) -> JobFold:
+    owner = Identity(uuid7(number, bytes(10)), SubmissionId("00" * 8))
+    return JobFold(Opened(owner, "bytes.digest", b"{}", "", 1000, OnError.FAIL), offset=number, opened_ms=0)
+
+
+class Merges:
+    """Merges that last until they are told to end."""
+
+    def __init__(self) -> None:
+        self.running: list[JobFold] = []
+        self.may_end = asyncio.Event()
+
+    async def assemble(self, job: JobFold) -> Assembled | JobBroken:
+        self.running.append(job)
+        await self.may_end.wait()
+        self.running.remove(job)
+        return Assembled(b"", "")
+
+
+def turns(merges: Merges, alone: asyncio.Lock, *, suspects_below: int = 100) -> MergeTurns:
+    made = MergeTurns(merges.assemble, alone)
+    made.begun = BegunMerges({}, suspects_below=suspects_below)
+    return made
+
+
+def commit(owner: MergeTurns, *, farewell: bool = False) -> None:
+    owner.committed(owner.begun.farewell() if farewell else owner.begun.marks(), farewell=farewell)
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_no_merge_begins_before_the_farewell_of_the_owner_before_is_gone() -> None:
+    merges = Merges()
+    owner = turns(merges, asyncio.Lock(), suspects_below=0)
+    taking = asyncio.create_task(owner.take(job(1)))
+    await settle()
+    assert (merges.running, owner.waits_for_commit) == ([], True)
+    commit(owner, farewell=True)
+    await settle()
+    assert merges.running == []
+    commit(owner)
+    merges.may_end.set()
+    assert await taking == Assembled(b"", "")
+    assert not owner.waits_for_commit
+
+
+async def test_suspects_of_all_partitions_merge_one_at_a_time_each_behind_its_mark() -> None:
+    merges, alone = Merges(), asyncio.Lock()
+    one, other = turns(merges, alone), turns(merges, alone)
+    first, second, stranger = job(1), job(2), job(200)
+    for owner in (one, other):
+        commit(owner)
+    taking = [asyncio.create_task(one.take(first)), asyncio.create_task(other.take(second))]
+    taking.append(asyncio.create_task(other.take(stranger)))
+    await eventually(lambda: merges.running == [stranger], what="the merge of a job that came after the death")
+    assert (one.waits_for_commit, other.waits_for_commit) == (True, False)
+    commit(one, farewell=True)
+    await settle()
+    assert merges.running == [stranger]
+    commit(one)
+    await eventually(lambda: merges.running == [stranger, first], what="the merge behind its mark")
+    assert (one.begun.marks(), other.begun.marks()) == ({(first.owner.job_id, 1): 1}, {})
+    merges.may_end.set()
+    await eventually(lambda: other.waits_for_commit, what="the second one's turn")
+    commit(other)
+    await asyncio.gather(*taking)
+    assert (one.begun.marks(), other.begun.marks()) == ({}, {})
+
+
+async def test_a_job_that_ends_while_its_merge_waits_for_its_mark_keeps_nobody_waiting() -> None:
+    merges = Merges()
+    owner, cancelled = turns(merges, asyncio.Lock()), job(1)
+    merges.may_end.set()
+    commit(owner)
+    taking = asyncio.create_task(owner.take(cancelled))
+    await eventually(lambda: owner.begun.marks() != {}, what="the mark")
+    owner.begun.ended(cancelled.owner)  # its final was read back
+    commit(owner)
+    await taking
+    following = asyncio.create_task(owner.take(job(2)))
+    await eventually(lambda: owner.begun.marks() != {}, what="the next one's mark")
+    commit(owner)
+    assert await following == Assembled(b"", "")
+
+
+async def test_a_merge_that_was_marked_too_often_does_not_begin() -> None:
+    merges, guilty = Merges(), job(1)
+    owner = MergeTurns(merges.assemble, asyncio.Lock())
+    owner.begun = BegunMerges({(guilty.owner.job_id, 1): 3})
+    told = await owner.take(guilty)
+    assert isinstance(told, JobBroken)
+    assert told.reason is Reason.INTERNAL
+    assert "its merge began 3 times" in told.error
