@@ -52,7 +52,8 @@ class _Book:
         self._done: dict[str, tuple[int, bool]] = {}
         self._last: dict[str, Identity] = {}
         """Who ended last."""
-        self._sealed: set[Identity] = set()
+        self._sealed: dict[Identity, int] = {}
+        """How many shards each one has."""
         self._outcomes: set[tuple[Identity, int]] = set()
         self._runs: dict[Identity, set[int]] = {}
         """The shards that a redriven version runs."""
@@ -78,16 +79,24 @@ class _Book:
         if isinstance(event, Outcomes):
             return self._settle(event)
         if isinstance(event, Sealed) and owner not in self._sealed:
-            self._sealed.add(owner)
-            return 0
+            return self._seal(event)
         return int(isinstance(event, Sealed | Uploading | Abandoned) and owner in self._sealed)
 
     def _settle(self, event: Outcomes) -> int:
         runs = self._runs.get(event.owner)
-        new = {(event.owner, outcome.seq) for outcome in event.outcomes if runs is None or outcome.seq in runs}
+        shards = self._sealed.get(event.owner)
+        seqs = {outcome.seq for outcome in event.outcomes if shards is None or outcome.seq < shards}
+        new = {(event.owner, seq) for seq in seqs if runs is None or seq in runs}
         new -= self._outcomes
         self._outcomes |= new
         return len(event.outcomes) - len(new)
+
+    def _seal(self, event: Sealed) -> int:
+        """Outcomes of shards that do not exist go."""
+        self._sealed[event.owner] = event.shards
+        beyond = {(owner, seq) for owner, seq in self._outcomes if owner == event.owner and seq >= event.shards}
+        self._outcomes -= beyond
+        return len(beyond)
 
     def _redrive(self, event: Redriven, present: Identity | None) -> int:
         owner = event.owner

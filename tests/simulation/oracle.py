@@ -92,13 +92,19 @@ class Account:
             self._interrupt(CANCELLED)
         elif self.decided is None and not self.complete:
             self._take_open(event, log_ms)
-        elif self.redriven is not None and isinstance(event, Outcomes):
-            self.late |= {outcome.seq: outcome for outcome in event.outcomes if self._runs(outcome.seq)}
+        elif isinstance(event, Outcomes) and self.redriven is not None:
+            for outcome in event.outcomes:
+                if self._runs(outcome.seq) and self._exists(outcome.seq):
+                    self.late.setdefault(outcome.seq, outcome)
+
+    def outcome(self, seq: int) -> Outcome | None:
+        """What a final may name of this shard."""
+        return self.first.get(seq) or self.late.get(seq)
 
     def _take_open(self, event: Event, log_ms: int) -> None:
         if isinstance(event, Outcomes):
             for outcome in event.outcomes:
-                if self._runs(outcome.seq):
+                if self._runs(outcome.seq) and self._exists(outcome.seq):
                     self.first.setdefault(outcome.seq, outcome)
             self._decide()
         elif self.sealed is not None:
@@ -107,12 +113,17 @@ class Account:
             self._sign_ms = log_ms
         elif isinstance(event, Sealed):
             self.sealed = event
+            self.first = {seq: outcome for seq, outcome in self.first.items() if self._exists(seq)}
             self._decide()
         elif isinstance(event, Abandoned):
             self.decided = NOT_SEALED
 
     def _runs(self, seq: int) -> bool:
         return self.redriven is None or any(low <= seq <= high for low, high in self.redriven.seqs)
+
+    def _exists(self, seq: int) -> bool:
+        """Whether the seal, once it is there, says that there is such a shard."""
+        return self.sealed is None or seq < self.sealed.shards
 
     def _tick(self, log_ms: int) -> None:
         if log_ms >= self.opened_ms + self.order.deadline_ms:

@@ -46,11 +46,11 @@ class Verdict:
         for chain in chains.values():
             self._check_versions(chain)
         for promise in promises:
-            self.invariants.check(
-                "I1",
-                self.ledger.finals.get((promise.owner.job_id, promise.owner.version)),
-                f"{promise.plan.label} was promised as {promise.owner} and has no final",
-            )
+            finals = self.ledger.finals.get((promise.owner.job_id, promise.owner.version), [])
+            what = f"{promise.plan.label} was promised as {promise.owner}"
+            self.invariants.check("I1", finals, f"{what} and has no final")
+            unsealed = any(final.status.reason is Reason.NOT_SEALED for final in finals)
+            self.invariants.check("I1", not unsealed, f"{what}, and its upload was given up")
         for (job_id, version), finals in self.ledger.finals.items():
             self._check_final(finals[0], len(finals), chains.get(job_id), version)
         self._check_views()
@@ -158,7 +158,7 @@ class Verdict:
 
     def _check_letters(self, status: JobStatus, account: Account, plan: JobPlan, label: str) -> None:
         for error in status.errors:
-            outcome = account.first.get(error.seq) or account.late.get(error.seq)
+            outcome = account.outcome(error.seq)
             if not self.invariants.check("I4", outcome, f"{label} names shard {error.seq}, which has no outcome"):
                 continue
             self.invariants.check(
@@ -174,7 +174,8 @@ class Verdict:
 
     def _charged_as_lost(self, error: ShardError, account: Account) -> bool:
         """Whether attempts were spent on workers that were lost; each of them is checked for itself."""
-        failure = account.first[error.seq].failure
+        outcome = account.outcome(error.seq)
+        failure = outcome.failure if outcome else None
         return failure is not None and any(one.reason is Reason.WORKER_LOST for one in failure.history)
 
     def _letter_is_there(self, owner: Identity, error: ShardError) -> bool:
@@ -223,10 +224,11 @@ class Verdict:
             self._check_charge(owner, seq, error)
 
     def _check_charge(self, owner: Identity, seq: int, error: AttemptError) -> None:
-        payload = self.ledger.payloads.get((owner, seq))
-        executed = payload is not None and (error.worker, payload, error.attempt) in self._began
-        if error.reason is Reason.WORKER_LOST:  # a worker may be lost between the mark and the beginning
-            executed |= (error.worker, owner, seq, error.attempt) in self.named_alone
+        if error.reason is Reason.WORKER_LOST:  # the mark comes first: a worker may be lost before the shard has begun
+            executed = (error.worker, owner, seq, error.attempt) in self.named_alone
+        else:
+            payload = self.ledger.payloads.get((owner, seq))
+            executed = payload is not None and (error.worker, payload, error.attempt) in self._began
         self.invariants.check(
             "I5", executed, f"shard {seq} of {owner} was charged for attempt {error.attempt}, never begun: {error}"
         )

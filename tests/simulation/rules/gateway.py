@@ -1,5 +1,6 @@
 """A gateway that sends one submission, record by record, and may fail between any two."""
 
+import random
 from dataclasses import dataclass
 
 from regather.core.model import (
@@ -9,6 +10,8 @@ from regather.core.model import (
     JobId,
     OnError,
     Opened,
+    Outcome,
+    Outcomes,
     Redriven,
     Sealed,
     Shard,
@@ -55,6 +58,8 @@ class Submission:
         self.at += 1
         if roll > 0.95 and not self.over and self.at > 1:
             model.append(Uploading(self.owner, self.at))
+        if model.strays is not None and not (self.over or job.chained) and model.strays.random() < 0.3:
+            self._stray(model.strays)
         if roll > 0.99:  # what was sent is there twice
             model.faults["duplicate"] += 1
             model.append(model.events[-1].event)
@@ -62,6 +67,12 @@ class Submission:
     def cancel(self) -> None:
         """Somebody wants the job to end."""
         self.model.append(Cancel(self.owner))
+
+    def _stray(self, strays: random.Random) -> None:
+        """Write an outcome of a shard beyond the last one."""
+        self.model.faults["stray-outcome"] += 1
+        seq = len(self.job.destinies) + strays.randrange(2)
+        self.model.append(Outcomes(self.owner, "stray", [Outcome(seq, 1, 1, 0, 1, output=b"stray")]))
 
     def _give_up(self) -> None:
         """Fail before the seal: with a word if the process lives on, else without."""

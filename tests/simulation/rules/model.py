@@ -123,11 +123,15 @@ class Model:
     retried: set[tuple[Identity, int, int]] = field(default_factory=set)
     parked: set[tuple[Identity, int]] = field(default_factory=set)
     executed: set[tuple[Identity, int, int]] = field(default_factory=set)
+    named_alone: set[tuple[Identity, int, int]] = field(default_factory=set)
+    """Attempts that a commit has named as running alone in their worker: only they may be charged with its loss."""
     executions: Counter[tuple[Identity, int, int]] = field(default_factory=Counter)
     destinies: dict[tuple[Identity, int], Destiny] = field(default_factory=dict)
     jobs: dict[Identity, Job] = field(default_factory=dict)
     sealed: list[Identity] = field(default_factory=list)
     """Submissions whose client was told 202."""
+    strays: random.Random | None = None
+    """Decides when an outcome turns up of a shard that the seal will say does not exist; None: never."""
     trace: list[str] | None = None
 
     def say(self, *words: object) -> None:

@@ -9,11 +9,11 @@ from regather.core.model import OnError, Redriven
 from regather.core.redrive import Lineage
 from regather.core.seq_ranges import ranges
 from simulation.invariants import Invariants
-from simulation.rules.gateway import Redrive, Submission, identity
+from simulation.rules.gateway import SMALL_SHARDS, Redrive, Submission, identity
 from simulation.rules.model import FINE, PARTITIONS, ROWS, Destiny, Fate, Job, Model
 from simulation.rules.owner import Owner
 from simulation.rules.verdict import judge
-from simulation.rules.worker import Worker
+from simulation.rules.worker import MOST_SMALL_TURNS, Worker
 
 _DRAIN_ROUNDS = 400
 
@@ -43,6 +43,10 @@ class Run:
         self.steps = 0
         self._names = 0
         self._save_bytes = chance.choice((1, 500, 10**9))
+        rare = random.Random(f"rare {seed}")  # of its own, so that the others' histories stay what they were
+        self._crowded = rare.random() < 0.05
+        if rare.random() < 0.05:
+            self.model.strays = rare
 
     def go(self) -> Outcome:
         """Run some random steps, then all that is left in turn, and judge."""
@@ -79,6 +83,16 @@ class Run:
             job = Job(number, destinies, on_error, most, deadline_ms, chained)
             for submission in range(1 + (chance.random() < 0.3)):
                 self.submissions.append(Submission(self.model, job, identity(job, 16 * number + submission)))
+
+        if self._crowded:
+            self._draw_crowd()
+
+    def _draw_crowd(self) -> None:
+        """Many tiny jobs at once, and one that has shards in both lanes."""
+        for number in range(100, 100 + 3 * MOST_SMALL_TURNS):
+            destinies = (FINE,) * (SMALL_SHARDS + 3 if number == 100 else 1)
+            job = Job(number, destinies, OnError.FAIL, None, 3_600_000, chained=False)
+            self.submissions.append(Submission(self.model, job, identity(job, 16 * number)))
 
     def _actions(self) -> list[tuple[float, Callable[[], object]]]:
         harm = self.chance.random() * 2
@@ -209,6 +223,8 @@ class Run:
         if not finals:
             return
         final = self.chance.choice(finals)
+        if self.model.strays is not None:
+            return
         lineage = Lineage(final.owner, keep_outputs=False)
         for entry in self.model.events:
             lineage.take(entry.event)
@@ -224,7 +240,7 @@ class Run:
 
     def _new_worker(self) -> Worker:
         self._names += 1
-        return Worker(self.model, f"w{self._names}", self.epochs)
+        return Worker(self.model, f"w{self._names}", self.epochs, polled_most=100 if self._crowded else 3)
 
     def _new_owner(self) -> Owner:
         self._names += 1

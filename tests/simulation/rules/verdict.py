@@ -84,9 +84,11 @@ def _check_charges(model: Model) -> None:
             if outcome.failure is not None:
                 attempts = [error.attempt for error in outcome.failure.history]
                 check("I5", attempts == list(range(len(attempts))) and len(attempts) <= 4, event.owner, attempts)
-                for attempt in attempts:
-                    executed = (event.owner, outcome.seq, attempt) in model.executed
-                    check("I5", executed, event.owner, outcome.seq, "was charged for attempt", attempt)
+                for error in outcome.failure.history:
+                    lost = error.reason is Reason.WORKER_LOST
+                    guilty = model.named_alone if lost else model.executed
+                    executed = (event.owner, outcome.seq, error.attempt) in guilty
+                    check("I5", executed, event.owner, outcome.seq, "was charged for attempt", error)
     disturbances = sum(model.faults.values())
     most = max(model.executions.values(), default=0)
     # Whoever runs a copy publishes a copy of its retry: one more with each attempt and each disturbance.

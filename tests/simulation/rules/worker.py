@@ -1,5 +1,6 @@
 """A worker as simple code around the rules that it uses: watermark, custody, lanes, retry, pace, bisection."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from regather.core.bisection import Bisection, Verdict
@@ -24,8 +25,11 @@ from regather.core.watermark import Watermark
 from simulation.rules.model import RETRY, ROWS, Committed, Fate, Model
 
 _POLICY = RetryPolicy(base_ms=100, cap_ms=1_000)
-_JOBS = 8
+_JOBS = 24
 """At most so many groups share the lanes."""
+
+MOST_SMALL_TURNS = 7
+"""So many turns in a row may go to the small lane while the other one waits: a number of its own, not the one of core."""
 
 
 @dataclass(slots=True, eq=False)
@@ -58,6 +62,8 @@ class Worker:
     name: str
     epochs: list[int]
     """Who owns which partition, shared by all: the epoch of its present owner."""
+    polled_most: int = 3
+    """So many records of a partition come with one poll."""
     intakes: dict[int, Intake] = field(default_factory=dict)
     queue: LaneQueue[Taken] = field(default_factory=LaneQueue)
     pace: Pace = field(default_factory=Pace)
@@ -65,6 +71,9 @@ class Worker:
     running: list[Taken] = field(default_factory=list)
     finished: list[tuple[Taken, bool]] = field(default_factory=list)
     begun: int = 0
+    bulk_waits: int = 0
+    small_turns: int = 0
+    """How many turns in a row have gone to the small lane while the other one waited."""
     dead: bool = False
 
     # Ownership.
@@ -112,13 +121,13 @@ class Worker:
 
     # Shards.
 
-    def deliver(self, partition: int, most: int = 3) -> bool:
+    def deliver(self, partition: int) -> bool:
         """Take in the next records of a partition; a zombie reads on in what it once owned."""
         intake = self.intakes[partition]
         log = self.model.shards[partition]
         if intake.next_offset >= len(log):
             return False
-        end = min(len(log), intake.next_offset + most)
+        end = min(len(log), intake.next_offset + self.polled_most)
         for offset in range(intake.next_offset, end):
             if intake.watermark.deliver(offset):
                 self._take(Taken(log[offset], intake, offset))
@@ -151,11 +160,12 @@ class Worker:
             alone.intake.custody.begin(alone.offset, self.model.now_ms)
             self.commit()
             if self.owns(alone.intake):
-                self.model.executed.add((alone.shard.owner, alone.shard.seq, alone.shard.attempt))
+                self.model.named_alone.add((alone.shard.owner, alone.shard.seq, alone.shard.attempt))
             self._begin(alone)
             return True
         batch = self.queue.pop_batch(most_items=lambda taken: self.pace.batch_items("kind"))
         self.begun += 1
+        self._check_lanes(batch)
         for taken in batch:
             self._check_turn(taken)
             if taken.intake.custody.is_watched(taken.offset):
@@ -193,6 +203,7 @@ class Worker:
         """Forget what waits of jobs that are over."""
         ended = self.model.ended
         for taken in self.queue.remove(lambda taken: taken.shard.owner in ended):
+            self.bulk_waits -= _lane(taken) is Lane.BULK
             self._settle(taken)
         for taken in [taken for taken in self.exclusive if taken.shard.owner in ended and taken not in self.running]:
             self.exclusive.remove(taken)
@@ -214,8 +225,16 @@ class Worker:
             self.exclusive.append(taken)
         else:
             taken.queued_at, taken.ahead = self.begun, len(self.queue)
-            lane = Lane.BULK if taken.intake.partition == 1 else Lane.SMALL
-            self.queue.push(lane, shard.owner, taken, len(shard.payload))
+            self.bulk_waits += _lane(taken) is Lane.BULK
+            self.queue.push(_lane(taken), shard.owner, taken, len(shard.payload))
+
+    def _check_lanes(self, batch: Sequence[Taken]) -> None:
+        """However many small jobs there are, bulk gets its turn."""
+        bulk = sum(_lane(taken) is Lane.BULK for taken in batch)
+        self.small_turns = self.small_turns + 1 if self.bulk_waits and batch and not bulk else 0
+        self.bulk_waits -= bulk
+        fair = self.small_turns <= MOST_SMALL_TURNS
+        self.model.invariants.check("I9", fair, "bulk has waited for", self.small_turns, "turns of small shards")
 
     def _check_turn(self, taken: Taken) -> None:
         """No group waits for longer than a round of all groups, eight turns each, for every item before it."""
@@ -282,6 +301,10 @@ class Worker:
     def _settle(self, taken: Taken) -> None:
         taken.intake.watermark.settle(taken.offset)
         taken.intake.custody.settle(taken.offset)
+
+
+def _lane(taken: Taken) -> Lane:
+    return Lane.BULK if taken.intake.partition == 1 else Lane.SMALL
 
 
 def _output(shard: Shard) -> bytes:

@@ -13,6 +13,9 @@ from regather.core.topic_rules import BrokerSettings, TopicState
 
 Headers = Sequence[tuple[str, bytes]]
 
+TRANSACTION_TIMEOUT_S = 20.0
+"""The broker ends a transaction that nobody ends after so long; until then it keeps every committed reader waiting."""
+
 
 class TopicPartition(NamedTuple):
     """One partition of one topic."""

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from regather.core.errors import Fenced, ProducerDead
 from regather.testing.simulation.logs import Content, Logs
 from regather.testing.simulation.network import Answer, Network
-from regather.transport.base import TopicPartition
+from regather.transport.base import TRANSACTION_TIMEOUT_S, TopicPartition
 from regather.transport.memory.log import Transaction, TransactionState
 
-TRANSACTION_TIMEOUT_S = 20.0
 _SLOW_MARKER_S = 4.0
 
 
@@ -71,13 +70,17 @@ class Transactions:
         self._network = network
         self._logs = logs
         self._sessions: dict[str, Session] = {}
-        self.longest_open_s = 0.0
-        """The longest time that a transaction has kept readers waiting."""
+        self._longest_open_s = 0.0
 
     @property
     def open(self) -> list[OpenTransaction]:
         """Transactions that nobody has ended yet."""
         return [session.open for session in self._sessions.values() if session.open is not None]
+
+    def longest_open_s(self) -> float:
+        """The longest time that a transaction has kept readers waiting; one that is open yet counts up to now."""
+        now_s = self._network.loop.time()
+        return max(self._longest_open_s, *(now_s - transaction.began_s for transaction in self.open), 0.0)
 
     def init(self, transactional_id: str, answer: Answer) -> None:
         """Fence older producers of this id; answer with the new session once their transaction has ended."""
@@ -140,7 +143,7 @@ class Transactions:
         session.ended = max(session.ended, ended.number)
         session.markers.due += len(ended.touched)
         network = self._network
-        self.longest_open_s = max(self.longest_open_s, network.loop.time() - ended.began_s)
+        self._longest_open_s = max(self._longest_open_s, network.loop.time() - ended.began_s)
         for tp in ended.touched:
             slow = network.random() < network.weather.markers_slow
             if slow:

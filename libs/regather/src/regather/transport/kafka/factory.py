@@ -9,7 +9,7 @@ from aiokafka.admin.config_resource import ConfigResourceType
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
 from regather.core.topic_rules import BrokerSettings, TopicState
-from regather.transport.base import Consumer, Producer, TopicSpec, TransactionalProducer
+from regather.transport.base import TRANSACTION_TIMEOUT_S, Consumer, Producer, TopicSpec, TransactionalProducer
 from regather.transport.kafka.administration import configs_of, connected_admin, create_missing, replicas_of
 from regather.transport.kafka.consumer import KafkaConsumer
 from regather.transport.kafka.failures import Limits, limited
@@ -49,7 +49,7 @@ class KafkaTransport:
         """A fencing producer. The short retry pause lets it end an older owner's transaction in 20 ms instead of 110."""
         settings = self._producer_settings(max_record_bytes) | {
             "transactional_id": transactional_id,
-            "transaction_timeout_ms": 20_000,
+            "transaction_timeout_ms": int(TRANSACTION_TIMEOUT_S * 1000),
             "retry_backoff_ms": 5,
         }
         return KafkaTransactionalProducer(
