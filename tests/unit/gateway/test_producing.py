@@ -1,6 +1,8 @@
 """The gateway's producer: whoever had the one before takes nobody else's along."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
 
 from regather.runtime.host import Host
 from regather.testing.waiting import eventually
@@ -9,13 +11,22 @@ from regather.transport.topics import Size, Topics, topic_specs
 from regather_gateway.producing import Producers
 
 
-async def test_a_producer_that_was_replaced_takes_its_successor_not_along() -> None:
+@contextlib.asynccontextmanager
+async def running_producers() -> AsyncGenerator[Producers]:
     transport = MemoryTransport(MemoryBroker())
     await transport.create_topics(topic_specs(Topics(), Size.EMBEDDED))
     producers = Producers(transport, Topics(), Host())
     running = asyncio.create_task(producers.run())
     try:
         await eventually(lambda: producers.ready, what="the first producer")
+        yield producers
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def test_a_producer_that_was_replaced_takes_its_successor_not_along() -> None:
+    async with running_producers() as producers:
         first = producers.current()
         producers.discard(first)
         await eventually(lambda: producers.ready, what="the second producer")
@@ -25,6 +36,10 @@ async def test_a_producer_that_was_replaced_takes_its_successor_not_along() -> N
             await asyncio.sleep(0)
         assert producers.current() is second
         assert not second.producer.dead
-    finally:
-        running.cancel()
-        await asyncio.wait([running])
+
+
+async def test_a_producer_that_nobody_discards_is_replaced_when_it_is_dead() -> None:
+    async with running_producers() as producers:
+        await producers.current().producer.stop()  # as one that died of a record nobody needs any more
+        assert not producers.ready
+        await eventually(lambda: producers.ready, what="a new producer, though nobody asked for one")

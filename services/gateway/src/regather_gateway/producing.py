@@ -1,6 +1,7 @@
 """The gateway's one producer: started with back-off, replaced as soon as it is dead, and where its records go."""
 
 import asyncio
+import contextlib
 import itertools
 from dataclasses import dataclass, field
 
@@ -12,6 +13,9 @@ from regather.transport.topics import SHARD_RECORD_BYTES, Topics
 
 log = get_logger()
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.2, 5.0
+_LOOK_S = 1.0
+"""How often a producer is looked at that may have died of a record that nobody needs any more, as of a client that went
+away: nobody discards it then, and nobody submits to a gateway that is not ready."""
 
 
 @dataclass(slots=True)
@@ -75,10 +79,15 @@ class Producers:
             self._line = line
             log.info("producer-started")
             try:
-                await self._wanted.wait()
+                await self._discarded_or_dead(line.producer)
             finally:
                 self._line = None
                 await line.producer.stop()
+
+    async def _discarded_or_dead(self, producer: Producer) -> None:
+        while not (self._wanted.is_set() or producer.dead):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wanted.wait(), _LOOK_S)
 
     async def _start_with_retries(self) -> Line:
         delay_s = _FIRST_RETRY_S
