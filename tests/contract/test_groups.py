@@ -58,6 +58,30 @@ async def test_a_rebalance_revokes_everything_and_assigns_anew(world: World) -> 
     assert len(one.assigned[-1]) == 1
 
 
+async def test_a_member_that_takes_part_in_every_rebalance_sees_every_generation(world: World) -> None:
+    topic, group = await world.topic(2), new_group()
+    one = await world.member(group, topic)
+    await eventually(lambda: len(one.owned) == 2, what="the whole share")
+    two = await world.member(group, topic)
+    await eventually(lambda: len(one.owned) == len(two.owned) == 1, what="an even share")
+    await two.leave()
+    await eventually(lambda: len(one.owned) == 2, what="the whole share again")
+    assert two.generations[-1] in one.generations
+    first = one.generations[0]
+    assert first is not None
+    assert one.generations == list(range(first, first + len(one.generations)))
+
+
+async def test_a_reader_without_a_group_has_no_generation(world: World) -> None:
+    consumer = world.transport.consumer()
+    await consumer.start()
+    try:
+        consumer.assign([TopicPartition(await world.topic(), 0)])
+        assert consumer.generation is None
+    finally:
+        await consumer.stop()
+
+
 async def test_one_member_may_follow_several_topics(world: World) -> None:
     first, second = await world.topic(1), await world.topic(2)
     member = await world.member(new_group(), first, second)

@@ -96,6 +96,8 @@ class Account:
             for outcome in event.outcomes:
                 if self._runs(outcome.seq) and self._exists(outcome.seq):
                     self.late.setdefault(outcome.seq, outcome)
+        elif isinstance(event, Abandoned) and self.redriven is not None:  # it may be there before the base is read
+            self.may.add(NOT_SEALED)
 
     def outcome(self, seq: int) -> Outcome | None:
         """What a final may name of this shard."""

@@ -10,6 +10,13 @@ FOUND = (
     ("loops", 289, "two shards of a partition that take workers along did so for ever, neither of them charged"),
     ("loops", 369, "a chain stood still: its released shard went with a transaction that said OK and was not there"),
     ("loops", 1184, "a worker that had stopped still published, with a producer of its own"),
+    (
+        "loops",
+        437,
+        "a zombie lost a redriven job: it began again where its own fold stood, which had not seen the base's end",
+    ),
+    ("loops", 666, "of the oracle: a redrive that is abandoned before its base is read, whose shards decide it, too"),
+    ("loops", 1117, "a gateway never stopped: the wait for its producer's end had swallowed the cancellation"),
     ("loops", 3994, "slow uploads failed one after the other: each took the next one's healthy producer along"),
     (
         "loops",

@@ -23,7 +23,7 @@ MakeOwner = Callable[[int, Callable[[int, int], None]], PartitionOwner]
 
 
 class EventLoop:
-    """A member of the aggregators' group. Owners outlive a rebalance that gives the same partition back."""
+    """A member of the aggregators' group. Owners outlive a rebalance that gives the same partition back at once."""
 
     def __init__(self, transport: Transport, topics: Topics, make_owner: MakeOwner, *, tick_s: float) -> None:
         self._transport = transport
@@ -33,6 +33,7 @@ class EventLoop:
         self._owners: dict[int, PartitionOwner] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._assigned: frozenset[int] = frozenset()
+        self._generation: int | None = None
         self._consumer: Consumer | None = None
         self._joined = False
         self._committed: dict[int, Committed] = {}
@@ -73,7 +74,7 @@ class EventLoop:
         """Pause what is new until its owner is restored; go on where a kept owner stood."""
         assert self._consumer is not None
         numbers = frozenset(tp.partition for tp in partitions)
-        for number in set(self._owners) - numbers:
+        for number in set(self._owners) - (numbers if self._follows(self._consumer.generation) else frozenset()):
             self._end_owner(number)
         self._assigned = numbers
         self._joined = True
@@ -86,6 +87,15 @@ class EventLoop:
             self._consumer.pause([tp])
             if owner is None:
                 self._begin_owner(number)
+
+    def _follows(self, generation: int | None) -> bool:
+        """Whether this generation comes right after the one before; else owners begin anew.
+
+        Others may have owned their partitions in between: what an owner has folded since then it has folded without those
+        finals, and may have dropped what comes after an end that it did not know of.
+        """
+        before, self._generation = self._generation, generation
+        return before is not None and generation == before + 1
 
     async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
         """Commit what is settled; the owners stay until the new assignment is known."""

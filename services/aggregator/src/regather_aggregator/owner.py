@@ -117,21 +117,23 @@ class PartitionOwner:
         self._side_tasks: set[asyncio.Task[None]] = set()
         self._finals: deque[tuple[int, int, JobId]] = deque()
         self._progress_due_s = 0.0
+        self._confirmed: Committed | None = None
+        """Where it begins again: not where it stands itself, for what a fenced owner has folded may be without the finals
+        of the one that fenced it."""
 
     async def run(self, assigned: Start) -> None:
         """Own the partition until cancelled."""
         producer = None
-        start, beginning = assigned.committed, assigned.beginning
+        self._confirmed = assigned.committed
         self._merges.begun = assigned.begun_merges()
         while True:
             try:
                 producer = await self._fence()
-                await self._restore(start, beginning)
+                await self._restore(self._confirmed, assigned.beginning)
                 await self._emit_forever(producer)
             except (TransportError, TimeoutError) as error:
                 self._counts.restarts += 1
                 log.warning("ownership-restarts", partition=self.partition, error=repr(error))
-                start = self.committable() if self.accepting else start
                 self._discard()
                 await asyncio.sleep(_RETRY_S)
             finally:
@@ -178,6 +180,7 @@ class PartitionOwner:
 
     def committed(self, at: Committed) -> None:
         """The group's offset and metadata are these now."""
+        self._confirmed = at
         point = point_of(at)
         self._merges.committed(point.merges, farewell=point.farewell)
 

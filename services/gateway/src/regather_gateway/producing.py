@@ -87,7 +87,8 @@ class Producers:
     async def _discarded_or_dead(self, producer: Producer) -> None:
         while not (self._wanted.is_set() or producer.dead):
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wanted.wait(), _LOOK_S)
+                async with asyncio.timeout(_LOOK_S):  # wait_for() may swallow a cancellation
+                    await self._wanted.wait()
 
     async def _start_with_retries(self) -> Line:
         delay_s = _FIRST_RETRY_S

@@ -34,6 +34,7 @@ class Member:
         self.records: list[Record] = []
         self.assigned: list[list[TopicPartition]] = []
         self.revoked: list[list[TopicPartition]] = []
+        self.generations: list[int | None] = []
         self.commit_on_revoke: dict[TopicPartition, Committed] = {}
         self.pause_when_assigned = False
         self._task: asyncio.Task[None] | None = None
@@ -41,6 +42,7 @@ class Member:
     async def on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
         """Note the share."""
         self.assigned.append(sorted(partitions))
+        self.generations.append(self.consumer.generation)
         if self.pause_when_assigned:
             self.consumer.pause(partitions)
 

@@ -124,6 +124,13 @@ class Consumer(Protocol):
     def assignment(self) -> frozenset[TopicPartition]:
         """The partitions owned now."""
 
+    @property
+    def generation(self) -> int | None:
+        """The group's generation that the newest assignment is of; None before the first.
+
+        A member that misses one was not in the group meanwhile: others may have owned its partitions.
+        """
+
     async def poll(self, timeout_s: float, max_records: int | None = None) -> Mapping[TopicPartition, list[Record]]:
         """Return what is there, waiting at most about `timeout_s`; {} if nothing.
 

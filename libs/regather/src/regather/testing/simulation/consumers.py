@@ -94,6 +94,11 @@ class SimulatedConsumer:
         """The partitions owned now."""
         return frozenset(self._assigned)
 
+    @property
+    def generation(self) -> int | None:
+        """The group's generation that the newest assignment is of; None before the first."""
+        return self._generation if self._generation >= 0 else None
+
     async def poll(self, timeout_s: float, max_records: int | None = None) -> Mapping[TopicPartition, list[Record]]:
         """Return what is there; during a rebalance it waits for the new share, however long that takes."""
         loop, network = self._broker.network.loop, self._broker.network

@@ -71,6 +71,11 @@ class KafkaConsumer:
         """The partitions owned now."""
         return frozenset(TopicPartition(*tp) for tp in self._running().assignment())
 
+    @property
+    def generation(self) -> int | None:
+        """The group's generation that the newest assignment is of; None before the first."""
+        return self._generation
+
     async def poll(self, timeout_s: float, max_records: int | None = None) -> Mapping[TopicPartition, list[Record]]:
         """Return what is there; after any error every position is still at the next record that was not returned."""
         client = self._running()

@@ -224,6 +224,11 @@ class MemoryConsumer:
         """The partitions owned now."""
         return frozenset(self._assigned)
 
+    @property
+    def generation(self) -> int | None:
+        """The group's generation that the newest assignment is of; None before the first."""
+        return self._seen_generation or None
+
     async def poll(self, timeout_s: float, max_records: int | None = None) -> Mapping[TopicPartition, list[Record]]:
         """Take part in rebalances, then return what is there."""
         loop = asyncio.get_running_loop()
