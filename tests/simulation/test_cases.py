@@ -1,5 +1,7 @@
 """Single faults on purpose: what random runs found, made so frequent that a few seeds show it."""
 
+from dataclasses import replace
+
 import pytest
 
 from regather.core.begun_merges import MOST_BEGUN
@@ -64,6 +66,29 @@ def test_a_merge_that_takes_aggregators_along_ends_its_job_and_nobody_elses(seed
     assert (
         run.history.faults["aggregator-killed-by-merge"] == 1 + MOST_BEGUN
     )  # of the first death nobody knows the cause
+
+
+@pytest.mark.parametrize("seed", [18, 19, 27, 54, 58, 97])  # of the first hundred, those that found something
+def test_an_aggregator_that_comes_back_loses_no_job_that_was_redriven_meanwhile(seed: int) -> None:
+    trace.silence(cached=False)
+    slow_to_fail = [("ok", 0), ("ok", 0), *[("slow", 1900), ("perm", 0)] * 3]
+    plans = [
+        replace(plan(n, slow_to_fail, "merged", on_error=OnError.SKIP), per_shard=2, start_s=4 + n, redrives=((), ()))
+        for n in range(4)
+    ]
+    run = loops.Run(seed, plans=plans, weather=Weather(reply_lost=0.02, slow=0.05))
+    for at_s in (3.5, 40.0):
+        run.installation.later(at_s, freeze_an_owner, run)
+    run.play()
+    run.judge()
+    assert run.invariants.violations == []
+
+
+def freeze_an_owner(run: loops.Run) -> None:
+    """Suspend one of two aggregators for longer than its session lasts."""
+    aggregators = [service for service in run.installation.services if service.name.startswith("a")]
+    if len(aggregators) > 1:
+        aggregators[run.seed % 2].freeze(15 + run.seed % 5 * 3)
 
 
 def test_a_late_word_of_a_gateway_never_hides_the_end() -> None:
