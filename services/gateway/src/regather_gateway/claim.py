@@ -1,8 +1,6 @@
 """One key at two gateways at once: the submission whose first status comes first in the log goes on."""
 
-from collections.abc import Callable
-from types import TracebackType
-from typing import Self
+from collections.abc import Callable, Sequence
 
 from regather.core.model import Identity
 from regather.transport.base import RecordAddress
@@ -13,28 +11,21 @@ GivesWay = Callable[[], Problem]
 
 
 class Claim:
-    """A submission's claim to its job and version, watched for as long as the block runs.
+    """A submission's claim to its job and version. `seen`: whose statuses of the job were read since before it was made.
 
     The first status is the claim, acked before `opened` is sent: so whoever has opened a version has claimed it before, and
     of all who claim it only the first goes on. Else a 202 could go to a submission that is not the job's, because its
     `opened` came second; and the job would end as not sealed when the first one's gateway dies.
     """
 
-    def __init__(self, view: StatusView, owner: Identity, timeout_s: float, gives_way: GivesWay) -> None:
+    def __init__(
+        self, view: StatusView, owner: Identity, seen: Sequence[Identity], timeout_s: float, gives_way: GivesWay
+    ) -> None:
         self._view = view
         self._owner = owner
+        self._seen = seen
         self._timeout_s = timeout_s
         self._gives_way = gives_way
-        self._seen: list[Identity] = []
-
-    def __enter__(self) -> Self:
-        self._seen = self._view.watch(self._owner.job_id)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._view.unwatch(self._owner.job_id, self._seen)
 
     async def hold(self, address: RecordAddress) -> None:
         """Return if the claim at this place is the first; raises the Problem of one that gives way, BrokerUnavailable."""

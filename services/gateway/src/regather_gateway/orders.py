@@ -14,7 +14,6 @@ from regather_gateway.order import JobOrder
 from regather_gateway.settings import GatewaySettings
 
 _OPTION = "option."
-_UNKNOWN = "unknown-parameter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,7 @@ def check_parameters(query: QueryParams, known: frozenset[str]) -> None:
     """BadRequest for a parameter that nobody knows or that is repeated, where there are no options."""
     for name in query:
         if name not in known:
-            raise BadRequest(f"unknown parameter {name!r}; known are {', '.join(sorted(known))}", code=_UNKNOWN)
+            raise _unknown(name, ", ".join(sorted(known)))
         if len(query.getlist(name)) > 1:
             raise BadRequest(f"{name} is given twice", code="invalid-parameter")
 
@@ -93,13 +92,14 @@ def options_of(query: QueryParams, known: frozenset[str]) -> dict[str, str]:
     for name, value in query.multi_items():
         if not name.startswith(_OPTION):
             if name not in known:
-                raise BadRequest(
-                    f"unknown parameter {name!r}; known are {', '.join(sorted(known))} and option.NAME",
-                    code=_UNKNOWN,
-                )
+                raise _unknown(name, f"{', '.join(sorted(known))} and option.NAME")
             continue
         option = name.removeprefix(_OPTION)
         if option in options:
             raise BadRequest(f"{name} is given twice", code="bad-option")
         options[option] = value
     return options
+
+
+def _unknown(name: str, known: str) -> BadRequest:
+    return BadRequest(f"unknown parameter {name!r}; known are {known}", code="unknown-parameter")

@@ -58,6 +58,11 @@ def problem_of(error: Exception) -> Problem:
     return Problem(500, "internal", "the gateway failed unexpectedly; its log says more")
 
 
+def unconfirmed(error: Exception) -> str:
+    """What a broker's silence comes to in words: a time-out of our own has none."""
+    return str(error) or "no ack in time"
+
+
 def broker_unavailable(detail: str, *, code: str = "broker-unavailable", **extensions: object) -> Problem:
     """Kafka does not answer: repeat later."""
     return Problem(503, code, detail, retry_after_s=_BROKER_RETRY_S, **extensions)

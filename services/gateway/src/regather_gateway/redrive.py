@@ -21,7 +21,7 @@ from regather.runtime.logs import get_logger
 from regather.transport.base import Record, TopicPartition, Transport
 from regather.transport.log_reader import LogReader
 from regather_gateway.job_voice import JobVoice
-from regather_gateway.problems import Problem, broker_unavailable
+from regather_gateway.problems import Problem, broker_unavailable, unconfirmed
 from regather_gateway.producing import Line, Producers
 from regather_gateway.seal_check import check_not_closed, wait_for_word
 from regather_gateway.settings import GatewaySettings
@@ -172,7 +172,7 @@ class Redriver:
     def _unknown(self, line: Line, job_id: JobId, error: Exception) -> Problem:
         self._producers.discard(line)
         log.warning("redrive-unknown", job=job_id, error=repr(error))
-        why = str(error) or "no ack in time"
+        why = unconfirmed(error)
         detail = f"Kafka did not answer ({why}); ask for the job: its version says whether the redrive has begun"
         return broker_unavailable(detail, code="state-unknown", job_id=job_id, status_url=f"/v1/jobs/{job_id}")
 

@@ -19,7 +19,7 @@ from regather.runtime.logs import get_logger
 from regather_gateway.claim import Claim
 from regather_gateway.cutting import CountedBody, Cutting
 from regather_gateway.order import JobOrder
-from regather_gateway.problems import Problem, broker_unavailable
+from regather_gateway.problems import Problem, broker_unavailable, unconfirmed
 from regather_gateway.producing import Line, Producers
 from regather_gateway.seal_check import AFTER_ANOTHER, FELL_SILENT, check_not_closed, wait_for_word
 from regather_gateway.settings import GatewaySettings
@@ -108,7 +108,8 @@ class Submitter:
         job_id, timeout_s = accepted.owner.job_id, self._settings.ack_timeout_s
         known = self._view.get(job_id)
         doubt = AFTER_ANOTHER if known is not None and known.owner.version == accepted.owner.version else ""
-        with Claim(self._view, accepted.owner, timeout_s, lambda: _still_open(job_id)) as claim:
+        with self._view.watching(job_id) as seen:
+            claim = Claim(self._view, accepted.owner, seen, timeout_s, lambda: _still_open(job_id))
             return await self._submit(order, body, accepted, claim.hold, doubt)
 
     async def _submit(
@@ -156,9 +157,8 @@ class Submitter:
                 await (await line.producer.send(topic, value=value, key=key, headers=headers, partition=partition))
         except (TransportError, TimeoutError) as error:
             self._producers.discard(line)
-            raise broker_unavailable(
-                f"Kafka did not confirm the cancellation ({str(error) or 'no ack in time'}); repeat it"
-            ) from error
+            why = unconfirmed(error)
+            raise broker_unavailable(f"Kafka did not confirm the cancellation ({why}); repeat it") from error
         log.info("job-cancelled", job=owner.job_id)
 
     async def stop(self) -> None:
@@ -204,9 +204,8 @@ class Submitter:
         self._producers.discard(line)
         self._later(upload.drop())
         log.warning("submission-unknown", job=job_id, error=repr(error))
-        why = str(error) or "no ack in time"
         return broker_unavailable(
-            f"Kafka did not confirm the job ({why}); its state is unknown: ask for it, or repeat",
+            f"Kafka did not confirm the job ({unconfirmed(error)}); its state is unknown: ask for it, or repeat",
             code="state-unknown",
             job_id=job_id,
             status_url=f"/v1/jobs/{job_id}",

@@ -1,8 +1,9 @@
 """The gateway's view of all jobs: it follows job-status from the beginning, without a group, and wakes who waits."""
 
 import asyncio
+import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from regather.core.errors import BrokerUnavailable, OffsetOutOfRange, TransportError, WireError
@@ -76,19 +77,19 @@ class StatusView:
             status = self.get(job_id)
         return status
 
-    def watch(self, job_id: JobId) -> list[Identity]:
-        """Whose statuses of a job are read from now on, in the order of the log, until unwatch()."""
+    @contextlib.contextmanager
+    def watching(self, job_id: JobId) -> Iterator[Sequence[Identity]]:
+        """Whose statuses of a job are read while the block runs, in the order of the log."""
         seen: list[Identity] = []
         self._watchers[job_id].append(seen)
-        return seen
-
-    def unwatch(self, job_id: JobId, seen: list[Identity]) -> None:
-        """End what watch() began."""
-        left = [other for other in self._watchers[job_id] if other is not seen]
-        if left:
-            self._watchers[job_id] = left
-        else:
-            del self._watchers[job_id]
+        try:
+            yield seen
+        finally:
+            left = [other for other in self._watchers[job_id] if other is not seen]
+            if left:
+                self._watchers[job_id] = left
+            else:
+                del self._watchers[job_id]
 
     async def read_past(self, job_id: JobId, offset: int, timeout_s: float) -> None:
         """Return once the record at `offset` of this job's partition was read; BrokerUnavailable after the time limit."""
