@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from regather_cli.report import write_report
+
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 ALLOWED_SKIPS: dict[str, str] = {}
@@ -68,8 +70,6 @@ def main(arguments: list[str]) -> int:
     ok = code == 0 and not broken and not unlisted and not report.failed
     document = {
         "ok": ok,
-        "commit": _commit(),
-        "seconds": round(time.monotonic() - started, 1),
         "passed": report.passed,
         "failed": [*broken, *report.failed],
         "skipped": report.skipped,
@@ -77,10 +77,7 @@ def main(arguments: list[str]) -> int:
         "kafka": report.kafka,
         "suites": {name: round(seconds, 1) for name, seconds in report.suites.items()},
     }
-    results = ROOT / "benchmarks" / "results"
-    results.mkdir(parents=True, exist_ok=True)
-    (results / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
-    print(json.dumps(document), flush=True)
+    print(json.dumps(write_report(name, document, started)), flush=True)
     return 0 if ok else 1
 
 
@@ -93,11 +90,6 @@ def _check(name: str, command: list[str | Path], report: Report) -> bool:
     if result.returncode != 0:
         print(result.stdout, result.stderr, flush=True)
     return result.returncode == 0
-
-
-def _commit() -> str:
-    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 if __name__ == "__main__":

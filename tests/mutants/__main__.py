@@ -14,6 +14,7 @@ from typing import Any
 from mutants import rows, tree
 from mutants.patches import LEVELS, HeaderError, Mutant, parse, with_seed
 from mutants.rows import Row
+from regather_cli.report import commit, write_report
 
 BUDGET = {"rules": 4_000, "loops": 400}
 _LIMIT_S = 300
@@ -40,16 +41,9 @@ def main() -> int:
         found = list(pool.map(lambda mutant: _try_out(mutant, arguments), mutants))
         caught = [(row.caught_by, row.seed) for row in found if row.caught_by and row.seed is not None]
         control = _sum(before, _control(pool, [at for at in caught if at not in known]))
-    return _report(found, control, time.monotonic() - started_s, partial=bool(arguments.only))
-
-
-def _report(found: Sequence[Row], control: Mapping[str, Any], seconds: float, *, partial: bool) -> int:
-    document = {"commit": _commit(), **rows.document(found, control, seconds)}
-    if not partial:
-        report = tree.ROOT / "benchmarks" / "results" / "mutants.json"
-        report.parent.mkdir(parents=True, exist_ok=True)
-        report.write_text(json.dumps(document, indent=1) + "\n")
-    print(json.dumps(document))
+    document = rows.document(found, control, time.monotonic() - started_s)
+    whole = {"commit": commit(), **document} if arguments.only else write_report("mutants", document, started_s)
+    print(json.dumps(whole))
     return 0 if document["ok"] else 1
 
 
@@ -129,11 +123,6 @@ def _write_seed(row: Row) -> None:
     if row.caught_by is not None and row.seed is not None:
         path = tree.PATCHES / f"{row.name}.patch"
         path.write_text(with_seed(path.read_text(), row.caught_by, row.seed))
-
-
-def _commit() -> str:
-    command = ["git", "-C", str(tree.ROOT), "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _parse() -> argparse.Namespace:

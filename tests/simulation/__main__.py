@@ -3,16 +3,14 @@
 import argparse
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
-
-ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def main() -> int:
     """Run as told; 1 where an invariant was violated."""
     _same_hashes()
+    from regather_cli.report import ROOT, commit
     from simulation import runner
 
     arguments = _parse()
@@ -22,7 +20,7 @@ def main() -> int:
         return int(any(line.startswith("VIOLATED") for line in lines))
     seeds = range(arguments.first, arguments.first + arguments.seeds)
     tally, seconds = runner.run_many(arguments.level, seeds, arguments.processes, until_failure=arguments.until_failure)
-    document = {"commit": _commit(), "first": arguments.first, **runner.document(arguments.level, tally, seconds)}
+    document = {"commit": commit(), "first": arguments.first, **runner.document(arguments.level, tally, seconds)}
     report = Path(arguments.report or ROOT / "benchmarks" / "results" / f"simulate-{arguments.level}.json")
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text(json.dumps(document, indent=1) + "\n")
@@ -47,11 +45,6 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--report", help="where to write the document; benchmarks/results/ if nothing is said")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     return parser.parse_args()
-
-
-def _commit() -> str:
-    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 if __name__ == "__main__":
