@@ -24,7 +24,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-FOLDER = Path(__file__).resolve().parents[1] / "libs/regather/src/regather/processors/builtin/models"
+FOLDER = Path(__file__).resolve().parents[1] / "libs/regather/src/regather/kinds/model/models"
 FEATURES = 64
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from reference import bytes_digest, frames, model_predict, table_etl
 
-from regather.processors.builtin.onnx_model import find_model
+from regather.kinds.model.onnx_model import find_model
 
 KIB = 1024
 POISON_BYTES = KIB

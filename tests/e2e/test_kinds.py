@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from reference import bytes_digest, frames, image_features, model_predict, table_etl
 
-from regather.processors.builtin.onnx_model import find_model
+from regather.kinds.model.onnx_model import find_model
 from regather_cli.client import Client, Submission
 
 pytestmark = [pytest.mark.kafka, pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from regather.kinds.model.predict import ModelPredict, PredictOptions
+from regather.kinds.table.etl import TableEtl
+from regather.kinds.table.options import TableOptions
 from regather.processors.base import FileSplitter, Options, Piece, Processor, ShardView, SplitRequest
-from regather.processors.builtin.model_predict import ModelPredict, PredictOptions
-from regather.processors.builtin.table.options import TableOptions
-from regather.processors.builtin.table_etl import TableEtl
 from regather.processors.splitting.row_packer import RowSpan
 from regather.processors.splitting.rows import Band
 from regather.processors.splitting.shard_rows import BandRows, TextRows

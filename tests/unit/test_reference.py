@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reference import bytes_digest, image_features
 
+from regather.kinds.bytes_digest import BytesDigest
+from regather.kinds.image.bands import BandCounts
+from regather.kinds.image.features import ImageFeatures, ImageOptions
 from regather.processors.base import Options, Piece, Processor, ShardView, SplitRequest
-from regather.processors.builtin.bytes_digest import BytesDigest
-from regather.processors.builtin.image_bands import BandCounts
-from regather.processors.builtin.image_features import ImageFeatures, ImageOptions
 from regather.processors.splitting.rows import Band
 
 FOLDER = Path(__file__).parents[1] / "reference"

@@ -7,8 +7,8 @@ import pytest
 from reference import frames as reference
 
 from regather.core.errors import BadInput, BadRequest, PermanentError
+from regather.kinds.video.frames import FrameMotion, FrameOptions, FrameTrack
 from regather.processors.base import HEAD_BYTES, Piece, ShardView, SplitRequest
-from regather.processors.builtin.frames import FrameMotion, FrameOptions, FrameTrack
 
 VIDEO = np.random.default_rng(11).integers(0, 256, (90, 12, 17), np.uint8)
 

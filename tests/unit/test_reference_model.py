@@ -10,9 +10,9 @@ import pytest
 from reference import model_predict
 
 from regather.core.errors import BadInput, BadRequest, PermanentError
+from regather.kinds.model import onnx_model
+from regather.kinds.model.predict import ModelPredict, PredictOptions
 from regather.processors.base import HEAD_BYTES, FileSplitter, ShardView, SplitRequest
-from regather.processors.builtin import onnx_model
-from regather.processors.builtin.model_predict import ModelPredict, PredictOptions
 
 KIND = ModelPredict()
 MODEL = Path(onnx_model.__file__).parent / "models" / "digits.onnx"

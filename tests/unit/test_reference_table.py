@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from reference import table_etl
 
 from regather.core.errors import BadInput
+from regather.kinds.table.etl import TableEtl
+from regather.kinds.table.options import TableOptions
 from regather.processors.base import HEAD_BYTES, FileSplitter, Piece, ShardView, SplitRequest
-from regather.processors.builtin.table.options import TableOptions
-from regather.processors.builtin.table_etl import TableEtl
 from regather.processors.splitting.row_packer import RowSpan
 
 KIND = TableEtl()

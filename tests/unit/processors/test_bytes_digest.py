@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from regather.kinds.bytes_digest import BytesDigest, adler32_combine, crc32_combine
 from regather.processors.base import Options, ShardView
-from regather.processors.builtin.bytes_digest import BytesDigest, adler32_combine, crc32_combine
 
 KIND, NONE = BytesDigest(), Options()
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from regather.kinds.table.etl import TableEtl
+from regather.kinds.table.options import TableOptions
 from regather.processors.base import FileSplitter, ShardView, SplitRequest
-from regather.processors.builtin.table.options import TableOptions
-from regather.processors.builtin.table_etl import TableEtl
 
 FOLDER = Path(__file__).resolve().parents[2] / "data" / "csv-spectrum"
 CASES = sorted(path.stem for path in (FOLDER / "csvs").glob("*.csv"))

@@ -9,8 +9,8 @@ import time
 import pytest
 
 from regather.core.errors import BadInput, BadRequest, PermanentError
+from regather.kinds.diagnostics import EXIT_CODE, Diagnostics, DiagnosticsOptions
 from regather.processors.base import ShardView, SplitRequest
-from regather.processors.builtin.diagnostics import EXIT_CODE, Diagnostics, DiagnosticsOptions
 from regather.processors.registry import parse_options
 
 KIND = Diagnostics()
@@ -29,7 +29,7 @@ def run_alone(**options: object) -> subprocess.CompletedProcess[bytes]:
         "import sys, json, resource\n"
         f"resource.setrlimit(resource.RLIMIT_AS, ({MEMORY_LIMIT_BYTES}, {MEMORY_LIMIT_BYTES}))\n"
         "from regather.processors.base import ShardView\n"
-        "from regather.processors.builtin.diagnostics import Diagnostics, DiagnosticsOptions\n"
+        "from regather.kinds.diagnostics import Diagnostics, DiagnosticsOptions\n"
         "options = DiagnosticsOptions(**json.loads(sys.argv[1]))\n"
         "output = Diagnostics().process(ShardView(b'12345', b'', 0, 0), options)\n"
         "print('returned', len(output), type(output).__name__)\n"

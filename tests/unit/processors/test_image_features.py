@@ -10,9 +10,9 @@ import pytest
 
 from regather.core.errors import PermanentError, UserError
 from regather.core.sharding import MAX_SHARD_BYTES
+from regather.kinds.image.bands import RADII, BandCounts, count_band
+from regather.kinds.image.features import HALO_ROWS, ImageFeatures, ImageOptions
 from regather.processors.base import HEAD_BYTES, Piece, ShardView, SplitRequest
-from regather.processors.builtin.image_bands import RADII, BandCounts, count_band
-from regather.processors.builtin.image_features import HALO_ROWS, ImageFeatures, ImageOptions
 from regather.processors.splitting.rows import Band
 
 KIND = ImageFeatures()

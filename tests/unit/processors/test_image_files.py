@@ -14,8 +14,8 @@ from PIL import Image
 from reference import image_features
 
 from regather.core.errors import BadInput
+from regather.kinds.image.features import ImageFeatures, ImageOptions
 from regather.processors.base import HEAD_BYTES, FileSplitter, ShardView, SplitRequest
-from regather.processors.builtin.image_features import ImageFeatures, ImageOptions
 
 KIND = ImageFeatures()
 RANDOM = np.random.default_rng(7)

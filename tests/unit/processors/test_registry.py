@@ -5,9 +5,9 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from regather.core.errors import BadRequest
+from regather.kinds.bytes_digest import BytesDigest
+from regather.kinds.image.features import ImageFeatures, ImageOptions
 from regather.processors.base import Options
-from regather.processors.builtin.bytes_digest import BytesDigest
-from regather.processors.builtin.image_features import ImageFeatures, ImageOptions
 from regather.processors.registry import (
     GROUP,
     Registry,
@@ -19,7 +19,7 @@ from regather.processors.registry import (
     parse_options,
 )
 
-DIGEST = "regather.processors.builtin.bytes_digest:BytesDigest"
+DIGEST = "regather.kinds.bytes_digest:BytesDigest"
 
 
 def point(kind: str, value: str) -> EntryPoint:
@@ -53,8 +53,8 @@ def test_an_unknown_kind_is_refused_with_the_kinds_there_are() -> None:
     ("value", "why"),
     [
         ("no_such_module_anywhere:Kind", "ModuleNotFoundError"),
-        ("regather.processors.builtin.bytes_digest:Missing", "AttributeError"),
-        ("regather.processors.builtin.bytes_digest:adler32_combine", "no subclass of regather.Processor"),
+        ("regather.kinds.bytes_digest:Missing", "AttributeError"),
+        ("regather.kinds.bytes_digest:adler32_combine", "no subclass of regather.Processor"),
         ("regather.processors.base:Processor", "abstract"),
     ],
 )
@@ -82,7 +82,7 @@ def all_points(kind: str) -> list[EntryPoint]:
 
 
 def test_of_two_plug_ins_for_one_kind_the_first_stays_and_the_second_is_reported() -> None:
-    features = "regather.processors.builtin.image_features:ImageFeatures"
+    features = "regather.kinds.image.features:ImageFeatures"
     registry = load([point("same", DIGEST), point("same", features)])
     assert isinstance(registry["same"], BytesDigest)
     assert "a second plug-in for the kind 'same'" in registry.broken["same"]

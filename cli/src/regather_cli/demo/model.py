@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from regather.processors.builtin.onnx_model import find_model
+from regather.kinds.model.onnx_model import find_model
 from regather_cli.client import Submission
 from regather_cli.demo.reference import independent_answer
 from regather_cli.demo.verified import Check, VerifiedJob, bytes_digest, shown_seconds

@@ -11,7 +11,7 @@ from typing import Any
 
 from regather.core.errors import PermanentError
 from regather.core.sharding import MAX_SHARD_BYTES
-from regather.processors.builtin.table.options import TableOptions
+from regather.kinds.table.options import TableOptions
 from regather.processors.splitting.row_packer import RowSpan
 
 TSV = "tsv"

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from regather.core.errors import BadInput, PermanentError
-from regather.processors.base import FileSplitter, Processor, ShardRows, ShardView, SplitRequest, Splitter
-from regather.processors.builtin.table.expressions import Expression, parse
-from regather.processors.builtin.table.groups import Groups
-from regather.processors.builtin.table.options import TableOptions, parse_aggregate
-from regather.processors.builtin.table.rows import (
+from regather.kinds.table.expressions import Expression, parse
+from regather.kinds.table.groups import Groups
+from regather.kinds.table.options import TableOptions, parse_aggregate
+from regather.kinds.table.parquet_file import PARQUET_MAGIC, ParquetSplitter
+from regather.kinds.table.rows import (
     TSV,
     Row,
     delimiter_of,
@@ -27,9 +27,9 @@ from regather.processors.builtin.table.rows import (
     write_csv,
     write_ndjson,
 )
+from regather.processors.base import FileSplitter, Processor, ShardRows, ShardView, SplitRequest, Splitter
 from regather.processors.splitting.inflate import Inflater, InflatingSplitter, codec_of
 from regather.processors.splitting.json_array import JsonArraySplitter
-from regather.processors.splitting.parquet_file import PARQUET_MAGIC, ParquetSplitter
 from regather.processors.splitting.row_packer import RowSpan
 from regather.processors.splitting.shard_rows import ArrowRows, TextRows
 from regather.processors.splitting.text_rows import NDJSON, TextRowSplitter, csv_dialect

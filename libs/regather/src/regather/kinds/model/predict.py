@@ -72,7 +72,7 @@ class ModelPredict(Processor[PredictOptions]):
         """See Processor."""
         import numpy as np
 
-        from regather.processors.builtin.onnx_model import load_model
+        from regather.kinds.model.onnx_model import load_model
 
         model = load_model(options.model, options.model_sha256)
         rows = np.ascontiguousarray(_rows_of(shard), np.float32)

@@ -23,8 +23,8 @@ from typing import Literal
 from pydantic import Field
 
 from regather.core.errors import BadInput, BadRequest, PermanentError
+from regather.kinds.image.image_file import PNG_MAGIC, TIFF_MAGICS, ImageFileSplitter
 from regather.processors.base import FileSplitter, Options, Processor, ShardView, SplitRequest, Splitter
-from regather.processors.splitting.image_file import PNG_MAGIC, TIFF_MAGICS, ImageFileSplitter
 from regather.processors.splitting.npy import MAGIC, NpySplitter
 from regather.processors.splitting.rows import Band, RowLayout, RowSplitter, raw_layout
 
@@ -73,7 +73,7 @@ class ImageFeatures(Processor[ImageOptions]):
 
     def process(self, shard: ShardView, options: ImageOptions) -> bytes:
         """See Processor."""
-        from regather.processors.builtin.image_bands import count_band
+        from regather.kinds.image.bands import count_band
 
         try:
             return count_band(shard.payload, Band.decode(shard.meta)).encode()
@@ -82,7 +82,7 @@ class ImageFeatures(Processor[ImageOptions]):
 
     def merge(self, outputs: Sequence[bytes | None], options: ImageOptions) -> bytes:
         """See Processor."""
-        from regather.processors.builtin.image_summary import summarise
+        from regather.kinds.image.summary import summarise
 
         return summarise(outputs)
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regather.core.seq_ranges import ranges
-from regather.processors.builtin.image_bands import LEVELS, RADII, SUMS, BandCounts
+from regather.kinds.image.bands import LEVELS, RADII, SUMS, BandCounts
 from regather.processors.splitting.rows import Band
 
 Document = dict[str, Any]

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from regather.kinds.table.expressions import Expression, ExpressionError, parse
+from regather.kinds.table.groups import AGGREGATES
 from regather.processors.base import Options
-from regather.processors.builtin.table.expressions import Expression, ExpressionError, parse
-from regather.processors.builtin.table.groups import AGGREGATES
 
 _PARTS = {
     separator: re.compile(rf"""(?:[^{separator}"']|"[^"]*"|'[^']*')+""") for separator in (",", ";")
