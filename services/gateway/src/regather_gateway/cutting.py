@@ -37,12 +37,13 @@ class CountedBody:
         self.size_bytes += len(chunk)
         return chunk
 
-    async def head(self) -> bytes:
-        """Return the first chunks, until they are HEAD_BYTES long or the body has ended."""
-        head = b""
-        while len(head) < HEAD_BYTES and (chunk := await anext(self, b"")):
-            head = head + chunk if head else chunk
-        return head
+    async def head(self, size_bytes: int) -> bytes:
+        """Return the first chunks, until they are `size_bytes` long or the body has ended."""
+        chunks: list[bytes] = []
+        while size_bytes > 0 and (chunk := await anext(self, b"")):
+            chunks.append(chunk)
+            size_bytes -= len(chunk)
+        return b"".join(chunks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +55,29 @@ class Cutting:
 
     async def pieces(self, order: JobOrder, body: CountedBody) -> Runs:
         """Yield the pieces in runs. Raises BadInput for a body that cannot be cut, Problem 503 where a child was lost."""
-        head = await body.head()
+        head = await body.head(HEAD_BYTES)
         splitter = order.splitter(head[:HEAD_BYTES])
-        runs = (
-            self._of_file(order, head, body) if isinstance(splitter, FileSplitter) else _of_stream(splitter, head, body)
-        )
+        if isinstance(splitter, FileSplitter):
+            runs = self._of_file(order, head, body)
+        else:
+            if order.processor.inspect_bytes:
+                head += await body.head(order.processor.inspect_bytes - len(head))
+                splitter = await self._inspected(order, head)
+            runs = _of_stream(splitter, head, body)
         async with contextlib.aclosing(runs):
             async for run in runs:
                 yield run
+
+    async def _inspected(self, order: JobOrder, head: bytes) -> Splitter:
+        seen = head[: order.processor.inspect_bytes]
+        try:
+            plan = await self.files.inspect(order.kind, order.options_json, order.split, seen)
+        except CutLost as error:
+            raise _lost(error) from error
+        splitter = replace(order, split=replace(order.split, plan=plan)).splitter(head[:HEAD_BYTES])
+        if isinstance(splitter, FileSplitter):
+            raise TypeError(f"{type(splitter).__name__} cuts files: it must be chosen by the head alone")
+        return splitter
 
     async def _of_file(self, order: JobOrder, head: bytes, body: CountedBody) -> Runs:
         async with self.spool.file() as file:
@@ -76,7 +92,11 @@ class Cutting:
                     async for piece in pieces:
                         yield (piece,)
             except CutLost as error:
-                raise Problem(503, "cut-lost", f"{error}; send the file again", retry_after_s=_RETRY_AFTER_S) from error
+                raise _lost(error) from error
+
+
+def _lost(error: CutLost) -> Problem:
+    return Problem(503, "cut-lost", f"{error}; send the file again", retry_after_s=_RETRY_AFTER_S)
 
 
 async def _of_stream(splitter: Splitter, head: bytes, body: CountedBody) -> Runs:

@@ -1,7 +1,7 @@
 """What a plug-in is: how one kind of job is cut, processed and merged.
 
 A processor is found by the entry-point group `regather.processors`; its name is the kind. `splitter` runs in the
-gateway while the body arrives and must only move bytes; `process` and `merge` run in killable children.
+gateway while the body arrives and must only move bytes; `inspect`, `process` and `merge` run in killable children.
 """
 
 from abc import ABC, abstractmethod
@@ -19,7 +19,7 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-HEAD_BYTES = 64
+HEAD_BYTES = 512
 """So much of a body is known when its splitter is made."""
 
 OptionsT = TypeVar("OptionsT", bound=Options)
@@ -40,7 +40,8 @@ class SplitRequest:
     `shard_size_bytes` is a target between 1,024 and 10,485,760; `shards` asks for that many even shards instead and
     needs `size_bytes`, the length of the body if the client told it; `content_type` is the body's. `head` is how the
     body begins (HEAD_BYTES of it, fewer if it is shorter), None while only the request is checked and no byte is here.
-    `max_bytes` is the most that a compressed body may inflate to.
+    `max_bytes` is the most that a compressed body may inflate to. `plan` is what inspect() returned about this body,
+    empty for kinds that do not inspect.
     """
 
     shard_size_bytes: int | None = None
@@ -49,6 +50,7 @@ class SplitRequest:
     content_type: str = "application/octet-stream"
     head: bytes | None = None
     max_bytes: int | None = None
+    plan: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,9 @@ class Processor(ABC, Generic[OptionsT]):
     chained: ClassVar[bool] = False
     """True: shards run one after the other, each with what the one before it carried over; step() instead of process()."""
 
+    inspect_bytes: ClassVar[int] = 0
+    """Above 0: inspect() is called with so much of the body (less if it is shorter) before a splitter cuts it."""
+
     merges: ClassVar[bool] = True
     """False: the result is the outputs in order, joined; merge() is never called."""
 
@@ -112,6 +117,13 @@ class Processor(ABC, Generic[OptionsT]):
 
         Called once to check the request, before any byte of the body has come, and once with the body's `head`.
         """
+
+    def inspect(self, head: bytes, options: OptionsT, request: SplitRequest) -> bytes:
+        """Look at the body's beginning in a killable child; the returned plan reaches the splitter as `request.plan`.
+
+        Not called for bodies that a FileSplitter cuts. BadRequest or BadInput refuses the job before anything is sent.
+        """
+        raise NotImplementedError(f"{type(self).__name__} sets inspect_bytes but has no inspect()")
 
     def process(self, shard: ShardView, options: OptionsT) -> bytes:
         """Return the output of one shard. Pure: the same shard gives the same bytes. PermanentError is not retried."""

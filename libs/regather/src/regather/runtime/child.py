@@ -32,7 +32,7 @@ from regather.runtime.child_protocol import (
     read_work,
 )
 from regather.runtime.execution import Call, Done, Failed, NotRun, Result, Work, WorkItem, WorkLimits
-from regather.runtime.file_cut import CutOrder, cut_into_fifo
+from regather.runtime.file_cut import CutOrder, cut_into_fifo, inspect_head
 from regather.runtime.memory_tuning import CHILD_KEEPS_BYTES, keep_freed_memory
 from regather.runtime.row_calls import call_shard
 
@@ -137,6 +137,8 @@ class _Child:
         processor = self._processor(work.kind)
         if work.call is Call.SPLIT:
             return cut_into_fifo(processor, self._options(work.kind, work.options), CutOrder.decode(item.payload))
+        if work.call is Call.INSPECT:
+            return inspect_head(processor, self._options(work.kind, work.options), item)
         return call_shard(processor, work.call, item, self._options(work.kind, work.options))
 
     def _merge(self, work: Work) -> Result:

@@ -14,6 +14,7 @@ class Call(StrEnum):
     PROCESS = "process"
     MERGE = "merge"
     SPLIT = "split"
+    INSPECT = "inspect"
     STEP = "step"
     ROWS = "rows"
     PICK = "pick"
@@ -35,7 +36,8 @@ class WorkLimits:
 class WorkItem(NamedTuple):
     """One shard for Call.PROCESS; for Call.MERGE each item is one output in order, `missing` where a shard failed.
 
-    For Call.SPLIT there is one item: the order to cut a file. For Call.STEP `carry` is that of the shard before, and the
+    For Call.SPLIT there is one item: the order to cut a file. For Call.INSPECT there is one: the body's head, and the
+    request of the cut as `meta`. For Call.STEP `carry` is that of the shard before, and the
     output is what wire.events.pack_step() makes of output and carry. `rows` (as row_calls packs them) are the rows to
     keep for Call.PROCESS, all if it is empty; for Call.PICK each of them becomes a piece of its own.
     """
@@ -53,7 +55,7 @@ class WorkItem(NamedTuple):
 class Work:
     """A micro-batch for one child: items of one kind and one set of options, run one after the other.
 
-    PROCESS, STEP, SPLIT, ROWS and PICK give one result per item; MERGE gives exactly one result for all of them.
+    PROCESS, STEP, SPLIT, INSPECT, ROWS and PICK give one result per item; MERGE gives exactly one result for all of them.
     """
 
     call: Call

@@ -1,4 +1,6 @@
-"""Cutting a whole file in a killable child. Pieces come back through a FIFO, so that a slow reader holds the cutter up.
+"""What a kind does to a body in a killable child before its shards exist: inspect its head, or cut it as a file.
+
+Pieces of a file come back through a FIFO, so that a slow reader holds the cutter up.
 
 A frame is the lengths of meta and payload (two unsigned 32-bit numbers, little-endian), then both. The child's result
 says how many there were, so that a pipe that ended early is noticed.
@@ -37,7 +39,7 @@ class CutOrder:
 
     def encode(self) -> bytes:
         """As JSON; the file's head is not sent, since the child has the file."""
-        return json.dumps(asdict(replace(self, request=replace(self.request, head=None)))).encode()
+        return json.dumps({"path": self.path, "fifo": self.fifo, "request": _plain(self.request)}).encode()
 
     @classmethod
     def decode(cls, data: bytes) -> "CutOrder":
@@ -46,6 +48,16 @@ class CutOrder:
         with open(document["path"], "rb") as file:  # noqa: PTH123 - a few bytes
             head = file.read(HEAD_BYTES)
         return cls(document["path"], document["fifo"], SplitRequest(**(document["request"] | {"head": head})))
+
+
+def inspect_head(processor: Processor[Any], options: Options, item: WorkItem) -> bytes:
+    """Run inspect(); in the child. Returns the plan, or why the body is refused."""
+    head = bytes(item.payload)
+    request = replace(SplitRequest(**json.loads(item.meta)), head=head[:HEAD_BYTES])
+    try:
+        return b"+" + processor.inspect(head, options, request)
+    except UserError as error:
+        return json.dumps({"refused": str(error), "code": error.code}).encode()
 
 
 def cut_into_fifo(processor: Processor[Any], options: Options, order: CutOrder) -> bytes:
@@ -65,6 +77,13 @@ def cut_into_fifo(processor: Processor[Any], options: Options, order: CutOrder) 
     return json.dumps({"pieces": count}).encode()
 
 
+def _plain(request: SplitRequest) -> dict[str, object]:
+    """Return a request as JSON has it; head and plan travel by themselves."""
+    plain = asdict(request)
+    del plain["head"], plain["plan"]
+    return plain
+
+
 def _write(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
@@ -77,6 +96,16 @@ class FileCutter:
     def __init__(self, executor: Executor, limits: WorkLimits) -> None:
         self._executor = executor
         self._limits = limits
+
+    async def inspect(self, kind: str, options: bytes, request: SplitRequest, head: bytes) -> bytes:
+        """Return what the kind's inspect() says of a body that begins like this. Raises as pieces() does."""
+        item = WorkItem(0, head, json.dumps(_plain(request)).encode())
+        (result,) = await self._executor.run(Work(Call.INSPECT, kind, options, [item], self._limits))
+        answer = _answer_of(result, "inspected")
+        if answer.startswith(b"+"):
+            return answer[1:]
+        said = json.loads(answer)
+        raise BadInput(said["refused"], code=said["code"])
 
     async def pieces(self, kind: str, options: bytes, request: SplitRequest, path: Path) -> AsyncGenerator[Piece, None]:
         """Yield the pieces of a file in order.
@@ -122,14 +151,17 @@ async def _frames(read_fd: int) -> AsyncGenerator[Piece, None]:
 
 
 def _check(result: Result, count: int) -> None:
+    said = json.loads(_answer_of(result, "cut"))
+    if "refused" in said:
+        raise BadInput(said["refused"], code=said["code"])
+    if said["pieces"] != count:
+        raise CutLost(f"the child cut {said['pieces']} pieces and {count} arrived")
+
+
+def _answer_of(result: Result, done: str) -> bytes:
     if isinstance(result, Done):
-        said = json.loads(result.output)
-        if "refused" in said:
-            raise BadInput(said["refused"], code=said["code"])
-        if said["pieces"] != count:
-            raise CutLost(f"the child cut {said['pieces']} pieces and {count} arrived")
-        return
+        return result.output
     if isinstance(result, Failed):
         message = result.error.split("\n")[0]
-        raise BadInput(f"the file cannot be cut: {result.reason}: {message}", code="cut-failed")
-    raise CutLost("the child that cut the file was lost")
+        raise BadInput(f"the file cannot be {done}: {result.reason}: {message}", code="cut-failed")
+    raise CutLost(f"the child that {done} the file was lost")

@@ -9,7 +9,7 @@ from regather.core.errors import UserError
 from regather.core.model import Reason
 from regather.processors.base import Processor
 from regather.runtime.execution import Call, Done, Failed, Result, Work
-from regather.runtime.file_cut import CutOrder, cut_into_fifo
+from regather.runtime.file_cut import CutOrder, cut_into_fifo, inspect_head
 from regather.runtime.row_calls import call_shard
 
 
@@ -48,6 +48,8 @@ class InlineExecutor:
         if work.call is Call.SPLIT:
             order = CutOrder.decode(work.items[0].payload)
             return [await asyncio.to_thread(_attempt, lambda: cut_into_fifo(processor, options, order))]
+        if work.call is Call.INSPECT:
+            return [_attempt(lambda: inspect_head(processor, options, work.items[0]))]
         results = []
         for item in work.items:
             self.executions.append((item.seq, item.attempt))
