@@ -26,11 +26,10 @@ from regather.kinds.table.checks import AggregateCall
 from regather.kinds.table.engine import quoted
 
 _HOLE = re.compile(r"\{(\d+)\}")
+_PART = re.compile(r"\{(x|high|rest|middle)\}")
 ROW = '"$row"'
 """The row's number in the whole body; no column of a client can be named so in an expression."""
 
-_LARGE, _FINE = "4611686018427387904.0", "2.117582368135751e-22"  # 2^62, 2^-72
-_UNIT = "4611686018427387904.0"
 _WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
 _FLOATS = ("FLOAT", "DOUBLE")
 _SPREADS = {
@@ -55,7 +54,8 @@ class Aggregate:
     """One figure. `final` is SQL over the merged states {0}, {1}, ...
 
     Where `values` is set, the state is a list of values and `final` is an aggregate over the values `{0}`, unnested.
-    `wide` says that the last state holds doubles that `final` has not counted in.
+    `wide` says that the last state holds doubles that `final` has not counted in; then `summed` is SQL of the doubles,
+    and {x}, {high}, {rest}, {middle} in the states stand for columns that parts_of() makes of it.
     """
 
     states: tuple[State, ...]
@@ -63,6 +63,7 @@ class Aggregate:
     values: bool = False
     approximate: str = ""
     wide: bool = False
+    summed: str = ""
 
 
 def aggregate_of(call: AggregateCall, types: Sequence[str], what: str) -> Aggregate:
@@ -123,20 +124,16 @@ def _mean(call: AggregateCall, kind: str, what: str) -> Aggregate:
 
 def _exact(call: AggregateCall, final: str) -> Aggregate:
     """Sum of doubles; see the top. States: count, three parts, sum of what is not finite, what is outside the window."""
-    x = f"CAST({call.arguments[0].sql} AS DOUBLE)"
-    inside = f"(abs({x}) < {_LARGE} AND (abs({x}) >= {_FINE} OR {x} = 0))"
-    rest = f"(({x} - trunc({x})) * {_UNIT})"
-    parts = (f"trunc({x})", f"trunc({rest})", f"({rest} - trunc({rest})) * {_UNIT}")
-    states = [State(f"count({x}){_condition(call)}", "sum({0})")]
-    states += [
-        State(f"sum(CASE WHEN {inside} THEN TRY_CAST({part} AS BIGINT) END){_condition(call)}", "sum({0})")
-        for part in parts
-    ]
+    x, condition = "{x}", _condition(call)
+    parts = ("{high}", "{middle}", "CAST(next_part({middle}, {rest}) AS BIGINT)")
+    states = [State(f"count({x}){condition}", "sum({0})")]
+    states += [State(f"sum({part}){condition}", "sum({0})") for part in parts]
     states.append(State(f"sum({x}){_condition(call, f'NOT isfinite({x})')}", "sum({0})"))
-    outside = _condition(call, f"isfinite({x}) AND NOT {inside}")
+    outside = _condition(call, f"{{high}} IS NULL AND isfinite({x})")
     states.append(State(f"list({x}){outside}", "flatten(list({0}) FILTER (WHERE {0} IS NOT NULL))"))
     total = "CASE WHEN {0} = 0 THEN NULL ELSE coalesce({4}, exact_total({1}, {2}, {3})) END"
-    return Aggregate(tuple(states), final.replace("{sum}", total), wide=True)
+    summed = f"CAST({call.arguments[0].sql} AS DOUBLE)"
+    return Aggregate(tuple(states), final.replace("{sum}", total), wide=True, summed=summed)
 
 
 def _least(call: AggregateCall, kind: str, what: str) -> Aggregate:
@@ -205,6 +202,22 @@ def _no_number(call: AggregateCall, kind: str, what: str) -> BadRequest:
 def state_names(index: int, aggregate: Aggregate) -> list[str]:
     """Return the names of an aggregate's state columns, quoted."""
     return [quoted(f"$s{index}_{number}") for number in range(len(aggregate.states))]
+
+
+def with_parts(rows: str, index: int, aggregate: Aggregate) -> tuple[str, list[str]]:
+    """Return rows that have the parts of an aggregate's doubles, too, and its states as SQL over them.
+
+    Each part is computed once, in a select of its own: an expression that stands in many places costs each shard as often.
+    """
+    if not aggregate.summed:
+        return rows, [state.partial for state in aggregate.states]
+    names = {part: quoted(f"${part}{index}") for part in ("x", "high", "rest", "middle")}
+    x, high, rest, middle = names.values()
+    rows = f"(SELECT *, {aggregate.summed} AS {x} FROM {rows})"
+    rows = f"(SELECT *, inside({x}) AS {high} FROM {rows})"
+    rows = f"(SELECT *, next_part({high}, {x}) AS {rest} FROM {rows})"
+    rows = f"(SELECT *, CAST(trunc({rest}) AS BIGINT) AS {middle} FROM {rows})"
+    return rows, [_PART.sub(lambda found: names[found[1]], state.partial) for state in aggregate.states]
 
 
 def filled(template: str, names: Sequence[str]) -> str:

@@ -17,13 +17,14 @@ import resource
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from regather.core.errors import PermanentError
 
 _SOURCE, _TARGET = "regather-source", "regather-target"
 _MAX_MEMORY_BYTES = 4 * 1024**3
 _MIN_MEMORY_BYTES = 64 * 1024**2
+_MIN_BUFFER_BYTES = 64 * 1024
 _SHARE = 0.7
 """Of the memory that a child may still take: the rest is Arrow's, Python's and the answer's."""
 
@@ -44,6 +45,17 @@ _SETTINGS = """
 
 
 _MACROS = """
+    CREATE MACRO whole(t, v) AS
+        CASE WHEN CAST(v AS VARCHAR) = t OR regexp_full_match(t, '\\s*[+-]?[0-9]+\\s*') THEN v END;
+    CREATE MACRO whole_cast(t, v) AS
+        CASE WHEN CAST(v AS VARCHAR) = t OR regexp_full_match(t, '\\s*[+-]?[0-9]+(\\.0*)?\\s*') THEN v END;
+    CREATE MACRO misfit(t, column_is, end_of_sentence) AS
+        CASE WHEN t IS NOT NULL
+             THEN error(column_is || '''' || left(CAST(t AS VARCHAR), 80) || '''' || end_of_sentence) END;
+    CREATE MACRO inside(x) AS
+        CASE WHEN abs(x) < 4611686018427387904.0 AND (abs(x) >= 2.117582368135751e-22 OR x = 0)
+             THEN CAST(trunc(x) AS BIGINT) END;
+    CREATE MACRO next_part(whole_part, x) AS (x - whole_part) * 4611686018427387904.0;
     CREATE MACRO carry(low) AS
         CASE WHEN low >= 0 THEN low // 4611686018427387904
              ELSE -((4611686018427387903 - low) // 4611686018427387904) END;
@@ -55,10 +67,23 @@ _MACROS = """
         CASE WHEN high + carry(middle + carry(low)) >= 0 THEN positive_total(high, middle, low)
              ELSE -positive_total(-high, -middle, -low) END;
 """
-"""What three whole numbers in units of 1, 2^-62 and 2^-124 add up to, as a double (see `aggregates.py`).
+"""Words of the SQL that a job's query is made of; macros keep it short, because parsing is what a small shard pays for.
 
-Digits are carried until middle and low are in [0, 2^62), so all terms of the last sum have one sign: nothing cancels out.
+`whole` and its kin are the rules of `fitting.py`, `inside` and `next_part` those of `aggregates.py`. `exact_total` is what
+three whole numbers in units of 1, 2^-62 and 2^-124 add up to, as a double. Digits are carried until middle and low are in [0, 2^62), so all terms of the last sum have one sign: nothing cancels out.
 """
+
+
+class Source(NamedTuple):
+    """Content that SQL can read as a file: its path as a literal, and its length."""
+
+    path: str
+    size_bytes: int
+
+    @property
+    def buffer_bytes(self) -> int:
+        """So much is read at once: all of it. DuckDB's default is 32 MB, which it would fill with zeros for each shard."""
+        return max(_MIN_BUFFER_BYTES, self.size_bytes + 1024)
 
 
 class Engine:
@@ -102,11 +127,11 @@ class Engine:
             self._connection.unregister(name)
 
     @contextlib.contextmanager
-    def source(self, content: bytes) -> Iterator[str]:
-        """Inside the block the content can be read as the file whose path this yields."""
+    def source(self, content: bytes) -> Iterator["Source"]:
+        """Inside the block the content can be read as a file."""
         with _memory_file(_SOURCE) as fd:
             _write(fd, content)
-            yield _path(fd)
+            yield Source(literal(_path(fd)), len(content))
 
     def write(self, sql: str, how: str) -> bytes:
         """Return what `COPY (sql) TO ... (how)` writes."""

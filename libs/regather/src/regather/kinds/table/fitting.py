@@ -3,14 +3,12 @@
 DuckDB's own casts are lenient where a table must not be: '1.5' as BIGINT is 2, '2024-01-01 10:00' as DATE loses its time,
 an offset of a TIMESTAMP is dropped. A type stands for texts of one form here, and a text of another form is an error of
 its row. What a text of the right form means is DuckDB's business.
+
+Who asks for int in `cast` gets 7 out of 7.0, too, which is how pandas writes the whole numbers of a column with gaps.
 """
 
 from regather.kinds.table.engine import literal, quoted
 from regather.kinds.table.plan import Column
-
-_WHOLE = r"\s*[+-]?[0-9]+\s*"
-_WHOLE_CAST = r"\s*[+-]?[0-9]+(\.0*)?\s*"
-"""pandas writes the whole numbers of a column with gaps as 7.0; who asks for int gets 7, and 7.5 is no int."""
 
 _WHOLE_TYPES = frozenset(
     {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT"}
@@ -59,8 +57,7 @@ def _attempt(column: Column, text: str, decimal: str) -> str:
         return f"CAST(try_strptime({text}, {literal(column.pattern)}) AS {kind})"
     cast = f"TRY_CAST({text} AS {kind})"
     if kind in _WHOLE_TYPES:
-        form = _WHOLE_CAST if column.cast else _WHOLE
-        return f"CASE WHEN CAST({cast} AS VARCHAR) = {text} OR regexp_full_match({text}, '{form}') THEN {cast} END"
+        return f"{'whole_cast' if column.cast else 'whole'}({text}, {cast})"
     condition = _condition(kind, text)
     return f"CASE WHEN {condition} THEN {cast} END" if condition else cast
 
@@ -101,6 +98,4 @@ def _complaint(column: Column, text: str) -> str:
     begin = literal(f"column {quoted(column.name)} is ")
     asked = "as cast asks" if column.cast else "as the rows before it; give the column's type in cast"
     end = literal(f", which is no {column.type} {asked}")
-    shown = f"left(CAST({text} AS VARCHAR), 80)"
-    message = f"error({begin} || '''' || {shown} || '''' || {end})"
-    return f"CASE WHEN {text} IS NOT NULL THEN CAST({message} AS {column.type}) END"
+    return f"misfit({text}, {begin}, {end})"

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from regather.core.errors import BadRequest, UserError
 from regather.kinds.table import checks
-from regather.kinds.table.aggregates import ROW, Aggregate, aggregate_of, filled, state_names
+from regather.kinds.table.aggregates import ROW, Aggregate, aggregate_of, filled, state_names, with_parts
 from regather.kinds.table.checks import AggregateCall, Expression
 from regather.kinds.table.engine import Engine, quoted
 from regather.kinds.table.failures import binding_error
@@ -139,11 +139,10 @@ class _Builder:
         self._require(frozenset(name.lower() for name in options.group_by), "group_by")
         keys = [quoted(self._known[name.lower()]) for name in options.group_by]
         made = {name: self._aggregate(rows, name, text) for name, text in options.aggregate.items()}
-        states = [
-            f"{state.partial} AS {name}"
-            for index, one in enumerate(made.values())
-            for state, name in zip(one.states, state_names(index, one), strict=True)
-        ]
+        states: list[str] = []
+        for index, one in enumerate(made.values()):
+            rows, partials = with_parts(rows, index, one)
+            states += [f"{sql} AS {name}" for sql, name in zip(partials, state_names(index, one), strict=True)]
         group = f" GROUP BY {', '.join(keys)}" if keys else ""
         shard = f"SELECT {', '.join([*keys, f'min({ROW}) AS {_FIRST}', *states])} FROM {rows}{group}"
         self._check(shard, "aggregate")

@@ -4,14 +4,12 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from regather.core.sharding import MAX_SHARD_BYTES
 from regather.kinds.table.aggregates import ROW
-from regather.kinds.table.engine import Engine, literal, quoted
+from regather.kinds.table.engine import Engine, Source, literal, quoted
 from regather.kinds.table.fitting import value_of_json, value_of_text
 from regather.kinds.table.options import TableOptions
 from regather.kinds.table.plan import Column, Plan, TableMeta
 
-_LINE_BYTES = MAX_SHARD_BYTES + 1024
 _ARROW = "shard_rows"
 
 
@@ -44,11 +42,11 @@ def shard_relation(
         with engine.arrow(_ARROW, _arrow_table(content)):
             yield typed_arrow(columns, first, dict(engine.describe(f"SELECT * FROM {_ARROW}")))
     else:
-        with engine.source(content) as path:
+        with engine.source(content) as source:
             if meta.plan.format == "csv":
-                yield typed_csv(path, meta.plan.columns, columns, dialect_of(meta.plan, options), first)
+                yield typed_csv(source, meta.plan.columns, columns, dialect_of(meta.plan, options), first)
             else:
-                yield typed_ndjson(path, columns, first)
+                yield typed_ndjson(source, columns, first)
 
 
 def empty_relation(plan: Plan) -> str:
@@ -57,46 +55,49 @@ def empty_relation(plan: Plan) -> str:
     return f"(SELECT {', '.join([*fields, f'CAST(NULL AS BIGINT) AS {ROW}'])} WHERE false)"
 
 
-def raw_csv(path: str, columns: Sequence[Column], dialect: Dialect, *, lenient: bool = False) -> str:
+def raw_csv(source: Source, columns: Sequence[Column], dialect: Dialect, *, lenient: bool = False) -> str:
     """Return SQL of all columns as texts; `lenient` leaves out rows that are none, as a sample may."""
     types = ", ".join(f"{literal(column.name)}: 'VARCHAR'" for column in columns)
     nulls = ", ".join(map(literal, dialect.nulls))
     quote = literal(dialect.quote)
     return (
-        f"read_csv({literal(path)}, auto_detect = false, header = false, columns = {{{types}}}, "
+        f"read_csv({source.path}, auto_detect = false, header = false, columns = {{{types}}}, "
         f"delim = {literal(dialect.delimiter)}, quote = {quote}, escape = {quote}, new_line = '\\n', comment = '', "
-        f"nullstr = [{nulls}], strict_mode = true, max_line_size = {_LINE_BYTES}, ignore_errors = {lenient})"
+        f"nullstr = [{nulls}], strict_mode = true, max_line_size = {source.buffer_bytes}, "
+        f"buffer_size = {source.buffer_bytes}, ignore_errors = {lenient})"
     )
 
 
-def typed_csv(path: str, all_columns: Sequence[Column], columns: Sequence[Column], dialect: Dialect, first: int) -> str:
+def typed_csv(
+    source: Source, all_columns: Sequence[Column], columns: Sequence[Column], dialect: Dialect, first: int
+) -> str:
     """Return SQL of the columns with their values."""
     values = [
         f"{value_of_text(column, quoted(column.name), dialect.decimal)} AS {quoted(column.name)}" for column in columns
     ]
-    return _numbered(raw_csv(path, all_columns, dialect), columns, values, first)
+    return _numbered(raw_csv(source, all_columns, dialect), columns, values, first)
 
 
-def raw_ndjson(path: str, columns: Sequence[Column], *, lenient: bool = False) -> str:
+def raw_ndjson(source: Source, columns: Sequence[Column], *, lenient: bool = False) -> str:
     """Return SQL of these columns as JSON; `lenient` leaves out what a sample may leave out."""
     types = ", ".join(f"{literal(column.name)}: 'JSON'" for column in columns)
     return (
-        f"read_json({literal(path)}, format = 'newline_delimited', auto_detect = false, columns = {{{types}}}, "
-        f"maximum_object_size = {_LINE_BYTES}, ignore_errors = {lenient})"
+        f"read_json({source.path}, format = 'newline_delimited', auto_detect = false, columns = {{{types}}}, "
+        f"maximum_object_size = {source.buffer_bytes}, ignore_errors = {lenient})"
     )
 
 
-def json_objects(path: str, *, lenient: bool = False) -> str:
+def json_objects(source: Source, *, lenient: bool = False) -> str:
     """Return SQL of each line of NDJSON as one JSON value, `json`."""
-    limits = f"maximum_object_size = {_LINE_BYTES}, ignore_errors = {lenient}"
-    return f"read_json_objects({literal(path)}, format = 'newline_delimited', {limits})"
+    limits = f"maximum_object_size = {source.buffer_bytes}, ignore_errors = {lenient}"
+    return f"read_json_objects({source.path}, format = 'newline_delimited', {limits})"
 
 
-def typed_ndjson(path: str, columns: Sequence[Column], first: int) -> str:
+def typed_ndjson(source: Source, columns: Sequence[Column], first: int) -> str:
     """Return SQL of the columns with their values; a key that a row lacks is null."""
     values = [f"{value_of_json(column, quoted(column.name))} AS {quoted(column.name)}" for column in columns]
-    source = raw_ndjson(path, columns) if columns else json_objects(path)
-    return _numbered(source, columns, values, first)
+    rows = raw_ndjson(source, columns) if columns else json_objects(source)
+    return _numbered(rows, columns, values, first)
 
 
 def typed_arrow(columns: Sequence[Column], first: int, found: dict[str, str]) -> str:

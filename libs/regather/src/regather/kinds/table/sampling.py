@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from regather.core.errors import BadInput, BadRequest
-from regather.kinds.table.engine import Engine, literal, quoted
+from regather.kinds.table.engine import Engine, Source, literal, quoted
 from regather.kinds.table.failures import said
 from regather.kinds.table.fitting import fits_all, json_fits_all
 from regather.kinds.table.options import ReadingOptions
@@ -16,13 +16,13 @@ _FALLBACKS = ("DOUBLE", "VARCHAR")
 
 def sampled_csv(engine: Engine, header: bytes, rows: bytes, dialect: Dialect, options: ReadingOptions) -> Plan:
     """Return the plan of CSV with this header (empty: none) and these first rows."""
-    with engine.source(header + rows) as path:
-        guessed = _sniffed(engine, path, dialect, header=bool(header))
+    with engine.source(header + rows) as source:
+        guessed = _sniffed(engine, source, dialect, header=bool(header))
     names = [name if header else f"c{index}" for index, (name, _, _) in enumerate(guessed)]
     columns = [_column(name, kind, pattern, options) for name, (_, kind, pattern) in zip(names, guessed, strict=True)]
     if rows:
-        with engine.source(rows) as path:
-            columns = _fitting_csv(engine, path, columns, dialect)
+        with engine.source(rows) as source:
+            columns = _fitting_csv(engine, source, columns, dialect)
     return Plan("csv", tuple(columns), dialect.delimiter)
 
 
@@ -30,9 +30,10 @@ def sampled_ndjson(engine: Engine, rows: bytes, options: ReadingOptions) -> Plan
     """Return the plan of NDJSON with these first rows: columns in the order in which their keys first occur."""
     if not rows:
         return Plan("ndjson", ())
-    with engine.source(rows) as path:
-        sql = f"SELECT * FROM read_json({literal(path)}, format = 'newline_delimited', sample_size = -1, ignore_errors = true)"
-        objects = f"{json_objects(path, lenient=True)} WHERE json_type(json) = 'OBJECT'"
+    with engine.source(rows) as source:
+        how = f"format = 'newline_delimited', sample_size = -1, maximum_object_size = {source.buffer_bytes}"
+        sql = f"SELECT * FROM read_json({source.path}, {how}, ignore_errors = true)"
+        objects = f"{json_objects(source, lenient=True)} WHERE json_type(json) = 'OBJECT'"
         try:
             found = engine.describe(sql)
             keys = {row[0] for row in engine.run(f"SELECT DISTINCT unnest(json_keys(json)) FROM {objects}")}
@@ -40,7 +41,7 @@ def sampled_ndjson(engine: Engine, rows: bytes, options: ReadingOptions) -> Plan
             raise BadInput(f"the first rows are no NDJSON: {said(error)}", code="json-invalid") from error
         _check_keys(keys)
         columns = [_column(name, _flat(kind), "", options) for name, kind in found if name in keys]
-        return Plan("ndjson", tuple(_fitting_json(engine, path, columns)))
+        return Plan("ndjson", tuple(_fitting_json(engine, source, columns)))
 
 
 def _flat(kind: str) -> str:
@@ -53,12 +54,13 @@ def _column(name: str, kind: str, pattern: str, options: ReadingOptions) -> Colu
     return Column(name, asked, cast=True) if asked else Column(name, kind, pattern=pattern)
 
 
-def _sniffed(engine: Engine, path: str, dialect: Dialect, *, header: bool) -> list[tuple[str, str, str]]:
+def _sniffed(engine: Engine, source: Source, dialect: Dialect, *, header: bool) -> list[tuple[str, str, str]]:
     """Return name, type and pattern of each column as DuckDB's sniffer sees them."""
     quote, nulls = literal(dialect.quote), ", ".join(map(literal, dialect.nulls))
     decimal = f", decimal_separator = {literal(dialect.decimal)}" if dialect.decimal != "." else ""
     sql = (
-        f"SELECT Columns, DateFormat, TimestampFormat FROM sniff_csv({literal(path)}, sample_size = -1, "
+        f"SELECT Columns, DateFormat, TimestampFormat FROM sniff_csv({source.path}, sample_size = -1, "
+        f"max_line_size = {source.buffer_bytes}, buffer_size = {source.buffer_bytes}, "
         f"header = {header}, delim = {literal(dialect.delimiter)}, quote = {quote}, escape = {quote}, "
         f"new_line = '\\n', comment = '', nullstr = [{nulls}], strict_mode = true, ignore_errors = true{decimal})"
     )
@@ -70,24 +72,24 @@ def _sniffed(engine: Engine, path: str, dialect: Dialect, *, header: bool) -> li
     return [(one["name"], one["type"], patterns.get(one["type"], "")) for one in columns]
 
 
-def _fitting_csv(engine: Engine, path: str, columns: Sequence[Column], dialect: Dialect) -> list[Column]:
-    source = raw_csv(path, columns, dialect, lenient=True)
+def _fitting_csv(engine: Engine, source: Source, columns: Sequence[Column], dialect: Dialect) -> list[Column]:
+    rows = raw_csv(source, columns, dialect, lenient=True)
     guesses = [one for one in columns if not one.cast and one.type != "VARCHAR"]
     tests = {one.name: fits_all(one, quoted(one.name), dialect.decimal) for one in guesses}
     numbers = {one.name: fits_all(Column(one.name, "DOUBLE"), quoted(one.name), dialect.decimal) for one in guesses}
-    return _refitted(engine, source, columns, tests, numbers)
+    return _refitted(engine, rows, columns, tests, numbers)
 
 
-def _fitting_json(engine: Engine, path: str, columns: Sequence[Column]) -> list[Column]:
+def _fitting_json(engine: Engine, source: Source, columns: Sequence[Column]) -> list[Column]:
     if not columns:
         return []
     guesses = [one for one in columns if not one.cast and one.type != "JSON"]
     tests = {one.name: json_fits_all(one, quoted(one.name)) for one in guesses}
     numbers = {one.name: json_fits_all(Column(one.name, "DOUBLE"), quoted(one.name)) for one in guesses}
-    source = raw_ndjson(path, columns, lenient=True)
-    refitted = _refitted(engine, source, columns, tests, numbers)
+    rows = raw_ndjson(source, columns, lenient=True)
+    refitted = _refitted(engine, rows, columns, tests, numbers)
     texts = [one for one in refitted if one.type == "VARCHAR" and not one.cast]
-    mixed = _all_true(engine, source, {one.name: json_fits_all(one, quoted(one.name)) for one in texts})
+    mixed = _all_true(engine, rows, {one.name: json_fits_all(one, quoted(one.name)) for one in texts})
     return [Column(one.name, "JSON") if mixed.get(one.name) is False else one for one in refitted]
 
 

@@ -69,8 +69,8 @@ def _run(database: Engine, payload: bytes, meta: TableMeta, options: TableOption
 def _check_keys(database: Engine, content: bytes, meta: TableMeta) -> None:
     """PermanentError for a row with a key that the plan does not know: its value would be lost without a word."""
     known = [column.name for column in meta.plan.columns]
-    with database.source(content) as path:
-        keys = f"SELECT row_number() OVER () AS n, unnest(json_keys(json)) AS k FROM {json_objects(path)}"
+    with database.source(content) as source:
+        keys = f"SELECT row_number() OVER () AS n, unnest(json_keys(json)) AS k FROM {json_objects(source)}"
         found = database.run(f"SELECT n, k FROM ({keys}) WHERE NOT list_contains(?, k) ORDER BY n LIMIT 1", [known])
     if found:
         ((number, key),) = found
