@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from regather.core.errors import BadInput
 from regather.core.sharding import MAX_SHARD_BYTES
 from regather.processors.base import Piece, SplitRequest
-from regather.processors.splitting.row_packer import RowPacker
+from regather.processors.splitting.row_packer import RowPacker, Rows
 
 MAX_DEPTH = 32
 _WHITESPACE = rb"[ \t\r\n]*+"
@@ -109,11 +109,8 @@ class JsonArraySplitter:
         return len(block) - at
 
     def _pack(self, lines: list[bytes]) -> Iterable[Piece]:
-        ends, end = [], 0
-        for line in lines:
-            end += len(line)
-            ends.append(end)
-        return self._packer.add(b"".join(lines), ends) if lines else ()
+        data = b"".join(lines)
+        return self._packer.add(Rows(data, data))
 
     def _wrong(self, why: str) -> BadInput:
         where = f"element {self._elements} of the array, near byte {self._read_bytes} of the body"
