@@ -9,8 +9,8 @@ one meaning; what follows is which SQL.
 Whole numbers and decimals add up exactly in any order. Floating-point numbers do not, so their sums are kept exactly, as
 three whole numbers in units of 1, 2^-62 and 2^-124: a double below 2^62 in size that is no finer than 2^-124 is the sum
 of three such parts, each below 2^62, and whole numbers of 128 bits hold 2^64 of them. Doubles outside this window (above
-4.6e18, or below 2.1e-22 and not 0) are kept one by one, and infinities and NaN as their own sum. `exact_total` of the
-engine puts the three together; `wide_sums.py` adds what is kept one by one. This replaces a running sum, whose error
+4.6e18, or below 2.1e-22 and not 0), infinities and NaN are kept one by one. `exact_total` of the engine puts the three
+together; `wide_sums.py` adds what is kept one by one. This replaces a running sum, whose error
 depends on the cut, and compensated sums, which still lose everything where large terms cancel out.
 
 Variances are merged by the update of Chan, Golub and LeVeque (1979). A median, a quantile and a count of distinct values
@@ -123,15 +123,17 @@ def _mean(call: AggregateCall, kind: str, what: str) -> Aggregate:
 
 
 def _exact(call: AggregateCall, final: str) -> Aggregate:
-    """Sum of doubles; see the top. States: count, three parts, sum of what is not finite, what is outside the window."""
+    """Sum of doubles; see the top. States: count, three parts, a list of what is outside the window.
+
+    Where there are such lists, `wide_sums.py` puts the total into one of a group's and null into the others.
+    """
     x, condition = "{x}", _condition(call)
     parts = ("{high}", "{middle}", "CAST(next_part({middle}, {rest}) AS BIGINT)")
     states = [State(f"count({x}){condition}", "sum({0})")]
     states += [State(f"sum({part}){condition}", "sum({0})") for part in parts]
-    states.append(State(f"sum({x}){_condition(call, f'NOT isfinite({x})')}", "sum({0})"))
-    outside = _condition(call, f"{{high}} IS NULL AND isfinite({x})")
-    states.append(State(f"list({x}){outside}", "flatten(list({0}) FILTER (WHERE {0} IS NOT NULL))"))
-    total = "CASE WHEN {0} = 0 THEN NULL ELSE coalesce({4}, exact_total({1}, {2}, {3})) END"
+    outside = _condition(call, f"{{high}} IS NULL AND {x} IS NOT NULL")
+    states.append(State(f"list({x}){outside}", "any_value({0})"))
+    total = "CASE WHEN {0} = 0 THEN NULL ELSE coalesce({4}[1], exact_total({1}, {2}, {3})) END"
     summed = f"CAST({call.arguments[0].sql} AS DOUBLE)"
     return Aggregate(tuple(states), final.replace("{sum}", total), wide=True, summed=summed)
 

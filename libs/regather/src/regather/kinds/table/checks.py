@@ -38,7 +38,9 @@ _NOT_OF_ARGUMENTS = frozenset(
      "query", "query_table", "getenv", "read_text", "read_blob", "glob", "which_secret"}
 )  # fmt: skip
 _NOT_OF_ARGUMENTS_PREFIXES = ("current_", "pg_", "has_", "duckdb_", "pragma_", "read_", "scan_", "write_")
-_CLOCKS = frozenset({"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp", "current_user"})
+_CLOCKS = frozenset(
+    {"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp", "current_user"}
+)
 """Functions that are written as names; where a column has such a name, a query can give it another one first."""
 
 _ROW_MAKERS = frozenset({"unnest", "range", "generate_series"})

@@ -59,10 +59,14 @@ _MACROS = """
     CREATE MACRO carry(low) AS
         CASE WHEN low >= 0 THEN low // 4611686018427387904
              ELSE -((4611686018427387903 - low) // 4611686018427387904) END;
+    CREATE MACRO last_digit(low) AS CAST(low - carry(low) * 4611686018427387904 AS BIGINT);
     CREATE MACRO positive_total(high, middle, low) AS
-        CAST(high + carry(middle + carry(low)) AS DOUBLE)
-        + CAST(middle + carry(low) - carry(middle + carry(low)) * 4611686018427387904 AS DOUBLE) * pow(2.0, -62)
-        + CAST(low - carry(low) * 4611686018427387904 AS DOUBLE) * pow(2.0, -124);
+        coalesce(
+            rounded_once(
+                TRY_CAST(high + carry(middle + carry(low)) AS BIGINT), last_digit(middle + carry(low)), last_digit(low)
+            ),
+            CAST(high AS DOUBLE) + CAST(middle AS DOUBLE) * pow(2.0, -62)
+        );
     CREATE MACRO exact_total(high, middle, low) AS
         CASE WHEN high + carry(middle + carry(low)) >= 0 THEN positive_total(high, middle, low)
              ELSE -positive_total(-high, -middle, -low) END;
@@ -70,7 +74,8 @@ _MACROS = """
 """Words of the SQL that a job's query is made of; macros keep it short, because parsing is what a small shard pays for.
 
 `whole` and its kin are the rules of `fitting.py`, `inside` and `next_part` those of `aggregates.py`. `exact_total` is what
-three whole numbers in units of 1, 2^-62 and 2^-124 add up to, as a double. Digits are carried until middle and low are in [0, 2^62), so all terms of the last sum have one sign: nothing cancels out.
+three whole numbers in units of 1, 2^-62 and 2^-124 add up to, as a double. Digits are carried until middle and low are in
+[0, 2^62), then `rounding.py` rounds once. (A sum above 9.2e18 is rounded twice; its terms have one sign by then.)
 """
 
 
@@ -96,6 +101,10 @@ class Engine:
         memory_files = [f"/memfd:{name} (deleted)" for name in (_SOURCE, _TARGET)]
         allowed = ", ".join(literal(path) for path in (*memory_files, *paths))
         self._connection.execute(_SETTINGS.format(allowed=allowed))
+        digits = ["BIGINT"] * 3
+        self._connection.create_function(
+            "rounded_once", _rounded_once, digits, "DOUBLE", type="arrow", null_handling="special"
+        )
         self._connection.execute(_MACROS)
         self._connection.execute(f"SET memory_limit = '{memory_bytes}B'; SET lock_configuration = true")
 
@@ -138,6 +147,12 @@ class Engine:
         with _memory_file(_TARGET) as fd:
             self._connection.execute(f"COPY ({sql}) TO '{_path(fd)}' ({how}, USE_TMP_FILE false)")
             return os.pread(fd, os.fstat(fd).st_size, 0)
+
+
+def _rounded_once(high: Any, middle: Any, low: Any) -> Any:
+    from regather.kinds.table.rounding import rounded_once
+
+    return rounded_once(high, middle, low)
 
 
 def engine() -> Engine:

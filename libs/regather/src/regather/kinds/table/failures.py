@@ -12,6 +12,7 @@ _PREFIX = re.compile(r"^(?:[A-Z][A-Za-z]+ )*Error: ")
 _CSV_LINE = re.compile(r"CSV Error on Line: (\d+)")
 _JSON_FILE = re.compile(r' in file "[^"]*"')
 _PLACE = re.compile(r",? ?(?:at byte \d+ )?in line \d+:?")
+_PATH = re.compile(r"""(?i:\bfile )?['"]?(?<![\w.])/[^\s'"]+['"]?""")
 _MAX_TEXT = 300
 
 
@@ -22,7 +23,7 @@ def said(error: BaseException) -> str:
     if _CSV_LINE.search(first):
         details = [line for line in lines[1:] if not line.startswith("Original Line")]
         first = details[0] if details else "it does not look like the other rows"
-    text = _PLACE.sub("", _JSON_FILE.sub("", first)).strip()
+    text = _PATH.sub(" the file", _PLACE.sub("", _JSON_FILE.sub("", first))).strip()
     return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 3] + "..."
 
 

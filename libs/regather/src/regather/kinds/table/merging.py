@@ -7,7 +7,7 @@ from regather.core.errors import PermanentError
 from regather.kinds.table.engine import Engine
 from regather.kinds.table.query import PARTS, Query
 from regather.kinds.table.results import groups_document, written
-from regather.kinds.table.wide_sums import corrected, has_wide
+from regather.kinds.table.wide_sums import has_wide, with_totals
 
 EXACT_VALUES = 20_000_000
 """So many values of medians and quantiles are sorted at once (160 MB of doubles); of more, a sketch is made."""
@@ -36,8 +36,8 @@ def merged(engine: Engine, query: Query, outputs: Sequence[bytes], output: str |
     parts = unpacked(outputs)
     for column in query.wide:
         with engine.arrow(PARTS, parts):
-            if has_wide(engine, [column]):
-                parts = corrected(engine, parts, query.keys, column)
+            if has_wide(engine, column):
+                parts = with_totals(engine, query.keys, column)
     with engine.arrow(PARTS, parts):
         estimated = _too_many(engine, query)
         sql = query.approximate if estimated else query.merged

@@ -55,7 +55,7 @@ class ParquetSplitter:
         )
 
     def _pieces(self, engine: Engine, source: str, plan: Plan, total: int) -> Iterator[Piece]:
-        names = ", ".join(quoted(column.name) for column in plan.columns) or "1 AS \"$none\""
+        names = ", ".join(quoted(column.name) for column in plan.columns) or '1 AS "$none"'
         tables = _Tables(engine.batches(f"SELECT {names} FROM {source}", _BATCH_ROWS))
         if not total:
             yield _piece(tables.empty(), 0, plan)

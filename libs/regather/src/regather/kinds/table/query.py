@@ -181,14 +181,16 @@ class _Builder:
         plain = [(index, name, one) for index, (name, one) in enumerate(made.items()) if not one.values]
         sql = self._merged_states(keys, plain)
         for index, name, one in lists:
-            sql = f"({sql} LEFT JOIN {_unnested(keys, index, name, one, rough=rough)} USING ({_GROUP}))" if keys else (
-                f"({sql} CROSS JOIN {_unnested(keys, index, name, one, rough=rough)})"
+            sql = (
+                f"({sql} LEFT JOIN {_unnested(keys, index, name, one, rough=rough)} USING ({_GROUP}))"
+                if keys
+                else (f"({sql} CROSS JOIN {_unnested(keys, index, name, one, rough=rough)})")
             )
         columns = [*keys, *(self._figure(name, one) for name, one in made.items())]
         having = f" WHERE {self._figures(self._options.having, 'having').sql}" if self._options.having else ""
-        for one, _ in order:
-            self._known_figures(one, "order_by")
-        way = ", ".join([*(f"{one.sql} {way}" for one, way in order), _FIRST])
+        for item, _ in order:
+            self._known_figures(item, "order_by")
+        way = ", ".join([*(f"{item.sql} {way}" for item, way in order), _FIRST])
         limit = "" if self._options.limit is None else f" LIMIT {self._options.limit}"
         inner = f"SELECT {', '.join([*columns, _FIRST])} FROM {sql}"
         return f"SELECT * EXCLUDE ({_FIRST}) FROM (SELECT * FROM ({inner}){having} ORDER BY {way}{limit})"
@@ -267,9 +269,9 @@ def _unnested(keys: Sequence[str], index: int, name: str, one: Aggregate, *, rou
     final = filled(one.approximate if rough and one.approximate else one.final, ['"$value"'])
     value = f"{final} AS {quoted(f'$v {name}')}"
     if not keys:
-        return f"(SELECT {value} FROM (SELECT unnest({column}) AS \"$value\" FROM {PARTS}))"
+        return f'(SELECT {value} FROM (SELECT unnest({column}) AS "$value" FROM {PARTS}))'
     numbers = f"min({_FIRST}) OVER (PARTITION BY {', '.join(keys)}) AS {_GROUP}"
-    values = f"SELECT {_GROUP}, unnest({column}) AS \"$value\" FROM (SELECT {column}, {numbers} FROM {PARTS})"
+    values = f'SELECT {_GROUP}, unnest({column}) AS "$value" FROM (SELECT {column}, {numbers} FROM {PARTS})'
     return f"(SELECT {_GROUP}, {value} FROM ({values}) GROUP BY {_GROUP})"
 
 

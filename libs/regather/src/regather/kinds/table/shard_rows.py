@@ -32,5 +32,7 @@ def rows_of(payload: bytes, meta: TableMeta, options: TableOptions) -> ShardRows
     span, plan = meta.span, meta.plan
     if plan.format == "arrow":
         return PlannedRows(ArrowRows(payload, span), plan)
-    dialect = NDJSON if plan.format == "ndjson" else csv_dialect(plan.delimiter)
+    dialect = NDJSON
+    if plan.format == "csv":
+        dialect = csv_dialect(plan.delimiter, quote=options.quote or None, header=False)._replace(keep_empty_rows=True)
     return PlannedRows(TextRows(payload, span, dialect), plan)

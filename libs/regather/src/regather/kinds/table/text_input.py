@@ -7,6 +7,7 @@ from regather.kinds.table.options import ReadingOptions
 from regather.processors.base import SplitRequest, Splitter
 from regather.processors.splitting.inflate import Inflater, InflatingSplitter, codec_of
 from regather.processors.splitting.json_array import JsonArraySplitter
+from regather.processors.splitting.text_decoder import check_encoding
 from regather.processors.splitting.text_rows import NDJSON, TextRowSplitter, csv_dialect
 
 _TABS = "text/tab-separated-values"
@@ -42,10 +43,18 @@ def delimiter_of(options: ReadingOptions, request: SplitRequest) -> str:
 def _plain(options: ReadingOptions, request: SplitRequest, head: bytes, on_header: OnHeader | None) -> Splitter:
     table_format = _format(options, request, head)
     if table_format == "ndjson":
-        return TextRowSplitter(request, NDJSON)
+        return TextRowSplitter(request, NDJSON._replace(encoding=check_encoding(options.encoding)))
     if table_format == "json":
         return JsonArraySplitter(request)
-    dialect = csv_dialect(delimiter_of(options, request), header=options.header)
+    dialect = csv_dialect(
+        delimiter_of(options, request),
+        quote=options.quote or None,
+        comment=options.comment or None,
+        header=options.header,
+        repeat_header=False,
+        skip_rows=options.skip_rows,
+        encoding=check_encoding(options.encoding),
+    )
     return TextRowSplitter(request, dialect, on_header)
 
 
