@@ -17,7 +17,7 @@ import resource
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from regather.core.errors import PermanentError
 
@@ -97,7 +97,7 @@ class Engine:
     def __init__(self, memory_bytes: int, *paths: str) -> None:
         import duckdb
 
-        self._connection = duckdb.connect(":memory:")
+        self._connection = cast("Any", duckdb.connect(":memory:"))
         memory_files = [f"/memfd:{name} (deleted)" for name in (_SOURCE, _TARGET)]
         allowed = ", ".join(literal(path) for path in (*memory_files, *paths))
         self._connection.execute(_SETTINGS.format(allowed=allowed))

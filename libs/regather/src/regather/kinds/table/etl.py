@@ -9,56 +9,59 @@ checks the options against them. The plan travels with each shard. A row that do
 expression fails for, is a bad row; errors name it, counted from 0 without the header.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
 
 from regather.core.errors import PermanentError
-from regather.kinds.table.options import TableOptions
-from regather.kinds.table.plan import TableMeta, planned
+from regather.kinds.table.options import ReadingOptions, TableOptions
+from regather.kinds.table.plan import Plan, TableMeta
 from regather.kinds.table.results import MEDIA_TYPES
-from regather.kinds.table.shard_rows import rows_of
+from regather.kinds.table.shard_rows import PlannedSplitter, rows_of
 from regather.kinds.table.text_input import text_splitter
 from regather.processors.base import FileSplitter, Processor, ShardRows, ShardView, SplitRequest, Splitter
 
+if TYPE_CHECKING:
+    from regather.kinds.table.engine import Engine
+
 _PARQUET_MAGIC = b"PAR1"
-_INSPECT_BYTES = 1024 * 1024
+INSPECT_BYTES = 1024 * 1024
+"""So much of a body's beginning is sampled."""
+
+_JSON_BYTES = 6  # quotes, colon, comma of a name
+_STATE_BYTES, _STATES_OF_AN_AGGREGATE = 8, 4
+
+OptionsT = TypeVar("OptionsT", bound=ReadingOptions)
 
 
 class TableEtl(Processor[TableOptions]):
     """Filter, cast, derive, group and aggregate the rows of a table; or rows out, in their order or sorted."""
 
     options_model = TableOptions
-    inspect_bytes = _INSPECT_BYTES
+    inspect_bytes = INSPECT_BYTES
 
     def splitter(self, options: TableOptions, request: SplitRequest) -> Splitter | FileSplitter:
         """See Processor."""
-        if (request.head or b"").startswith(_PARQUET_MAGIC) and options.format in ("auto", "parquet"):
-            from regather.kinds.table.parquet_file import ParquetSplitter
-
-            return ParquetSplitter(request, options)
-        if request.head is None and options.format == "parquet":
-            request = SplitRequest(request.shard_size_bytes, content_type=request.content_type)
-            options = options.model_copy(update={"format": "csv"})
-        return planned(text_splitter(options, request), request.plan)
+        return table_splitter(options, request, _names_read)
 
     def inspect(self, head: bytes, options: TableOptions, request: SplitRequest) -> bytes:
         """See Processor."""
         from regather.kinds.table.engine import engine
         from regather.kinds.table.inspection import plan_of
-        from regather.kinds.table.query import query_of
 
         plan = plan_of(engine(), head, options, request, whole=len(head) < self.inspect_bytes)
-        query_of(engine(), options, plan)
-        return plan.encode()
+        _names_read(engine(), options, plan)
+        return replace(plan, row_output_bytes=_row_output_bytes(options, plan)).encode()
 
     def process(self, shard: ShardView, options: TableOptions) -> bytes:
         """See Processor."""
         from regather.kinds.table.shards import shard_output
 
-        return shard_output(shard.payload, _meta(shard), options)
+        return shard_output(shard.payload, meta_of(shard), options)
 
     def rows(self, shard: ShardView, options: TableOptions) -> ShardRows:
         """See Processor."""
-        return rows_of(shard.payload, _meta(shard), options)
+        return rows_of(shard.payload, meta_of(shard), options)
 
     def merges_outputs(self, options: TableOptions) -> bool:
         """Rows of NDJSON in their own order are joined as they are."""
@@ -77,7 +80,37 @@ class TableEtl(Processor[TableOptions]):
         return merged_output([output for output in outputs if output is not None], options)
 
 
-def _meta(shard: ShardView) -> TableMeta:
+def table_splitter(
+    options: OptionsT, request: SplitRequest, names_read: "Callable[[Engine, OptionsT, Plan], frozenset[str]]"
+) -> Splitter | FileSplitter:
+    """Return what cuts a table; `names_read` checks options against the columns of a file that has its own."""
+    if (request.head or b"").startswith(_PARQUET_MAGIC) and options.format in ("auto", "parquet"):
+        from regather.kinds.table.parquet_file import ParquetSplitter
+
+        return ParquetSplitter(request, options.cast, lambda engine, plan: names_read(engine, options, plan))
+    if request.head is None and options.format == "parquet":
+        request = SplitRequest(request.shard_size_bytes, content_type=request.content_type)
+        options = options.model_copy(update={"format": "csv"})
+    splitter = text_splitter(options, request)
+    return PlannedSplitter(splitter, request, options) if request.plan else splitter
+
+
+def _names_read(database: "Engine", options: TableOptions, plan: Plan) -> frozenset[str]:
+    from regather.kinds.table.query import query_of
+
+    return query_of(database, options, plan).names
+
+
+def _row_output_bytes(options: TableOptions, plan: Plan) -> int:
+    """Return how much of a shard's output each row may take, whatever its values are: names of columns, or states."""
+    if options.groups:
+        return _STATE_BYTES * (1 + _STATES_OF_AN_AGGREGATE * len(options.aggregate))
+    names = options.select or tuple(column.name for column in plan.columns)
+    return sum(len(name.encode()) + _JSON_BYTES for name in (*names, *options.derive))
+
+
+def meta_of(shard: ShardView) -> TableMeta:
+    """Return what a shard's meta says; PermanentError for anything else."""
     try:
         return TableMeta.decode(shard.meta)
     except (ValueError, TypeError, KeyError) as error:

@@ -3,7 +3,7 @@
 DuckDB gives types and values their meaning here, too. Columns that the job does not read stay in the file.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,7 @@ from regather.core.errors import BadInput
 from regather.core.sharding import DEFAULT_SHARD_BYTES, MAX_SHARD_BYTES, check_asked_shards
 from regather.kinds.table.engine import Engine, literal, quoted, reader
 from regather.kinds.table.failures import said
-from regather.kinds.table.options import TableOptions
 from regather.kinds.table.plan import Column, Plan, TableMeta
-from regather.kinds.table.query import query_of
 from regather.processors.base import Piece, SplitRequest
 from regather.processors.splitting.row_packer import RowSpan
 
@@ -25,13 +23,17 @@ _OUTPUT_BYTES = 8 * 1024 * 1024
 class ParquetSplitter:
     """Whole rows in even shards, each an Arrow stream of the columns that the job reads.
 
+    `cast` are types that the client asks for; `names_read` gives the names of columns that are read, in lower case.
     BadInput for what is no Parquet, is cut off or damaged, or has rows that fit no shard; BadRequest where options and
     columns do not fit together.
     """
 
-    def __init__(self, request: SplitRequest, options: TableOptions) -> None:
+    def __init__(
+        self, request: SplitRequest, cast: Mapping[str, str], names_read: Callable[[Engine, Plan], frozenset[str]]
+    ) -> None:
         self._request = request
-        self._options = options
+        self._cast = {name.lower(): kind for name, kind in cast.items()}
+        self._names_read = names_read
 
     def cut(self, path: Path) -> Iterator[Piece]:
         """Yield the shards in order; one without rows if the file has none."""
@@ -39,19 +41,18 @@ class ParquetSplitter:
         source = f"read_parquet({literal(str(path))})"
         try:
             plan = self._plan(engine, source)
-            query = query_of(engine, self._options, plan)
+            names = self._names_read(engine, plan)
             total = int(engine.run(f"SELECT count(*) FROM {source}")[0][0])
-            columns = plan.named(query.names)
+            columns = plan.named(names)
             yield from self._pieces(engine, source, Plan("arrow", columns), total)
         except _errors() as error:
             raise BadInput(f"the Parquet file cannot be read: {said(error)}", code="parquet-invalid") from error
 
     def _plan(self, engine: Engine, source: str) -> Plan:
-        asked = {name.lower(): kind for name, kind in self._options.cast.items()}
         found = engine.describe(f"SELECT * FROM {source}")
         return Plan(
             "arrow",
-            tuple(Column(name, asked.get(name.lower(), kind), cast=name.lower() in asked) for name, kind in found),
+            tuple(Column(name, self._cast.get(name.lower(), kind), name.lower() in self._cast) for name, kind in found),
         )
 
     def _pieces(self, engine: Engine, source: str, plan: Plan, total: int) -> Iterator[Piece]:

@@ -1,10 +1,9 @@
 """What is known of a table before its first shard is cut: format, columns, types. It travels with each shard."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from regather.processors.base import FileSplitter, Piece, Splitter
 from regather.processors.splitting.row_packer import RowSpan
 
 
@@ -24,23 +23,28 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Columns in the order of the body; `format` is what the rows of a shard are (csv, ndjson, arrow)."""
+    """Columns in the order of the body; `format` is what the rows of a shard are (csv, ndjson, arrow).
+
+    `row_output_bytes` is what a row takes of its shard's output beside its values, at most.
+    """
 
     format: str
     columns: tuple[Column, ...]
     delimiter: str = ","
+    row_output_bytes: int = 0
 
     def encode(self) -> bytes:
         """Return the plan as JSON, without what is usual."""
         columns = [[one.name, one.type, int(one.cast), one.pattern] for one in self.columns]
-        return json.dumps({"format": self.format, "columns": columns, "delimiter": self.delimiter}).encode()
+        document = {"format": self.format, "columns": columns, "delimiter": self.delimiter}
+        return json.dumps(document | {"row_output_bytes": self.row_output_bytes}, separators=(",", ":")).encode()
 
     @classmethod
     def decode(cls, document: bytes) -> "Plan":
         """Read what encode() wrote; ValueError, KeyError or TypeError for anything else."""
         given = json.loads(document)
         columns = tuple(Column(name, kind, bool(cast), pattern) for name, kind, cast, pattern in given["columns"])
-        return cls(given["format"], columns, given["delimiter"])
+        return cls(given["format"], columns, given["delimiter"], given["row_output_bytes"])
 
     def named(self, names: Iterable[str]) -> tuple[Column, ...]:
         """Return the columns with one of these names in lower case, in their order."""
@@ -64,30 +68,3 @@ class TableMeta:
         """Read what encode() wrote; ValueError, KeyError or TypeError for anything else."""
         span, _, plan = meta.partition(b"\n")
         return cls(RowSpan.decode(span), Plan.decode(plan))
-
-
-class PlannedSplitter:
-    """A splitter of text whose pieces carry the plan, and at most `max_rows` rows each.
-
-    So many rows are the most whose output surely fits an outcome; a piece with more is cut again, at row ends.
-    """
-
-    def __init__(self, inner: Splitter, plan: bytes) -> None:
-        self._inner = inner
-        self._plan = b"\n" + plan
-
-    def feed(self, data: bytes) -> Sequence[Piece]:
-        """Cut on."""
-        return self._planned(self._inner.feed(data))
-
-    def finish(self) -> Sequence[Piece]:
-        """Cut the rest."""
-        return self._planned(self._inner.finish())
-
-    def _planned(self, pieces: Iterable[Piece]) -> list[Piece]:
-        return [Piece(piece.payload, piece.meta + self._plan) for piece in pieces]
-
-
-def planned(splitter: Splitter | FileSplitter, plan: bytes) -> Splitter | FileSplitter:
-    """Return a splitter whose pieces carry the plan; unchanged where there is none yet, or the splitter makes it."""
-    return splitter if isinstance(splitter, FileSplitter) or not plan else PlannedSplitter(splitter, plan)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from regather.kinds.table.aggregates import ROW
 from regather.kinds.table.engine import Engine, Source, literal, quoted
 from regather.kinds.table.fitting import value_of_json, value_of_text
-from regather.kinds.table.options import TableOptions
+from regather.kinds.table.options import ReadingOptions
 from regather.kinds.table.plan import Column, Plan, TableMeta
 
 _ARROW = "shard_rows"
@@ -23,14 +23,14 @@ class Dialect:
     decimal: str = "."
 
 
-def dialect_of(plan: Plan, options: TableOptions) -> Dialect:
+def dialect_of(plan: Plan, options: ReadingOptions) -> Dialect:
     """Return the dialect of a plan's rows."""
     return Dialect(plan.delimiter, options.quote, options.nulls or ("",), options.decimal)
 
 
 @contextlib.contextmanager
 def shard_relation(
-    engine: Engine, payload: bytes, meta: TableMeta, options: TableOptions, names: frozenset[str]
+    engine: Engine, payload: bytes, meta: TableMeta, options: ReadingOptions, names: frozenset[str]
 ) -> Iterator[str]:
     """Inside the block the yielded SQL gives the named columns, typed, and the row's number.
 

@@ -61,4 +61,5 @@ def _bit_length(values: Words) -> NDArray[np.int64]:
     """How many bits each number has; a conversion to double that rounds up to a power of two is taken back."""
     bits = np.frexp(values.astype(np.float64))[1].astype(np.int64)
     too_many = (bits > 0) & ((values >> np.maximum(bits - 1, 0).astype(np.uint64)) == 0)
-    return bits - too_many
+    length: NDArray[np.int64] = bits - too_many
+    return length
