@@ -23,7 +23,7 @@ from regather.processors.splitting.row_packer import NO_ROWS, Rows, join_rows
 
 _LINE = re.compile(rb"[^\r\n]*+(?:\r\n?|\n)")
 _WINDOW_BYTES = 16 * 1024
-_EMPTY_LINES = re.compile(rb"\n\n+")
+_EMPTY_LINE = re.compile(rb"\n\n")
 _BLANK_LINES = re.compile(rb"^[ \t]*\n", re.MULTILINE)
 
 
@@ -113,17 +113,18 @@ class RowGrammar:
         if self._quote is None or self._quote not in block:
             end = max(block.rfind(b"\n"), block.rfind(b"\r") if self._cr else -1) + 1
             return self._lines(block[:end] if end < len(block) else block), block[end:] + held
-        parts, at = [], 0
+        parts: list[Rows] = []
+        at = 0
         while at < len(block):
             stop = self._simple_end(block, at)
             if stop > at:
                 parts.append(self._lines(block[at:stop]))
-            at = stop
-            window, stop = self._window(block, at)
-            if stop == at:
+            if stop == len(block):
+                return join_rows(parts), held
+            rows, at = self._window(block, stop)
+            if at == stop:
                 break
-            parts.append(window)
-            at = stop
+            parts.append(rows)
         return (join_rows(parts) if parts else NO_ROWS), block[at:] + held
 
     def first_row(self, block: bytes, *, final: bool) -> tuple[bytes | None, int, int]:
@@ -194,8 +195,8 @@ class RowGrammar:
         elif not self.keep_empty_rows:
             if block.startswith(b"\n"):
                 block = block.lstrip(b"\n")
-            if _EMPTY_LINES.search(block) is not None:
-                block = _EMPTY_LINES.sub(b"\n", block)
+            while _EMPTY_LINE.search(block) is not None:  # several times faster than the expression's own sub()
+                block = block.replace(b"\n\n", b"\n")
         return Rows(block, block)
 
 
@@ -207,7 +208,13 @@ def _fields(dialect: Dialect, delimiter: bytes, ends: bytes) -> tuple[bytes, byt
     q, plain = re.escape(dialect.quote.encode()), rb"[^%b%b]*+" % (delimiter, ends)
     before, after = (b"", b"") if dialect.delimiter == " " else (b" ?", b" *+")
     unquoted = rb"(?!%b%b)%b" % (before, q, plain)
-    again = rb"%b%b" % (q, after) + q
-    field = rb"(?:%b%b(?:[^%b]++|%b)*+%b%b|%b)" % (before, q, q, again, q, plain, unquoted)
-    one_line = rb"(?:%b%b(?:[^%b\r\n]++|%b)*+%b%b|%b)" % (before, q, q, again, q, after, unquoted)
-    return field, one_line
+    again = q + after + q
+    # Written out for speed: most fields begin with neither quote nor space, and few quoted ones hold a quote.
+    first = rb"[^%b %b%b]%b" % (q, delimiter, ends, plain)
+
+    def any_of(inside: bytes, behind: bytes) -> bytes:
+        quoted = rb"%b%b(?:%b%b)*+%b%b" % (q, inside, again, inside, q, behind)
+        spaced = rb"| " + quoted if before else b""
+        return rb"(?:%b|%b%b|%b)" % (first, quoted, spaced, unquoted)
+
+    return any_of(rb"[^%b]*+" % q, plain), any_of(rb"[^%b\r\n]*+" % q, after)

@@ -121,18 +121,19 @@ class TextDecoder:
         return head
 
     def _utf8(self, data: bytes, *, final: bool) -> bytes:
-        if not data.isascii():
+        nul = data.find(b"\0")
+        text = data if nul < 0 else data[:nul]
+        if not text.isascii():
             try:
-                _, whole = codecs.utf_8_decode(data, "strict", final)
+                _, whole = codecs.utf_8_decode(text, "strict", final or nul >= 0)
             except UnicodeDecodeError as error:
                 raise self._not_text(data, error) from error
-            if whole < len(data):
-                self._waiting = data[whole:]
-                data = data[:whole]
-        nul = data.find(b"\0")
+            if whole < len(text):
+                self._waiting = text[whole:]
+                text = text[:whole]
         if nul >= 0:
-            raise self._nul(data[:nul], len(data) - nul)
-        return data
+            raise self._nul(text, len(data) - nul)
+        return text
 
     def _other(self, data: bytes, *, final: bool) -> bytes:
         decoder = codecs.getincrementaldecoder(self._codec)("strict")
