@@ -23,7 +23,7 @@ _FAULTS: tuple[dict[str, Any], ...] = (
     {"do": "exit"},
     {"do": "segfault"},
 )
-_CASTS = {"cast": "price:float, qty:int", "derive": "total = price * qty"}
+_CASTS = {"cast": "id:str, price:float, qty:int", "derive": "total = price * qty"}
 _GROUPS = _CASTS | {
     "filter": "qty > 0",
     "group_by": "region",

@@ -10,7 +10,7 @@ from regather_cli.demo.verified import Check, VerifiedJob, shown_seconds
 ROWS = 1_000_000
 SHARD_BYTES = 1024 * 1024
 OPTIONS = {
-    "cast": "price:float, qty:int",
+    "cast": "id:str, price:float, qty:int",
     "derive": "total = price * qty",
     "filter": "qty > 0",
     "group_by": "region",

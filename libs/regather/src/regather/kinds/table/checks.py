@@ -17,7 +17,8 @@ from regather.kinds.table.engine import Engine
 
 Node = Mapping[str, Any]
 
-_PREFIX, _SUFFIX = "SELECT (\n", "\n) AS x"
+_PREFIX = "SELECT\n"
+_MORE_PARTS = ("modifiers", "where_clause", "group_expressions", "group_sets", "having", "sample", "qualify")
 _VALUES = frozenset(
     {"CONSTANT", "COLUMN_REF", "FUNCTION", "OPERATOR", "COMPARISON", "CONJUNCTION", "CAST", "CASE", "BETWEEN",
      "COLLATE", "LAMBDA", "LAMBDA_REF", "TYPE"}
@@ -152,9 +153,10 @@ def _check_query(engine: Engine, node: Any, what: str, tables: frozenset[str]) -
 def _only_value(engine: Engine, text: str, what: str) -> Node:
     if not text.strip():
         raise _wrong(what, "there is nothing")
-    node = _select(engine, f"{_PREFIX}{text}{_SUFFIX}", what, len(_PREFIX))
+    node = _select(engine, f"{_PREFIX}{text}\n", what, len(_PREFIX))
     values = node["select_list"]
-    if len(values) != 1 or node["from_table"]["type"] != "EMPTY" or node["modifiers"]:
+    more = any(node[part] for part in _MORE_PARTS) or node["cte_map"]["map"] or node["from_table"]["type"] != "EMPTY"
+    if len(values) != 1 or more or values[0]["alias"]:
         raise _wrong(what, f"{text!r} is more than one expression")
     value: Node = values[0]
     return value
@@ -177,7 +179,7 @@ def _syntax(parsed: Mapping[str, Any], sql: str, offset: int) -> str:
         return "only one SELECT can stand here"
     place = parsed.get("position")
     text = sql[offset:]
-    shown = _shortened(text.removesuffix(_SUFFIX).strip())
+    shown = _shortened(text.strip())
     where = f" at character {max(0, int(place) - offset)} of {shown!r}" if place else ""
     hint = "; write case when ... then ... else ... end" if " if " in text and " else " in text else ""
     return f"{message}{where}{hint}"

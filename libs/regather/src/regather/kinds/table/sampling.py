@@ -30,6 +30,9 @@ def sampled_ndjson(engine: Engine, rows: bytes, options: ReadingOptions) -> Plan
     """Return the plan of NDJSON with these first rows: columns in the order in which their keys first occur."""
     if not rows:
         return Plan("ndjson", ())
+    rows = b"".join(line for line in rows.splitlines(keepends=True) if line.lstrip().startswith(b"{"))
+    if not rows:  # another row is a bad row; here there is no other
+        raise BadInput("row 0 is no JSON object, and none of the first rows is", code="json-invalid")
     with engine.source(rows) as source:
         how = f"format = 'newline_delimited', sample_size = -1, maximum_object_size = {source.buffer_bytes}"
         sql = f"SELECT * FROM read_json({source.path}, {how}, ignore_errors = true)"
@@ -39,6 +42,10 @@ def sampled_ndjson(engine: Engine, rows: bytes, options: ReadingOptions) -> Plan
             keys = {row[0] for row in engine.run(f"SELECT DISTINCT unnest(json_keys(json)) FROM {objects}")}
         except Exception as error:
             raise BadInput(f"the first rows are no NDJSON: {said(error)}", code="json-invalid") from error
+        if not keys:
+            raise BadInput(
+                "none of the first rows is a JSON object with a key: there are no columns", code="json-invalid"
+            )
         _check_keys(keys)
         columns = [_column(name, _flat(kind), "", options) for name, kind in found if name in keys]
         return Plan("ndjson", tuple(_fitting_json(engine, source, columns)))
