@@ -160,7 +160,8 @@ def zipped(name: str) -> bytes:
     [
         (zipped("sales.csv"), "a ZIP archive: unpack it"), (zipped("[Content_Types].xml"), "an Excel workbook"),
         (zipped("xl/workbook.xml"), "an Excel workbook"), (zipped("mimetype"), "an OpenDocument spreadsheet"),
-        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(60), "an old Excel workbook"), (b"7z\xbc\xaf\x27\x1c\0\4", "a 7z archive"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(60), "an old Excel workbook"),
+        (b"7z\xbc\xaf\x27\x1c\0\4", "a 7z archive"),
         (b"Rar!\x1a\x07\x01\0", "a RAR archive"), (b"\x04\x22\x4d\x18", "an LZ4 file"), (b"PAR1\x15\x04", "a Parquet file"),
         (b"%PDF-1.7\n", "a PDF document"), (b"\n<!DOCTYPE html>\n", "an HTML page"), (b"<html lang=en>", "an HTML page"),
         (b"BZh91AY&SY", "a bzip2 file"), (b"\xfd7zXZ\0", "an xz file"), (b"\x1f\x8b\x08", "a gzip file"),
