@@ -1,8 +1,8 @@
 """`.venv/bin/python benchmarks/bench_rows.py`: how fast CSV is cut on one core, beside one match of an expression per row.
 
 Each body goes through both in turn, in chunks of 256 KiB, several times, and each chunk counts with the least CPU time
-that it took: so another load of the machine does little. `per_row` is how rows were found before ADR 0026. Prints one JSON object:
-MB/s, and the longest time of one chunk in milliseconds.
+that it took, so other load of the machine does little. `per_row` is how rows were found before ADR 0026. Prints one JSON
+object: MB/s, and the longest time of one chunk in milliseconds.
 """
 
 import json
