@@ -176,7 +176,7 @@ def test_duckdb_reads_the_same_rows(file: tuple[str, str]) -> None:
     for piece, row0 in with_first_rows(pieces_of(text.encode(), dialect, [], SplitRequest(1024))):
         rows = wanted.rows[1 + row0 : 1 + row0 + RowSpan.decode(piece.meta).rows]
         read = duckdb_rows(piece.payload, columns, delimiter)
-        if MALFORMED in rows:
+        if any(MALFORMED in row for row in rows):
             assert read is None
         elif read is not None:
             assert [row[:columns] for row in rows] == read  # DuckDB leaves out empty fields behind the last column

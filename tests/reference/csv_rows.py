@@ -7,8 +7,8 @@ with the comment character, and empty lines (but where the first row has one col
 
 from dataclasses import dataclass, field
 
-MALFORMED = ["<malformed>"]
-"""Stands for a row with bytes behind a closing quote."""
+MALFORMED = "<malformed>"
+"""Stands for each field of a row with bytes behind a closing quote."""
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Reader:
             if at < len(self.text) and self.text[at] == self.delimiter:
                 at += 1
                 continue
-            self._take(begin, MALFORMED if bad else fields)
+            self._take(begin, [MALFORMED] * len(fields) if bad else fields)
             return self._behind_line_end(at)
 
     def _take(self, begin: int, fields: list[str]) -> None:

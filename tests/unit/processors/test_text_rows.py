@@ -54,6 +54,12 @@ def test_rows_of_csv(body: bytes, payload: bytes | None, rows: int) -> None:
         assert rows_of(body) == (payload, rows)
 
 
+def test_a_line_end_of_two_bytes_is_one_wherever_rows_are_looked_for_in_pieces() -> None:
+    splitter = TextRowSplitter(SplitRequest(), csv_dialect(repeat_header=False))
+    pieces = [*splitter.feed(b"a\r\n" + b'"\n"\r\n' * 10_000), *splitter.finish()]
+    assert [RowSpan.decode(piece.meta).rows for piece in pieces] == [10_000]
+
+
 @pytest.mark.parametrize(
     ("encoding", "text"),
     [

@@ -10,18 +10,20 @@ again. Any other quote is data. Bytes behind a closing quote are no CSV; the row
 and the parser refuses it.
 
 How it is fast: most blocks hold no quote, then every LF is a row end and rows are only counted. A block with quotes goes
-through one possessive expression that matches whole fields and stops at the first quoted field with a line end in it, or a
-malformed one. The rows there, a window of them, go through a second expression row by row. Neither gives back what it has
-matched, so both are linear.
+through possessive expressions that match many rows at once: the first knows only quoted fields without a quote in them, the
+second every field that holds no line end. Where the second stops, at a line end inside of quotes or a malformed field, a
+window of rows goes through a third, row by row. None gives back what it has matched, so all are linear.
 """
 
 import re
+from itertools import accumulate
 from typing import NamedTuple
 
 from regather.core.errors import BadRequest
 from regather.processors.splitting.row_packer import NO_ROWS, Rows, join_rows
 
 _LINE = re.compile(rb"[^\r\n]*+(?:\r\n?|\n)")
+_LF = 0x0A
 _WINDOW_BYTES = 16 * 1024
 _EMPTY_LINE = re.compile(rb"\n\n")
 _BLANK_LINES = re.compile(rb"^[ \t]*\n", re.MULTILINE)
@@ -98,6 +100,7 @@ class RowGrammar:
         row = rb"%b%b(?:%b%b)*+" % (comment, field, d, field)
         self._rows = re.compile(rb"((?:%b)%b)|[\s\S]++" % (row, end))
         self._first = re.compile(rb"(%b)%b" % (row, end))
+        self._simplest = re.compile(_simplest(dialect, d, ends))
         self._simple = re.compile(rb"(?:%b[%b%b])*+" % (one_line, d, ends))
         self._field = re.compile(rb"%b%b" % (field, d))
         self._comments = re.compile(rb"^%b[^\n]*\n" % re.escape(self._comment), re.MULTILINE) if self._comment else None
@@ -154,9 +157,13 @@ class RowGrammar:
 
     def _simple_end(self, block: bytes, at: int) -> int:
         """Return where the last row ends before which no quoted field holds a line end."""
-        found = self._simple.match(block, at)
-        stop = at if found is None else found.end()
-        return max(at, block.rfind(b"\n", at, stop) + 1, block.rfind(b"\r", at, stop) + 1 if self._cr else 0)
+        for expression in (self._simplest, self._simple):
+            found = expression.match(block, at)
+            stop = at if found is None else found.end()
+            at = max(at, block.rfind(b"\n", at, stop) + 1, block.rfind(b"\r", at, stop) + 1 if self._cr else 0)
+            if stop == len(block):
+                break
+        return at
 
     def _window(self, block: bytes, at: int) -> tuple[Rows, int]:
         """Return rows one by one from `at` on, as far as a window reaches, and where they end."""
@@ -170,16 +177,23 @@ class RowGrammar:
         return self._normalised(found), at
 
     def _normalised(self, rows: list[bytes]) -> Rows:
-        if self._cr:
+        data = b"".join(rows)
+        before = len(rows)
+        if self._cr and b"\r" in data:
             rows = [row if row[-2:-1] != b"\r" and row[-1:] == b"\n" else row.rstrip(b"\r\n") + b"\n" for row in rows]
+            before = -1
         if self._comment:
             rows = [row for row in rows if not row.startswith(self._comment)]
         if not self.keep_empty_rows:
             rows = [row for row in rows if row != b"\n"]
-        data = b"".join(rows)
+        if len(rows) != before:
+            data = b"".join(rows)
         if data.count(b"\n") == len(rows):
             return Rows(data, data)
-        return Rows(data, b"".join([row[:-1].replace(b"\n", b" ") + b"\n" for row in rows]))
+        mask = bytearray(len(data))
+        for end in accumulate(map(len, rows)):
+            mask[end - 1] = _LF
+        return Rows(data, bytes(mask))
 
     def _lines(self, block: bytes) -> Rows:
         """Rows of which none holds a line end."""
@@ -198,6 +212,16 @@ class RowGrammar:
             while _EMPTY_LINE.search(block) is not None:  # several times faster than the expression's own sub()
                 block = block.replace(b"\n\n", b"\n")
         return Rows(block, block)
+
+
+def _simplest(dialect: Dialect, delimiter: bytes, ends: bytes) -> bytes:
+    """Return the expression of text whose quotes all stand around a field that holds neither a quote nor a line end."""
+    if dialect.quote is None:
+        return b""
+    q = re.escape(dialect.quote.encode())
+    quoted = rb"%b[^%b\r\n]*+%b" % (q, q, q)
+    begins, behind = rb"(?<![^%b%b])" % (delimiter, ends), rb"(?=[%b%b])" % (delimiter, ends)
+    return rb"(?:[^%b]*+%b%b(?:%b%b)*+%b)*+(?:[^%b]*+\Z)?" % (q, begins, quoted, delimiter, quoted, behind, q)
 
 
 def _fields(dialect: Dialect, delimiter: bytes, ends: bytes) -> tuple[bytes, bytes]:
