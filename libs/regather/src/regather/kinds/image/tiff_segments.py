@@ -1,0 +1,209 @@
+"""The strips or tiles of one TIFF page, read and decoded one row of them after the other.
+
+Byte codecs (LZW, deflate, ...) are undone here by imagecodecs, so that the length is seen: a strip that decodes to
+more or fewer bytes than it must is damaged, whether the codec noticed or not. Codecs that code an image (JPEG, JPEG
+2000, ...) are decoded by tifffile, which knows their rules. libjpeg only warns of damage, and imagecodecs hides its
+warnings; so libvips decodes each JPEG strip once more, with every warning fatal.
+
+What no decoder can notice: other values in uncompressed strips, in PackBits' literals, in LZW, LZMA and Zstandard
+without a checksum where the length stays, and in JPEG, JPEG 2000, WebP and CCITT where the bits still make sense.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regather.core.errors import BadInput
+from regather.kinds.image.refusals import damaged, unsupported
+from regather.kinds.image.strict_decoders import check_jpeg, inflater
+
+Array = NDArray[Any]
+_NONE = 1
+_JPEG = {6, 7, 33007, 34892}
+_STEP_BYTES = 1024 * 1024
+_WHOLE_BITS = {8, 16, 32, 64}
+
+
+class Segments:
+    """All strips or tiles of a page, checked for their number and place as it is made.
+
+    BadInput for a page that says too little, or whose strips are not all in the file.
+    """
+
+    def __init__(self, page: Any, path: Path) -> None:
+        self._page = page
+        self._file_bytes = path.stat().st_size
+        self._separate, _, self._height, self._width, self._samples = page.shaped
+        self._rows = page.tilelength if page.is_tiled else min(page.rowsperstrip, self._height)
+        self._columns = page.tilewidth if page.is_tiled else self._width
+        self._name = "tile" if page.is_tiled else "strip"
+        self._down = -(-self._height // self._rows)
+        self._across = -(-self._width // self._columns)
+        self._places = self._checked_places()
+        self._file: BinaryIO = path.open("rb")
+        self._inflate = inflater(page.compression)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def bands(self) -> Iterator[Array]:
+        """Yield all rows in order: arrays of shape (rows, width, channels), in the machine's byte order."""
+        plain = self._page.compression == _NONE and not self._page.is_tiled and self._page.predictor == _NONE
+        if plain and self._page.bitspersample in _WHOLE_BITS and self._page.fillorder == 1:
+            yield from self._plain_bands()
+            return
+        for down in range(self._down):
+            rows = min(self._rows, self._height - down * self._rows)
+            band = np.empty((rows, self._width, self._separate, self._samples), self._page.dtype)
+            for plane in range(self._separate):
+                for across in range(self._across):
+                    left = across * self._columns
+                    part = self._decoded((plane * self._down + down) * self._across + across)
+                    width = min(self._columns, self._width - left)
+                    band[:, left : left + width, plane] = part[:rows, :width]
+            yield band.reshape(rows, self._width, -1)
+
+    def _plain_bands(self) -> Iterator[Array]:
+        """Read rows where they stand: a strip may be the whole image."""
+        dtype = np.dtype(self._page.dtype).newbyteorder(self._page.parent.byteorder)
+        row_bytes = self._width * self._samples * dtype.itemsize
+        step = max(1, _STEP_BYTES // (row_bytes * self._separate))
+        for down in range(self._down):
+            in_strip = min(self._rows, self._height - down * self._rows)
+            for first in range(0, in_strip, step):
+                rows = min(step, in_strip - first)
+                planes = []
+                for plane in range(self._separate):
+                    offset = self._places[plane * self._down + down][0] + first * row_bytes
+                    data = np.frombuffer(self._read(offset, rows * row_bytes), dtype)
+                    planes.append(data.reshape(rows, self._width, self._samples))
+                yield np.concatenate(planes, axis=2).astype(self._page.dtype, copy=False)
+
+    def _checked_places(self) -> list[tuple[int, int]]:
+        page = self._page
+        offsets, sizes = list(page.dataoffsets), list(page.databytecounts)
+        wanted = self._separate * self._down * self._across
+        for code in (273, 279, 324, 325):
+            tag = page.tags.get(code)
+            if tag is not None and tag.count != wanted:
+                raise damaged("TIFF", f"its size needs {wanted} {self._name}s, and it lists {tag.count}")
+        if len(offsets) != wanted or len(sizes) != wanted:
+            raise damaged("TIFF", f"its size needs {wanted} {self._name}s, and it lists {len(offsets)}")
+        for number, (offset, size) in enumerate(zip(offsets, sizes, strict=True)):
+            if not offset or not size:
+                raise damaged("TIFF", f"{self._name} {number} is not in the file")
+            if offset + size > self._file_bytes:
+                raise damaged(
+                    "TIFF",
+                    f"{self._name} {number} ends at byte {offset + size} and the file at {self._file_bytes}; "
+                    "it is cut off",
+                )
+            if page.compression == _NONE:
+                self._check_length(number, size)
+        return list(zip(offsets, sizes, strict=True))
+
+    def _decoded(self, number: int) -> Array:
+        """Return strip or tile `number` as an array of shape (rows, columns, samples)."""
+        page = self._page
+        offset, size = self._places[number]
+        data = self._read(offset, size)
+        try:
+            if page.compression == _NONE or self._inflate is not None:
+                return self._unpacked(self._inflated(data, number), number)
+            if page.compression in _JPEG:
+                check_jpeg(data, page.jpegtables)
+                part = page.decode(data, number, jpegtables=page.jpegtables, jpegheader=page.jpegheader)[0]
+            else:
+                part = page.decode(data, number)[0]
+        except BadInput:
+            raise
+        except Exception as error:  # each codec has exceptions of its own
+            raise damaged("TIFF", f"{self._name} {number} ({codec_name(page)}) is damaged") from error
+        return self._checked_part(part, number)
+
+    def _checked_part(self, part: Array, number: int) -> Array:
+        rows = min(self._rows, self._height - number // self._across % self._down * self._rows)
+        columns = min(self._columns, self._width - number % self._across * self._columns)
+        found = part.shape
+        fits = len(found) == 4 and found[0] == 1 and found[1] >= rows and found[2] >= columns
+        if not fits or found[3] != self._samples or part.dtype != self._page.dtype:
+            raise damaged(
+                "TIFF",
+                f"{self._name} {number} ({codec_name(self._page)}) decodes to {part.dtype} of shape {found[1:]}, "
+                f"not to {self._page.dtype} of shape {(rows, columns, self._samples)}",
+            )
+        whole: Array = part[0]
+        return whole
+
+    def _inflated(self, data: bytes, number: int) -> bytes:
+        page = self._page
+        if page.fillorder == 2:  # the TIFF specification's number for reversed bits
+            import imagecodecs
+
+            data = bytes(imagecodecs.bitorder_decode(data))
+        if self._inflate is not None:
+            data = self._inflate(data, self._row_bytes() * self._rows + 1)
+        self._check_length(number, len(data))
+        return data
+
+    def _check_length(self, number: int, size_bytes: int) -> None:
+        """Refuse a wrong length. The last strip may be whole, or end with the image."""
+        whole = self._row_bytes() * self._rows
+        short = self._row_bytes() * min(self._rows, self._height - number // self._across % self._down * self._rows)
+        if size_bytes in (whole, short if not self._page.is_tiled else whole):
+            return
+        more = size_bytes > whole
+        raise damaged(
+            "TIFF",
+            f"{self._name} {number} ({codec_name(self._page)}) has {'more than ' if more else ''}"
+            f"{whole if more else size_bytes} bytes of pixels, not {short}",
+        )
+
+    def _row_bytes(self) -> int:
+        """Bytes of one row of a strip or tile; each row begins at a whole byte."""
+        bits: int = self._columns * self._samples * self._page.bitspersample
+        return -(-bits // 8)
+
+    def _unpacked(self, data: bytes, number: int) -> Array:
+        """Undo the packing of bits, the byte order and the predictor."""
+        import imagecodecs
+        import tifffile
+
+        page = self._page
+        run = self._columns * self._samples
+        order = page.parent.byteorder
+        if page.bitspersample not in _WHOLE_BITS:
+            packed = np.dtype(order + page._dtype.char)  # no public name
+            values = imagecodecs.packints_decode(data, packed, page.bitspersample, runlen=run)
+        else:
+            floating = page.predictor == 3  # which shuffles the bytes itself
+            values = np.frombuffer(data, np.dtype(page.dtype).newbyteorder("=" if floating else order))
+        part = values.reshape(-1, self._columns, self._samples).astype(page.dtype)
+        if page.predictor == _NONE:
+            return part
+        undo: Callable[..., Array] = tifffile.TIFF.UNPREDICTORS[page.predictor]
+        return np.asarray(undo(part, axis=-2))
+
+    def _read(self, offset: int, size: int) -> bytes:
+        self._file.seek(offset)
+        return self._file.read(size)
+
+
+def codec_name(page: Any) -> str:
+    """Return the name of a page's compression, or its number if it has none."""
+    name = getattr(page.compression, "name", None)
+    return f"compression {page.compression}" if name is None else str(name)
+
+
+def check_codec(page: Any) -> None:
+    """Refuse a page whose compression or predictor there is no decoder for; BadInput names it."""
+    import tifffile
+
+    if page.compression != _NONE and page.compression not in tifffile.TIFF.DECOMPRESSORS:
+        raise unsupported("TIFF", f"the codec {codec_name(page)}", "save it with deflate, LZW or Zstandard")
+    if page.predictor != _NONE and page.predictor not in tifffile.TIFF.UNPREDICTORS:
+        raise unsupported("TIFF", f"the predictor {int(page.predictor)}", "save it with predictor 1, 2 or 3")
