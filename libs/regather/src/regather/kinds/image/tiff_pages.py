@@ -84,8 +84,6 @@ def _number(handle: Any, layout: str, size: int) -> int:
 def _page(file: Any, offset: int, name: str) -> Any:
     import tifffile
 
-    if file.tiff.is_ndpi:
-        raise BadInput("the file is a Hamamatsu NDPI, which is not taken; export it as TIFF", code="image-unsupported")
     codes = _codes(file, offset)
     file.filehandle.seek(offset)
     try:
@@ -95,6 +93,8 @@ def _page(file: Any, offset: int, name: str) -> Any:
     lost = sorted(code for code in codes & _DECISIVE.keys() if code not in page.tags)
     if lost:
         raise damaged("TIFF", f"the tag {_DECISIVE[lost[0]]} ({lost[0]}) of {name} cannot be read")
+    if page.is_ndpi or file.tiff.is_ndpi:
+        raise BadInput("the file is a Hamamatsu NDPI, which is not taken; export it as TIFF", code="image-unsupported")
     return page
 
 

@@ -22,6 +22,7 @@ from regather.kinds.image.strict_decoders import check_jpeg, inflater
 
 Array = NDArray[Any]
 _NONE = 1
+_FAX = {2, 3, 4}
 _JPEG = {6, 7, 33007, 34892}
 _STEP_BYTES = 1024 * 1024
 _WHOLE_BITS = {8, 16, 32, 64}
@@ -119,6 +120,8 @@ class Segments:
                 part = page.decode(data, number, jpegtables=page.jpegtables, jpegheader=page.jpegheader)[0]
             else:
                 part = page.decode(data, number)[0]
+                if page.compression in _FAX:
+                    part = part.astype(np.bool_)  # it comes as numbers, 0 and 1
         except BadInput:
             raise
         except Exception as error:  # each codec has exceptions of its own
