@@ -60,7 +60,9 @@ class Jpeg2000Source:
 
         try:
             image = imagecodecs.jpeg2k_decode(self._data)
-        except Exception as error:  # the codec's own, or out of memory
+        except MemoryError:
+            raise
+        except Exception as error:  # the codec has an exception of its own
             raise damaged(_NAME, "its pixels are damaged or cut off") from error
         layout = self._layout
         shape = (layout.height or 0, layout.width, layout.channels)

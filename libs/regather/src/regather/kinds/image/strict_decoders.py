@@ -61,7 +61,7 @@ def check_jpeg(data: bytes, tables: bytes | None) -> None:
     """Refuse a JPEG strip or tile that libjpeg as much as warns of; BadInput or pyvips.Error."""
     import pyvips
 
-    if frame_of(data) not in _SOF_BASELINE:
+    if data[frame_at(data) + 1] not in _SOF_BASELINE:
         raise unsupported("TIFF", "lossless or arithmetic JPEG strips", "save it with deflate, LZW or Zstandard")
     whole = data if not tables else tables[:-2] + data[2:]
     pyvips.vips_lib.vips_error_clear()
@@ -71,8 +71,8 @@ def check_jpeg(data: bytes, tables: bytes | None) -> None:
         pyvips.vips_lib.vips_error_clear()
 
 
-def frame_of(data: bytes) -> int:
-    """Return the second byte of a JPEG's frame marker (SOF0 is 0xC0); BadInput if there is none."""
+def frame_at(data: bytes) -> int:
+    """Return where the frame marker (SOFn) of a JPEG image stands; BadInput if there is none."""
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:  # every marker begins so
         marker = data[at + 1]
@@ -80,7 +80,7 @@ def frame_of(data: bytes) -> int:
             at += 1
             continue
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return marker
+            return at
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     raise damaged("JPEG", "it has no frame header")
 

@@ -9,6 +9,8 @@ What a page's values become (all else stays as it is stored):
 CMYK stays four channels of ink.
 """
 
+import logging
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,8 @@ _SCALED_BITS = {1: 255, 2: 85, 4: 17}
 _WIDE_BITS = range(9, 16)
 _WHOLE_BITS = (8, 16, 32, 64)
 _MAX_SIDE = 1 << 31
+_STUMBLES = (ArithmeticError, AssertionError, AttributeError, LookupError, OSError, TypeError, ValueError, struct.error)
+"""What tifffile raises where a damaged directory makes it stumble; TiffFileError is a ValueError."""
 
 
 def open_tiff(path: Path, choice: Choice) -> "TiffSource":
@@ -50,9 +54,10 @@ class TiffSource:
     def __init__(self, path: Path, choice: Choice) -> None:
         import tifffile
 
+        logging.getLogger("tifffile").disabled = True  # it logs what it stumbles over; what matters is checked here
         try:
             self._file = tifffile.TiffFile(path)
-        except Exception as error:  # the library raises whatever a damaged header makes it stumble over
+        except _STUMBLES as error:
             raise damaged("TIFF", "its header or first directory cannot be read") from error
         try:
             page = read_page(self._file, choice)
@@ -60,6 +65,9 @@ class TiffSource:
             self._finish, channels, dtype = _finisher(page)
             self._turn = _turn(page)
             self._segments = Segments(page, path)
+        except _STUMBLES as error:
+            self._file.close()
+            raise damaged("TIFF", "its directory makes no sense: a tag has a value of another kind") from error
         except BaseException:
             self._file.close()
             raise

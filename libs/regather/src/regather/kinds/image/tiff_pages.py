@@ -5,7 +5,6 @@ A page is then read by tifffile. It leaves out tags that it cannot read and goes
 lost one that decides its pixels so is refused.
 """
 
-import logging
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -31,7 +30,6 @@ _DECISIVE = {
 
 def read_page(file: Any, choice: Choice) -> Any:
     """Return the tifffile.TiffPage that is meant; BadInput if there is none or it cannot be read."""
-    logging.getLogger("tifffile").disabled = True  # it logs what it stumbles over; what matters is checked here
     offsets = _offsets(file, choice.page)
     page = _page(file, offsets[choice.page], f"page {choice.page}")
     if not choice.level:

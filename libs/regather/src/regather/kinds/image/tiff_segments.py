@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regather.core.errors import BadInput
+from regather.kinds.image.coded_size import coded_size
+from regather.kinds.image.limits import is_bomb, too_large
 from regather.kinds.image.refusals import damaged, unsupported
 from regather.kinds.image.strict_decoders import check_jpeg, inflater
 
@@ -43,6 +45,7 @@ class Segments:
         self._name = "tile" if page.is_tiled else "strip"
         self._down = -(-self._height // self._rows)
         self._across = -(-self._width // self._columns)
+        self._check_size()
         self._places = self._checked_places()
         self._file: BinaryIO = path.open("rb")
         self._inflate = inflater(page.compression)
@@ -69,20 +72,43 @@ class Segments:
             yield band.reshape(rows, self._width, -1)
 
     def _plain_bands(self) -> Iterator[Array]:
-        """Read rows where they stand: a strip may be the whole image."""
+        """Read rows where they stand: a strip may be the whole image, or a single row."""
         dtype = np.dtype(self._page.dtype).newbyteorder(self._page.parent.byteorder)
         row_bytes = self._width * self._samples * dtype.itemsize
         step = max(1, _STEP_BYTES // (row_bytes * self._separate))
-        for down in range(self._down):
-            in_strip = min(self._rows, self._height - down * self._rows)
-            for first in range(0, in_strip, step):
-                rows = min(step, in_strip - first)
+        runs = [self._runs(plane, row_bytes) for plane in range(self._separate)]
+        for first, in_run in runs[0]:
+            for row in range(first, first + in_run, step):
+                rows = min(step, first + in_run - row)
                 planes = []
                 for plane in range(self._separate):
-                    offset = self._places[plane * self._down + down][0] + first * row_bytes
+                    number, row_in_strip = divmod(row, self._rows)
+                    offset = self._places[plane * self._down + number][0] + row_in_strip * row_bytes
                     data = np.frombuffer(self._read(offset, rows * row_bytes), dtype)
                     planes.append(data.reshape(rows, self._width, self._samples))
                 yield np.concatenate(planes, axis=2).astype(self._page.dtype, copy=False)
+
+    def _runs(self, plane: int, row_bytes: int) -> list[tuple[int, int]]:
+        """Return first row and number of rows of what can be read at once: strips that follow each other in the file."""
+        runs: list[tuple[int, int]] = []
+        end = None
+        for number in range(self._down):
+            offset = self._places[plane * self._down + number][0]
+            rows = min(self._rows, self._height - number * self._rows)
+            if offset == end and self._separate == 1:
+                runs[-1] = (runs[-1][0], runs[-1][1] + rows)
+            else:
+                runs.append((number * self._rows, rows))
+            end = offset + rows * row_bytes
+        return runs
+
+    def _check_size(self) -> None:
+        """Refuse tiles that are a bomb: their pixels may be far more than those of the image."""
+        tile_bytes = self._row_bytes() * self._rows
+        if is_bomb(tile_bytes, self._file_bytes):
+            raise too_large(
+                "TIFF", f"its {self._name}s of {self._columns} x {self._rows} pixels are {tile_bytes} bytes"
+            )
 
     def _checked_places(self) -> list[tuple[int, int]]:
         page = self._page
@@ -112,6 +138,7 @@ class Segments:
         page = self._page
         offset, size = self._places[number]
         data = self._read(offset, size)
+        self._check_coded_size(data, number)
         try:
             if page.compression == _NONE or self._inflate is not None:
                 return self._unpacked(self._inflated(data, number), number)
@@ -122,15 +149,32 @@ class Segments:
                 part = page.decode(data, number)[0]
                 if page.compression in _FAX:
                     part = part.astype(np.bool_)  # it comes as numbers, 0 and 1
-        except BadInput:
+        except (BadInput, MemoryError):
             raise
         except Exception as error:  # each codec has exceptions of its own
             raise damaged("TIFF", f"{self._name} {number} ({codec_name(page)}) is damaged") from error
         return self._checked_part(part, number)
 
-    def _checked_part(self, part: Array, number: int) -> Array:
+    def _check_coded_size(self, data: bytes, number: int) -> None:
+        """Refuse a strip that says that it is an image of another size, before it is decoded."""
+        size = coded_size(self._page.compression, data)
+        if size is None:
+            return
+        rows, columns = self._left(number)
+        if size[0] not in (columns, self._columns) or size[1] not in (rows, self._rows):
+            raise damaged(
+                "TIFF",
+                f"{self._name} {number} ({codec_name(self._page)}) says that it is {size[0]} x {size[1]} pixels, "
+                f"not {columns} x {rows}",
+            )
+
+    def _left(self, number: int) -> tuple[int, int]:
+        """Return how many rows and columns of strip or tile `number` are inside the image."""
         rows = min(self._rows, self._height - number // self._across % self._down * self._rows)
-        columns = min(self._columns, self._width - number % self._across * self._columns)
+        return rows, min(self._columns, self._width - number % self._across * self._columns)
+
+    def _checked_part(self, part: Array, number: int) -> Array:
+        rows, columns = self._left(number)
         found = part.shape
         fits = len(found) == 4 and found[0] == 1 and found[1] >= rows and found[2] >= columns
         if not fits or found[3] != self._samples or part.dtype != self._page.dtype:
@@ -156,7 +200,7 @@ class Segments:
     def _check_length(self, number: int, size_bytes: int) -> None:
         """Refuse a wrong length. The last strip may be whole, or end with the image."""
         whole = self._row_bytes() * self._rows
-        short = self._row_bytes() * min(self._rows, self._height - number // self._across % self._down * self._rows)
+        short = self._row_bytes() * self._left(number)[0]
         if size_bytes in (whole, short if not self._page.is_tiled else whole):
             return
         more = size_bytes > whole

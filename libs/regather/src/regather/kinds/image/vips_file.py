@@ -106,7 +106,9 @@ class VipsSource:
         pyvips.vips_lib.vips_error_clear()
         try:
             yield
-        except pyvips.Error:
+        except pyvips.Error as error:
+            if "out of memory" in str(error):
+                raise MemoryError("libvips") from None
             raise damaged(self._name, what) from None
         finally:
             pyvips.vips_lib.vips_error_clear()
