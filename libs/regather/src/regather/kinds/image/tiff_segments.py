@@ -121,6 +121,8 @@ class Segments:
         if len(offsets) != wanted or len(sizes) != wanted:
             raise damaged("TIFF", f"its size needs {wanted} {self._name}s, and it lists {len(offsets)}")
         for number, (offset, size) in enumerate(zip(offsets, sizes, strict=True)):
+            if not (type(offset) is type(size) is int) or offset < 0 or size < 0:
+                raise damaged("TIFF", f"the place of {self._name} {number} is no place")
             if not offset or not size:
                 raise damaged("TIFF", f"{self._name} {number} is not in the file")
             if offset + size > self._file_bytes:
