@@ -19,8 +19,8 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-HEAD_BYTES = 64
-"""So much of a body is known when its splitter is made."""
+HEAD_BYTES = 256
+"""So much of a body is known when its splitter is made; a DICOM file shows what it is at byte 128 only."""
 
 OptionsT = TypeVar("OptionsT", bound=Options)
 

@@ -23,7 +23,8 @@ from typing import Literal
 from pydantic import Field
 
 from regather.core.errors import BadInput, BadRequest, PermanentError
-from regather.kinds.image.image_file import PNG_MAGIC, TIFF_MAGICS, ImageFileSplitter
+from regather.kinds.image.formats import Choice, format_named, format_of
+from regather.kinds.image.image_file import ImageFileSplitter
 from regather.processors.base import FileSplitter, Options, Processor, ShardView, SplitRequest, Splitter
 from regather.processors.splitting.npy import MAGIC, NpySplitter
 from regather.processors.splitting.rows import Band, RowLayout, RowSplitter, raw_layout
@@ -59,8 +60,10 @@ class ImageFeatures(Processor[ImageOptions]):
         head = request.head or b"" if options.format == "auto" else b""
         if options.format == "npy" or head.startswith(MAGIC) or (options.format == "auto" and media_type in _NPY_TYPES):
             return _npy(options, request)
-        if options.format in ("png", "tiff") or head.startswith((PNG_MAGIC, *TIFF_MAGICS)):
-            return ImageFileSplitter(request, halo=HALO_ROWS, page=options.page, check=_agreement(options))
+        known = format_of(head) if options.format == "auto" else format_named(options.format)
+        if known is not None:
+            choice = Choice(options.page)
+            return ImageFileSplitter(request, halo=HALO_ROWS, choice=choice, known=known, check=_agreement(options))
         for magic, name in _FILE_FORMATS.items():
             if head.startswith(magic):
                 raise BadInput(
