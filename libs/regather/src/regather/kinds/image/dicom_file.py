@@ -16,10 +16,11 @@ from regather.kinds.image.dicom_elements import DEFLATED, refused
 from regather.kinds.image.dicom_frames import Decoded, decoder, read_frame
 from regather.kinds.image.dicom_header import MAGIC, MAGIC_AT, UNDEFINED, PixelHeader, find_data_set, read_header
 from regather.kinds.image.dicom_values import ValueRules, Values, value_rules
+from regather.kinds.image.formats import Choice
 from regather.processors.splitting.inflate import MAX_RATIO
 from regather.processors.splitting.rows import RowLayout
 
-__all__ = ["MAGIC", "MAGIC_AT", "MEDIA_TYPE", "is_dicom", "open_dicom"]
+__all__ = ["MAGIC", "MAGIC_AT", "MEDIA_TYPE", "is_dicom", "open_choice", "open_dicom"]
 
 MEDIA_TYPE = "application/dicom"
 _FREE_BYTES = 64 * 1024 * 1024
@@ -48,6 +49,13 @@ def open_dicom(path: Path, *, page: int = 0, values: Values = "rescaled") -> "Di
     except BaseException:
         file.close()
         raise
+
+
+def open_choice(path: Path, choice: Choice) -> "DicomFile":
+    """Open what `choice` says; BadInput as open_dicom, and for a level: a DICOM file has one size."""
+    if choice.level:
+        raise BadInput("a DICOM file has no levels; choose a frame by page", code="image-invalid")
+    return open_dicom(path, page=choice.page, values=choice.values)
 
 
 class DicomFile:

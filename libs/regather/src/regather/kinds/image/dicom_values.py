@@ -52,7 +52,7 @@ class ValueRules:
             return _rgb(raw)
         if self.photometric == "PALETTE COLOR":
             return self.table[raw[:, :, 0]]
-        return self.table[raw] if self.table is not None else self._computed(raw)
+        return self.table.take(raw) if self.table is not None else self._computed(raw)
 
     def _computed(self, raw: Any) -> Any:
         import numpy as np

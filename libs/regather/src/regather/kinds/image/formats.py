@@ -9,17 +9,21 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from regather.kinds.image.pixel_source import PixelSource
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which image of a file is meant: `page` counts its images from 0, `level` its reduced sizes (0: full size)."""
+    """Which image of a file is meant: `page` counts its images from 0, `level` its reduced sizes (0: full size).
+
+    `values` is for DICOM: `rescaled` as the file says, or `stored`.
+    """
 
     page: int = 0
     level: int = 0
+    values: Literal["rescaled", "stored"] = "rescaled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ class ImageFormat:
 FORMATS = (
     ImageFormat("png", "PNG", rb"\x89PNG\r\n\x1a\n", "regather.kinds.image.vips_file:open_png"),
     ImageFormat("tiff", "TIFF", rb"II\*\0|MM\0\*|II\+\0|MM\0\+", "regather.kinds.image.vips_file:open_tiff"),
+    ImageFormat("dicom", "DICOM", rb".{128}DICM", "regather.kinds.image.dicom_file:open_choice"),
 )
 """Every format that has a decoder."""
 
