@@ -94,8 +94,12 @@ class Elements:
 
     def raw(self, name: str) -> bytes | None:
         """Return the bytes of an element; None if it is missing or empty."""
-        element = self._elements.get_item(TAGS[name]) if self.has(name) else None
-        value = getattr(element, "value", None)
+        if not self.has(name):
+            return None
+        try:
+            value = self._elements.get_item(TAGS[name]).value
+        except Exception:  # the library converts an element whose length and value disagree
+            raise refused(f"{_spoken(name)} is damaged") from None
         return value if isinstance(value, bytes) and value else None
 
     def number(self, name: str, default: int | None = None) -> int:
@@ -108,6 +112,13 @@ class Elements:
         if len(value) not in (2, 4):
             raise refused(f"{_spoken(name)} has {len(value)} bytes; one whole number has 2")
         return int(struct.unpack(self.order + ("H" if len(value) == 2 else "I"), value)[0])
+
+    def flag(self, name: str) -> bool:
+        """Return a whole number that is 0 or 1."""
+        number = self.number(name)
+        if number not in (0, 1):
+            raise refused(f"{_spoken(name)} is {number}; it must be 0 or 1")
+        return number == 1
 
     def text(self, name: str) -> str | None:
         """Return a short text without its padding; None if there is none."""

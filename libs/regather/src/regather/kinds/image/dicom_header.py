@@ -120,19 +120,19 @@ def _header(
     frames = found.whole_number("NumberOfFrames", default=1)
     if page >= max(1, frames):
         raise BadInput(f"there is no frame {page}; the file has {frames}, counted from 0", code="image-invalid")
-    samples = found.number("SamplesPerPixel", default=1)
+    samples = found.number("SamplesPerPixel")
     floats = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}.get(tag)
     allocated = floats or found.number("BitsAllocated")
-    stored = floats or found.number("BitsStored", default=allocated)
+    stored = floats or found.number("BitsStored")
     slope, intercept = _rescale(found, page)
     photometric = _photometric(found)
     return PixelHeader(
         syntax=syntax, tag=tag, vr=vr, offset=bounded.tell(), length=length, size_bytes=bounded.size_bytes,
         rows=found.number("Rows"), columns=found.number("Columns"), samples=samples,
-        planar=samples > 1 and found.number("PlanarConfiguration", default=0) == 1,
+        planar=samples > 1 and found.flag("PlanarConfiguration"),
         photometric=photometric, frames=max(1, frames), bits_allocated=allocated, bits_stored=stored,
         high_bit=stored - 1 if floats else found.number("HighBit", default=stored - 1),
-        signed=not floats and found.number("PixelRepresentation", default=0) == 1,
+        signed=not floats and found.flag("PixelRepresentation"),
         slope=slope, intercept=intercept, modality_table=found.has("ModalityLUTSequence"),
         palette=_palette(found) if photometric == "PALETTE COLOR" else None,
         frame_offsets=found.frame_offsets(),

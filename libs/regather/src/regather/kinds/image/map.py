@@ -134,14 +134,11 @@ class ImageMap(Processor[MapOptions]):
             result = _mapped(shard.payload, band, geometry, options)
         except (ValueError, TypeError, KeyError, IndexError) as error:
             raise PermanentError(f"shard {shard.seq} is no band of an image") from error
-        target, rows = geometry.target, bytes(result.tobytes())
+        target = geometry.target
         if self.merges_outputs(options):
             head = json.dumps([target.width, target.channels, target.dtype, len(result)]).encode()
-            return head + b"\n" + rows
-        begins = band.first == 0
-        if options.output == "tiff":
-            return (tiff_header(target) if begins else b"") + tiles(result, target)
-        return (npy_header(target) if begins and options.output == "npy" else b"") + rows
+            return head + b"\n" + bytes(result.tobytes())
+        return _piece(result, target, options.output, begins=band.first == 0)
 
     def merge(self, outputs: Sequence[bytes | None], options: MapOptions) -> bytes:
         """See Processor. Asked where outputs cannot be joined: without a height, and where one is missing."""
@@ -161,6 +158,13 @@ class ImageMap(Processor[MapOptions]):
             return npy_header(layout) + b"".join(rows for _, _, rows in parts)
         pixels = np.frombuffer(b"".join(rows for _, _, rows in parts), np.dtype(dtype).newbyteorder("<"))
         return tiff_header(layout) + tiles(pixels.reshape(-1, width, channels), layout)
+
+
+def _piece(result: Any, target: RowLayout, output: str, *, begins: bool) -> bytes:
+    """Return a shard's part of the file, which has its header at the front of the first one."""
+    if output == "tiff":
+        return (tiff_header(target) if begins else b"") + tiles(result, target)
+    return (npy_header(target) if begins and output == "npy" else b"") + bytes(result.tobytes())
 
 
 def _is_merged(options: MapOptions) -> bool:

@@ -22,6 +22,7 @@ Edge = Literal["reflect", "nearest"]
 _TILE_ROWS = 32
 _TILE_VALUES = 4096
 _MEDIAN_VALUES = 1 << 15
+_RESIZE_VALUES = 1 << 16
 
 
 def gaussian_radius(sigma: float) -> int:
@@ -211,19 +212,26 @@ def resize(pixels: Any, row0: int, first: int, end: int, geometry: Geometry) -> 
     down, across = geometry.rows, geometry.columns
     if down is None or across is None:
         raise ValueError("a resize has two axes")
-    work = _work_type(pixels.dtype, down.total * across.total)
-    total = np.zeros((end - first, across.target, pixels.shape[2]), work)
+    rows = list(_taps(down, first, end, row0))
     columns = list(_taps(across, 0, across.target, 0))
-    for row_index, row_weights in _taps(down, first, end, row0):
-        rows = pixels[row_index].astype(work)
-        wide = np.zeros_like(total)
-        for index, weights in columns:
-            wide += _times(rows[:, index], weights.astype(work)[None, :, None])
-        total += _times(wide, row_weights.astype(work)[:, None, None])
+    if down.method == "nearest":
+        return pixels.take(rows[0][0], axis=0).take(columns[0][0], axis=1)
     divisor = down.total * across.total
-    if pixels.dtype.kind == "f":
-        return one_nan((total / work.type(divisor)).astype(pixels.dtype))
-    return ((2 * total + divisor) // (2 * divisor)).astype(pixels.dtype)
+    work = _work_type(pixels.dtype, divisor)
+    result = np.empty((end - first, across.target, pixels.shape[2]), pixels.dtype)
+    step = max(1, _RESIZE_VALUES // (pixels.shape[2] * max(len(pixels), end - first)))
+    for part in _steps(across.target, step):
+        near = [(index[part.start : part.stop], weights[part.start : part.stop]) for index, weights in columns]
+        wide = sum(_times(pixels.take(index, axis=1), weights.astype(work)[None, :, None]) for index, weights in near)
+        total = sum(_times(wide[index], weights.astype(work)[:, None, None]) for index, weights in rows)
+        result[:, part.start : part.stop] = _divided(total, divisor, pixels.dtype)
+    return result
+
+
+def _divided(total: Any, divisor: int, dtype: Any) -> Any:
+    if dtype.kind == "f":
+        return one_nan((total / total.dtype.type(divisor)).astype(dtype))
+    return ((2 * total + divisor) // (2 * divisor)).astype(dtype)
 
 
 def _times(values: Any, weights: Any) -> Any:

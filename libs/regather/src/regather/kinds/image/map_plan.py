@@ -17,7 +17,7 @@ MAX_OUTPUT_BYTES = MAX_SHARD_BYTES
 MAX_RESULT_BYTES = 1024**3
 """The most that an aggregator can be set to make of one job."""
 
-_LARGE_SHARD_BYTES = 4 * 1024 * 1024
+_LARGE_SHARD_BYTES = 8 * 1024 * 1024
 _OWN_PER_RADIUS = 8
 _HEAD_BYTES = 4096
 
