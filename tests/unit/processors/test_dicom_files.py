@@ -205,8 +205,9 @@ def test_a_frame_of_an_enhanced_file_has_its_own_rescale(page: int, tmp_path: Pa
         group = Dataset()
         group.PixelValueTransformationSequence = [transformation]
         groups.append(group)
-    body = dicom(np.stack([DEEP_12, DEEP_12]), stored=12, NumberOfFrames=2, PerFrameFunctionalGroupsSequence=groups)
-    same(decoded(body, tmp_path, page=page), DEEP_12.astype(np.int16) * 2 - (1024, 100)[page])
+    pixels = SIGNED >> 4
+    body = dicom(np.stack([pixels, pixels]), stored=12, NumberOfFrames=2, PerFrameFunctionalGroupsSequence=groups)
+    same(decoded(body, tmp_path, page=page), pixels * 2 - np.int16((1024, 100)[page]))
 
 
 @pytest.mark.parametrize("entry_bits", [8, 16])
@@ -268,11 +269,11 @@ LOSSLESS_SHORT = LOSSLESS[:-300] + LOSSLESS[-2:]
         pytest.param(ENCRYPTED, "encrypted", id="encrypted"),
         pytest.param(without(dicom(NOISE), "Rows"), r"Rows \(0028,0010\) is missing", id="no rows"),
         pytest.param(without(dicom(NOISE), "BitsAllocated"), r"BitsAllocated \(0028,0100\) is missing", id="no bits"),
-        pytest.param(without(dicom(NOISE), "SamplesPerPixel"), r"SamplesPerPixel \(0028,0002\) is missing", id="no samples"),
-        pytest.param(without(dicom(NOISE), "BitsStored"), r"BitsStored \(0028,0101\) is missing", id="no bits stored"),
+        pytest.param(without(dicom(NOISE), "SamplesPerPixel"), "SamplesPerPixel.* is missing", id="no samples"),
+        pytest.param(without(dicom(NOISE), "BitsStored"), "BitsStored.* is missing", id="no bits stored"),
         pytest.param(without(dicom(NOISE), "PixelRepresentation"), "PixelRepresentation.* is missing", id="no sign"),
         pytest.param(without(dicom(RGB), "PlanarConfiguration"), "PlanarConfiguration.* is missing", id="no planes"),
-        pytest.param(dicom(NOISE, PixelRepresentation=2), "PixelRepresentation.* is 2; it must be 0 or 1", id="sign 2"),
+        pytest.param(dicom(NOISE, PixelRepresentation=2), "is 2; it must be 0 or 1", id="sign 2"),
         pytest.param(without(dicom(NOISE), "PhotometricInterpretation"), "PhotometricInterpretation", id="no colours"),
         pytest.param(dicom(NOISE, Rows=51), ROWS_LIE, id="rows"),
         pytest.param(dicom(NOISE, Columns=39), "but its pixel data says 4000", id="columns lie"),

@@ -81,26 +81,19 @@ class Elements:
     def __init__(self, elements: Any, *, big_endian: bool) -> None:
         self._elements = elements
         self.order = ">" if big_endian else "<"
-
-    @property
-    def implicit(self) -> bool:
+        # All bytes are taken now: reading a sequence makes the library replace some of them by numbers.
+        self._raw = {name: _raw(elements, name) for name, tag in TAGS.items() if tag in elements}
+        rows = elements.get_item(TAGS["Rows"]) if self.has("Rows") else None
+        self.implicit = bool(getattr(rows, "is_implicit_VR", False))
         """Whether the elements go without VRs, as they were found; a transfer syntax may say it wrongly."""
-        raw = self._elements.get_item(TAGS["Rows"]) if self.has("Rows") else None
-        return bool(getattr(raw, "is_implicit_VR", False))
 
     def has(self, name: str) -> bool:
         """Whether the element is there."""
-        return TAGS[name] in self._elements
+        return name in self._raw
 
     def raw(self, name: str) -> bytes | None:
         """Return the bytes of an element; None if it is missing or empty."""
-        if not self.has(name):
-            return None
-        try:
-            value = self._elements.get_item(TAGS[name]).value
-        except Exception:  # the library converts an element whose length and value disagree
-            raise refused(f"{_spoken(name)} is damaged") from None
-        return value if isinstance(value, bytes) and value else None
+        return self._raw.get(name) or None
 
     def number(self, name: str, default: int | None = None) -> int:
         """Return a whole number of two or four bytes."""
@@ -171,6 +164,15 @@ class Elements:
         """Return the extended offset table and its lengths, if the file has both."""
         offsets, lengths = self.raw("ExtendedOffsetTable"), self.raw("ExtendedOffsetTableLengths")
         return (offsets, lengths) if offsets and lengths else None
+
+
+def _raw(elements: Any, name: str) -> bytes:
+    """Return the bytes of an element that is there; none for a sequence."""
+    try:
+        value = elements.get_item(TAGS[name]).value
+    except Exception:  # the library converts an element whose length and value disagree
+        raise refused(f"{_spoken(name)} is damaged") from None
+    return value if isinstance(value, bytes) else b""
 
 
 def _spoken(name: str) -> str:
