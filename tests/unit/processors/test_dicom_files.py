@@ -98,6 +98,10 @@ COMPRESSED = {
 }  # fmt: skip
 
 
+ICT = imagecodecs.jpeg2k_encode(RGB, level=40, codecformat="J2K", reversible=False)
+COMPRESSED["jpeg 2000 ict"] = (uid.JPEG2000, RGB, 8, ICT, {"photometric": "YBR_ICT"})
+
+
 @pytest.mark.parametrize("name", COMPRESSED)
 def test_compressed_samples_are_those_of_pydicom(name: str, tmp_path: Path) -> None:
     syntax, pixels, stored, stream, options = COMPRESSED[name]
@@ -127,6 +131,21 @@ def test_jpeg_of_12_bits_is_what_its_decoder_gives(tmp_path: Path) -> None:
     found = decoded(dicom(DEEP_12, uid.JPEGExtended12Bit, stream=stream, stored=12), tmp_path)
     same(found, imagecodecs.jpeg8_decode(stream))
     assert np.abs(found.astype(int) - DEEP_12).max() < 20
+
+
+@pytest.mark.parametrize("syntax", [uid.HTJ2KLosslessRPCL, uid.HTJ2K])
+def test_the_other_names_of_high_throughput_jpeg_2000_are_known(syntax: str, tmp_path: Path) -> None:
+    same(decoded(dicom(NOISE, syntax, stream=bytes(imagecodecs.htj2k_encode(NOISE))), tmp_path), NOISE)
+
+
+def test_an_extended_offset_table_says_where_frames_are(tmp_path: Path) -> None:
+    frames = np.stack([SMOOTH, NOISE])
+    data, offsets, lengths = pydicom.encaps.encapsulate_extended([rle(frame) for frame in frames])
+    tables = {"ExtendedOffsetTable": offsets, "ExtendedOffsetTableLengths": lengths}
+    body = dicom(frames, uid.RLELossless, stream=[b"12"], NumberOfFrames=2, PixelData=data, **tables)
+    same(decoded(body, tmp_path, page=1), NOISE)
+    with pytest.raises(BadInput, match="extended offset table points out of the file"):
+        decoded(body.replace(lengths, b"\xff" * 7 + b"\0" + lengths[8:]), tmp_path, page=0)
 
 
 def test_near_lossless_jpeg_ls_stays_within_its_error(tmp_path: Path) -> None:
@@ -241,6 +260,13 @@ def test_a_file_without_its_preamble_is_read(start: int | str, tmp_path: Path) -
     same(decoded(bare, tmp_path), NOISE)
 
 
+def test_double_float_pixels_are_told_to_be_float64(tmp_path: Path) -> None:
+    data = pydicom.dcmread(io.BytesIO(dicom(NOISE)))
+    del data.PixelData
+    data.BitsAllocated, data.DoubleFloatPixelData = 64, (NOISE / 3).tobytes()
+    same(decoded(written(data), tmp_path), NOISE / 3)
+
+
 def test_a_file_is_read_strip_by_strip_in_little_memory(tmp_path: Path) -> None:
     path = tmp_path / "large.dcm"
     path.write_bytes(dicom(np.tile(NOISE, (1, 100))))
@@ -256,6 +282,8 @@ JPEG_LS = bytes(imagecodecs.jpegls_encode(NOISE))
 J2K = bytes(imagecodecs.jpeg2k_encode(NOISE, level=0, codecformat="J2K"))
 ENCRYPTED = without(dicom(NOISE, EncryptedAttributesSequence=[Dataset()]), "PixelData")
 UNKNOWN = dicom(GREY, "1.2.840.10008.1.2.4.64", stream=bytes(64)).replace(b".10008.1.2.4.64", b".99998.1.2.4.64")
+ELSEWHERE = without(dicom(NOISE, PixelDataProviderURL="http://127.0.0.1/x"), "PixelData")
+SEGMENTED = dicom(NOISE, photometric="PALETTE COLOR", SegmentedRedPaletteColorLookupTableData=b"\0\1\0\1")
 ROWS_LIE = "51 rows and 40 columns are 4080 bytes, but its pixel data says 4000"
 LOSSLESS_SHORT = LOSSLESS[:-300] + LOSSLESS[-2:]
 
@@ -282,6 +310,15 @@ LOSSLESS_SHORT = LOSSLESS[:-300] + LOSSLESS[-2:]
         pytest.param(dicom(NOISE, BitsStored=17), "17 bits stored", id="too many bits"),
         pytest.param(dicom(NOISE, BitsAllocated=24), "24 bits allocated", id="24 bits"),
         pytest.param(dicom(GREY, photometric="HSV", SamplesPerPixel=3, PlanarConfiguration=0), "HSV", id="hsv"),
+        *[pytest.param(dicom(RGB, photometric=name), name, id=name)
+          for name in ("ARGB", "CMYK", "YBR_PARTIAL_422", "YBR_PARTIAL_420")],
+        pytest.param(dicom(GREY, BitsAllocated=1, BitsStored=1, HighBit=0), "1 bits allocated", id="1 bit"),
+        pytest.param(dicom(NOISE, photometric="PALETTE COLOR"), "PaletteColor.*is missing", id="no palette"),
+        pytest.param(SEGMENTED, "palette is segmented", id="segmented palette"),
+        pytest.param(dicom(NOISE, ModalityLUTSequence=[Dataset()]), "ask for values=stored", id="modality table"),
+        pytest.param(dicom(NOISE, RescaleSlope="0", RescaleIntercept="1"), "RescaleSlope.*is 0", id="slope 0"),
+        pytest.param(ELSEWHERE, "its pixels are elsewhere", id="elsewhere"),
+        pytest.param(dicom(RGB, photometric="MONOCHROME2"), "MONOCHROME2 has 1 samples", id="grey of 3 samples"),
         pytest.param(dicom(GREY, photometric=SECRET[:10]), "none that DICOM defines", id="unknown colours"),
         pytest.param(dicom(GREY, "1.2.840.10008.1.2.4.102", stream=b"\0" * 64), r"4\.102 \(MPEG-4.*video", id="video"),
         pytest.param(dicom(GREY, "1.2.840.10008.1.2.4.94", stream=b"\0" * 64), r"4\.94 \(JPIP", id="jpip"),

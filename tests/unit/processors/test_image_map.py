@@ -193,6 +193,13 @@ def test_a_dicom_file_without_a_preamble_is_told_by_its_media_type(tmp_path: Pat
     request = SplitRequest(content_type="application/dicom")
     result = mapped(dicom(SIGNED)[132:], options_of(operator="rescale"), request, tmp_path)
     same(loaded(result)[:, :, 0], SIGNED)
+    forced = options_of(operator="rescale", format="dicom")
+    assert mapped(dicom(SIGNED)[132:], forced, SplitRequest(), tmp_path) == result
+
+
+def test_32_bits_are_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="1 channels of int32"):
+        cut(dicom(SIGNED.astype(np.int32)), options_of(operator="median"), SplitRequest(), tmp_path)
 
 
 def test_a_tiff_file_is_taken(tmp_path: Path) -> None:

@@ -54,13 +54,12 @@ def read_frame(file: BinaryIO, header: PixelHeader, page: int) -> bytes:
             f"transfer syntax {_named(header.syntax)} has fragments, but the pixel data says {header.length} bytes in one"
         )
     _check_fragments(file, header)
+    offsets = _offsets(header, header.size_bytes)
     bounded = Bounded(file)
     bounded.seek(header.offset)
     try:
         with quiet():
-            frame = get_frame(
-                bounded, page, number_of_frames=header.frames, extended_offsets=_offsets(header, header.size_bytes)
-            )
+            frame = get_frame(bounded, page, number_of_frames=header.frames, extended_offsets=offsets)
     except Exception:  # the library raises whatever a damaged table makes it stumble over
         raise refused(f"where frame {page} begins and ends among the fragments cannot be told") from None
     if not frame:

@@ -55,7 +55,6 @@ def plan_map(
         raise BadInput(
             f"the result of {geometry.target.width} x {height} pixels has {blocks * block_bytes + head_bytes} bytes; "
             f"at most {MAX_RESULT_BYTES}",
-            code="result-too-large",
         )
     most = _most_blocks(geometry, block, block_bytes, head_bytes)
     if request.shards is not None:
