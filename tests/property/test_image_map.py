@@ -18,7 +18,7 @@ from regather.processors.registry import parse_options
 from regather.processors.splitting.rows import RowLayout
 
 KIND = ImageMap()
-DTYPES = ("uint8", "uint16", "int16", "float32")
+DTYPES = ("uint8", "uint16", "int8", "int16", "float32")
 METHODS = st.sampled_from(["nearest", "area", "bilinear"])
 
 

@@ -21,6 +21,11 @@ from typing import Any
 
 import numpy as np
 
+try:
+    from reference import image_features_float
+except ImportError:  # run as a program
+    import image_features_float  # type: ignore[import-not-found, no-redef]
+
 RADII = (1, 2, 3)
 BLOCK_PIXELS = 1 << 16
 SOBEL_X = {(-1, 1): 1, (0, 1): 2, (1, 1): 1, (-1, -1): -1, (0, -1): -2, (1, -1): -1}
@@ -60,8 +65,13 @@ class Rectangle:
         return result
 
 
-def image_features(image: np.ndarray[Any, Any]) -> dict[str, Any]:
-    """Return every feature of an image of shape (height, width, channels), uint8 or uint16."""
+def image_features(image: np.ndarray[Any, Any], span: tuple[float, float] | None = None) -> dict[str, Any]:
+    """Return every feature of an image of shape (height, width, channels): 8 or 16 bits with or without sign, float32.
+
+    `span` are the values that the histogram of a float32 image goes from and to.
+    """
+    if image.dtype == np.float32:
+        return image_features_float.image_features(image, span)
     height, width, channels = image.shape
     planes = [np.ascontiguousarray(image[:, :, channel]) for channel in range(channels)]
     slopes = [slope_sums(plane) for plane in planes]
@@ -92,14 +102,13 @@ def image_features(image: np.ndarray[Any, Any]) -> dict[str, Any]:
 
 
 def channel_features(plane: Plane, slopes: dict[str, Any], inner: int) -> dict[str, Any]:
-    rows = plane.sum(axis=1, dtype=np.uint64)
-    columns = plane.sum(axis=0, dtype=np.uint64)
+    rows = plane.sum(axis=1, dtype=np.int64)
+    columns = plane.sum(axis=0, dtype=np.int64)
     total = sum(rows.tolist())
-    squares = sum(int((row.astype(np.uint64) ** 2).sum()) for row in plane)
+    squares = sum(int((row.astype(np.int64) ** 2).sum()) for row in plane)
     x_moment = sum(x * column for x, column in enumerate(columns.tolist()))
     y_moment = sum(y * row for y, row in enumerate(rows.tolist()))
-    bins = plane if plane.dtype == np.uint8 else plane // 256
-    histogram = np.bincount(bins.ravel(), minlength=256).tolist()
+    histogram = np.bincount(share_of_range(plane, 256).ravel(), minlength=256).tolist()
     return {
         "sum": total,
         "sum_of_squares": squares,
@@ -120,6 +129,12 @@ def channel_features(plane: Plane, slopes: dict[str, Any], inner: int) -> dict[s
         "entropy_bits": entropy(histogram),
         "histogram": histogram,
     }
+
+
+def share_of_range(plane: Plane, parts: int) -> Plane:
+    """In which of so many equal parts of its type's range each value lies."""
+    limits = np.iinfo(plane.dtype)
+    return (plane.astype(np.int32) - limits.min) // ((limits.max - limits.min + 1) // parts)
 
 
 def slope_sums(plane: Plane) -> dict[str, Any]:
@@ -178,7 +193,7 @@ def changes(bits: str) -> int:
 def pair_features(planes: list[Plane], radius: int) -> dict[str, Any]:
     table = np.zeros((16, 16), np.int64)
     for plane in planes:
-        levels = plane // (16 if plane.dtype == np.uint8 else 4096)
+        levels = share_of_range(plane, 16)
         for offset in ((0, radius), (radius, radius), (radius, 0), (radius, -radius)):
             area = Rectangle(levels, [offset])
             for block in area.blocks():
@@ -248,7 +263,7 @@ def main() -> None:
     parser.add_argument("--width", type=int)
     parser.add_argument("--height", type=int)
     parser.add_argument("--channels", type=int, default=3)
-    parser.add_argument("--dtype", choices=("uint8", "uint16"), default="uint8")
+    parser.add_argument("--dtype", choices=("uint8", "uint16", "int8", "int16", "float32"), default="uint8")
     parser.add_argument("--skip-bytes", type=int, default=0)
     arguments = parser.parse_args()
     begun_s = time.perf_counter()

@@ -36,9 +36,24 @@ def sharded(processor: Processor[Any], options: Options, request: SplitRequest, 
     return json.loads(processor.merge([processor.process(view, options) for view in views], options))
 
 
+DTYPES = ["uint8", "uint16", "int8", "int16", "float32"]
+
+
 def noise(height: int, width: int, channels: int, dtype: str, seed: int = 0, flatness: int = 1) -> np.ndarray:
-    values = np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, (height, width, channels), dtype)
-    return values // np.array(flatness, dtype)
+    random = np.random.default_rng(seed)
+    shape = (height, width, channels)
+    if dtype == "float32":
+        return float_noise(random, shape, flatness)
+    limits = np.iinfo(dtype)
+    values = random.integers(limits.min, limits.max + 1, shape, dtype)
+    return values // np.array(min(flatness, limits.max), dtype)
+
+
+def float_noise(random: np.random.Generator, shape: tuple[int, int, int], flatness: int) -> np.ndarray:
+    """Floats of many sizes, some of them the smallest and largest ones, NaN and infinite; fewer if it is flat."""
+    values = (random.standard_normal(shape) * 10.0 ** random.integers(-30, 30, shape)).astype(np.float32)
+    odd = np.array([np.nan, np.inf, -np.inf, 3.4e38, -3.4e38, 1e-45, -0.0, 0.0], np.float32)
+    return np.where(random.random(shape) < 0.2 / flatness, random.choice(odd, shape), values)
 
 
 def options_for(image: np.ndarray) -> ImageOptions:
@@ -49,8 +64,8 @@ def options_for(image: np.ndarray) -> ImageOptions:
 @given(
     st.integers(1, 40),
     st.integers(1, 40),
-    st.integers(1, 4),
-    st.sampled_from(["uint8", "uint16"]),
+    st.integers(1, 4) | st.just(16),
+    st.sampled_from(DTYPES),
     st.integers(1, 200),
     st.data(),
 )
@@ -68,8 +83,10 @@ def test_image_features_equal_the_reference_however_the_image_is_cut(
     assert got == image_features.image_features(image)
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 50, 3), (50, 1, 3), (2, 2, 4), (3, 3, 1), (7, 7, 2), (6, 400, 3)])
-@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1), (1, 50, 3), (50, 1, 3), (2, 2, 4), (3, 3, 1), (7, 7, 2), (6, 400, 3), (9, 9, 16)]
+)
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_tiny_images_in_bands_of_one_row_equal_the_reference(shape: tuple[int, int, int], dtype: str) -> None:
     image = noise(*shape, dtype)
     request = SplitRequest(shards=shape[0], size_bytes=image.nbytes)
@@ -77,13 +94,37 @@ def test_tiny_images_in_bands_of_one_row_equal_the_reference(shape: tuple[int, i
     assert got == image_features.image_features(image)
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_bands_of_many_tiles_equal_the_reference(dtype: str) -> None:
     """1,200 x 500 pixels: several tiles in each band of the processor, several blocks in the reference."""
     image = noise(500, 1200, 3, dtype, flatness=3)
     request = SplitRequest(shards=2, size_bytes=image.nbytes)
     got = sharded(ImageFeatures(), options_for(image), request, image.tobytes())
     assert got == image_features.image_features(image)
+
+
+@pytest.mark.parametrize("span", [(-1.0, 2.5), (0.0, 1e-30)])
+def test_floats_are_counted_in_equal_parts_of_a_span(span: tuple[float, float]) -> None:
+    image = noise(40, 30, 3, "float32", flatness=5)
+    options = options_for(image).model_copy(update={"low": span[0], "high": span[1]})
+    got = sharded(ImageFeatures(), options, SplitRequest(2048), image.tobytes())
+    assert got == image_features.image_features(image, span)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.1, -0.0, 3.4e38, 1e-45])
+def test_an_image_of_one_float_has_figures_that_json_knows(value: float) -> None:
+    image = np.full((9, 9, 1), value, np.float32)
+    got = sharded(ImageFeatures(), options_for(image), SplitRequest(shards=3, size_bytes=image.nbytes), image.tobytes())
+    json.dumps(got, allow_nan=False)
+    assert got == image_features.image_features(image)
+    assert got["per_channel"][0]["count"] == (81 if np.isfinite(value) else 0)
+
+
+def test_sums_of_floats_are_exact_where_adding_in_order_is_not() -> None:
+    image = np.array([1e30, 1.0, -1e30, 2.5] * 25, np.float32).reshape(20, 5, 1)
+    assert float(image.astype(np.float64).sum()) != 87.5
+    got = sharded(ImageFeatures(), options_for(image), SplitRequest(shards=5, size_bytes=400), image.tobytes())
+    assert got["per_channel"][0]["sum"] == 87.5
 
 
 @given(st.binary(min_size=1, max_size=9_000), st.integers(1, 50))

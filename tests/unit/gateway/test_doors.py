@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import image_samples
+import numpy as np
 import pytest
 
 from regather.core.model import Opened, Reason
@@ -106,6 +108,20 @@ async def test_raw_pixels_take_their_geometry_from_the_query(gateway: Any) -> No
 
     assert answer.status_code == 200
     assert json.loads((await gateway.events())[0].options) == {"width": 10, "height": 4, "channels": 3}
+
+
+@pytest.mark.parametrize("in_form", [False, True])
+async def test_which_image_of_a_file_is_meant_is_said_in_the_query_or_the_form(gateway: Any, *, in_form: bool) -> None:
+    pages = image_samples.tiff(np.stack([image_samples.GREY, image_samples.GREY[::-1]]))
+    chosen = {"format": "tiff", "page": "1", "level": "0"}
+    request: dict[str, Any] = {"params": chosen, "content": pages, "headers": {"Content-Type": "image/tiff"}}
+    if in_form:
+        request = {"data": chosen, "files": {"image": ("a.tif", pages, "image/tiff")}}
+
+    answer = await through(gateway, gateway.client.post("/analyze-image", **request))
+
+    assert answer.status_code == 200
+    assert json.loads((await gateway.events())[0].options) == {"format": "tiff", "page": 1, "level": 0}
 
 
 async def test_form_with_an_image_takes_its_fields_from_the_form(

@@ -23,6 +23,7 @@ IMAGES = {
     "uint8": RANDOM.integers(0, 256, (29, 23, 3), np.uint8),
     "uint16": RANDOM.integers(0, 65536, (29, 23, 1), np.uint16),
     "int16": RANDOM.integers(-32768, 32768, (29, 23, 2)).astype(np.int16),
+    "int8": RANDOM.integers(-128, 128, (29, 23, 2)).astype(np.int8),
     "float32": RANDOM.normal(0, 1000, (29, 23, 4)).astype(np.float32),
 }
 REQUESTS = [SplitRequest(1024), SplitRequest(4096), SplitRequest(shards=7), SplitRequest()]
@@ -132,7 +133,7 @@ def test_exact_operators_give_the_reference_at_every_cut(name: str, dtype: str) 
             assert mapped(npy(image), options, request) == whole
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int8", "int16"])
 def test_invert_turns_whole_numbers_around(dtype: str) -> None:
     image = IMAGES[dtype]
     for request in REQUESTS:
@@ -167,9 +168,9 @@ def test_raw_pixels_without_a_height_are_merged_to_the_same_result(dtype: str) -
 
 
 @pytest.mark.parametrize("shape", [(61, 37, 3), (300, 520, 3), (40, 5000, 1), (700, 16, 4), (5, 5, 2), (33, 300, 16)])
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int8", "int16", "float32"])
 def test_a_tiff_holds_what_the_npy_holds(shape: tuple[int, int, int], dtype: str) -> None:
-    image = RANDOM.integers(0, 200, shape).astype(dtype)
+    image = RANDOM.integers(0, 100, shape).astype(dtype)
     body = npy(image)
     want = loaded(mapped(body, options_of(operator="rescale", offset=1), SplitRequest()))
     for request in (SplitRequest(1024), SplitRequest(50_000), SplitRequest(shards=1)):
@@ -291,6 +292,9 @@ def test_options_that_make_no_sense_are_refused(given: dict[str, Any], why: str)
         pytest.param(npy(np.zeros((50, 50), np.uint8))[:50], {"operator": "median"}, "inside the NPY header", id="head"),
         pytest.param(b"", {"operator": "median", "width": 5}, "empty", id="empty"),
         pytest.param(b"nothing", {"operator": "median"}, "no image file of a known format", id="no image"),
+        pytest.param(b"\0\0\0\x18ftypisom" + bytes(60), {"operator": "median", "width": 5}, "MP4", id="mp4"),
+        pytest.param(bytes(75), {"operator": "median", "width": 5, "format": "png"}, "like a PNG", id="no png"),
+        pytest.param(bytes(75), {"operator": "median", "width": 5, "page": 1}, "page and level", id="page of raw"),
         pytest.param(b"123456789", {"operator": "median", "width": 5}, "into row", id="no whole rows"),
         pytest.param(b"123", {"operator": "resize", "scale": 2, "width": 1}, "needs the image's height", id="height"),
     ],

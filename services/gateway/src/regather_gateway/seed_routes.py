@@ -42,12 +42,17 @@ class ProcessFields(DoorFields):
 
 
 class ImageFields(DoorFields):
-    """Fields of /analyze-image; the geometry is needed for raw pixels only."""
+    """Fields of /analyze-image beside the kind's options, which may be given as fields of their own, too."""
 
     width: int | None = Field(None, ge=1)
     height: int | None = Field(None, ge=1)
     channels: int | None = Field(None, ge=1)
     dtype: str | None = None
+    format: str | None = None
+    page: int | None = Field(None, ge=0)
+    level: int | None = Field(None, ge=0)
+    low: float | None = None
+    high: float | None = None
 
 
 FieldsT = TypeVar("FieldsT", bound=DoorFields)
@@ -102,10 +107,10 @@ def _field_reader(content_type: str) -> BodyReader:
 
 
 def _image_wish(fields: ImageFields, content_type: str | None, size_bytes: int | None) -> Wish:
-    geometry = fields.model_dump(include={"width", "height", "channels", "dtype"}, exclude_none=True)
+    named = fields.model_dump(exclude={"shard_size", "options"}, exclude_none=True)
     return Wish(
         kind="image.features",
-        options={**fields.options, **geometry},
+        options={**fields.options, **named},
         shard_size=fields.shard_size,
         content_type=content_type or "application/octet-stream",
         size_bytes=size_bytes,

@@ -7,6 +7,7 @@ walk goes in tiles of a few rows that fit a core's cache, so its time depends on
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ SUMS = ("sum", "sum_of_squares", "min", "max", "x_moment", "y_moment", "energy_x
         "laplacian_sum_of_squares")  # fmt: skip
 """Names of the whole numbers that are kept for each channel."""
 
-_TILE_VALUES = 192 * 1024
+TILE_VALUES = 192 * 1024
 _PAIRED_FROM = 128 * 1024
 _MAGIC = b"RIF1"
 _HEAD = struct.Struct("<4s8sQQQQQQ")  # magic, dtype, width, channels, height (0: unknown), row0, rows, inner pixels
@@ -38,6 +39,7 @@ _FORWARD = ((0, 1), (1, 1), (1, 0), (1, -1))
 Pixels = NDArray[np.unsignedinteger]
 Wide = NDArray[np.signedinteger]
 Counts = NDArray[np.int64]
+AnyType = TypeVar("AnyType", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,28 +91,43 @@ class BandCounts:
 
 def count_band(payload: bytes, band: Band) -> BandCounts:
     """Count one band; ValueError if the payload has not the band's size."""
-    shape = (band.top + band.rows + band.bottom, band.width, band.channels)
-    expected_bytes = shape[0] * shape[1] * shape[2] * ITEM_BYTES[band.dtype]
-    if len(payload) != expected_bytes:
-        raise ValueError(f"the band has {len(payload)} bytes; {shape} values of {band.dtype} are {expected_bytes}")
-    pixels = np.frombuffer(payload, np.dtype(band.dtype).newbyteorder("<")).reshape(shape)
+    pixels = band_pixels(payload, band)
+    if band.dtype.startswith("int"):
+        pixels = pixels.view(f"<u{ITEM_BYTES[band.dtype]}") ^ _lowest(band.dtype)
     walk = _Walk(band)
-    tile_rows = max(1, _TILE_VALUES // (band.width * band.channels))
+    tile_rows = max(1, TILE_VALUES // (band.width * band.channels))
     for first in range(band.top, band.top + band.rows, tile_rows):
         walk.add(pixels, first, min(first + tile_rows, band.top + band.rows))
     return walk.counts()
 
 
+def band_pixels(payload: bytes, band: Band) -> NDArray[Any]:
+    """Return a band's payload as an array of shape (rows with halo, width, channels); ValueError for a wrong size."""
+    shape = (band.top + band.rows + band.bottom, band.width, band.channels)
+    expected_bytes = shape[0] * shape[1] * shape[2] * ITEM_BYTES[band.dtype]
+    if len(payload) != expected_bytes:
+        raise ValueError(f"the band has {len(payload)} bytes; {shape} values of {band.dtype} are {expected_bytes}")
+    return np.frombuffer(payload, np.dtype(band.dtype).newbyteorder("<")).reshape(shape)
+
+
+def _lowest(dtype: str) -> int:
+    """How far below zero the values of a type begin: a value plus that is never negative, and in the same order."""
+    return 1 << 8 * ITEM_BYTES[dtype] - 1 if dtype.startswith("int") else 0
+
+
 class _Walk:
-    """Adds up tile after tile. Planes are (channels, rows, columns) with the halo rows that there are."""
+    """Adds up tile after tile. Planes are (channels, rows, columns) with the halo rows that there are.
+
+    Values with a sign come shifted up by _lowest(), which changes no difference; counts() takes it out of the sums.
+    """
 
     def __init__(self, band: Band) -> None:
         self._band = band
         self._shift = 8 * ITEM_BYTES[band.dtype] - 8
-        self._wide = np.dtype(np.int16 if band.dtype == "uint8" else np.int32)
+        self._wide = np.dtype(np.int32 if self._shift else np.int16)
         self._inner = 0
         self._totals = {name: np.zeros(band.channels, np.int64) for name in SUMS}
-        self._totals["min"] += np.iinfo(band.dtype).max
+        self._totals["min"] += (1 << 8 * ITEM_BYTES[band.dtype]) - 1
         self._octants = np.zeros(OCTANTS, np.int64)
         self._histogram = np.zeros((band.channels, BINS), np.int64)
         self._patterns = np.zeros((len(RADII), BINS), np.int64)
@@ -125,9 +142,9 @@ class _Walk:
         self._add_values(planes[:, own], first - self._band.top)
         levels = (planes >> (self._shift + 4)).astype(np.uint8)
         for index, radius in enumerate(RADII):
-            self._pairs[index] += _pairs(levels, own, radius)
-            self._patterns[index] += _patterns(_rows_around(planes, own, radius), radius)
-        self._add_slopes(_rows_around(planes, own, 1).astype(self._wide))
+            self._pairs[index] += tally(pair_codes(levels, own, radius))
+            self._patterns[index] += tally(pattern_codes(rows_around(planes, own, radius), radius))
+        self._add_slopes(rows_around(planes, own, 1).astype(self._wide))
 
     def counts(self) -> BandCounts:
         """What was added, once all is."""
@@ -136,6 +153,7 @@ class _Walk:
             self._totals["sum_of_squares"][:] = self._histogram @ (values * values)
             self._totals["min"][:] = np.argmax(self._histogram > 0, axis=1)
             self._totals["max"][:] = BINS - 1 - np.argmax(self._histogram[:, ::-1] > 0, axis=1)
+        self._lower(_lowest(self._band.dtype))
         return BandCounts(
             self._band,
             self._inner,
@@ -145,6 +163,17 @@ class _Walk:
             self._patterns,
             self._pairs.reshape(len(RADII), LEVELS, LEVELS),
         )
+
+    def _lower(self, shift: int) -> None:
+        """Take out of the sums that every value was `shift` too high."""
+        band, totals = self._band, self._totals
+        pixels = band.rows * band.width
+        totals["sum_of_squares"] += shift * (shift * pixels - 2 * totals["sum"])
+        totals["sum"] -= shift * pixels
+        totals["x_moment"] -= shift * (band.width * (band.width - 1) // 2 * band.rows)
+        totals["y_moment"] -= shift * (band.rows * (band.rows - 1) // 2 * band.width)
+        totals["min"] -= shift
+        totals["max"] -= shift
 
     def _add_values(self, own: Pixels, row: int) -> None:
         totals = self._totals
@@ -179,7 +208,7 @@ class _Walk:
         self._inner += laplacian[0].size
 
 
-def _rows_around(planes: Pixels, own: slice, radius: int) -> Pixels:
+def rows_around(planes: NDArray[AnyType], own: slice, radius: int) -> NDArray[AnyType]:
     """The own rows and up to `radius` more on either side, as far as there are any."""
     return planes[:, max(0, own.start - radius) : own.stop + radius]
 
@@ -196,24 +225,48 @@ def _octants(x_slope: Wide, y_slope: Wide) -> Counts:
 
     Bit 0: gx < 0, bit 1: gy < 0, bit 2: |gy| > |gx|. The weights are whole numbers far below 2**53: floats hold them.
     """
+    length, octant = octants_of(x_slope, y_slope)
+    return np.bincount(octant.ravel(), length.ravel(), OCTANTS).astype(np.int64)
+
+
+def octants_of(x_slope: NDArray[Any], y_slope: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+    """Return |gx| + |gy| of each slope, and the eighth of the circle that it points to."""
     x_size, y_size = np.abs(x_slope), np.abs(y_slope)
-    octant = _bits([y_size > x_size, y_slope < 0, x_slope < 0])
-    return np.bincount(octant.ravel(), (x_size + y_size).ravel(), OCTANTS).astype(np.int64)
+    return x_size + y_size, _bits([y_size > x_size, y_slope < 0, x_slope < 0])
 
 
-def _patterns(planes: Pixels, radius: int) -> Counts:
-    """Histogram of local binary patterns: bit k says that neighbour k of the ring is not below the centre."""
+def pattern_codes(planes: NDArray[Any], radius: int, valid: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
+    """Local binary patterns: bit k says that neighbour k of the ring is not below the centre.
+
+    With `valid` (a flag for each value) those alone that no value without the flag takes part in.
+    """
     rows, columns = planes.shape[1] - 2 * radius, planes.shape[2] - 2 * radius
     if rows < 1 or columns < 1:
-        return np.zeros(BINS, np.int64)
+        return np.zeros(0, np.uint8)
+    corners = [(radius + down * radius, radius + right * radius) for down, right in reversed(_RING)]
     centre = planes[:, radius : radius + rows, radius : radius + columns]
-    corners = ((radius + down * radius, radius + right * radius) for down, right in reversed(_RING))
-    return _tally(_bits(planes[:, top : top + rows, left : left + columns] >= centre for top, left in corners))
+    codes = _bits(planes[:, top : top + rows, left : left + columns] >= centre for top, left in corners)
+    if valid is None:
+        return codes
+    kept = valid[:, radius : radius + rows, radius : radius + columns].copy()
+    for top, left in corners:
+        kept &= valid[:, top : top + rows, left : left + columns]
+    return codes[kept]
 
 
-def _pairs(levels: NDArray[np.uint8], own: slice, radius: int) -> Counts:
-    """Counts of (level, level of the pixel `radius` further) in four directions; a pair belongs to its first pixel."""
-    first_levels = levels[:, own] * np.uint8(LEVELS)
+def pair_codes(
+    levels: NDArray[np.uint8], own: slice, radius: int, valid: NDArray[np.bool_] | None = None
+) -> NDArray[np.uint8]:
+    """(level, level of the pixel `radius` further) in four directions; a pair belongs to its first pixel.
+
+    With `valid` (a flag for each value) those pairs alone of which both have the flag.
+    """
+    codes = _all_pairs(levels, own, radius, LEVELS)
+    return codes if valid is None else codes[_all_pairs(valid.view(np.uint8), own, radius, 2) == 3]
+
+
+def _all_pairs(levels: NDArray[np.uint8], own: slice, radius: int, base: int) -> NDArray[np.uint8]:
+    first_levels = levels[:, own] * np.uint8(base)
     codes = np.empty(len(_FORWARD) * first_levels.size, np.uint8)
     filled = 0
     for down, right in _FORWARD:
@@ -224,7 +277,7 @@ def _pairs(levels: NDArray[np.uint8], own: slice, radius: int) -> Counts:
             first, second = first[:, :, near if right > 0 else far], second[:, :, far if right > 0 else near]
         np.bitwise_or(first, second, out=codes[filled : filled + first.size].reshape(first.shape))
         filled += first.size
-    return _tally(codes[:filled])
+    return codes[:filled]
 
 
 def _bits(flags: Iterable[NDArray[np.bool_]]) -> NDArray[np.uint8]:
@@ -237,7 +290,7 @@ def _bits(flags: Iterable[NDArray[np.bool_]]) -> NDArray[np.uint8]:
     return code
 
 
-def _tally(codes: NDArray[np.uint8]) -> Counts:
+def tally(codes: NDArray[np.uint8]) -> Counts:
     """How often each byte occurs. Many are counted as pairs of bytes: half as many steps."""
     flat = codes.reshape(-1)
     if flat.size < _PAIRED_FROM:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from regather.core.errors import BadInput
+from regather.kinds.image.refusals import damaged
 
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
@@ -39,7 +40,7 @@ _MAX_TEXT_BYTES = 64
 
 def refused(why: str) -> BadInput:
     """Return the error for a file that cannot be taken."""
-    return BadInput(f"the DICOM file cannot be decoded: {why}", code="image-invalid")
+    return damaged("DICOM", why)
 
 
 @contextmanager

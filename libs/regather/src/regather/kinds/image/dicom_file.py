@@ -17,13 +17,12 @@ from regather.kinds.image.dicom_frames import Decoded, decoder, read_frame
 from regather.kinds.image.dicom_header import MAGIC, MAGIC_AT, UNDEFINED, PixelHeader, find_data_set, read_header
 from regather.kinds.image.dicom_values import ValueRules, Values, value_rules
 from regather.kinds.image.formats import Choice
-from regather.processors.splitting.inflate import MAX_RATIO
+from regather.kinds.image.limits import is_bomb, too_large
 from regather.processors.splitting.rows import RowLayout
 
 __all__ = ["MAGIC", "MAGIC_AT", "MEDIA_TYPE", "is_dicom", "open_choice", "open_dicom"]
 
 MEDIA_TYPE = "application/dicom"
-_FREE_BYTES = 64 * 1024 * 1024
 _STEP_BYTES = 1024 * 1024
 
 
@@ -192,7 +191,7 @@ def _inflated(file: BinaryIO, start: int, size_bytes: int) -> BinaryIO:
     target = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the source
     try:
         file.seek(start)
-        _inflate(file, target, max(_FREE_BYTES, MAX_RATIO * size_bytes))
+        _inflate(file, target, size_bytes)
         target.flush()
     except zlib.error:
         target.close()
@@ -205,16 +204,15 @@ def _inflated(file: BinaryIO, start: int, size_bytes: int) -> BinaryIO:
     return target
 
 
-def _inflate(file: BinaryIO, target: BinaryIO, limit: int) -> None:
+def _inflate(file: BinaryIO, target: BinaryIO, size_bytes: int) -> None:
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     while not inflater.eof and (chunk := file.read(_STEP_BYTES)):
         while chunk and not inflater.eof:
             target.write(inflater.decompress(chunk, _STEP_BYTES))
             chunk = inflater.unconsumed_tail
-            if target.tell() > limit:
-                raise BadInput(
-                    f"the deflated DICOM file has more than {limit} bytes; send it uncompressed",
-                    code="inflates-too-much",
-                )
+            if is_bomb(target.tell(), size_bytes):
+                raise too_large("DICOM", f"{size_bytes} bytes give more than {target.tell()}")
+    if not inflater.eof:
+        target.write(inflater.flush())
     if not inflater.eof:
         raise refused("its deflated data breaks off before its end")

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 from regather.kinds.image.codestream import Codestream, jpeg_2000_head, jpeg_end, jpeg_head
 from regather.kinds.image.dicom_elements import Bounded, quiet, refused
 from regather.kinds.image.dicom_header import UNDEFINED, PixelHeader
+from regather.kinds.image.refusals import unsupported
 
 _ITEM, _DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 _RLE_HEAD_BYTES = 64
@@ -41,7 +42,7 @@ def decoder(syntax: str) -> Callable[[PixelHeader, bytes], Decoded]:
     """Return the decoder of a transfer syntax; BadInput names the syntax if there is none."""
     found = _DECODERS.get(syntax)
     if found is None:
-        raise refused(f"transfer syntax {_named(syntax)} is not taken{_hint(syntax)}")
+        raise unsupported("DICOM", f"transfer syntax {_named(syntax)}", _remedy(syntax))
     return found
 
 
@@ -74,10 +75,10 @@ def _named(syntax: str) -> str:
     return f"{syntax} ({name})" if name != syntax and len(syntax) <= 64 else f"{syntax[:64]} (none that DICOM defines)"
 
 
-def _hint(syntax: str) -> str:
+def _remedy(syntax: str) -> str:
     if syntax.startswith(_JPEG) and syntax.split(".")[7:8] and 100 <= int(syntax.split(".")[7]) <= 109:
-        return ": it holds a video"
-    return "; decompress the file, or save it with JPEG, JPEG-LS, JPEG 2000 or RLE"
+        return "it holds a video; save its frames as images"
+    return "decompress the file, or save it with JPEG, JPEG-LS, JPEG 2000 or RLE"
 
 
 def _check_fragments(file: BinaryIO, header: PixelHeader) -> None:
@@ -160,10 +161,13 @@ def _check_by_vips(stream: bytes) -> None:
     """Decode with every warning fatal."""
     import pyvips
 
+    pyvips.vips_lib.vips_error_clear()
     try:
         pyvips.Image.jpegload_buffer(stream, access="sequential", fail_on="warning").avg()
     except pyvips.Error:
         raise refused("its JPEG data is damaged") from None
+    finally:
+        pyvips.vips_lib.vips_error_clear()
 
 
 def _jpeg_ls(header: PixelHeader, data: bytes) -> Decoded:

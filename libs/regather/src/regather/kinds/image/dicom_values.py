@@ -9,7 +9,7 @@ out: shift and mask to HighBit and BitsStored, extend the sign, then, unless `st
   low and high are the least and the greatest number of BitsStored bits. A rescaled value has a physical unit and is kept.
 
 The type holds every number that BitsStored bits can become, whatever the file happens to hold. Whole numbers keep the
-type of the file if that does, else int16, else uint16 (with 32 bits allocated int32 or uint32, too); there is no int8. All
+type of the file if that does, else int16, else uint16 (with 32 bits allocated int32 or uint32, too). All
 others are float32, or float64 with 32 bits allocated. Colours become RGB: YBR as pydicom converts it, palettes by their
 tables (8 or 16 bits). Formulas: PS3.3, C.7.6.3.1 and C.11.1.
 """
@@ -19,12 +19,13 @@ from typing import Any, Literal
 
 from regather.kinds.image.dicom_elements import quiet, refused
 from regather.kinds.image.dicom_header import Palette, PixelHeader
+from regather.kinds.image.refusals import unsupported
 
 Values = Literal["rescaled", "stored"]
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _YBR = ("YBR_FULL", "YBR_FULL_422")
 _WHOLE_TYPES = {
-    "uint8": (0, 2**8 - 1), "int16": (-(2**15), 2**15 - 1), "uint16": (0, 2**16 - 1),
+    "uint8": (0, 2**8 - 1), "int8": (-(2**7), 2**7 - 1), "int16": (-(2**15), 2**15 - 1), "uint16": (0, 2**16 - 1),
     "int32": (-(2**31), 2**31 - 1), "uint32": (0, 2**32 - 1),
 }  # fmt: skip
 
@@ -87,11 +88,11 @@ def _check(header: PixelHeader, photometric: str) -> None:
         raise refused(f"it says {header.rows} rows and {header.columns} columns")
     if header.encapsulated and header.high_bit != stored - 1:
         raise refused(f"its samples are compressed and end at bit {header.high_bit} instead of {stored - 1}")
+    if photometric not in (*_GREY, *_YBR, "PALETTE COLOR", "RGB"):
+        raise unsupported("DICOM", f"colours of the kind {photometric}", "save it as RGB")
     wanted = 1 if photometric in (*_GREY, "PALETTE COLOR") else 3
     if header.samples != wanted:
         raise refused(f"{photometric} has {wanted} samples for a pixel, the file says {header.samples}")
-    if photometric not in (*_GREY, *_YBR, "PALETTE COLOR", "RGB"):
-        raise refused(f"colours of the kind {photometric} are not taken; save the file as RGB")
     if wanted == 3 and (allocated != 8 if photometric in _YBR else allocated > 16):
         raise refused(f"{photometric} of {allocated} bits is not taken")
     if wanted == 3 and header.signed:

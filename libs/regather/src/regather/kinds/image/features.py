@@ -3,7 +3,8 @@
 The sharded answer equals the unsharded one bit for bit. Definitions, for each channel I(y, x) of height h and width w:
 
 - values: every pixel. `sum`, `sum_of_squares`, `min`, `max`; `x_moment` = sum x I, `y_moment` = sum y I;
-  `histogram` of 256 bins (the value, or its high byte if it has 16 bits).
+  `histogram` of 256 bins (the value, or its high byte if it has 16 bits; of a type with a sign counted from its lowest
+  value; for float32 in equal parts of `low` to `high`, else the high byte of the value's order-preserving bits).
 - slopes: only pixels with all eight neighbours (1 <= y <= h-2, 1 <= x <= w-2; `inner_pixels`), nothing is padded.
   Sobel: gx = (I(y-1,x+1) + 2 I(y,x+1) + I(y+1,x+1)) - (the same at x-1), gy likewise downwards; `energy_x` = sum gx^2.
   Laplace: 4 I(y,x) - I(y-1,x) - I(y+1,x) - I(y,x-1) - I(y,x+1). Sharpness is its variance.
@@ -14,39 +15,66 @@ The sharded answer equals the unsharded one bit for bit. Definitions, for each c
   counts of (level of a pixel, level of the one at distance r) to the right, lower right, below and lower left, all
   pairs inside the image; a level is the highest four bits.
 
-A figure that has nothing to count (an image of one row has no slopes) is null.
+A figure that has nothing to count (an image of one row has no slopes) is null. NaN and infinite values of float32 images
+are counted and left out of all that they would take part in.
 """
 
+import contextlib
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from regather.core.errors import BadInput, BadRequest, PermanentError
-from regather.kinds.image.formats import Choice, format_named, format_of
+from regather.core.errors import BadInput, BadRequest, PermanentError, UserError
+from regather.kinds.image.formats import FORMATS, Choice, ImageFormat, format_named, format_of, not_an_image
 from regather.kinds.image.image_file import ImageFileSplitter
 from regather.processors.base import FileSplitter, Options, Processor, ShardView, SplitRequest, Splitter
 from regather.processors.splitting.npy import MAGIC, NpySplitter
 from regather.processors.splitting.rows import Band, RowLayout, RowSplitter, raw_layout
 
 HALO_ROWS = 3
-_MAX_CHANNELS = 4
-_DTYPES = ("uint8", "uint16")
+_MAX_CHANNELS = 16
+_DTYPES = ("uint8", "uint16", "int8", "int16", "float32")
 _NPY_TYPES = frozenset({"application/x-npy", "application/npy", "application/x-numpy"})
-_FILE_FORMATS = {b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"RIFF": "WebP"}
+_MEDIA_TYPES = {
+    "image/png": "PNG", "image/jpeg": "JPEG", "image/jpg": "JPEG", "image/tiff": "TIFF", "image/webp": "WebP",
+    "image/jp2": "JPEG 2000", "image/jpx": "JPEG 2000", "image/j2c": "JPEG 2000",
+}  # fmt: skip
 
 
 class ImageOptions(Options):
-    """A raw image needs its width; an NPY file says all that itself, and what is given here must agree with it."""
+    """A raw image needs its width; a file says all that itself, and what is given here must agree with it."""
 
-    format: Literal["auto", "raw", "npy", "png", "tiff"] = Field(
+    format: Literal["auto", "raw", "npy", "png", "jpeg", "webp", "tiff", "jpeg2000", "dicom"] = Field(
         default="auto", description="auto looks at content type and first bytes"
     )
     width: int | None = Field(default=None, ge=1, description="pixels in a row")
     height: int | None = Field(default=None, ge=1, description="rows; else known when the body has ended")
     channels: int = Field(default=3, ge=1, le=_MAX_CHANNELS, description="interleaved values of a pixel")
     page: int = Field(default=0, ge=0, description="which image of a TIFF file of several")
-    dtype: Literal["uint8", "uint16"] = Field(default="uint8", description="type of a value, little-endian")
+    level: int = Field(default=0, ge=0, description="which reduced size of a TIFF pyramid; 0 is full size")
+    dtype: Literal["uint8", "uint16", "int8", "int16", "float32"] = Field(
+        default="uint8", description="type of a value, little-endian"
+    )
+    values: Literal["rescaled", "stored"] = Field(default="rescaled", description="which values of a DICOM file")
+    low: float | None = Field(
+        default=None, allow_inf_nan=False, description="float32: where the histogram's first bin begins; needs high"
+    )
+    high: float | None = Field(
+        default=None, allow_inf_nan=False, description="float32: where the histogram's last bin ends; needs low"
+    )
+
+    @model_validator(mode="after")
+    def _span_is_one(self) -> "ImageOptions":
+        if (self.low is None) != (self.high is None) or (self.low or 0.0) >= (self.high or math.inf):
+            raise ValueError("low and high go together, and low must be below high")
+        return self
+
+    @property
+    def span(self) -> tuple[float, float] | None:
+        """The values that the histogram of a float32 image spans; None if that is left to their bits."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
 
 
 class ImageFeatures(Processor[ImageOptions]):
@@ -56,30 +84,27 @@ class ImageFeatures(Processor[ImageOptions]):
 
     def splitter(self, options: ImageOptions, request: SplitRequest) -> Splitter | FileSplitter:
         """See Processor."""
-        media_type = request.content_type.split(";")[0].strip().lower()
-        head = request.head or b"" if options.format == "auto" else b""
-        if options.format == "npy" or head.startswith(MAGIC) or (options.format == "auto" and media_type in _NPY_TYPES):
+        if options.format == "raw":
+            return _raw(options, request)
+        if options.format == "npy":
             return _npy(options, request)
-        known = format_of(head) if options.format == "auto" else format_named(options.format)
-        if known is not None:
-            choice = Choice(options.page)
-            return ImageFileSplitter(request, halo=HALO_ROWS, choice=choice, known=known, check=_agreement(options))
-        for magic, name in _FILE_FORMATS.items():
-            if head.startswith(magic):
-                raise BadInput(
-                    f"the body is a {name} file, which is not taken; send PNG, TIFF, NPY or raw pixels "
-                    "(format=raw if these are raw pixels that only look like one)"
-                )
-        if options.format == "auto" and request.head is None and options.width is None:
-            return NpySplitter(request, halo=HALO_ROWS)  # it may be one; the body's first bytes will tell
-        return _raw(options, request)
+        known = format_named(options.format)
+        if known is None:
+            return _by_looks(options, request)
+        if request.head is not None and not known.matches(request.head) and known.option != "dicom":  # it may lack DICM
+            raise BadInput(f"format is {options.format}, but the body does not begin like a {known.name} file")
+        return _file(known, options, request)
 
     def process(self, shard: ShardView, options: ImageOptions) -> bytes:
         """See Processor."""
         from regather.kinds.image.bands import count_band
+        from regather.kinds.image.float_bands import count_float_band
 
         try:
-            return count_band(shard.payload, Band.decode(shard.meta)).encode()
+            band = Band.decode(shard.meta)
+            if band.dtype == "float32":
+                return count_float_band(shard.payload, band, options.span).encode()
+            return count_band(shard.payload, band).encode()
         except (ValueError, TypeError, KeyError) as error:
             raise PermanentError(f"shard {shard.seq} is no band of an image: {error}") from error
 
@@ -90,8 +115,59 @@ class ImageFeatures(Processor[ImageOptions]):
         return summarise(outputs)
 
 
+def _by_looks(options: ImageOptions, request: SplitRequest) -> Splitter | FileSplitter:
+    """Return the splitter that the body's first bytes ask for, and its content type if they do not say."""
+    head = request.head
+    if head is None:
+        return _unseen(options, request)
+    media_type = request.content_type.split(";")[0].strip().lower()
+    if head.startswith(MAGIC) or media_type in _NPY_TYPES:
+        return _npy(options, request)
+    known = format_of(head) or (format_named("dicom") if media_type == "application/dicom" else None)
+    if known is not None:
+        return _file(known, options, request)
+    stranger = not_an_image(head)
+    if stranger is not None:
+        raise BadInput(
+            f"the body is {stranger}, which is not taken; send {_names()}, NPY or raw pixels "
+            "(format=raw if these are raw pixels that only look like one)"
+        )
+    if head and media_type in _MEDIA_TYPES:
+        raise BadInput(
+            f"the content type is {media_type}, but the body does not begin like a {_MEDIA_TYPES[media_type]} file "
+            "(format=raw if these are raw pixels)"
+        )
+    return _raw(options, request)
+
+
+def _unseen(options: ImageOptions, request: SplitRequest) -> Splitter:
+    """Return a splitter before there is a byte of the body: raw pixels if they can be, else what an NPY file needs.
+
+    The body may be a file of other dimensions all the same, so that no cut is refused yet.
+    """
+    if options.width is not None:
+        with contextlib.suppress(UserError):
+            return _raw(options, request)
+    return NpySplitter(request, halo=HALO_ROWS)
+
+
+def _names() -> str:
+    return ", ".join(known.name for known in FORMATS)
+
+
+def _file(known: ImageFormat, options: ImageOptions, request: SplitRequest) -> FileSplitter:
+    choice = Choice(options.page, options.level, options.values)
+    return ImageFileSplitter(request, halo=HALO_ROWS, choice=choice, known=known, check=_agreement(options))
+
+
 def _npy(options: ImageOptions, request: SplitRequest) -> Splitter:
+    _refuse_choice(options, "an NPY file")
     return NpySplitter(request, halo=HALO_ROWS, check=_agreement(options))
+
+
+def _refuse_choice(options: ImageOptions, what: str) -> None:
+    if options.page or options.level:
+        raise BadRequest(f"{what} is one image: the options page and level are for files of several")
 
 
 def _agreement(options: ImageOptions) -> Callable[[RowLayout], None]:
@@ -101,18 +177,26 @@ def _agreement(options: ImageOptions) -> Callable[[RowLayout], None]:
         if layout.dtype not in _DTYPES or layout.channels > _MAX_CHANNELS:
             raise BadInput(
                 f"the file holds {layout.channels} channels of {layout.dtype}; "
-                f"an image has 1 to {_MAX_CHANNELS} of {' or '.join(_DTYPES)}"
+                f"an image has 1 to {_MAX_CHANNELS} of {', '.join(_DTYPES)}"
             )
         for name in options.model_fields_set & {"width", "height", "channels", "dtype"}:
             asked, found = getattr(options, name), getattr(layout, name)
             if asked is not None and asked != found:
                 raise BadInput(f"option {name} is {asked}, but the file says {found}")
+        _check_span(options, layout.dtype)
 
     return check
+
+
+def _check_span(options: ImageOptions, dtype: str) -> None:
+    if options.span is not None and dtype != "float32":
+        raise BadRequest(f"low and high are for float32 values, and these are {dtype}, whose histogram spans them all")
 
 
 def _raw(options: ImageOptions, request: SplitRequest) -> Splitter:
     if options.width is None:
         raise BadRequest("a raw image needs the option 'width' (and channels and dtype, if they are not 3 and uint8)")
+    _refuse_choice(options, "a raw image")
+    _check_span(options, options.dtype)
     layout = RowLayout(options.width, options.channels, options.dtype, options.height)
     return RowSplitter(raw_layout(layout, request), request, halo=HALO_ROWS)

@@ -11,12 +11,11 @@ from pathlib import Path
 from regather.core.errors import BadInput
 from regather.core.sharding import DEFAULT_SHARD_BYTES
 from regather.kinds.image.formats import Choice, ImageFormat, format_of
+from regather.kinds.image.limits import check_size
 from regather.kinds.image.pixel_source import PixelSource
 from regather.processors.base import HEAD_BYTES, Piece, SplitRequest
-from regather.processors.splitting.inflate import MAX_RATIO
 from regather.processors.splitting.rows import RowLayout, RowSplitter
 
-_FREE_BYTES = 64 * 1024 * 1024  # an image of this size does no harm, however small its file
 _STEP_BYTES = 1024 * 1024
 
 
@@ -78,17 +77,3 @@ def cut_rows(source: PixelSource, splitter: RowSplitter) -> Iterator[Piece]:
     for first in range(0, height, step):
         yield from splitter.feed(source.rows(first, min(step, height - first)))
     yield from splitter.finish()
-
-
-def check_size(layout: RowLayout, file_bytes: int, max_bytes: int | None) -> None:
-    """Refuse an image that is a bomb, or has more than `max_bytes` of pixels; BadInput."""
-    height = layout.height or 0
-    size_bytes = layout.row_bytes * height
-    if size_bytes > max(_FREE_BYTES, MAX_RATIO * file_bytes):
-        raise BadInput(
-            f"{layout.width} x {height} x {layout.channels} pixels out of {file_bytes} bytes are {size_bytes}, "
-            f"above the limit of {MAX_RATIO} times; send them raw",
-            code="inflates-too-much",
-        )
-    if max_bytes is not None and size_bytes > max_bytes:
-        raise BadInput(f"the image has {size_bytes} bytes of pixels; at most {max_bytes}", code="inflates-too-much")

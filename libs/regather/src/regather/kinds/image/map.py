@@ -6,14 +6,15 @@ result. Raw pixels without a height are the exception: how many rows there are i
 output says what it holds and merge() writes the file.
 """
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from regather.core.errors import BadInput, BadRequest, PermanentError
-from regather.kinds.image.formats import FORMATS, Choice, ImageFormat, format_named, format_of
+from regather.core.errors import BadInput, BadRequest, PermanentError, UserError
+from regather.kinds.image.formats import FORMATS, Choice, ImageFormat, format_named, format_of, not_an_image
 from regather.kinds.image.map_cut import BandMapSplitter, MapBand, MapFileSplitter, MapSplitter, NpyMapSplitter
 from regather.kinds.image.map_geometry import Geometry, resized
 from regather.kinds.image.map_operators import gaussian_radius
@@ -23,7 +24,7 @@ from regather.processors.base import FileSplitter, Options, Processor, ShardView
 from regather.processors.splitting.npy import MAGIC
 from regather.processors.splitting.rows import RowLayout, RowSplitter, raw_layout
 
-_DTYPES = ("uint8", "uint16", "int16", "float32")
+_DTYPES = ("uint8", "uint16", "int8", "int16", "float32")
 _MAX_CHANNELS = 16
 _MAX_SIGMA = 100
 _SMALL_HEAD_BYTES = 4096
@@ -72,7 +73,7 @@ class MapOptions(Options):
     width: int | None = Field(default=None, ge=1, description="pixels in a row of the image")
     height: int | None = Field(default=None, ge=1, description="rows of the image; a raw one without it is merged")
     channels: int = Field(default=3, ge=1, le=_MAX_CHANNELS, description="interleaved values of a pixel")
-    dtype: Literal["uint8", "uint16", "int16", "float32"] = Field(
+    dtype: Literal["uint8", "uint16", "int8", "int16", "float32"] = Field(
         default="uint8", description="type of a value, little-endian"
     )
     page: int = Field(default=0, ge=0, description="which image of a file of several, which frame of a DICOM file")
@@ -103,20 +104,20 @@ class ImageMap(Processor[MapOptions]):
     def splitter(self, options: MapOptions, request: SplitRequest) -> Splitter | FileSplitter:
         """See Processor."""
         plan, check = _planner(options, request), _agreement(options)
-        head = request.head or b""
-        media_type = request.content_type.split(";")[0].strip().lower()
-        if options.format == "npy" or (
-            options.format == "auto" and (head.startswith(MAGIC) or media_type in _NPY_TYPES)
-        ):
+        if options.format == "raw":
+            return _raw(options, request, plan)
+        if _is_npy(options, request):
             return NpyMapSplitter(plan, check, request.size_bytes)
-        known = _file_format(options, head, media_type)
+        known = _file_format(options, request)
         if known is not None:
-            return MapFileSplitter(plan, check, request, Choice(options.page, options.level, options.values), known)
-        if options.format == "auto" and options.width is None:
-            if request.head is None:
-                return NpyMapSplitter(plan, check, None)  # it may be one; the body's first bytes will tell
-            raise BadRequest("the body is no image file of a known format; a raw image needs the option 'width'")
-        return _raw(options, request, plan)
+            choice = Choice(options.page, options.level, options.values)
+            return MapFileSplitter(plan, check, request, choice, known)
+        if request.head is not None:
+            _refuse_strangers(request)
+            return _raw(options, request, plan)
+        with contextlib.suppress(UserError):  # the body's first bytes may show that it is something else
+            return _raw(options, request, plan)
+        return NpyMapSplitter(plan, check, None)
 
     def merges_outputs(self, options: MapOptions) -> bool:
         """See Processor. Only a raw image without a height has outputs that cannot be joined."""
@@ -172,10 +173,36 @@ def _is_merged(options: MapOptions) -> bool:
     return raw and options.height is None and options.output != "raw"
 
 
-def _file_format(options: MapOptions, head: bytes, media_type: str) -> ImageFormat | None:
-    if options.format != "auto":
-        return format_named(options.format)
-    return format_of(head) or (format_named("dicom") if media_type == _DICOM_TYPE else None)
+def _media_type(request: SplitRequest) -> str:
+    return request.content_type.split(";")[0].strip().lower()
+
+
+def _is_npy(options: MapOptions, request: SplitRequest) -> bool:
+    looks = (request.head or b"").startswith(MAGIC) or _media_type(request) in _NPY_TYPES
+    return options.format == "npy" or (options.format == "auto" and looks)
+
+
+def _file_format(options: MapOptions, request: SplitRequest) -> ImageFormat | None:
+    """Return the format of a file, None for what is none; BadInput where the options say one that it is not."""
+    dicom = format_named("dicom")
+    if options.format == "auto":
+        return format_of(request.head or b"") or (dicom if _media_type(request) == _DICOM_TYPE else None)
+    known = format_named(options.format)
+    if known not in (None, dicom) and request.head is not None and not known.matches(request.head):
+        raise BadInput(f"format is {options.format}, but the body does not begin like a {known.name} file")
+    return known
+
+
+def _refuse_strangers(request: SplitRequest) -> None:
+    """Refuse what is no raw image: a file of another kind, or one whose content type says more than its bytes."""
+    stranger, media_type = not_an_image(request.head or b""), _media_type(request)
+    if stranger is not None:
+        raise BadInput(f"the body is {stranger}, which is not taken (format=raw if these are raw pixels)")
+    if request.head and media_type.startswith("image/"):
+        raise BadInput(
+            f"the content type is {media_type}, but the body does not begin like an image file that is taken "
+            "(format=raw if these are raw pixels)"
+        )
 
 
 def _geometry(options: MapOptions, layout: RowLayout) -> Geometry:
@@ -234,7 +261,12 @@ def _check_operator(options: MapOptions, dtype: str) -> None:
 
 def _raw(options: MapOptions, request: SplitRequest, plan: Callable[[RowLayout], tuple[Geometry, MapPlan]]) -> Splitter:
     if options.width is None:
-        raise BadRequest("a raw image needs the option 'width' (and channels and dtype, if they are not 3 and uint8)")
+        raise BadRequest(
+            "the body is no image file of a known format; a raw image needs the option 'width' (and channels and dtype, "
+            "if they are not 3 and uint8)"
+        )
+    if options.page or options.level:
+        raise BadRequest("a raw image is one image: the options page and level are for files of several")
     _check_operator(options, options.dtype)
     layout = raw_layout(RowLayout(options.width, options.channels, options.dtype, options.height), request)
     if layout.height is not None:

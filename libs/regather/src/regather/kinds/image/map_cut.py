@@ -8,7 +8,8 @@ from pathlib import Path
 
 from regather.core.errors import BadInput
 from regather.kinds.image.formats import Choice, ImageFormat
-from regather.kinds.image.image_file import check_size, open_image
+from regather.kinds.image.image_file import open_image
+from regather.kinds.image.limits import check_size
 from regather.kinds.image.map_geometry import Geometry
 from regather.kinds.image.map_plan import MapPlan
 from regather.processors.base import Piece, SplitRequest

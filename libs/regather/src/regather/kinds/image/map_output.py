@@ -13,7 +13,7 @@ from regather.processors.splitting.rows import ITEM_BYTES, RowLayout
 _TILE_WIDTH = 256
 _TILE_STEP = 16
 _TILE_ROW_BYTES = 1024 * 1024
-_NPY_TYPES = {"uint8": "|u1", "uint16": "<u2", "int16": "<i2", "float32": "<f4"}
+_NPY_TYPES = {"uint8": "|u1", "uint16": "<u2", "int8": "|i1", "int16": "<i2", "float32": "<f4"}
 _NPY_ALIGNMENT = 64
 _SHORT, _LONG = 3, 4
 _RGB, _GREY = 2, 1

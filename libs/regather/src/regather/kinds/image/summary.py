@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 from regather.core.seq_ranges import ranges
 from regather.kinds.image.bands import LEVELS, RADII, SUMS, BandCounts
+from regather.kinds.image.figures import Slopes, entropy, ratio, variance
+from regather.kinds.image.float_bands import MAGIC, FloatCounts
+from regather.kinds.image.float_summary import add_float_sums, float_channels, float_slopes, placed_float_sums
 from regather.processors.splitting.rows import Band
 
 Document = dict[str, Any]
@@ -31,7 +34,7 @@ def summarise(outputs: Sequence[bytes | None]) -> bytes:
         if output is None:
             total.skip()
         else:
-            total.add(BandCounts.decode(output), seq)
+            total.add(FloatCounts.decode(output) if output.startswith(MAGIC) else BandCounts.decode(output), seq)
     document = total.document()
     document["gaps"] = ranges(seq for seq, output in enumerate(outputs) if output is None)
     document["digest"] = digest(document)
@@ -55,7 +58,7 @@ class _Total:
         self._gap = False
         self._rows = 0
         self._inner = 0
-        self._sums: list[dict[str, int]] = []
+        self._sums: list[dict[str, Any]] = []
         self._octants: list[int] = []
         self._counts: list[NDArray[np.int64]] = []
 
@@ -63,15 +66,18 @@ class _Total:
         """A band is missing here."""
         self._gap = True
 
-    def add(self, counts: BandCounts, seq: int) -> None:
+    def add(self, counts: BandCounts | FloatCounts, seq: int) -> None:
         """Add the next band."""
         self._check_order(counts.band, seq)
         self._last, self._gap = counts.band, False
         self._rows += counts.band.rows
-        self._inner += counts.inner
-        sums = [_channel_sums(channel, counts.band.row0) for channel in counts.sums.tolist()]
-        self._sums = [_add(*pair) for pair in zip(self._sums, sums, strict=True)] if self._sums else sums
-        octants = counts.octants.tolist()
+        if isinstance(counts, FloatCounts):
+            sums, octants, add = placed_float_sums(counts), counts.octants, add_float_sums
+        else:
+            self._inner += counts.inner
+            sums = [_channel_sums(channel, counts.band.row0) for channel in counts.sums.tolist()]
+            octants, add = counts.octants.tolist(), _add
+        self._sums = [add(*pair) for pair in zip(self._sums, sums, strict=True)] if self._sums else sums
         self._octants = [sum(pair) for pair in zip(self._octants, octants, strict=True)] if self._octants else octants
         tables = [counts.histogram, counts.patterns, counts.pairs]
         self._counts = [a + b for a, b in zip(self._counts, tables, strict=True)] if self._counts else tables
@@ -82,30 +88,40 @@ class _Total:
         if band is None:
             raise ValueError("not one band of the image was processed")
         histogram, patterns, pairs = self._counts
-        pixels = self._rows * band.width
-        values = self._inner * band.channels
-        energy = sum(sums["energy_x"] + sums["energy_y"] for sums in self._sums)
-        sharpness = [_variance(sums, "laplacian_", self._inner) for sums in self._sums]
+        slopes = float_slopes(self._sums, self._octants) if band.dtype == "float32" else self._slopes(band)
         return {
             "width": band.width,
             "height": band.height or (None if self._gap else band.row0 + band.rows),
             "channels": band.channels,
             "dtype": band.dtype,
             "rows": self._rows,
-            "inner_pixels": self._inner,
-            "per_channel": [
-                _channel(sums, counts, pixels, self._inner)
-                for sums, counts in zip(self._sums, histogram.tolist(), strict=True)
-            ],
-            "gradient_energy": _ratio(energy, values),
-            "sharpness": None if None in sharpness else math.fsum(filter(None, sharpness)) / band.channels,
-            "entropy_bits": _entropy(histogram.sum(axis=0).tolist()),
+            "inner_pixels": slopes.inner,
+            "per_channel": self._channels(band, histogram.tolist()),
+            "gradient_energy": slopes.gradient_energy,
+            "sharpness": slopes.sharpness,
+            "entropy_bits": entropy(histogram.sum(axis=0).tolist()),
             "texture": {
-                "orientation": self._octants,
+                "orientation": slopes.orientation,
                 "patterns": [_pattern(*radius) for radius in zip(RADII, patterns.tolist(), strict=True)],
                 "pairs": [_pair(*radius) for radius in zip(RADII, pairs.tolist(), strict=True)],
             },
         }
+
+    def _channels(self, band: Band, histogram: list[list[int]]) -> list[Document]:
+        if band.dtype == "float32":
+            return float_channels(self._sums, histogram)
+        pixels = self._rows * band.width
+        return [_channel(*channel, pixels, self._inner) for channel in zip(self._sums, histogram, strict=True)]
+
+    def _slopes(self, band: Band) -> Slopes:
+        energy = sum(sums["energy_x"] + sums["energy_y"] for sums in self._sums)
+        sharpness = [_spread(sums, "laplacian_", self._inner) for sums in self._sums]
+        return Slopes(
+            self._inner,
+            ratio(energy, self._inner * band.channels),
+            None if None in sharpness else math.fsum(filter(None, sharpness)) / band.channels,
+            self._octants,
+        )
 
     def _check_order(self, band: Band, seq: int) -> None:
         last = self._last
@@ -133,16 +149,16 @@ def _add(first: dict[str, int], second: dict[str, int]) -> dict[str, int]:
 
 
 def _channel(sums: dict[str, int], histogram: list[int], pixels: int, inner: int) -> Document:
-    variance = _variance({"sum": sums["sum"], "sum_of_squares": sums["sum_of_squares"]}, "", pixels)
+    spread = _spread(sums, "", pixels)
     return {
         **sums,
         "count": pixels,
-        "mean": _ratio(sums["sum"], pixels),
-        "std": None if variance is None else math.sqrt(variance),
-        "centroid": [_ratio(sums["x_moment"], sums["sum"]), _ratio(sums["y_moment"], sums["sum"])],
-        "gradient_energy": _ratio(sums["energy_x"] + sums["energy_y"], inner),
-        "sharpness": _variance(sums, "laplacian_", inner),
-        "entropy_bits": _entropy(histogram),
+        "mean": ratio(sums["sum"], pixels),
+        "std": None if spread is None else math.sqrt(spread),
+        "centroid": [ratio(sums["x_moment"], sums["sum"]), ratio(sums["y_moment"], sums["sum"])],
+        "gradient_energy": ratio(sums["energy_x"] + sums["energy_y"], inner),
+        "sharpness": _spread(sums, "laplacian_", inner),
+        "entropy_bits": entropy(histogram),
         "histogram": histogram,
     }
 
@@ -151,8 +167,8 @@ def _pattern(radius: int, histogram: list[int]) -> Document:
     smooth = sum(count for code, count in enumerate(histogram) if _turns(code) <= 2)
     return {
         "radius": radius,
-        "uniform": _ratio(smooth, sum(histogram)),
-        "entropy_bits": _entropy(histogram),
+        "uniform": ratio(smooth, sum(histogram)),
+        "entropy_bits": entropy(histogram),
         "histogram": histogram,
     }
 
@@ -163,11 +179,11 @@ def _pair(radius: int, counts: list[list[int]]) -> Document:
     closeness = sum(count * (_COMMON_MULTIPLE // (1 + abs(i - j))) for i, j, count in cells)
     return {
         "radius": radius,
-        "contrast": _ratio(sum(count * (i - j) ** 2 for i, j, count in cells), total),
-        "homogeneity": _ratio(closeness, total * _COMMON_MULTIPLE),
-        "uniformity": _ratio(sum(count * count for _, _, count in cells), total * total),
+        "contrast": ratio(sum(count * (i - j) ** 2 for i, j, count in cells), total),
+        "homogeneity": ratio(closeness, total * _COMMON_MULTIPLE),
+        "uniformity": ratio(sum(count * count for _, _, count in cells), total * total),
         "correlation": _correlation(cells, total),
-        "entropy_bits": _entropy([count for _, _, count in cells]),
+        "entropy_bits": entropy([count for _, _, count in cells]),
         "counts": counts,
     }
 
@@ -187,21 +203,8 @@ def _turns(code: int) -> int:
     return (code ^ (code >> 1 | code << 7 & 0xFF)).bit_count()
 
 
-def _ratio(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
-
-
-def _variance(sums: dict[str, int], prefix: str, count: int) -> float | None:
-    total, squares = sums[f"{prefix}sum"], sums[f"{prefix}sum_of_squares"]
-    return _ratio(count * squares - total * total, count * count)
-
-
-def _entropy(counts: Sequence[int]) -> float | None:
-    """Shannon's entropy in bits: the sum of p * log2(1 / p)."""
-    total = sum(counts)
-    if not total:
-        return None
-    return math.fsum(count / total * math.log2(total / count) for count in counts if count)
+def _spread(sums: dict[str, int], prefix: str, count: int) -> float | None:
+    return variance(sums[f"{prefix}sum"], sums[f"{prefix}sum_of_squares"], count)
 
 
 def _without_floats(value: Any) -> Any:

@@ -1,15 +1,21 @@
-"""PNG and TIFF files, decoded strip by strip by libvips; runs in a killable child.
+"""JPEG, PNG and WebP files, decoded row by row by libvips; runs in a killable child.
 
-Palettes are resolved, bit depths below 8 become 8, an orientation that the file names is applied. libvips is imported
-when a file is opened, not before: the parent of the children must stay free of its threads.
+Palettes are resolved, bit depths below 8 become 8, an orientation that the file names is undone. Every warning of a
+decoder is fatal. libvips keeps messages in one buffer for the whole process, where one client's file could answer for
+another's: the buffer is cleared before and after each use, and no refusal quotes it. libvips is imported when a file
+is opened, not before: the parent of the children must stay free of its threads.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from regather.core.errors import BadInput
 from regather.kinds.image.formats import Choice
+from regather.kinds.image.jpeg_stream import check_jpeg_file
+from regather.kinds.image.png_chunks import check_png_file
+from regather.kinds.image.refusals import damaged, unsupported
 from regather.processors.splitting.rows import RowLayout
 
 _DTYPES = {"uchar": "uint8", "ushort": "uint16"}
@@ -17,40 +23,48 @@ _UPRIGHT = 1
 
 
 def open_png(path: Path, choice: Choice) -> "VipsSource":
-    """Open a PNG file."""
+    """Open a PNG file; BadInput."""
     import pyvips
 
-    return VipsSource(lambda access: pyvips.Image.pngload(str(path), access=access, fail_on="truncated"))
+    _refuse_choice("PNG", choice)
+    check_png_file(path)
+    return VipsSource("PNG", lambda access: pyvips.Image.pngload(str(path), access=access, fail_on="warning"))
 
 
-def open_tiff(path: Path, choice: Choice) -> "VipsSource":
-    """Open one page of a TIFF file."""
+def open_jpeg(path: Path, choice: Choice) -> "VipsSource":
+    """Open a JPEG file; BadInput."""
     import pyvips
 
-    _check_tiff(path, choice.page)
-    return VipsSource(
-        lambda access: pyvips.Image.tiffload(str(path), page=choice.page, access=access, fail_on="truncated")
-    )
+    _refuse_choice("JPEG", choice)
+    check_jpeg_file(path)
+    return VipsSource("JPEG", lambda access: pyvips.Image.jpegload(str(path), access=access, fail_on="warning"))
+
+
+def open_webp(path: Path, choice: Choice) -> "VipsSource":
+    """Open a WebP file; BadInput."""
+    import pyvips
+
+    _refuse_choice("WebP", choice)
+    _check_riff(path)
+    return VipsSource("WebP", lambda access: pyvips.Image.webpload(str(path), access=access, fail_on="warning"))
 
 
 class VipsSource:
     """A PixelSource over a libvips loader, which `load` starts with the access that it is told."""
 
-    def __init__(self, load: Callable[[str], Any]) -> None:
+    def __init__(self, name: str, load: Callable[[str], Any]) -> None:
         import pyvips
 
         pyvips.cache_set_max(0)
+        self._name = name
         self._load = load
         self._region: Any = None
-        try:
+        with self._own_words("its header is damaged or cut off"):
             self._image = load("sequential")
+            if self._image.get_typeof("n-pages") and self._image.get("n-pages") > 1:
+                raise unsupported(name, f"{self._image.get('n-pages')} pictures (an animation)", "send one of them")
             turned = self._image.autorot() if _orientation(self._image) != _UPRIGHT else self._image
-        except pyvips.Error as error:
-            raise _refusal(error) from error
-        dtype = _DTYPES.get(turned.format)
-        if dtype is None:
-            raise BadInput(f"the image holds values of type {turned.format}; 8 and 16 bits without sign are taken")
-        self._layout = RowLayout(turned.width, turned.bands, dtype, turned.height)
+            self._layout = self._checked(turned)
 
     @property
     def layout(self) -> RowLayout:
@@ -61,16 +75,22 @@ class VipsSource:
         """See PixelSource."""
         import pyvips
 
-        try:
+        with self._own_words(f"it is damaged or cut off near the rows {first} to {first + count - 1}"):
             if self._region is None:
                 self._region = pyvips.Region.new(self._upright())
             return bytes(self._region.fetch(0, first, self._layout.width, count))
-        except pyvips.Error as error:
-            raise _refusal(error) from error
 
     def close(self) -> None:
         """See PixelSource."""
         self._region = self._image = None
+
+    def _checked(self, image: Any) -> RowLayout:
+        dtype = _DTYPES.get(image.format)
+        if dtype is None:
+            raise unsupported(self._name, f"values of type {image.format}", "save it with 8 or 16 bits")
+        if image.interpretation == "cmyk":
+            raise unsupported(self._name, "four channels of ink (CMYK)", "convert it to RGB")
+        return RowLayout(image.width, image.bands, dtype, image.height)
 
     def _upright(self) -> Any:
         """Return the image as it is meant to be seen; a turned one is decoded as a whole."""
@@ -78,34 +98,37 @@ class VipsSource:
             return self._image
         return self._load("random").autorot()
 
+    @contextlib.contextmanager
+    def _own_words(self, what: str) -> Iterator[None]:
+        """Refuse the file because of `what` if libvips fails; whatever it says of it is dropped."""
+        import pyvips
 
-def _check_tiff(path: Path, page: int) -> None:
-    """Refuse a file that ends before its strips do: libtiff would read zeros for what is missing, and only warn."""
-    import tifffile
+        pyvips.vips_lib.vips_error_clear()
+        try:
+            yield
+        except pyvips.Error as error:
+            if "out of memory" in str(error):
+                raise MemoryError("libvips") from None
+            raise damaged(self._name, what) from None
+        finally:
+            pyvips.vips_lib.vips_error_clear()
 
-    size_bytes = path.stat().st_size
-    try:
-        with tifffile.TiffFile(path) as file:
-            pages = len(file.pages)
-            if page >= pages:
-                raise BadInput(f"there is no page {page}; the file has {pages}, counted from 0", code="image-invalid")
-            parts = list(zip(file.pages[page].dataoffsets, file.pages[page].databytecounts, strict=True))
-    except BadInput:
-        raise
-    except Exception as error:  # the library raises whatever a damaged file makes it stumble over
-        raise _refusal(error) from error
-    end = max((offset + count for offset, count in parts), default=0)
-    if end > size_bytes:
-        raise BadInput(
-            f"the image cannot be decoded: its pixels end at byte {end} and the file at {size_bytes}; it is cut off",
-            code="image-invalid",
-        )
+
+def _refuse_choice(name: str, choice: Choice) -> None:
+    if choice.page:
+        raise BadInput(f"there is no page {choice.page}; a {name} file has one, page 0", code="image-invalid")
+    if choice.level:
+        raise BadInput(f"there is no level {choice.level}; a {name} file has its full size alone", code="image-invalid")
+
+
+def _check_riff(path: Path) -> None:
+    """Refuse a WebP file that is shorter than it says; the decoder would make do with part of its last picture."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    said, found = int.from_bytes(head[4:8], "little") + 8, path.stat().st_size
+    if found < said:
+        raise damaged("WebP", f"it says that it has {said} bytes and ends at byte {found}; it is cut off")
 
 
 def _orientation(image: Any) -> int:
     return int(image.get("orientation")) if image.get_typeof("orientation") else _UPRIGHT
-
-
-def _refusal(error: Exception) -> BadInput:
-    text = "; ".join(line.strip() for line in str(error).splitlines() if line.strip()) or "no reason given"
-    return BadInput(f"the image cannot be decoded: {text}", code="image-invalid")

@@ -1,0 +1,106 @@
+"""Decoders that notice: each says BadInput or raises where the data is damaged, and never returns more than asked."""
+
+import lzma
+from collections.abc import Callable
+from typing import Any
+
+from regather.core.errors import BadInput
+from regather.kinds.image.refusals import damaged, unsupported
+
+Inflate = Callable[[bytes, int], bytes]
+"""Takes the coded bytes and how many may come out; raises whatever the codec raises for damage."""
+
+_SOF_BASELINE = (0xC0, 0xC1, 0xC2)
+_LZMA_MEMORY_BYTES = 256 * 1024 * 1024
+
+
+def inflater(compression: int) -> Inflate | None:
+    """Return the decoder for a TIFF compression that codes bytes; None for no compression and for coded images."""
+    return _INFLATERS.get(int(compression))
+
+
+def _lzw(data: bytes, limit: int) -> bytes:
+    import imagecodecs
+
+    return bytes(imagecodecs.lzw_decode(data, out=limit))
+
+
+def _deflate(data: bytes, limit: int) -> bytes:
+    import imagecodecs
+
+    return bytes(imagecodecs.deflate_decode(data, out=limit))
+
+
+def _packbits(data: bytes, limit: int) -> bytes:
+    import imagecodecs
+
+    return bytes(imagecodecs.packbits_decode(data, out=limit))
+
+
+def _zstd(data: bytes, limit: int) -> bytes:
+    import imagecodecs
+
+    return bytes(imagecodecs.zstd_decode(data, out=limit))
+
+
+def _lzma(data: bytes, limit: int) -> bytes:
+    """By the standard library: imagecodecs takes a stream that ends before its checks for a whole one."""
+    stream = lzma.LZMADecompressor(memlimit=_LZMA_MEMORY_BYTES)
+    inflated = stream.decompress(data, limit)
+    if not stream.eof and len(inflated) < limit:
+        raise ValueError("the stream does not end")
+    return inflated
+
+
+_INFLATERS: dict[int, Inflate] = {
+    5: _lzw, 8: _deflate, 32946: _deflate, 50013: _deflate, 32773: _packbits, 50000: _zstd, 34926: _zstd, 34925: _lzma,
+}  # fmt: skip
+
+
+def check_jpeg(data: bytes, tables: bytes | None) -> None:
+    """Refuse a JPEG strip or tile that libjpeg as much as warns of; BadInput or pyvips.Error."""
+    import pyvips
+
+    if data[frame_at(data) + 1] not in _SOF_BASELINE:
+        raise unsupported("TIFF", "lossless or arithmetic JPEG strips", "save it with deflate, LZW or Zstandard")
+    whole = data if not tables else tables[:-2] + data[2:]
+    pyvips.vips_lib.vips_error_clear()
+    try:
+        pyvips.Image.jpegload_buffer(whole, fail_on="warning", access="sequential").copy_memory()
+    finally:
+        pyvips.vips_lib.vips_error_clear()
+
+
+def frame_at(data: bytes) -> int:
+    """Return where the frame marker (SOFn) of a JPEG image stands; BadInput if there is none."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:  # every marker begins so
+        marker = data[at + 1]
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return at
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    raise damaged("JPEG", "it has no frame header")
+
+
+def dtype_name(dtype: Any) -> str:
+    """Return the name of a NumPy type as RowLayout spells it; BadInput for what it does not know."""
+    name = str(dtype)
+    if name not in (
+        "bool",
+        "int8",
+        "uint8",
+        "int16",
+        "uint16",
+        "int32",
+        "uint32",
+        "int64",
+        "uint64",
+        "float16",
+        "float32",
+        "float64",
+    ):
+        raise BadInput(f"the image holds values of type {name}, which is not taken", code="image-unsupported")
+    return name
