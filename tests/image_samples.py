@@ -95,6 +95,12 @@ def simple_tiff(data: bytes, **tags: int) -> bytes:
     return out + b"".join(struct.pack("<HHII", code, 4, 1, value) for code, value in sorted(entries.items())) + bytes(4)
 
 
+def grey_tiff(**tags: int) -> bytes:
+    """A TIFF file of 10 x 10 grey pixels with some tags changed."""
+    sound = {"t256": 10, "t257": 10, "t258": 8, "t259": 1, "t262": 1, "t277": 1, "t278": 10}
+    return simple_tiff(bytes(100), **(sound | tags))
+
+
 def packed(bits: int, photometric: int) -> tuple[bytes, Pixels]:
     """A grey TIFF file of few bits, and its values."""
     values = (X % (1 << bits)).astype(np.uint16)

@@ -14,6 +14,7 @@ import sys
 import zlib
 from typing import Any, NamedTuple
 
+import image_samples
 import numpy as np
 import tifffile
 from PIL import Image
@@ -157,8 +158,8 @@ IMAGES = [
     Case("npy big-endian", IMAGE, npy(RGB[:, :, 0].astype(">u2")), code="bad-input"),
     Case("npy of one dimension", IMAGE, npy(RGB.ravel()), code="bad-input"),
     Case("npy without rows", IMAGE, npy(RGB[:0]), code="bad-input"),
-    Case("npy of floats", IMAGE, npy(RGB.astype(np.float32)), code="bad-input"),
-    Case("npy of five channels", IMAGE, npy(np.zeros((4, 4, 5), np.uint8)), code="bad-input"),
+    Case("npy of doubles", IMAGE, npy(RGB.astype(np.float64)), code="bad-input"),
+    Case("npy of seventeen channels", IMAGE, npy(np.zeros((4, 4, 17), np.uint8)), code="bad-input"),
     Case("npy header that is code", IMAGE, npy_of_header("__import__('os').abort()\n"), code="bad-input"),
     Case("npy header of 60 KiB", IMAGE, npy_of_header(" " * 60_000), code="bad-input"),
     Case("npy header of brackets", IMAGE, npy_of_header("(" * 9_000), code="bad-input"),
@@ -173,11 +174,15 @@ IMAGES = [
     Case("tiff cut off", IMAGE, tiff(RGB, photometric="rgb")[:-1000], code="image-invalid"),
     Case("tiff of a header", IMAGE, b"II*\0\x08\0\0\0", code="image-invalid"),
     Case("tiff of garbage", IMAGE, b"MM\0*" + bytes(range(250)), code="image-invalid"),
-    Case("tiff of floats", IMAGE, tiff(RGB.astype(np.float32), photometric="rgb"), code="bad-input"),
+    Case("tiff of doubles", IMAGE, tiff(RGB.astype(np.float64), photometric="rgb"), code="bad-input"),
+    Case("tiff of an unknown codec", IMAGE, image_samples.grey_tiff(t259=32909), code="image-unsupported"),
+    Case("tiff without that level", f"{IMAGE}&option.level=1", tiff(RGB, photometric="rgb"), code="image-invalid"),
     Case("tiff without that page", f"{IMAGE}&option.page=3", tiff(RGB, photometric="rgb"), code="image-invalid"),
-    Case("jpeg", IMAGE, image("jpeg"), code="bad-input"),
+    Case("jpeg cut off", IMAGE, image("jpeg")[:-500], code="image-invalid"),
+    Case("webp cut off", IMAGE, image("webp")[:-100], code="image-invalid"),
     Case("gif", IMAGE, image("gif"), code="bad-input"),
-    Case("webp", IMAGE, image("webp"), code="bad-input"),
+    Case("gif with a width", f"{IMAGE}&option.width=1&option.channels=1", image("gif"), code="bad-input"),
+    Case("zip", f"{IMAGE}&option.width=1&option.channels=1", b"PK\x03\x04" + bytes(300), code="bad-input"),
 ]
 
 TABLES = [

@@ -20,7 +20,6 @@ are counted and left out of all that they would take part in.
 """
 
 import contextlib
-import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -67,7 +66,8 @@ class ImageOptions(Options):
 
     @model_validator(mode="after")
     def _span_is_one(self) -> "ImageOptions":
-        if (self.low is None) != (self.high is None) or (self.low or 0.0) >= (self.high or math.inf):
+        low, high = self.low, self.high
+        if (low is None) != (high is None) or (low is not None and high is not None and low >= high):
             raise ValueError("low and high go together, and low must be below high")
         return self
 
