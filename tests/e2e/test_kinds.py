@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
-from reference import bytes_digest, frames, image_features, model_predict, table_etl
+from reference import bytes_digest, frames, image_features, image_map, model_predict, table_etl
+from reference.dicom_files import NOISE, dicom
 
 from regather.kinds.model.onnx_model import find_model
 from regather_cli.client import Client, Submission
@@ -70,11 +72,28 @@ def near(result: bytes) -> bool:
     return bool(np.abs(np.load(io.BytesIO(result)) - PROBABILITIES).max() <= 1e-6)
 
 
+def tiff_pixels(result: bytes) -> Any:
+    return tifffile.imread(io.BytesIO(result)).tolist()
+
+
+def npy_pixels(result: bytes) -> Any:
+    return np.load(io.BytesIO(result)).tolist()
+
+
 IMAGE = image_features.image_features(PIXELS)
 KINDS = [
     ("bytes.digest", {}, BYTES, as_json, bytes_digest.bytes_digest(BYTES)),
     ("image.features", {"width": "200"}, PIXELS.tobytes(), as_json, IMAGE),
     ("image.features", {}, png(PIXELS), as_json, IMAGE),
+    ("image.map", {"operator": "median"}, npy(PIXELS), npy_pixels, image_map.median(PIXELS, 3, "reflect").tolist()),
+    ("image.map", {"operator": "invert", "width": "200"}, PIXELS.tobytes(), npy_pixels, (255 - PIXELS).tolist()),
+    (
+        "image.map",
+        {"operator": "threshold", "value": "9000", "output": "tiff"},
+        dicom(NOISE),
+        tiff_pixels,
+        np.where(NOISE > 9000, 255, 0).tolist(),
+    ),
     ("table.etl", GROUPS, SALES, as_json, {"groups": table_etl.revenue_by_region(TABLE)}),
     ("table.etl", ROWS, SALES, bytes.decode, table_etl.large_orders(TABLE)),
     ("model.predict", {"output": "npy"}, npy(NUMBERS), near, True),

@@ -132,6 +132,17 @@ async def test_two_aggregators_give_one_final_per_job_through_a_takeover(world: 
     assert sorted(decode_final(r.headers).owner.job_id for r in world.finals()) == sorted(o.job_id for o in owners)
 
 
+async def test_a_kind_whose_result_has_no_gaps_gives_none_where_a_shard_was_skipped(world: World) -> None:
+    await world.start()
+    owner = job()
+    options = b'{"operator":"invert","output":"raw"}'
+    image = Opened(owner, "image.map", options, "", 3_600_000, OnError.SKIP)
+    await world.tell(image, done(owner, 0, 2), dead(owner, 1), Sealed(owner, 3, 12, "d"))
+    status = decode_final((await world.final()).headers)
+    assert status.state is JobState.FAILED
+    assert "1 of 3 shards failed, the first one is 1" in status.error
+
+
 async def test_skipped_shards_make_a_partial_result_with_named_gaps(world: World) -> None:
     await world.start()
     owner = job()

@@ -33,7 +33,8 @@ class Assembly:
         options = options_from_json(processor, job.opened.options)
         media_type = processor.media_type(options)
         outputs = job.outputs()
-        if not processor.merges_outputs(options):
+        joined = processor.gaps or None not in outputs
+        if joined and not processor.merges_outputs(options):
             return self._bounded(b"".join(output for output in outputs if output is not None), media_type)
         return await self._merge(job, outputs, media_type)
 

@@ -111,6 +111,9 @@ class Processor(ABC, Generic[OptionsT]):
     merges: ClassVar[bool] = True
     """False: the result is the outputs in order, joined; merge() is never called."""
 
+    gaps: ClassVar[bool] = True
+    """False: outputs are not joined where one is missing; merge() is called instead and says why there is no result."""
+
     @abstractmethod
     def splitter(self, options: OptionsT, request: SplitRequest) -> Splitter | FileSplitter:
         """Make a fresh splitter for one submission; BadRequest for a cut that cannot be.

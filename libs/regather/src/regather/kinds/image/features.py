@@ -45,7 +45,7 @@ _MEDIA_TYPES = {
 class ImageOptions(Options):
     """A raw image needs its width; a file says all that itself, and what is given here must agree with it."""
 
-    format: Literal["auto", "raw", "npy", "png", "jpeg", "webp", "tiff", "jpeg2000"] = Field(
+    format: Literal["auto", "raw", "npy", "png", "jpeg", "webp", "tiff", "jpeg2000", "dicom"] = Field(
         default="auto", description="auto looks at content type and first bytes"
     )
     width: int | None = Field(default=None, ge=1, description="pixels in a row")
@@ -56,6 +56,7 @@ class ImageOptions(Options):
     dtype: Literal["uint8", "uint16", "int8", "int16", "float32"] = Field(
         default="uint8", description="type of a value, little-endian"
     )
+    values: Literal["rescaled", "stored"] = Field(default="rescaled", description="which values of a DICOM file")
     low: float | None = Field(
         default=None, allow_inf_nan=False, description="float32: where the histogram's first bin begins; needs high"
     )
@@ -90,7 +91,7 @@ class ImageFeatures(Processor[ImageOptions]):
         known = format_named(options.format)
         if known is None:
             return _by_looks(options, request)
-        if request.head is not None and not known.matches(request.head):
+        if request.head is not None and not known.matches(request.head) and known.option != "dicom":  # it may lack DICM
             raise BadInput(f"format is {options.format}, but the body does not begin like a {known.name} file")
         return _file(known, options, request)
 
@@ -122,7 +123,7 @@ def _by_looks(options: ImageOptions, request: SplitRequest) -> Splitter | FileSp
     media_type = request.content_type.split(";")[0].strip().lower()
     if head.startswith(MAGIC) or media_type in _NPY_TYPES:
         return _npy(options, request)
-    known = format_of(head)
+    known = format_of(head) or (format_named("dicom") if media_type == "application/dicom" else None)
     if known is not None:
         return _file(known, options, request)
     stranger = not_an_image(head)
@@ -155,7 +156,7 @@ def _names() -> str:
 
 
 def _file(known: ImageFormat, options: ImageOptions, request: SplitRequest) -> FileSplitter:
-    choice = Choice(options.page, options.level)
+    choice = Choice(options.page, options.level, options.values)
     return ImageFileSplitter(request, halo=HALO_ROWS, choice=choice, known=known, check=_agreement(options))
 
 

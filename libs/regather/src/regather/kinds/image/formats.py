@@ -9,17 +9,21 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from regather.kinds.image.pixel_source import PixelSource
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which image of a file is meant: `page` counts its images from 0, `level` its reduced sizes (0: full size)."""
+    """Which image of a file is meant: `page` counts its images from 0, `level` its reduced sizes (0: full size).
+
+    `values` is for DICOM: `rescaled` as the file says, or `stored`.
+    """
 
     page: int = 0
     level: int = 0
+    values: Literal["rescaled", "stored"] = "rescaled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ FORMATS = (
         rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n",
         "regather.kinds.image.jpeg2000_file:open_jpeg2000",
     ),
+    ImageFormat("dicom", "DICOM", rb".{128}DICM", "regather.kinds.image.dicom_file:open_choice"),
 )
 """Every format that has a decoder."""
 
@@ -77,7 +82,6 @@ NOT_IMAGES = (
     ("a ZIP archive (an NPZ, an office document?)", rb"PK(\x03\x04|\x05\x06|\x07\x08)"),
     ("a PDF document", rb"%PDF-"),
     ("a PostScript document", rb"%!PS-"),
-    ("a DICOM file", rb".{128}DICM"),
     ("a BMP file", rb"BM.{4}\0{4}.{2}\0\0[\x0c\x28\x34\x38\x40\x6c\x7c]\0{3}"),
     ("a Photoshop document", rb"8BPS\0[\x01\x02]"),
     ("a JPEG XL file", rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n"),

@@ -1,0 +1,242 @@
+"""One compressed frame of a DICOM file: its fragments joined, its codestream checked, then decoded.
+
+Which bytes belong to a frame, pydicom finds out; before that the fragments are walked here, so that an item that reaches
+over the end of the file is refused and nothing of it is read. imagecodecs decodes. Several of its codecs take a stream that
+ends early or is damaged for a good one and fill up what is missing, so each frame has to pass checks of ours:
+
+- its codestream says the size and the number of samples that the file says, and no more bits than BitsAllocated;
+- JPEG and JPEG-LS end in their end marker; JPEG 2000 is decoded by OpenJPEG in its strict mode;
+- JPEG of 8 bits is decoded by libvips as well, with every warning of libjpeg fatal, and lossless JPEG by a second decoder,
+  which must find the same samples: the first one hides that it ran out of data;
+- every segment of an RLE frame has to give exactly its plane.
+
+Damage that leaves a well-formed stream cannot be told: these formats have no checksums.
+"""
+
+import contextlib
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from regather.kinds.image.codestream import Codestream, jpeg_2000_head, jpeg_end, jpeg_head
+from regather.kinds.image.dicom_elements import Bounded, quiet, refused
+from regather.kinds.image.dicom_header import UNDEFINED, PixelHeader
+from regather.kinds.image.refusals import unsupported
+
+_ITEM, _DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
+_RLE_HEAD_BYTES = 64
+_LOSSLESS_JPEG = 0xC3
+_JPEG = "1.2.840.10008.1.2.4."
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A frame's samples: an array (rows, columns) or (rows, columns, samples). `photometric` is what the stream says."""
+
+    samples: Any
+    photometric: str
+
+
+def decoder(syntax: str) -> Callable[[PixelHeader, bytes], Decoded]:
+    """Return the decoder of a transfer syntax; BadInput names the syntax if there is none."""
+    found = _DECODERS.get(syntax)
+    if found is None:
+        raise unsupported("DICOM", f"transfer syntax {_named(syntax)}", _remedy(syntax))
+    return found
+
+
+def read_frame(file: BinaryIO, header: PixelHeader, page: int) -> bytes:
+    """Return the bytes of a compressed frame, its fragments joined; BadInput if they cannot be."""
+    from pydicom.encaps import get_frame
+
+    if header.length != UNDEFINED:
+        raise refused(
+            f"transfer syntax {_named(header.syntax)} has fragments, but the pixel data says {header.length} bytes in one"
+        )
+    _check_fragments(file, header)
+    offsets = _offsets(header, header.size_bytes)
+    bounded = Bounded(file)
+    bounded.seek(header.offset)
+    try:
+        with quiet():
+            frame = get_frame(bounded, page, number_of_frames=header.frames, extended_offsets=offsets)
+    except Exception:  # the library raises whatever a damaged table makes it stumble over
+        raise refused(f"where frame {page} begins and ends among the fragments cannot be told") from None
+    if not frame:
+        raise refused(f"frame {page} is empty")
+    return frame
+
+
+def _named(syntax: str) -> str:
+    from pydicom.uid import UID
+
+    name = UID(syntax).name
+    return f"{syntax} ({name})" if name != syntax and len(syntax) <= 64 else f"{syntax[:64]} (none that DICOM defines)"
+
+
+def _remedy(syntax: str) -> str:
+    if syntax.startswith(_JPEG) and syntax.split(".")[7:8] and 100 <= int(syntax.split(".")[7]) <= 109:
+        return "it holds a video; save its frames as images"
+    return "decompress the file, or save it with JPEG, JPEG-LS, JPEG 2000 or RLE"
+
+
+def _check_fragments(file: BinaryIO, header: PixelHeader) -> None:
+    """Walk the items from the offset table to the sequence's end."""
+    at, count = header.offset, 0
+    while True:
+        file.seek(at)
+        tag, length = file.read(4), int.from_bytes(file.read(4), "little")
+        if tag == _DELIMITER:
+            break
+        if tag != _ITEM:
+            where = "the file ends" if len(tag) < 4 else "there is no fragment"
+            raise refused(f"{where} at byte {at}, behind {count} items and before the end of the pixel data")
+        at += 8 + length
+        count += 1
+        if at > header.size_bytes:
+            raise refused(f"fragment {count - 2} ends at byte {at} and the file at {header.size_bytes}; it is cut off")
+    if count < 2:
+        raise refused("its pixel data has no fragments")
+
+
+def _offsets(header: PixelHeader, limit: int) -> tuple[list[int], list[int]] | None:
+    """Return the extended offset table as numbers; BadInput if it points out of the file."""
+    if header.frame_offsets is None:
+        return None
+    offsets, lengths = (
+        list(struct.unpack(f"<{len(part) // 8}Q", part[: len(part) // 8 * 8])) for part in header.frame_offsets
+    )
+    if len(offsets) != len(lengths) or any(begin + size > limit for begin, size in zip(offsets, lengths, strict=False)):
+        raise refused("its extended offset table points out of the file")
+    return offsets, lengths
+
+
+@contextlib.contextmanager
+def _decoding(what: str) -> Iterator[None]:
+    """Turn whatever a codec says into our words: its own may be about another file."""
+    try:
+        yield
+    except (Exception, RecursionError) as error:
+        from regather.core.errors import UserError
+
+        if isinstance(error, UserError):
+            raise
+        raise refused(f"its {what} data is damaged") from None
+
+
+def _jpeg(header: PixelHeader, data: bytes) -> Decoded:
+    import imagecodecs
+
+    stream, head = _jpeg_stream(header, data, "JPEG")
+    colours = {1: "GRAYSCALE", 3: "YCBCR"}.get(head.components)
+    with _decoding("JPEG"):
+        if head.marker == _LOSSLESS_JPEG:
+            plain = "RGB" if head.components == 3 else colours
+            samples = imagecodecs.jpeg8_decode(stream, colorspace=plain, outcolorspace=plain)
+            second = imagecodecs.jpegsof3_decode(stream)
+            if samples.shape != second.shape or not (samples == second).all():
+                raise refused("its JPEG data is damaged: two decoders differ about it")
+            return Decoded(samples, header.photometric)
+        if head.precision == 8:
+            _check_by_vips(stream)
+        photometric = _jpeg_colours(header, head)
+        if head.components == 3 and photometric == "RGB":
+            colours = "RGB"
+        return Decoded(imagecodecs.jpeg8_decode(stream, colorspace=colours, outcolorspace=colours), photometric)
+
+
+def _jpeg_colours(header: PixelHeader, head: Codestream) -> str:
+    """Return which colours a JPEG stream holds: what it says itself counts more than the file, as in pydicom."""
+    if head.components != 3:
+        return header.photometric
+    if head.ids in (b"RGB", b"rgb"):
+        return "RGB"
+    if head.jfif and "YBR" not in header.photometric:
+        return "YBR_FULL_422"
+    return header.photometric
+
+
+def _check_by_vips(stream: bytes) -> None:
+    """Decode with every warning fatal."""
+    import pyvips
+
+    pyvips.vips_lib.vips_error_clear()
+    try:
+        pyvips.Image.jpegload_buffer(stream, access="sequential", fail_on="warning").avg()
+    except pyvips.Error:
+        raise refused("its JPEG data is damaged") from None
+    finally:
+        pyvips.vips_lib.vips_error_clear()
+
+
+def _jpeg_ls(header: PixelHeader, data: bytes) -> Decoded:
+    import imagecodecs
+
+    stream, _ = _jpeg_stream(header, data, "JPEG-LS")
+    with _decoding("JPEG-LS"):
+        return Decoded(imagecodecs.jpegls_decode(stream), header.photometric)
+
+
+def _jpeg_stream(header: PixelHeader, data: bytes, what: str) -> tuple[bytes, Codestream]:
+    head = _checked(header, jpeg_head(data), what)
+    stream = jpeg_end(data)
+    if stream is None:
+        raise refused(f"its {what} data has no end; it is cut off or damaged")
+    return stream, head
+
+
+def _jpeg_2000(header: PixelHeader, data: bytes) -> Decoded:
+    import imagecodecs
+
+    _checked(header, jpeg_2000_head(data), "JPEG 2000")
+    with _decoding("JPEG 2000"):
+        samples = imagecodecs.jpeg2k_decode(data)
+    inner = header.photometric in ("YBR_ICT", "YBR_RCT")  # the stream undoes its own colour transform
+    return Decoded(samples, "RGB" if inner else header.photometric)
+
+
+def _checked(header: PixelHeader, head: Codestream | None, what: str) -> Codestream:
+    if head is None:
+        raise refused(f"its {what} data has no sound head")
+    if (head.height, head.width, head.components) != (header.rows, header.columns, header.samples):
+        raise refused(
+            f"the file says {header.rows} rows, {header.columns} columns and {header.samples} samples, its {what} data "
+            f"{head.height}, {head.width} and {head.components}"
+        )
+    if head.precision > header.bits_allocated:
+        raise refused(f"its {what} data has {head.precision} bits a sample, BitsAllocated is {header.bits_allocated}")
+    return head
+
+
+def _rle(header: PixelHeader, data: bytes) -> Decoded:
+    """Decode RLE: one segment for each byte of a sample, the highest first (PS3.5, annex G)."""
+    import imagecodecs
+    import numpy as np
+
+    item_bytes = header.bits_allocated // 8
+    planes = header.samples * item_bytes
+    heads = struct.unpack("<16I", data[:_RLE_HEAD_BYTES]) if len(data) >= _RLE_HEAD_BYTES else (0,)
+    ends = [*heads[2 : planes + 1], len(data)]
+    if heads[0] != planes or not all(
+        64 <= begin < end <= len(data) for begin, end in zip(heads[1:], ends, strict=False)
+    ):
+        raise refused(f"its RLE head does not say {planes} segments one after the other")
+    pixels = header.rows * header.columns
+    whole = np.empty((header.samples, item_bytes, pixels), np.uint8)
+    for index, (begin, end) in enumerate(zip(heads[1:], ends, strict=False)):
+        with _decoding("RLE"):
+            plane = np.frombuffer(imagecodecs.packbits_decode(data[begin:end]), np.uint8)
+        if not pixels <= plane.size <= pixels + 1:
+            raise refused(f"RLE segment {index} has {plane.size} values; {pixels} are needed")
+        whole[index // item_bytes, item_bytes - 1 - index % item_bytes] = plane[:pixels]
+    values = np.ascontiguousarray(whole.transpose(2, 0, 1)).view(f"<u{item_bytes}")
+    return Decoded(values.reshape(header.rows, header.columns, header.samples), header.photometric)
+
+
+_DECODERS: dict[str, Callable[[PixelHeader, bytes], Decoded]] = {
+    **dict.fromkeys([f"{_JPEG}50", f"{_JPEG}51", f"{_JPEG}57", f"{_JPEG}70"], _jpeg),
+    **dict.fromkeys([f"{_JPEG}80", f"{_JPEG}81"], _jpeg_ls),
+    **dict.fromkeys([f"{_JPEG}90", f"{_JPEG}91", f"{_JPEG}201", f"{_JPEG}202", f"{_JPEG}203"], _jpeg_2000),
+    "1.2.840.10008.1.2.5": _rle,
+}

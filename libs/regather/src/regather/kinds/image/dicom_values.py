@@ -1,0 +1,185 @@
+"""From the samples of a DICOM file to the values that a kind counts, strip by strip, the same wherever the strips are cut.
+
+For grey images of 8 and 16 bits every step is in one table, from the bits that stand in the file to the value that comes
+out: shift and mask to HighBit and BitsStored, extend the sign, then, unless `stored` values are asked for, rescale.
+
+- `stored`: the numbers of the file, what pydicom's `pixel_array` gives.
+- `rescaled`: slope * stored + intercept, computed in float64, what pydicom's `apply_rescale` gives. MONOCHROME1, where the
+  lowest value is white, is inverted if there is no rescale to be done (slope 1, intercept 0): low + high - stored, where
+  low and high are the least and the greatest number of BitsStored bits. A rescaled value has a physical unit and is kept.
+
+The type holds every number that BitsStored bits can become, whatever the file happens to hold. Whole numbers keep the
+type of the file if that does, else int16, else uint16 (with 32 bits allocated int32 or uint32, too). All
+others are float32, or float64 with 32 bits allocated. Colours become RGB: YBR as pydicom converts it, palettes by their
+tables (8 or 16 bits). Formulas: PS3.3, C.7.6.3.1 and C.11.1.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from regather.kinds.image.dicom_elements import quiet, refused
+from regather.kinds.image.dicom_header import Palette, PixelHeader
+from regather.kinds.image.refusals import unsupported
+
+Values = Literal["rescaled", "stored"]
+_GREY = ("MONOCHROME1", "MONOCHROME2")
+_YBR = ("YBR_FULL", "YBR_FULL_422")
+_WHOLE_TYPES = {
+    "uint8": (0, 2**8 - 1), "int8": (-(2**7), 2**7 - 1), "int16": (-(2**15), 2**15 - 1), "uint16": (0, 2**16 - 1),
+    "int32": (-(2**31), 2**31 - 1), "uint32": (0, 2**32 - 1),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ValueRules:
+    """How the samples of one file become values.
+
+    `raw_dtype` is how a sample stands in memory; what comes out has `channels` of `dtype`. `table` leads from a sample's
+    bits to its value, if there is one; else `slope` and `intercept` are applied where they change anything.
+    """
+
+    header: PixelHeader
+    photometric: str
+    raw_dtype: str
+    dtype: str
+    channels: int
+    table: Any
+    slope: float
+    intercept: float
+
+    def apply(self, raw: Any) -> Any:
+        """Return the values of samples (rows, columns, samples) of `raw_dtype`: (rows, columns, channels) of `dtype`."""
+        if self.photometric in _YBR:
+            return _rgb(raw)
+        if self.photometric == "PALETTE COLOR":
+            return self.table[raw[:, :, 0]]
+        return self.table.take(raw) if self.table is not None else self._computed(raw)
+
+    def _computed(self, raw: Any) -> Any:
+        import numpy as np
+
+        values = raw if raw.dtype.kind == "f" else _stored(self.header, raw)
+        if (self.slope, self.intercept) != (1, 0):
+            values = values.astype(np.float64) * self.slope + self.intercept
+        return values.astype(self.dtype)
+
+
+def value_rules(header: PixelHeader, photometric: str, values: Values) -> ValueRules:
+    """Return the rules for a file; `photometric` is what its codestream turned out to hold. BadInput for what is odd."""
+    floats = header.tag != "PixelData"
+    raw_dtype = f"float{header.bits_allocated}" if floats else f"uint{header.bits_allocated}"
+    _check(header, photometric)
+    if photometric == "PALETTE COLOR":
+        table = _palette_table(header)
+        return ValueRules(header, photometric, raw_dtype, str(table.dtype), 3, table, 1.0, 0.0)
+    slope, intercept = _scale(header, photometric, values)
+    dtype = _float_dtype(header, slope, intercept) if floats else _dtype(header, slope, intercept)
+    table = None if floats or header.bits_allocated > 16 else _table(header, slope, intercept, dtype)
+    return ValueRules(header, photometric, raw_dtype, dtype, header.samples, table, slope, intercept)
+
+
+def _check(header: PixelHeader, photometric: str) -> None:
+    allocated, stored = header.bits_allocated, header.bits_stored
+    if header.tag == "PixelData" and allocated not in (8, 16, 32):
+        raise refused(f"it has {allocated} bits allocated for a sample; 8, 16 and 32 are taken")
+    if not 1 <= stored <= allocated or not stored - 1 <= header.high_bit < allocated:
+        raise refused(f"{stored} bits stored up to bit {header.high_bit} do not fit {allocated} bits allocated")
+    if not header.rows or not header.columns:
+        raise refused(f"it says {header.rows} rows and {header.columns} columns")
+    if header.encapsulated and header.high_bit != stored - 1:
+        raise refused(f"its samples are compressed and end at bit {header.high_bit} instead of {stored - 1}")
+    if photometric not in (*_GREY, *_YBR, "PALETTE COLOR", "RGB"):
+        raise unsupported("DICOM", f"colours of the kind {photometric}", "save it as RGB")
+    wanted = 1 if photometric in (*_GREY, "PALETTE COLOR") else 3
+    if header.samples != wanted:
+        raise refused(f"{photometric} has {wanted} samples for a pixel, the file says {header.samples}")
+    if wanted == 3 and (allocated != 8 if photometric in _YBR else allocated > 16):
+        raise refused(f"{photometric} of {allocated} bits is not taken")
+    if wanted == 3 and header.signed:
+        raise refused(f"{photometric} with a sign (PixelRepresentation 1) is no colour")
+
+
+def _scale(header: PixelHeader, photometric: str, values: Values) -> tuple[float, float]:
+    """Return slope and intercept that lead from stored to wanted values."""
+    if values == "stored" or photometric not in _GREY:
+        return 1.0, 0.0
+    if header.modality_table:
+        raise refused("its values go through a table (ModalityLUTSequence, 0028,3000); ask for values=stored")
+    if not header.slope or max(abs(header.slope), abs(header.intercept)) > 1e30:
+        raise refused("RescaleSlope (0028,1053) is 0, or a factor is out of all bounds; ask for values=stored")
+    if (header.slope, header.intercept) == (1, 0) and photometric == "MONOCHROME1" and header.tag == "PixelData":
+        return -1.0, float(sum(_stored_range(header)))
+    return header.slope, header.intercept
+
+
+def _stored_range(header: PixelHeader) -> tuple[int, int]:
+    half = 1 << (header.bits_stored - 1)
+    return (-half, half - 1) if header.signed else (0, 2 * half - 1)
+
+
+def _dtype(header: PixelHeader, slope: float, intercept: float) -> str:
+    """Return the first type that holds everything that the bits can become; the file's own comes first."""
+    ends: list[float] = [slope * end + intercept for end in _stored_range(header)]
+    wide = header.bits_allocated > 16
+    if slope.is_integer() and intercept.is_integer():
+        names = [f"{'int' if header.signed else 'uint'}{header.bits_allocated}", "int16", "uint16"]
+        for name in [*names, "int32", "uint32"] if wide else names:
+            least, greatest = _WHOLE_TYPES.get(name, (0, -1))
+            if least <= min(ends) and max(ends) <= greatest:
+                return name
+    return "float64" if wide else "float32"
+
+
+def _float_dtype(header: PixelHeader, slope: float, intercept: float) -> str:
+    return f"float{header.bits_allocated}" if (slope, intercept) == (1, 0) else "float64"
+
+
+def _stored(header: PixelHeader, raw: Any) -> Any:
+    """Return the numbers in raw bits: those below HighBit, with their sign."""
+    up = header.bits_allocated - 1 - header.high_bit
+    down = header.bits_allocated - header.bits_stored
+    shifted = raw << up
+    return (shifted.view(f"i{raw.dtype.itemsize}") if header.signed else shifted) >> down
+
+
+def _table(header: PixelHeader, slope: float, intercept: float, dtype: str) -> Any:
+    """Return the value of each pattern of bits, or None where the bits are the value."""
+    import numpy as np
+
+    bits = np.arange(1 << header.bits_allocated, dtype=f"u{header.bits_allocated // 8}")
+    stored = _stored(header, bits)
+    whole = slope.is_integer() and intercept.is_integer() and dtype != "float32"
+    table = stored.astype(np.int64) * int(slope) + int(intercept) if whole else stored * slope + intercept
+    table = table.astype(dtype)
+    return None if table.dtype == bits.dtype and (table == bits).all() else table
+
+
+def _palette_table(header: PixelHeader) -> Any:
+    """Return the colour of each pattern of bits: (patterns, 3). What is outside of the palette gets its nearest end."""
+    import numpy as np
+
+    palette = header.palette
+    if palette is None or header.bits_allocated > 16:
+        raise refused("it has no palette for its samples")
+    bits = np.arange(1 << header.bits_allocated, dtype=f"u{header.bits_allocated // 8}")
+    index = np.clip(_stored(header, bits).astype(np.int64) - palette.first, 0, palette.entries - 1)
+    return np.stack([entries[index] for entries in _entries(palette, big_endian=header.big_endian)], axis=1)
+
+
+def _entries(palette: Palette, *, big_endian: bool) -> list[Any]:
+    """Return the three tables. Entries of 8 bits stand in bytes, or each in two bytes."""
+    import numpy as np
+
+    wide = len(palette.tables[0]) == 2 * palette.entries
+    order = ">" if big_endian else "<"
+    tables = [np.frombuffer(table, f"{order}u2" if wide else "u1")[: palette.entries] for table in palette.tables]
+    if wide and palette.entry_bits == 8:
+        return [table.astype(np.uint8) for table in tables]
+    return [table.astype(np.uint16 if wide else np.uint8) for table in tables]
+
+
+def _rgb(raw: Any) -> Any:
+    from pydicom.pixels.processing import convert_color_space
+
+    with quiet():
+        return convert_color_space(raw, "YBR_FULL", "RGB")
