@@ -8,12 +8,12 @@ small frame, and what all stripes of a frame found is added up when the outputs 
 import itertools
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 from regather.core.errors import BadInput
-from regather.core.sharding import MAX_SHARD_BYTES
+from regather.core.sharding import DEFAULT_SHARD_BYTES, MAX_SHARD_BYTES
 from regather.processors.base import Piece, SplitRequest
 from regather.processors.splitting.rows import Band, RowLayout, RowSplitter
 
@@ -24,6 +24,7 @@ _FLOAT_BYTES = 4
 _STRIPED_SHARD_BYTES = 4 * 1024 * 1024
 _MIN_STRIPE_BYTES = 256 * 1024
 _STRIPES_PER_SHARD = 10
+_FRAMES_PER_SHARD = 10
 MAX_FRAME_VALUES = 3 * 8192 * 8192
 """Largest frame: 8192 x 8192 pixels of three values."""
 
@@ -139,7 +140,18 @@ def row_splitter(layout: FrameLayout, stripe: Stripe, request: SplitRequest, hal
     if stripe.of > 1:
         usual_bytes = _STRIPED_SHARD_BYTES if halo else MAX_SHARD_BYTES  # a chain carries the background each time
         request = SplitRequest(request.shard_size_bytes or usual_bytes)
-    return RowSplitter(rows, request, halo=halo, first_byte=offset)
+    return RowSplitter(rows, with_usual_size(layout, request), halo=halo, first_byte=offset)
+
+
+def with_usual_size(layout: FrameLayout, request: SplitRequest) -> SplitRequest:
+    """Return the request with a shard size, if it says none: one mebibyte, or ten frames where these are more.
+
+    Two frames of a shard may be its neighbours', and a chain carries a background of four bytes a value each time.
+    """
+    if request.shards is not None or request.shard_size_bytes is not None:
+        return request
+    frames_bytes = _FRAMES_PER_SHARD * layout.values * layout.item_bytes
+    return replace(request, shard_size_bytes=min(MAX_SHARD_BYTES, max(DEFAULT_SHARD_BYTES, frames_bytes)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,14 +56,9 @@ class FrameMotion(_FrameKind):
 
     @override
     def process(self, shard: ShardView, options: FrameOptions) -> bytes:
-        run = _run(shard, options)
-
-        def found() -> Iterator[Motion | None]:
-            skipped = max(0, run.first - run.frame - 1)
-            has_before = run.first > run.frame
-            yield from motions(islice(run.frames, skipped, None), has_before=has_before, threshold=options.threshold)
-
-        return run.output(found(), {"motion": None, "changed": None})
+        run = _run(shard, options, before=1)
+        found = motions(run.frames, has_before=run.first > run.frame, threshold=options.threshold)
+        return run.output(found, {"motion": None, "changed": None})
 
 
 class FrameTrack(_FrameKind):
@@ -79,17 +74,14 @@ class FrameTrack(_FrameKind):
     def step(self, shard: ShardView, carry: bytes, options: FrameOptions) -> tuple[bytes, bytes]:
         import numpy as np
 
-        run = _run(shard, options)
+        run = _run(shard, options, before=0)
         carried = b"" if run.stripe.index and not run.first else carry  # each stripe begins anew
         background = Background(np.frombuffer(carried, "<f4").astype(np.float32) if carried else None)
         if background.size not in (None, run.stripe.count):
             raise PermanentError(f"the background has {background.size} values, a frame {run.stripe.count}")
 
-        def found() -> Iterator[Track]:
-            for frame in islice(run.frames, run.first - run.frame, None):
-                yield background.take(frame, options.threshold)
-
-        return run.output(found(), {}), background.encode()
+        found = (background.take(frame, options.threshold) for frame in run.frames)
+        return run.output(found, {}), background.encode()
 
 
 class _Run:
@@ -117,12 +109,14 @@ class _Run:
         return joined(lines, self.stripe)
 
 
-def _run(shard: ShardView, options: FrameOptions) -> _Run:
+def _run(shard: ShardView, options: FrameOptions, *, before: int) -> _Run:
+    """Return a shard's frames, with so many `before` the first that a line is made for, if there are any."""
     try:
         if shard.meta == META:
             coded = PacketShard.decode(shard.payload)
-            numbers = (coded.frame, coded.first, coded.end)
-            return _Run(coded.frames(options.pixels or "gray"), numbers, coded.stripe, coded.time_us)
+            begin = max(coded.frame, coded.first - before)
+            numbers = (begin, coded.first, coded.end)
+            return _Run(coded.frames(options.pixels or "gray", begin), numbers, coded.stripe, coded.time_us)
         return _pixel_run(shard)
     except (ValueError, TypeError, KeyError) as error:
         raise PermanentError(f"shard {shard.seq} holds no frames: {error}") from error

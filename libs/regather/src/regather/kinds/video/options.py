@@ -6,7 +6,7 @@ from pydantic import Field
 
 from regather.core.errors import BadInput, BadRequest
 from regather.kinds.video import y4m
-from regather.kinds.video.frame_shards import Clock, FrameLayout, needs_stripes
+from regather.kinds.video.frame_shards import Clock, FrameLayout, needs_stripes, with_usual_size
 from regather.kinds.video.levels import levels_name
 from regather.kinds.video.pixel_cut import FrameFile, FrameStream, OpenFrames, RawStream, wrong_length
 from regather.kinds.video.pixel_layouts import FORMATS, PixelFormat, of_channels
@@ -100,7 +100,7 @@ class _Making:
         layout = FrameLayout(
             pixel_format.analysed_values(options.width, options.height),
             pixel_format.dtype,
-            self._levels(pixel_format, full_range=False),
+            self._raw_levels(pixel_format),
         ).check()
         frames = OpenFrames(layout, pixel_format.frame_bytes(options.width, options.height))
         if request.head is not None and request.size_bytes is not None:
@@ -132,14 +132,16 @@ class _Making:
         header = None
         if head.startswith(npy.MAGIC) and b"'fortran_order': True" not in head and b"'>" not in head:
             header = npy.parse_header(head, frames=True)
-        if header is not None:
+        request = self._request
+        if header is not None and header.layout.dtype in _NPY_DTYPES:
             layout = FrameLayout(header.layout.width * header.layout.channels, header.layout.dtype)
-            if header.layout.dtype in _NPY_DTYPES and needs_stripes(layout, carries=self._carries):
+            request = with_usual_size(layout, request)
+            if needs_stripes(layout, carries=self._carries):
                 self._check_npy(header.layout)
                 layout = FrameLayout(layout.values, layout.dtype, frames=header.layout.height).check()
                 frames = OpenFrames(layout, header.layout.row_bytes, header.size_bytes)
                 return FrameFile(frames, self._request, halo=self._halo, carries=self._carries)
-        return NpySplitter(self._request, halo=self._halo, check=self._check_npy, frames=True)
+        return NpySplitter(request, halo=self._halo, check=self._check_npy, frames=True)
 
     def video(self, container: str) -> FileSplitter:
         options = self._options
@@ -162,17 +164,18 @@ class _Making:
         layout = FrameLayout(frames.layout.values, frames.layout.dtype, frames.layout.levels, count or None)
         return OpenFrames(layout, frames.frame_bytes)
 
+    def _raw_levels(self, pixel_format: PixelFormat) -> str:
+        if pixel_format.is_yuv:
+            return self._levels(pixel_format, full_range=False)
+        if self._options.pixels is not None:
+            raise _not_yuv(f"values of {pixel_format.name} are taken as they are")
+        return ""
+
     def _levels(self, pixel_format: PixelFormat, *, full_range: bool) -> str:
         wanted = self._options.pixels
-        if not pixel_format.is_yuv and not pixel_format.name.startswith("gray"):
-            if wanted is not None:
-                raise _not_yuv(f"values of {pixel_format.name} are taken as they are")
-            return ""
         if wanted == "rgb":
             raise BadRequest("pixels=rgb is for video and y4m; raw YUV frames give luma or grey", code="bad-option")
-        if wanted == "luma" or (not pixel_format.is_yuv and self._options.format == "raw"):
-            return ""
-        return levels_name(pixel_format.name, full_range=full_range)
+        return "" if wanted == "luma" else levels_name(pixel_format.name, full_range=full_range)
 
     def _check_npy(self, layout: RowLayout) -> None:
         if layout.dtype not in _NPY_DTYPES:

@@ -118,18 +118,19 @@ class PacketShard:
         """Return when a frame is shown."""
         return microseconds(self.shown[number - self.frame], self.stream.time_base)
 
-    def frames(self, pixels: str) -> "Iterator[NDArray[np.generic]]":
-        """Yield the values of the shard's stripe of all its frames, from frame `frame` on. PermanentError for damage."""
+    def frames(self, pixels: str, begin: int) -> "Iterator[NDArray[np.generic]]":
+        """Yield the values of the shard's stripe of its frames from number `begin` on. PermanentError for damage."""
         made: Pixels | None = None
         stripe = self.stripe
         number = self.frame
         for frame in self._decoded():
             try:
                 made = made or self._pixels(pixels, frame)
-                values = made.values(frame, number)
+                values = made.values(frame, number) if number >= begin else None
             except UserError as error:
                 raise PermanentError(str(error)) from error
-            yield values[stripe.first : stripe.first + stripe.count]
+            if values is not None:
+                yield values[stripe.first : stripe.first + stripe.count]
             number += 1
 
     def _pixels(self, pixels: str, frame: Any) -> Pixels:

@@ -30,17 +30,18 @@ from regather.kinds.video.frame_shards import (
     row_splitter,
     stripes,
     with_extra,
+    with_usual_size,
 )
 from regather.kinds.video.packet_shards import META, CodedStream, PacketShard
 from regather.kinds.video.pixel_cut import check_asked
 from regather.kinds.video.random_access import CodedFrame, Group, Uncuttable, groups, rules_of
 from regather.processors.base import FileSplitter, Piece, SplitRequest
 
-_SHARD_PIXELS = 256_000_000
+_SHARD_PIXELS = 128_000_000
 """A shard of several groups decodes no more: a second or two of work."""
 
 _GROUP_PIXELS = 2_500_000_000
-"""A longer group of pictures is not decoded from its begin in each worker: about ten seconds of work."""
+"""The most of one group of pictures, 300 frames in 4K: its last frame takes about ten seconds to get at."""
 
 _PER_PACKET_BYTES = 64
 _HEAD_BYTES = 16 * 1024
@@ -152,7 +153,8 @@ class VideoCut(FileSplitter):
         elif clock.time_base is not None and len(cut) == 1:
             most_bytes = max(1024, _MAX_TIMES * layout.values * layout.item_bytes)
             request = replace(
-                request, shard_size_bytes=min(most_bytes, request.shard_size_bytes or DEFAULT_SHARD_BYTES)
+                request,
+                shard_size_bytes=min(most_bytes, with_usual_size(layout, request).shard_size_bytes or most_bytes),
             )
         for stripe in cut:
             yield from self._cut_stripe(path, layout, clock, stripe, request)
