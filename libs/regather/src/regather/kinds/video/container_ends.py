@@ -4,13 +4,18 @@ Sources: ISO/IEC 14496-12 (boxes), RFC 8794 and RFC 9559 (EBML, Matroska), the R
 file that is cut off for a shorter one, or conceal what is missing; a stated length beyond the end of the file shows it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from regather.core.errors import BadInput
 
 Read = Callable[[int, int], bytes]
 
-_EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
+_SEGMENT, _TRACKS, _TRACK_ENTRY, _NUMBER, _CLUSTER = 0x18538067, 0x1654AE6B, 0xAE, 0xD7, 0x1F43B675
+_GROUP, _BLOCKS = 0xA0, (0xA3, 0xA1)
+_IN_CLUSTER = frozenset((0xE7, 0xA3, 0xA0, 0xA7, 0xAB, 0xAF, 0x5854, 0xEC, 0xBF))
+"""Timestamp, SimpleBlock, BlockGroup, Position, PrevSize, EncryptedBlock, SilentTracks, Void, CRC-32."""
+
 _LARGE, _REST = 1, 0
 
 
@@ -59,26 +64,74 @@ def _check_riff(read: Read, size_bytes: int) -> None:
 
 
 def _check_elements(read: Read, size_bytes: int) -> None:
-    at = 0
-    while at < size_bytes:
+    tracks: set[int] = set()
+    for element in _elements(read, 0, size_bytes):
+        if element.id == _TRACKS:
+            entries = (entry for entry in _elements(read, element.begin, element.end) if entry.id == _TRACK_ENTRY)
+            parts = (part for entry in entries for part in _elements(read, entry.begin, entry.end))
+            tracks |= {int.from_bytes(read(part.begin, part.length), "big") for part in parts if part.id == _NUMBER}
+        elif element.id == _CLUSTER:
+            _check_blocks(read, element, tracks)
+
+
+def _check_blocks(read: Read, cluster: "_Element", tracks: set[int]) -> None:
+    """A demuxer passes over what it does not understand between frames, and so over frames; here it is damage."""
+    for part in _elements(read, cluster.begin, cluster.end):
+        if part.id not in _IN_CLUSTER:
+            raise _no_element(part.at)
+        inside = _elements(read, part.begin, part.end) if part.id == _GROUP else iter((part,))
+        for block in inside:
+            if block.id in _BLOCKS:
+                head = read(block.begin, 8)
+                length_bytes = _vint_bytes(head)
+                number = int.from_bytes(head[:length_bytes], "big") & (1 << 7 * length_bytes) - 1
+                if not length_bytes or number not in tracks:
+                    raise BadInput(
+                        f"byte {block.at}: a frame of track {number}, which the file has not got; it is damaged",
+                        code="video-invalid",
+                    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Element:
+    """An EBML element that is there as a whole: its content is at `begin` to `end - 1`."""
+
+    id: int
+    at: int
+    begin: int
+    length: int
+
+    @property
+    def end(self) -> int:
+        return self.begin + self.length
+
+
+def _elements(read: Read, at: int, end: int) -> Iterator[_Element]:
+    """Yield the elements from one byte to another, and instead of the whole segment those in it."""
+    while at < end:
         head = read(at, 12)
         id_bytes = _vint_bytes(head)
         length_bytes = _vint_bytes(head[id_bytes:]) if id_bytes else 0
         if not id_bytes or id_bytes > 4 or not length_bytes:
-            raise BadInput(f"byte {at}: no Matroska element begins here; the file is damaged", code="video-invalid")
+            raise _no_element(at)
         element = int.from_bytes(head[:id_bytes], "big")
         field = int.from_bytes(head[id_bytes : id_bytes + length_bytes], "big")
         unknown = (1 << 7 * length_bytes) - 1
         length = field & unknown
         begin = at + id_bytes + length_bytes
-        if length != unknown and begin + length > size_bytes:
-            raise _cut_off(f"the element {element:X}", at, begin + length, size_bytes)
-        if element == _SEGMENT:
-            at = begin
+        if length != unknown and begin + length > end:
+            raise _cut_off(f"the element {element:X}", at, begin + length, end)
+        if element == _SEGMENT or (element == _CLUSTER and length == unknown):
+            at = begin  # a cluster of a live stream ends where the next one begins: its parts are yielded alone
         elif length == unknown:
-            return  # a live stream's cluster: its end is where the next one begins
+            raise _no_element(at)
         else:
+            yield _Element(element, at, begin, length)
             at = begin + length
+
+
+def _no_element(at: int) -> BadInput:
+    return BadInput(f"byte {at}: no Matroska element begins here; the file is damaged", code="video-invalid")
 
 
 def _vint_bytes(head: bytes) -> int:
@@ -88,6 +141,6 @@ def _vint_bytes(head: bytes) -> int:
 
 def _cut_off(what: str, begins: int, ends: int, size_bytes: int) -> BadInput:
     return BadInput(
-        f"{what} at byte {begins} ends at byte {ends}, but the body at byte {size_bytes}: it is cut off or damaged",
+        f"{what} at byte {begins} ends at byte {ends}, but what it stands in at byte {size_bytes}: cut off or damaged",
         code="video-invalid",
     )

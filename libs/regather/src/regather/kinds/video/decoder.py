@@ -34,6 +34,23 @@ _OPEN = {
     "max_streams": "64",
 }
 _LUMA = re.compile(r"(yuv[aj]?4[0-9]{2}p([0-9]+le)?|gray([0-9]+le)?|nv12|nv16)")
+_ONE_FRAME_A_PACKET = frozenset(
+    (
+        "h264",
+        "hevc",
+        "vp9",
+        "av1",
+        "mpeg2video",
+        "mjpeg",
+        "ffv1",
+        "prores",
+        "png",
+        "rawvideo",
+        "huffyuv",
+        "utvideo",
+        "dnxhd",
+    )
+)
 _HARMLESS = ("packed B-frames",)
 """Warnings of decoders that say nothing about pixels."""
 
@@ -49,7 +66,6 @@ def reported(*, decoding: bool) -> Iterator[None]:
     """Raise Damaged for what libav fails at, and for errors in its log; with `decoding` for warnings as well."""
     import av
 
-    worst = _WARNING if decoding else _ERROR
     av.logging.set_level(av.logging.WARNING)
     failed = False
     with av.logging.Capture() as log:
@@ -61,8 +77,15 @@ def reported(*, decoding: bool) -> Iterator[None]:
             failed = True
         finally:
             av.logging.set_level(None)
-    if failed or any(level <= worst and not any(word in text for word in _HARMLESS) for level, _, text in log):
+    if failed or any(_is_damage(*remark, decoding=decoding) for remark in log):
         raise Damaged
+
+
+def _is_damage(level: int, name: str, text: str, *, decoding: bool) -> bool:
+    """Whether a remark in libav's log is about data that are wrong. An open file is probed by decoders: not yet damage."""
+    if decoding:
+        return level <= _WARNING and not any(word in text for word in _HARMLESS)
+    return level <= _ERROR and any(demuxer in name for demuxer in _DEMUXERS.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +162,9 @@ class VideoFile:
                 packet = next(packets, None)
             if packet is None:
                 return
-            if not packet.size:
-                continue
-            if packet.is_corrupt:
+            if packet.size == 0 and packet.dts is None:
+                continue  # the end
+            if packet.size == 0 or packet.is_corrupt:
                 raise Damaged
             if packet.has_sidedata("encryption_info"):
                 raise BadInput("the video is encrypted; send it decrypted", code=CODE)
@@ -150,8 +173,10 @@ class VideoFile:
     def frames(self) -> Iterator[Any]:
         """Yield the decoded frames in the order in which they are shown. BadInput with the frame's number for damage."""
         number = 0
+        expected = _Expected(self.stream.codec_context.codec.canonical_name)
         try:
             for packet in self.packets():
+                expected.add(packet)
                 for frame in decoded(self.stream.codec_context, packet):
                     yield frame
                     number += 1
@@ -160,6 +185,32 @@ class VideoFile:
                 number += 1
         except Damaged:
             raise damaged_at(number) from None
+        if expected.frames is not None and number != expected.frames:
+            raise BadInput(
+                f"the video has {expected.frames} coded frames, and its decoder gives {number}: it has left out what is "
+                "damaged, and does not say which. Send an intact file",
+                code=CODE,
+            )
+
+
+class _Expected:
+    """How many frames a decoder must give: one for each packet that is shown; None for codecs that have others, too."""
+
+    def __init__(self, codec: str) -> None:
+        self._exact = codec in _ONE_FRAME_A_PACKET
+        self._first_pts: int | None = None
+        self._shown = 0
+
+    def add(self, packet: Any) -> None:
+        """Take one more packet. Pictures that lead the file's first one depend on what is not there, and are left out."""
+        if self._first_pts is None:
+            self._first_pts = packet.pts
+        leads = packet.pts is not None and self._first_pts is not None and packet.pts < self._first_pts
+        self._shown += not packet.is_discard and not leads
+
+    @property
+    def frames(self) -> int | None:
+        return self._shown if self._exact else None
 
 
 def decoded(context: Any, packet: Any) -> list[Any]:
@@ -184,8 +235,11 @@ def damaged_at(frame: int) -> BadInput:
 
 
 @contextmanager
-def open_video(path: Path, container: str) -> Iterator[VideoFile]:
-    """Open a file of this container (mp4, matroska, avi, nut, y4m); BadInput with the reason."""
+def open_video(path: Path, container: str, *, again: bool = False) -> Iterator[VideoFile]:
+    """Open a file of this container (mp4, matroska, avi, nut, y4m); BadInput with the reason.
+
+    `again`: it was opened before, and is there as a whole.
+    """
     import av
 
     with path.open("rb") as file:
@@ -195,7 +249,8 @@ def open_video(path: Path, container: str) -> Iterator[VideoFile]:
             file.seek(offset)
             return file.read(count)
 
-        check_ends(container, read, size_bytes)
+        if not again:
+            check_ends(container, read, size_bytes)
         file.seek(0)
         opened = None
         try:

@@ -170,7 +170,9 @@ class PacketShard:
 
         context = self._context()
         for packet_bytes, pts, dts in zip(self.packets, self.pts, self.dts, strict=True):
-            packet = av.Packet(packet_bytes)
+            # Made so, it ends in zeros, into which decoders read on; Packet(bytes) ends in whatever stands there.
+            packet = av.Packet(len(packet_bytes))
+            packet.update(packet_bytes)
             packet.pts, packet.dts, packet.time_base = pts, dts, self.stream.time_base
             yield from decoded(context, packet)
         yield from decoded(context, None)

@@ -175,14 +175,14 @@ class VideoCut(FileSplitter):
         yield from with_extra(pieces(), layout, stripe, lambda first, count: clock.encode(pts[first : first + count]))
 
     def _values(self, path: Path) -> Iterator[tuple[Any, Any]]:
-        with open_video(path, self._wish.container) as video:
+        with open_video(path, self._wish.container, again=True) as video:
             pixels: Pixels | None = None
             for number, frame in enumerate(video.frames()):
                 pixels = pixels or Pixels(self._wish.pixels, frame)
                 yield frame, pixels.values(frame, number)
 
     def _count(self, path: Path) -> int:
-        with open_video(path, self._wish.container) as video:
+        with open_video(path, self._wish.container, again=True) as video:
             return sum(1 for _ in video.frames())
 
     def _check_volume(self, frames: int, layout: FrameLayout) -> None:
@@ -198,7 +198,7 @@ class VideoCut(FileSplitter):
 
 def _index(path: Path, container: str) -> list[CodedFrame]:
     coded: list[CodedFrame] = []
-    with open_video(path, container) as video:
+    with open_video(path, container, again=True) as video:
         context = video.stream.codec_context
         fresh = rules_of(context.codec.canonical_name, bytes(context.extradata or b""))
         try:
@@ -308,7 +308,7 @@ class _Coded:
 
 
 def _packet_pieces(path: Path, container: str, coded: _Coded) -> Iterator[Piece]:
-    with open_video(path, container) as video:
+    with open_video(path, container, again=True) as video:
         packets = video.packets()
         at, held = 0, list[Any]()
         for run, following in zip(coded.runs, [*coded.runs[1:], None], strict=True):
