@@ -54,14 +54,17 @@ def lines(entries: list[dict[str, Any]]) -> bytes:
 
 
 def decoded(path: Path, pixels: str | None = "gray") -> tuple[np.ndarray, list[float | None]]:
-    """Return what PyAV decodes of a whole file, and when each frame is shown; None: the first plane as it is stored."""
+    """Return what PyAV decodes of a whole file, and when each frame is shown; None: the first plane as it is stored.
+
+    One thread converts: with PyAV's default, several, frames of more than 8 bits differ from run to run (av 18.1).
+    """
     import av
 
     frames, times = [], []
     with av.open(str(path)) as container:
         container.streams.video[0].thread_type = "NONE"
         for frame in container.decode(video=0):
-            frames.append(_luma(frame) if pixels is None else frame.to_ndarray(format=pixels))
+            frames.append(_luma(frame) if pixels is None else frame.to_ndarray(format=pixels, threads=1))
             times.append(None if frame.pts is None else round(frame.pts * frame.time_base * 1_000_000) / 1_000_000)
     return np.stack(frames), times
 

@@ -83,11 +83,12 @@ def stored(path: Path, frames: Sequence[np.ndarray], pixel_format: str) -> list[
 
     found = []
     for picture in frames:
-        frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pixel_format)
+        frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pixel_format, threads=1)
         item = 2 if frame.format.components[0].bits > 8 else 1
         planes = []
         for plane in frame.planes:
             rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
-            planes.append(rows[:, : plane.width * item].tobytes())
+            together = 2 if pixel_format == "nv12" and planes else 1  # U and V in turns
+            planes.append(rows[:, : plane.width * item * together].tobytes())
         found.append(b"".join(planes))
     return found
