@@ -429,3 +429,15 @@ def test_times_are_exact_rationals() -> None:
     assert microseconds(1, Fraction(1, 3)) == 333_333
     assert microseconds(10**15 + 1, Fraction(1001, 30_000)) == round(Fraction(1001 * (10**15 + 1) * 10**6, 30_000))
     assert microseconds(None, Fraction(1, 3)) is None
+
+
+def test_large_decoded_frames_that_travel_as_pixels_give_the_figures_of_the_loop(tmp_path: Path) -> None:
+    path = make(tmp_path, "matroska", "ffv1", "yuv420p", frames=2, size=(3840, 2160))
+    frames, times = reference.decoded(path, "rgb24")
+    options = FrameOptions(pixels="rgb")
+    pieces = cut(FrameMotion(), path, options, SplitRequest())
+    assert len(pieces) > 20
+    assert answer(FrameMotion(), pieces, options) == reference.lines(reference.motion(frames, 16, times))
+    grey, _ = reference.decoded(path, "gray")
+    pieces = cut(FrameTrack(), path, FrameOptions(), SplitRequest())
+    assert answer(FrameTrack(), pieces, FrameOptions()) == reference.lines(reference.track(grey, 16, times))

@@ -95,17 +95,17 @@ def needs_stripes(layout: FrameLayout, *, carries: bool) -> bool:
     return too_wide or (carries and layout.values * _FLOAT_BYTES > _CARRY_BYTES)
 
 
-def stripes(layout: FrameLayout, request: SplitRequest, *, carries: bool) -> list[Stripe]:
+def stripes(layout: FrameLayout, request: SplitRequest, *, carries: bool, wide: bool = False) -> list[Stripe]:
     """Return the stripes of a frame: even ones, several of which fit a shard; one if the frame needs none.
 
-    A stripe is about a tenth of a shard, and at least 256 KiB, so that the halo is a fifth of what travels.
+    A stripe is about a tenth of a shard, and at least 256 KiB, so that the halo is a fifth of it; if `wide`, a third.
     """
     if not needs_stripes(layout, carries=carries):
         return [Stripe(0, layout.values)]
     shard_bytes = request.shard_size_bytes or _STRIPED_SHARD_BYTES
     most_values = _CARRY_BYTES // _FLOAT_BYTES
     if not carries:
-        most_values = max(_MIN_STRIPE_BYTES, shard_bytes // _STRIPES_PER_SHARD) // layout.item_bytes
+        most_values = max(_MIN_STRIPE_BYTES, shard_bytes // (3 if wide else _STRIPES_PER_SHARD)) // layout.item_bytes
     return _even(layout.values, -(-layout.values // most_values))
 
 

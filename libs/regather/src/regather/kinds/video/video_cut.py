@@ -43,6 +43,7 @@ _SHARD_PIXELS = 128_000_000
 _GROUP_PIXELS = 2_500_000_000
 """The most of one group of pictures, 300 frames in 4K: its last frame takes about ten seconds to get at."""
 
+_HUGE_BYTES = 64 * 1024 * 1024
 _PER_PACKET_BYTES = 64
 _HEAD_BYTES = 16 * 1024
 _MAX_TIMES = 16_384
@@ -145,9 +146,11 @@ class VideoCut(FileSplitter):
         return coded, _runs(found, self._request, frame_pixels)
 
     def _as_frames(self, path: Path, layout: FrameLayout, clock: Clock) -> Iterator[Piece]:
-        cut = stripes(layout, self._request, carries=self._carries)
-        check_asked(self._request, cut)
         request = self._request
+        if layout.values * layout.item_bytes > _HUGE_BYTES:  # many stripes are held at once: large ones in short shards
+            request = replace(request, shard_size_bytes=MAX_SHARD_BYTES)
+        cut = stripes(layout, request, carries=self._carries, wide=layout.values * layout.item_bytes > _HUGE_BYTES)
+        check_asked(request, cut)
         if request.shards is not None:
             layout = replace(layout, frames=self._count(path))
         elif clock.time_base is not None and len(cut) == 1:
@@ -156,23 +159,27 @@ class VideoCut(FileSplitter):
                 request,
                 shard_size_bytes=min(most_bytes, with_usual_size(layout, request).shard_size_bytes or most_bytes),
             )
-        for stripe in cut:
-            yield from self._cut_stripe(path, layout, clock, stripe, request)
+        # A chain needs all frames of a stripe before the next one; else one decode feeds all stripes.
+        for together in [[stripe] for stripe in cut] if self._carries else [cut]:
+            yield from self._cut_stripes(path, layout, clock, together, request)
 
-    def _cut_stripe(
-        self, path: Path, layout: FrameLayout, clock: Clock, stripe: Stripe, request: SplitRequest
+    def _cut_stripes(
+        self, path: Path, layout: FrameLayout, clock: Clock, together: Sequence[Stripe], request: SplitRequest
     ) -> Iterator[Piece]:
-        rows = row_splitter(layout, stripe, request, self._halo)
+        cutting = [(stripe, row_splitter(layout, stripe, request, self._halo)) for stripe in together]
         pts: list[int | None] = []
 
-        def pieces() -> Iterator[Piece]:
-            for frame, values in self._values(path):
-                pts.append(frame.pts)
-                self._check_volume(len(pts), layout)
-                yield from rows.feed(values[stripe.first : stripe.first + stripe.count].tobytes())
-            yield from rows.finish()
+        def extra(first: int, count: int) -> dict[str, Any]:
+            return clock.encode(pts[first : first + count])
 
-        yield from with_extra(pieces(), layout, stripe, lambda first, count: clock.encode(pts[first : first + count]))
+        for frame, values in self._values(path):
+            pts.append(frame.pts)
+            self._check_volume(len(pts), layout)
+            for stripe, rows in cutting:
+                pieces = rows.feed(values[stripe.first : stripe.first + stripe.count].tobytes())
+                yield from with_extra(iter(pieces), layout, stripe, extra)
+        for stripe, rows in cutting:
+            yield from with_extra(iter(rows.finish()), layout, stripe, extra)
 
     def _values(self, path: Path) -> Iterator[tuple[Any, Any]]:
         with open_video(path, self._wish.container, again=True) as video:
