@@ -278,7 +278,7 @@ NUMBERS = [
     ),
     Case("raw frames without geometry", MOTION, b"x" * 99, code="bad-request"),
     Case("half a frame", f"{MOTION}&option.width=10&option.height=10", b"x" * 150, code="bad-input"),
-    Case("threshold 256", f"{MOTION}&option.threshold=256", npy(RGB), code="bad-option"),
+    Case("threshold 65536", f"{MOTION}&option.threshold=65536", npy(RGB), code="bad-option"),
 ]
 
 

@@ -325,6 +325,27 @@ def test_an_absurd_size_is_refused_before_anything_is_decoded(tmp_path: Path) ->
         motion(path)
 
 
+def test_frames_that_change_their_size_are_refused_with_the_number(tmp_path: Path) -> None:
+    import av
+
+    path = tmp_path / "mixed.avi"
+    with av.open(str(path), "w") as output:
+        for width in (64, 32):
+            encoder = av.CodecContext.create("mjpeg", "w")
+            encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = width, 48, "yuvj420p", Fraction(1, 25)
+            if width == 64:
+                stream = output.add_stream("mjpeg", rate=25)
+                stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+            for at, picture in enumerate(video_files.pictures(3, width, 48)):
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuvj420p")
+                frame.pts = at + (0 if width == 64 else 3)
+                for packet in encoder.encode(frame):
+                    packet.stream = stream
+                    output.mux(packet)
+    with pytest.raises(BadInput, match=r"frame 3 is 32 x 48 .*, the first one 64 x 48"):
+        motion(path)
+
+
 def test_options_that_the_file_contradicts_are_refused(tmp_path: Path) -> None:
     path = make(tmp_path, "mp4", "libx264", "yuv420p")
     assert motion(path, FrameOptions(width=64, height=48)) == motion(path)

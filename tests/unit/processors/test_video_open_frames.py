@@ -3,6 +3,8 @@
 import io
 import json
 import re
+import subprocess
+import sys
 import tempfile
 import zipfile
 import zlib
@@ -465,6 +467,23 @@ def test_a_shard_that_holds_no_frames_is_refused() -> None:
                 kind.step(shard, b"", FrameOptions()) if isinstance(kind, FrameTrack) else kind.process(
                     shard, FrameOptions()
                 )
+
+
+def test_cutting_while_a_body_arrives_loads_no_engine() -> None:
+    program = """
+import sys
+from regather.kinds.video.frames import FrameMotion, FrameOptions
+from regather.processors.base import SplitRequest
+bodies = {b"YUV4MPEG2 W2 H2 F25:1 C420p10\\nFRAME\\n" + bytes(12): {}, bytes(40): {"width": 4, "height": 2},
+          bytes(12): {"width": 2, "height": 2, "pixel_format": "yuv420p10le"}, b"\\0\\0\\0\\x20ftypisom": {}}
+for body, options in bodies.items():
+    splitter = FrameMotion().splitter(FrameOptions(**options), SplitRequest(1024, size_bytes=len(body), head=body))
+    if hasattr(splitter, "feed"):
+        assert [*splitter.feed(body), *splitter.finish()]
+print([name for name in ("av", "numpy") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_every_refusal_is_the_users() -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from regather.core.errors import BadInput, BadRequest
 from regather.kinds.video.container_ends import check_ends
@@ -146,6 +146,15 @@ class Pixels:
         return rows[: frame.height, : frame.width].ravel()
 
 
+class _Bytes:
+    """A file without its name, which PyAV would tell FFmpeg."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read = file.read
+        self.seek = file.seek
+        self.tell = file.tell
+
+
 class VideoFile:
     """An open video file and its first stream of pictures."""
 
@@ -255,7 +264,7 @@ def open_video(path: Path, container: str, *, again: bool = False) -> Iterator[V
         opened = None
         try:
             with reported(decoding=False):
-                opened = av.open(file, format=_DEMUXERS[container], options=_OPEN, metadata_errors="replace")
+                opened = av.open(_Bytes(file), format=_DEMUXERS[container], options=_OPEN, metadata_errors="replace")
         except Damaged:
             if opened is not None:
                 opened.close()

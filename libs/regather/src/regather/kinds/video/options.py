@@ -103,7 +103,7 @@ class _Making:
             self._raw_levels(pixel_format),
         ).check()
         frames = OpenFrames(layout, pixel_format.frame_bytes(options.width, options.height))
-        if request.head is not None and request.size_bytes is not None:
+        if request.size_bytes is not None:
             frames = self._counted(frames, request.size_bytes)
         return self._open(frames)
 
