@@ -274,10 +274,16 @@ NUMBERS = [
     Case("half a raw row", f"{MODEL}&option.features=64&option.dtype=uint8", b"x" * 96, code="bad-input"),
     Case("csv rows with text", f"{MODEL}&option.header=false", b"1,2\nx,3\n", headers=CSV, fails="row 1"),
     Case("frames of two dimensions", MOTION, npy(RGB[:, :, 0]), code="bad-input"),
-    Case("frames of 16 bits", MOTION, npy(RGB.astype(np.uint16)), code="bad-input"),
+    Case("frames of 32 bits", MOTION, npy(RGB.astype(np.uint32)), code="bad-input"),
+    Case(
+        "a zip archive as raw frames",
+        f"{MOTION}&option.width=1&option.height=1",
+        b"PK\x03\x04" + bytes(96),
+        code="not-frames",
+    ),
     Case("raw frames without geometry", MOTION, b"x" * 99, code="bad-request"),
     Case("half a frame", f"{MOTION}&option.width=10&option.height=10", b"x" * 150, code="bad-input"),
-    Case("threshold 256", f"{MOTION}&option.threshold=256", npy(RGB), code="bad-option"),
+    Case("threshold 65536", f"{MOTION}&option.threshold=65536", npy(RGB), code="bad-option"),
 ]
 
 

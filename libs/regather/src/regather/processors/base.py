@@ -19,7 +19,7 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-HEAD_BYTES = 512
+HEAD_BYTES = 1024
 """So much of a body is known when its splitter is made."""
 
 OptionsT = TypeVar("OptionsT", bound=Options)

@@ -1,130 +1,137 @@
-"""Kinds `frames.motion` and `frames.track`: video as raw frames of 8-bit pixels, answered frame by frame, in order.
+"""Kinds `frames.motion` and `frames.track`: video, answered frame by frame, in order.
 
 `frames.motion` compares each frame with the one before it, which the splitter puts into the shard: shards run in
 parallel. `frames.track` keeps a running background b = 0.9 b + 0.1 f (float32, b begins as frame 0), which needs all
 frames before: shards run one after the other, each with the background that the one before it carried over. Both
 answers equal a loop over the whole video bit for bit.
+
+Both look at each value of a frame by itself. So a frame that fits no shard is cut into stripes, runs of its values, and
+what they found is added up: see `frame_shards.py`. How a body becomes frames: `options.py`.
 """
 
-import json
-import zlib
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import count, islice
+from typing import TYPE_CHECKING, TypeVar
 
-from pydantic import Field
+from typing_extensions import override
 
-from regather.core.errors import BadInput, BadRequest, PermanentError
-from regather.processors.base import Options, Processor, ShardView, SplitRequest, Splitter
-from regather.processors.splitting.npy import MAGIC, NpySplitter
-from regather.processors.splitting.rows import Band, RowLayout, RowSplitter, raw_layout
+from regather.core.errors import PermanentError
+from regather.kinds.video.frame_shards import PixelShard, Stripe
+from regather.kinds.video.joining import joined, line, merge
+from regather.kinds.video.levels import to_grey
+from regather.kinds.video.operators import Background, Motion, Track, motions
+from regather.kinds.video.options import FrameOptions, splitter
+from regather.kinds.video.packet_shards import META, PacketShard
+from regather.processors.base import FileSplitter, Processor, ShardView, SplitRequest, Splitter
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-KEPT, TAKEN = 0.9, 0.1
-"""Weights of the background and of the new frame."""
+_BACKGROUND_VALUE_BYTES = 4
+_Found = TypeVar("_Found", Motion, Track)
 
 
-class FrameOptions(Options):
-    """An NPY file of shape (frames, height, width) says its geometry itself; raw frames need width and height."""
-
-    format: Literal["auto", "raw", "npy"] = Field(default="auto", description="auto looks at the first bytes")
-    width: int | None = Field(default=None, ge=1, description="pixels in a row")
-    height: int | None = Field(default=None, ge=1, description="rows of a frame")
-    channels: int = Field(default=1, ge=1, le=4, description="interleaved values of a pixel")
-    threshold: int = Field(default=16, ge=0, le=255, description="a larger difference counts as a change")
-
-
-class FrameMotion(Processor[FrameOptions]):
-    """How much each frame differs from the one before it."""
+class _FrameKind(Processor[FrameOptions]):
+    """What both kinds share: lines out of runs of frames."""
 
     options_model = FrameOptions
     result_type = "application/x-ndjson"
-    merges = False
 
-    def splitter(self, options: FrameOptions, request: SplitRequest) -> Splitter:
-        """See Processor."""
-        return _splitter(options, request, halo=1)
+    @override
+    def splitter(self, options: FrameOptions, request: SplitRequest) -> Splitter | FileSplitter:
+        return splitter(options, request, halo=0 if self.chained else 1, carries=self.chained)
 
+    @override
+    def merge(self, outputs: Sequence[bytes | None], options: FrameOptions) -> bytes:
+        return merge(outputs, _BACKGROUND_VALUE_BYTES)
+
+
+class FrameMotion(_FrameKind):
+    """How much each frame differs from the one before it.
+
+    A line for each frame: `motion` = sum of |f - previous f|, `changed` = values above the threshold; null in frame 0.
+    """
+
+    @override
     def process(self, shard: ShardView, options: FrameOptions) -> bytes:
-        """Return a line for each frame: `motion` = sum of |f - previous f|, `changed` = values above the threshold."""
-        import numpy as np
-
-        band, frames = _frames(shard)
-        wide = frames.astype(np.int16)
-        lines = []
-        for at in range(band.top, band.top + band.rows):
-            line = {"frame": band.row0 + at - band.top, "motion": None, "changed": None}
-            if at > 0:
-                difference = np.abs(wide[at] - wide[at - 1])
-                line["motion"] = int(difference.sum(dtype=np.int64))
-                line["changed"] = int(np.count_nonzero(difference > options.threshold))
-            lines.append(json.dumps(line))
-        return _joined(lines)
+        run = _run(shard, options, before=1)
+        found = motions(run.frames, has_before=run.first > run.frame, threshold=options.threshold)
+        return run.output(found, {"motion": None, "changed": None})
 
 
-class FrameTrack(Processor[FrameOptions]):
-    """What stands out of a running background; each shard needs the one before it."""
+class FrameTrack(_FrameKind):
+    """What stands out of a running background; each shard needs the one before it.
 
-    options_model = FrameOptions
-    result_type = "application/x-ndjson"
-    merges = False
+    A line for each frame: `foreground` = values that differ from the background by more than the threshold, before it
+    takes the frame in; `background_crc32` is of the background after that, so that a difference in one bit shows.
+    """
+
     chained = True
 
-    def splitter(self, options: FrameOptions, request: SplitRequest) -> Splitter:
-        """See Processor."""
-        return _splitter(options, request, halo=0)
-
+    @override
     def step(self, shard: ShardView, carry: bytes, options: FrameOptions) -> tuple[bytes, bytes]:
-        """Return a line for each frame, and the background as float32.
-
-        `foreground` = values that differ from the background by more than the threshold, before it takes the frame in;
-        `background_crc32` is of the background after that, so that a difference in one bit shows.
-        """
         import numpy as np
 
-        band, frames = _frames(shard)
-        background = np.frombuffer(carry, "<f4").copy() if carry else frames[0].astype(np.float32)
-        if background.size != frames.shape[1]:
-            raise PermanentError(f"the background has {background.size} values, a frame {frames.shape[1]}")
+        run = _run(shard, options, before=0)
+        carried = b"" if run.stripe.index and not run.first else carry  # each stripe begins anew
+        background = Background(np.frombuffer(carried, "<f4").astype(np.float32) if carried else None)
+        if background.size not in (None, run.stripe.count):
+            raise PermanentError(f"the background has {background.size} values, a frame {run.stripe.count}")
+
+        found = (background.take(frame, options.threshold) for frame in run.frames)
+        return run.output(found, {}), background.encode()
+
+
+class _Run:
+    """The frames of a shard: `frames` begins with number `frame`; lines are made for `first` to `end - 1`."""
+
+    def __init__(
+        self,
+        frames: "Iterable[NDArray[np.generic]]",
+        numbers: tuple[int, int, int],
+        stripe: Stripe,
+        time_us: Callable[[int], int | None] | None,
+    ) -> None:
+        self.frames = frames
+        self.frame, self.first, self.end = numbers
+        self.stripe = stripe
+        self._time_us = time_us
+
+    def output(self, found: "Iterator[_Found] | Iterator[_Found | None]", nothing: dict[str, int | None]) -> bytes:
+        """Return the lines of what was found in each frame."""
         lines = []
-        for number, frame in enumerate(frames, band.row0):
-            values = frame.astype(np.float32)
-            foreground = int(np.count_nonzero(np.abs(values - background) > options.threshold))
-            background = np.float32(KEPT) * background + np.float32(TAKEN) * values
-            crc = zlib.crc32(background.tobytes())
-            lines.append(json.dumps({"frame": number, "foreground": foreground, "background_crc32": crc}))
-        return _joined(lines), background.astype("<f4").tobytes()
+        for number, one in zip(count(self.first), islice(found, self.end - self.first), strict=False):
+            time_us = self._time_us(number) if self._time_us else None
+            entry = nothing if one is None else asdict(one)
+            lines.append(line(number, time_us, clock=self._time_us is not None, found=entry))
+        return joined(lines, self.stripe)
 
 
-def _splitter(options: FrameOptions, request: SplitRequest, *, halo: int) -> Splitter:
-    head = request.head or b""
-    npy = options.format == "npy" or (options.format == "auto" and head.startswith(MAGIC))
-    unknown = request.head is None and options.format == "auto" and options.width is None
-    if npy or unknown:
-        return NpySplitter(request, halo=halo, check=_check, frames=True)
-    if options.width is None or options.height is None:
-        raise BadRequest("raw frames need the options 'width' and 'height' (and channels, if there are any)")
-    layout = RowLayout(options.width * options.height, options.channels, "uint8")
-    return RowSplitter(raw_layout(layout, request), request, halo=halo)
-
-
-def _check(layout: RowLayout) -> None:
-    if layout.dtype != "uint8":
-        raise BadInput(f"the frames hold values of type {layout.dtype}; uint8 is taken")
-
-
-def _frames(shard: ShardView) -> "tuple[Band, NDArray[np.uint8]]":
-    """The shard's frames, one a row, its neighbours' among them."""
-    import numpy as np
-
+def _run(shard: ShardView, options: FrameOptions, *, before: int) -> _Run:
+    """Return a shard's frames, with so many `before` the first that a line is made for, if there are any."""
     try:
-        band = Band.decode(shard.meta)
-        count = band.top + band.rows + band.bottom
-        return band, np.frombuffer(shard.payload, np.uint8).reshape(count, band.width * band.channels)
-    except (ValueError, TypeError) as error:
+        if shard.meta == META:
+            coded = PacketShard.decode(shard.payload)
+            begin = max(coded.frame, coded.first - before)
+            numbers = (begin, coded.first, coded.end)
+            return _Run(coded.frames(options.pixels or "gray", begin), numbers, coded.stripe, coded.time_us)
+        return _pixel_run(shard)
+    except (ValueError, TypeError, KeyError) as error:
         raise PermanentError(f"shard {shard.seq} holds no frames: {error}") from error
 
 
-def _joined(lines: list[str]) -> bytes:
-    return "".join(f"{line}\n" for line in lines).encode()
+def _pixel_run(shard: ShardView) -> _Run:
+    import numpy as np
+
+    pixels = PixelShard.decode(shard.meta)
+    band = pixels.band
+    rows = band.top + band.rows + band.bottom
+    values = np.frombuffer(shard.payload, "<u2" if band.dtype == "uint16" else band.dtype).reshape(rows, -1)
+    if values.shape[1] != pixels.stripe.count:
+        raise ValueError(f"a frame of {values.shape[1]} values, not {pixels.stripe.count}")
+    times = pixels.times_us
+    time_us = None if times is None else lambda number: times[number - band.row0]
+    numbers = (band.row0 - band.top, band.row0, band.row0 + band.rows)
+    return _Run((to_grey(row, pixels.levels) for row in values), numbers, pixels.stripe, time_us)

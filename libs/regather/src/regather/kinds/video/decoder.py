@@ -1,0 +1,305 @@
+"""PyAV, strictly: what a decoder conceals, guesses or only warns of is a refusal. Runs in killable children only.
+
+One thread, FFmpeg's software decoders, every check of the bit stream that they have (`err_detect`). A decoder that meets
+damage often returns a frame all the same, with the missing part made up from its neighbours, and says so in its log only:
+so the log of each call is read, and its text goes nowhere. A file is given to FFmpeg as bytes, never by name, its container
+is the one that its first bytes say, and no protocol is allowed: nothing inside a file makes FFmpeg open another one.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from regather.core.errors import BadInput, BadRequest
+from regather.kinds.video.container_ends import check_ends
+from regather.kinds.video.frame_shards import MAX_FRAME_VALUES, FrameLayout
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+CODE = "video-invalid"
+STRICT = {"err_detect": "crccheck+bitstream+buffer+explode", "max_pixels": str(MAX_FRAME_VALUES // 3)}
+"""Options of every decoder."""
+
+_DEMUXERS = {"mp4": "mov", "matroska": "matroska", "avi": "avi", "nut": "nut", "y4m": "yuv4mpegpipe"}
+_OPEN = {
+    "protocol_whitelist": "none",
+    "format_whitelist": ",".join(_DEMUXERS.values()),
+    "err_detect": "crccheck+explode",
+    "max_streams": "64",
+}
+_LUMA = re.compile(r"(yuv[aj]?4[0-9]{2}p([0-9]+le)?|gray([0-9]+le)?|nv12|nv16)")
+_ONE_FRAME_A_PACKET = frozenset(
+    (
+        "h264",
+        "hevc",
+        "vp9",
+        "av1",
+        "mpeg2video",
+        "mjpeg",
+        "ffv1",
+        "prores",
+        "png",
+        "rawvideo",
+        "huffyuv",
+        "utvideo",
+        "dnxhd",
+    )
+)
+_HARMLESS = ("packed B-frames",)
+"""Warnings of decoders that say nothing about pixels."""
+
+_ERROR, _WARNING = 16, 24
+
+
+class Damaged(Exception):
+    """A decoder has met damage, or has said that it made something up."""
+
+
+@contextmanager
+def reported(*, decoding: bool) -> Iterator[None]:
+    """Raise Damaged for what libav fails at, and for errors in its log; with `decoding` for warnings as well."""
+    import av
+
+    av.logging.set_level(av.logging.WARNING)
+    failed = False
+    with av.logging.Capture() as log:
+        try:
+            yield
+        except MemoryError:
+            raise
+        except Exception:  # the library raises whatever a damaged file makes it stumble over
+            failed = True
+        finally:
+            av.logging.set_level(None)
+    if failed or any(_is_damage(*remark, decoding=decoding) for remark in log):
+        raise Damaged
+
+
+def _is_damage(level: int, name: str, text: str, *, decoding: bool) -> bool:
+    """Whether a remark in libav's log is about data that are wrong. An open file is probed by decoders: not yet damage."""
+    if decoding:
+        return level <= _WARNING and not any(word in text for word in _HARMLESS)
+    return level <= _ERROR and any(demuxer in name for demuxer in _DEMUXERS.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What all frames of a video share; a frame that differs is refused."""
+
+    width: int
+    height: int
+    format: str
+    color_range: int
+    colorspace: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.width} x {self.height} {self.format} of colour range {self.color_range}, matrix {self.colorspace}"
+        )
+
+    @classmethod
+    def of(cls, frame: Any) -> "Picture":
+        """Return that of a decoded frame."""
+        return cls(frame.width, frame.height, frame.format.name, int(frame.color_range), int(frame.colorspace))
+
+
+class Pixels:
+    """Turns decoded frames of one video into rows of values: `gray`, `luma` or `rgb`. BadInput where there are none."""
+
+    def __init__(self, wanted: str, first: Any) -> None:
+        self._wanted = wanted
+        self.picture = Picture.of(first)
+        bits = max(part.bits for part in first.format.components)
+        if bits > 16 or re.search("f(16|32)|^xyz", self.picture.format):
+            raise BadInput(f"the video's pixels are {self.picture.format}; at most 16 bits without sign are taken")
+        if wanted == "luma" and not _LUMA.fullmatch(self.picture.format):
+            raise BadRequest(f"the video's pixels are {self.picture.format}, without a plane of luma; use pixels=gray")
+        self._deep = bits > 8
+        values = self.picture.width * self.picture.height * (3 if wanted == "rgb" else 1)
+        self.layout = FrameLayout(values, "uint16" if self._deep else "uint8").check()
+
+    def values(self, frame: Any, number: int) -> "NDArray[np.generic]":
+        """Return a frame's values; BadInput if it is another sort of frame than the first one."""
+        found = Picture.of(frame)
+        if found != self.picture:
+            raise BadInput(f"frame {number} is {found}, the first one {self.picture}; all must be alike", code=CODE)
+        if self._wanted == "luma":
+            return self._luma(frame)
+        import av
+
+        names = ("rgb24", "rgb48le") if self._wanted == "rgb" else ("gray", "gray16le")
+        with av.logging.Capture():  # swscale's hints are about speed and old names of formats
+            values: NDArray[np.generic] = frame.to_ndarray(format=names[self._deep], threads=1)
+        return values.ravel()
+
+    def _luma(self, frame: Any) -> "NDArray[np.generic]":
+        import numpy as np
+
+        plane, item = frame.planes[0], self.layout.item_bytes
+        rows = np.frombuffer(plane, f"<u{item}").reshape(-1, plane.line_size // item)
+        return rows[: frame.height, : frame.width].ravel()
+
+
+class _Bytes:
+    """A file without its name, which PyAV would tell FFmpeg."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read = file.read
+        self.seek = file.seek
+        self.tell = file.tell
+
+
+class VideoFile:
+    """An open video file and its first stream of pictures."""
+
+    def __init__(self, container: Any, stream: Any) -> None:
+        self._container = container
+        self.stream = stream
+        self.time_base = Fraction(stream.time_base)
+
+    def packets(self) -> Iterator[Any]:
+        """Yield the stream's packets in the file's order; Damaged."""
+        packets = self._container.demux(self.stream)
+        while True:
+            with reported(decoding=False):
+                packet = next(packets, None)
+            if packet is None:
+                return
+            if packet.size == 0 and packet.dts is None:
+                continue  # the end
+            if packet.size == 0 or packet.is_corrupt:
+                raise Damaged
+            if packet.has_sidedata("encryption_info"):
+                raise BadInput("the video is encrypted; send it decrypted", code=CODE)
+            yield packet
+
+    def frames(self) -> Iterator[Any]:
+        """Yield the decoded frames in the order in which they are shown. BadInput with the frame's number for damage."""
+        number = 0
+        expected = _Expected(self.stream.codec_context.codec.canonical_name)
+        try:
+            for packet in self.packets():
+                expected.add(packet)
+                for frame in decoded(self.stream.codec_context, packet):
+                    yield frame
+                    number += 1
+            for frame in decoded(self.stream.codec_context, None):
+                yield frame
+                number += 1
+        except Damaged:
+            raise damaged_at(number) from None
+        if expected.frames is not None and number != expected.frames:
+            raise BadInput(
+                f"the video has {expected.frames} coded frames, and its decoder gives {number}: it has left out what is "
+                "damaged, and does not say which. Send an intact file",
+                code=CODE,
+            )
+
+
+class _Expected:
+    """How many frames a decoder must give: one for each packet that is shown; None for codecs that have others, too."""
+
+    def __init__(self, codec: str) -> None:
+        self._exact = codec in _ONE_FRAME_A_PACKET
+        self._first_pts: int | None = None
+        self._shown = 0
+
+    def add(self, packet: Any) -> None:
+        """Take one more packet. Pictures that lead the file's first one depend on what is not there, and are left out."""
+        if self._first_pts is None:
+            self._first_pts = packet.pts
+        leads = packet.pts is not None and self._first_pts is not None and packet.pts < self._first_pts
+        self._shown += not packet.is_discard and not leads
+
+    @property
+    def frames(self) -> int | None:
+        return self._shown if self._exact else None
+
+
+def decoded(context: Any, packet: Any) -> list[Any]:
+    """Return the frames that a packet completes (None: those that are left). Damaged."""
+    with reported(decoding=True):
+        try:
+            frames = context.decode(packet)
+        except EOFError:
+            frames = []
+    if any(frame.is_corrupt for frame in frames):
+        raise Damaged
+    return list(frames)
+
+
+def damaged_at(frame: int) -> BadInput:
+    """Return the refusal of a video of which a frame cannot be decoded without guessing."""
+    return BadInput(
+        f"the video is damaged at frame {frame} or soon after it: its decoder met data that make no whole frame. "
+        "Nothing is guessed; send an intact file",
+        code=CODE,
+    )
+
+
+@contextmanager
+def open_video(path: Path, container: str, *, again: bool = False) -> Iterator[VideoFile]:
+    """Open a file of this container (mp4, matroska, avi, nut, y4m); BadInput with the reason.
+
+    `again`: it was opened before, and is there as a whole.
+    """
+    import av
+
+    with path.open("rb") as file:
+        size_bytes = path.stat().st_size
+
+        def read(offset: int, count: int) -> bytes:
+            file.seek(offset)
+            return file.read(count)
+
+        if not again:
+            check_ends(container, read, size_bytes)
+        file.seek(0)
+        opened = None
+        try:
+            with reported(decoding=False):
+                opened = av.open(_Bytes(file), format=_DEMUXERS[container], options=_OPEN, metadata_errors="replace")
+        except Damaged:
+            if opened is not None:
+                opened.close()
+            raise BadInput(
+                f"the file begins like {container} and cannot be read as such: it is damaged or not finished", code=CODE
+            ) from None
+        try:
+            yield VideoFile(opened, _stream(opened))
+        finally:
+            with av.logging.Capture():
+                opened.close()
+
+
+def _stream(container: Any) -> Any:
+    pictures = [stream for stream in container.streams.video if not _is_cover(stream)]
+    if not pictures:
+        kinds = sorted({stream.type for stream in container.streams}) or ["nothing"]
+        raise BadInput(f"the file holds no video, but {' and '.join(kinds)}", code="no-video")
+    stream = pictures[0]
+    if stream.codec_context is None or not stream.codec_context.width:
+        raise BadInput("the video's codec is unknown here, or its size is; convert it to H.264", code=CODE)
+    if stream.codec_context.width * stream.codec_context.height > MAX_FRAME_VALUES // 3:
+        size = f"{stream.codec_context.width} x {stream.codec_context.height}"
+        raise BadInput(f"the video's frames are {size}; at most 8192 x 8192 pixels are taken")
+    strictly(stream.codec_context)
+    return stream
+
+
+def _is_cover(stream: Any) -> bool:
+    import av
+
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+
+def strictly(context: Any) -> None:
+    """Make a decoder that is not open yet strict, and repeatable: one thread."""
+    context.thread_count = 1
+    context.options = {**(context.options or {}), **STRICT}
