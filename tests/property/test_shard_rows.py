@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regather.kinds.model.predict import ModelPredict, PredictOptions
@@ -84,6 +84,7 @@ def test_parquet(cuts: list[int], tmp_path_factory: pytest.TempPathFactory) -> N
 
 
 @pytest.mark.parametrize("form", ["csv", "raw"])
+@settings(max_examples=15, deadline=None)  # each runs a model some hundred times
 @given(cuts=CUTS)
 def test_rows_of_numbers(form: str, cuts: list[int]) -> None:
     table = np.random.default_rng(1).random((40, 64), np.float32)
