@@ -1,7 +1,6 @@
 """Rows of a Parquet file's shard, an Arrow stream, as columns of numbers. Only columns that are asked for are looked at."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +49,7 @@ class ArrowTable:
 
     def carried(self, column: int) -> list[object]:
         """Return a column's values as JSON has them."""
-        return [_json_value(value) for value in self._table.column(column).to_pylist()]
+        return _carried(_plain(self._table.column(column)), self.columns.names[column])
 
     def _values(self, column: int, dtype: str) -> "NDArray[Any]":
         values = _plain(self._table.column(column))
@@ -74,7 +73,7 @@ class ArrowTable:
             numbers = [0 if value is None else _number(value) for value in values.to_pylist()]
             found = from_numbers(numbers, dtype if not gone.any() else "float64", place)
         elif pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
-            found = values.fill_null(0).to_numpy() if gone.any() else values.to_numpy()
+            found = (values.fill_null(0) if gone.any() else values).to_numpy(zero_copy_only=False)
         elif pa.types.is_null(kind):
             found = np.zeros(len(values))
         else:
@@ -134,11 +133,25 @@ def _number(value: Decimal) -> int | float:
     return int(value) if value == value.to_integral_value() and abs(value) < 2**65 else float(value)
 
 
-def _json_value(value: Any) -> object:
-    if isinstance(value, datetime | date | time):
-        return value.isoformat()
-    if isinstance(value, Decimal):
-        return str(value)
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    return value.hex() if isinstance(value, bytes) else value
+def _carried(values: Any, name: str) -> list[object]:
+    """Numbers, booleans and texts as they are; times in ISO 8601, decimals as texts, bytes as hexadecimal digits."""
+    import pyarrow as pa
+
+    kind = values.type
+    plain = (
+        pa.types.is_integer,
+        pa.types.is_floating,
+        pa.types.is_boolean,
+        pa.types.is_string,
+        pa.types.is_large_string,
+    )
+    if any(is_kind(kind) for is_kind in plain) or pa.types.is_null(kind):
+        found: list[object] = values.to_pylist()
+        return found
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        return [None if value is None else value.hex() for value in values.to_pylist()]
+    try:
+        texts = values.cast(pa.string()).to_pylist()
+    except pa.ArrowException as error:
+        raise PermanentError(f"column {name!r} holds {kind}; it cannot be carried along as id") from error
+    return [text.replace(" ", "T", 1) if text and pa.types.is_timestamp(kind) else text for text in texts]
