@@ -44,6 +44,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, kind in (("int64", onnx.TensorProto.INT64), ("uint8", onnx.TensorProto.UINT8),
                        ("uint64", onnx.TensorProto.UINT64), ("bool", onnx.TensorProto.BOOL)):  # fmt: skip
         (tmp_path / f"{name}.onnx").write_bytes(made.identity(kind))
+    (tmp_path / "texts.onnx").write_bytes(made.identity(onnx.TensorProto.STRING))
     (tmp_path / "words.onnx").write_bytes(made.embedding())
     monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path))
     return tmp_path
@@ -106,6 +107,58 @@ def test_a_bad_row_of_ndjson_is_named(row: str, why: str) -> None:
     with pytest.raises(PermanentError) as error:
         run(body, NDJSON, model="reg")
     assert str(error.value) == why
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"1,2,3,4\n5,6,7,8\n", "the first row has numbers and no names: say header=false"),
+        (b",1.5,2,3,4\n0,5,6,7,8\n", "the first row has numbers and no names: say header=false"),
+        (b"a,b,c,d\r1,2,3,4\r5,6,7,8\r", "the header goes over a line end"),
+    ],
+)
+def test_a_header_that_is_none_is_refused_at_the_cut(body: bytes, why: str) -> None:
+    with pytest.raises(BadInput, match=why):
+        run(body, CSV, model="reg")
+
+
+def test_a_header_of_numbers_is_one_where_it_is_said_or_as_pandas_writes_it() -> None:
+    want = lines(run(b"5,6,7,8\n", CSV, model="reg", header="false"))
+    assert lines(run(b"9,9,9,9\n5,6,7,8\n", CSV, model="reg", header="true")) == want
+    assert lines(run(b"0,1,2,3\n5,6,7,8\n", CSV, model="reg")) == want
+
+
+@pytest.mark.parametrize(
+    ("line", "options", "why"),
+    [
+        (
+            b'{"x":"\\ud800","y":"b"}',
+            {"model": "texts", "columns": "x,y"},
+            "row 0: column 'x' is .*, which has half of",
+        ),
+        (b'{"a":1,"b":2,"i":"\\ud800"}', {"model": "int64", "id": "i"}, "row 0: column 'i' is .*, which has half of"),
+        (b'{"a":1,"b":2,"i":[1]}', {"model": "int64", "id": "i"}, r"row 0: column 'i' is \[1\]; only a single value"),
+        (b"[1,2", {"model": "int64"}, r"row 0: it is no JSON: '\[1,2'"),
+        (b"7", {"model": "int64"}, "row 0: it is neither a JSON object nor a JSON array"),
+        (b'{"a":1}', {"model": "int64", "columns": "a,b"}, "there is no column named 'b'; there are a"),
+        (
+            b'{"a":1,"b":"' + b"x" * 99 + b'"}',
+            {"model": "int64"},
+            "row 0: column 'b' is 'x{39}..., which is no number$",
+        ),
+    ],
+)
+def test_what_else_a_line_of_json_may_be_is_refused(line: bytes, options: dict[str, str], why: str) -> None:
+    with pytest.raises(PermanentError, match=f"^{why}"):
+        run(line + b"\n", NDJSON, outputs="y", **options)
+
+
+def test_more_keys_than_a_shard_can_be_told_are_named_by_an_option() -> None:
+    body = b"{" + b",".join(b'"%b%d": 1' % (b"k" * 20, number) for number in range(2000)) + b"}\n"
+    with pytest.raises(PermanentError, match="too many keys"):
+        run(body, NDJSON, model="int64", outputs="y")
+    found = run(body, NDJSON, model="int64", outputs="y", columns=f"{'k' * 20}7,{'k' * 20}1999")
+    assert lines(found) == [{"row": 0, "y": [1, 1]}]
 
 
 def test_keys_of_any_order_are_the_same_columns() -> None:
@@ -275,7 +328,8 @@ def test_what_is_carried_is_text_where_json_has_no_such_type(folder: Path) -> No
     [
         ({"a": pa.array(["1"] * 9), "b": [1] * 9}, "column 'a' holds string, no numbers"),
         ({"a": pa.array([1] * 9, pa.timestamp("ns")), "b": [1] * 9}, r"column 'a' holds timestamp\[ns\], no numbers"),
-        ({"a": [[1, 2]] * 4 + [[1]] * 5, "b": [1] * 9}, "row 4: column 'a' is a list of 1; that of row 0 has 2"),
+        ({"a": [[1, 2]] * 4 + [[1]] * 5, "b": [1] * 9}, "row 4: column 'a' is a list of 1; the first one has 2"),
+        ({"a": [[[1]]] * 4 + [[[1], [2]]] * 5, "b": [1] * 9}, "row 4: column 'a' is a list of 2; the first one has 1"),
         ({"a": [1] * 4 + [None] * 5, "b": [1] * 9}, "row 4: column 'a' has no value here"),
         ({"a": pa.array([1.5] * 9), "b": [1] * 9}, "row 0: column 'a' is 1.5, which the model's int64 cannot hold"),
         ({"a": [1] * 9, "b": [1] * 9, "c": [1] * 9}, "rows have 3 values; the model takes 2"),

@@ -54,12 +54,14 @@ class ArrowTable:
     def _values(self, column: int, dtype: str) -> "NDArray[Any]":
         values = _plain(self._table.column(column))
         place = Place(self.numbers, self.columns.names[column])
+        rows = len(self.numbers)
         if not _is_list(values.type):
             return self._flat(values, dtype, place)[:, None]
-        width = _list_width(values, place)
-        flat = values.flatten()
-        repeated = Place(self.numbers.repeat(width), place.column)
-        return self._flat(_plain(flat), dtype, repeated).reshape(len(self.numbers), width)
+        while _is_list(values.type):
+            width = _list_width(values, place)
+            values = _plain(values.flatten())
+            place = Place(place.numbers.repeat(width), place.column)
+        return self._flat(values, dtype, place).reshape(rows, -1 if rows else 0)
 
     def _flat(self, values: Any, dtype: str, place: Place) -> "NDArray[Any]":
         import numpy as np
@@ -114,7 +116,7 @@ def _list_width(values: Any, place: Place) -> int:
     for index in np.flatnonzero(lengths != first)[:1].tolist() if first >= 0 else [0]:
         if lengths[index] < 0:
             raise missing_value(index, place)
-        raise place.refused(index, f"is a list of {lengths[index]}; that of row {place.numbers[0]} has {first}")
+        raise place.refused(index, f"is a list of {lengths[index]}; the first one has {first}")
     return first
 
 

@@ -61,7 +61,7 @@ def run_batches(
     """Run rows in batches of `size`, each row at its place; PermanentError names the row on which the model fails."""
     import numpy as np
 
-    batches, batch_of = np.unique(numbers // size, return_inverse=True)
+    batches, batch_of = np.unique(numbers // size, return_inverse=True)  # numbers ascend
     places = batch_of * size + numbers % size
     filled = {name: _filled(rows, places, len(batches) * size) for name, rows in inputs.items()}
     parts: list[Found] = []
@@ -103,11 +103,16 @@ def each(inputs: Inputs, change: "Callable[[NDArray[Any]], NDArray[Any]]") -> In
 def _filled(rows: "NDArray[Any]", places: "NDArray[np.int64]", size: int) -> "NDArray[Any]":
     import numpy as np
 
-    if len(rows) == size and (places == np.arange(size)).all():
+    first, count = int(places[0]), len(rows)
+    together = int(places[-1]) - first == count - 1  # places ascend
+    if together and count == size:
         return np.ascontiguousarray(rows)
     found = np.empty((size, *rows.shape[1:]), rows.dtype)
-    found[:] = rows[0]
-    found[places] = rows
+    if together:
+        found[:first], found[first : first + count], found[first + count :] = rows[0], rows, rows[0]
+    else:
+        found[:] = rows[0]
+        found[places] = rows
     return found
 
 
@@ -151,4 +156,6 @@ def _joined(parts: list[Answers], places: Any, name: str) -> Answers:
 
     if len({part.values.shape[1:] for part in parts}) > 1 or len({part.keys for part in parts}) > 1:
         raise PermanentError(f"the model's output {name!r} has rows of different shapes; the rows of a result have one")
-    return Answers(np.concatenate([part.values for part in parts])[places], parts[0].keys)
+    values = np.concatenate([part.values for part in parts])
+    first, last = int(places[0]), int(places[-1]) + 1
+    return Answers(values[first:last] if last - first == len(places) else values[places], parts[0].keys)

@@ -73,9 +73,10 @@ def read_features(payload: bytes, meta: ShardMeta, options: PredictOptions, inpu
 
 def _input(table: Table, columns: Sequence[int], tensor: Tensor) -> "NDArray[Any]":
     matrix = table.matrix(columns, tensor.dtype)
-    if not len(matrix) and (tensor.width is None or matrix.shape[1] != tensor.width):
-        matrix = matrix.reshape(0, -1)[:, :0]
-        return matrix.reshape(0, *(side or 1 for side in tensor.shape))
+    if not len(matrix) and matrix.shape[1] != tensor.width:
+        import numpy as np
+
+        return np.zeros((0, *(side or 1 for side in tensor.shape)), matrix.dtype)
     return matrix.reshape(len(matrix), *tensor.row_shape(matrix.shape[1]))
 
 

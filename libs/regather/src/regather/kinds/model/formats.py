@@ -122,18 +122,38 @@ def _csv_splitter(options: PredictOptions, request: SplitRequest) -> Splitter:
 def header_names(header: bytes, delimiter: str) -> list[str]:
     """Return the names in a CSV's header; BadInput where it is none."""
     try:
-        return next(csv.reader(io.StringIO(header.decode(), newline=""), delimiter=delimiter), [])
+        rows = list(csv.reader(io.StringIO(header.decode(), newline=""), delimiter=delimiter))
     except (csv.Error, ValueError) as error:
         raise BadInput("the first row is no header of CSV in UTF-8", code="bad-header") from error
+    if len(rows) > 1:
+        raise BadInput(
+            "the header goes over a line end (a lone carriage return?); end each row with LF or CRLF", code="bad-header"
+        )
+    return rows[0] if rows else []
 
 
 def _check_header(header: bytes, options: PredictOptions, delimiter: str) -> None:
     names = header_names(header, delimiter)
+    if "header" not in options.model_fields_set and _is_data(names):
+        raise BadInput(
+            "the first row has numbers and no names: say header=false if it is data, header=true if it is not",
+            code="bad-header",
+        )
     asked = [*options.columns, *(name for columns in options.inputs.values() for name in columns)]
     for name in [*asked, *([options.id] if options.id else [])]:
         if names.count(name) != 1:
             what = "there is no column" if name not in names else f"{names.count(name)} columns are named"
             raise BadInput(f"{what} {name!r}; there are {', '.join(names[:20])}", code="no-column")
+
+
+def _is_data(names: list[str]) -> bool:
+    """Whether a header looks like a row of numbers; 0, 1, 2, ... are the names that pandas gives columns without one."""
+    named = [name for name in names if name.strip()]
+    try:
+        numbers = [float(name) for name in named]
+    except ValueError:
+        return False
+    return bool(numbers) and named != [str(index) for index in range(len(named))]
 
 
 def _check_table(layout: RowLayout) -> None:

@@ -50,7 +50,12 @@ class JsonTable:
         return side_by_side(parts, len(self.numbers), dtype)
 
     def carried(self, column: int) -> list[object]:
-        """Return a column's values."""
+        """Return a column's values; the row of one that is a list or an object, or no text of Unicode, is bad."""
+        place = Place(self.numbers, self.columns.names[column])
+        for index, value in enumerate(self._values[column]):
+            if isinstance(value, list | dict):
+                raise place.refused(index, f"is {shown(value)}; only a single value is carried along")
+            _check_unicode(value, index, place)
         return list(self._values[column])
 
     def _all_columns(self, dtypes: Mapping[int, str]) -> bool:
@@ -63,9 +68,10 @@ class JsonTable:
         named = [*options.columns, *(name for names in options.inputs.values() for name in names)]
         if named or not len(self.numbers):
             return list(dict.fromkeys([*named, *([options.id] if options.id else [])]))
-        raise PermanentError(
-            "the columns cannot be told from the body's first rows; name them in the model's order: columns=a,b,c"
-        )
+        row = _parsed(next(filter(bytes.strip, self._payload.split(b"\n")), b""), int(self.numbers[0]))
+        if not isinstance(row, _Pairs):
+            raise bad_row(int(self.numbers[0]), "it is neither a JSON object nor a JSON array")
+        raise PermanentError("the rows have too many keys to tell the columns; name them: columns=a,b,c")
 
     def _fast(self, columns: Sequence[int], dtype: str) -> "NDArray[Any] | None":
         """All columns at once where Arrow has read them as one type."""
@@ -169,7 +175,16 @@ def _json_texts(values: Sequence[object], place: Place) -> "NDArray[Any]":
     for index, value in enumerate(values):
         if not isinstance(value, str):
             raise place.refused(index, f"is {shown(value)}; the model takes texts here")
+        _check_unicode(value, index, place)
     return np.array(values, dtype=object)
+
+
+def _check_unicode(value: object, index: int, place: Place) -> None:
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise place.refused(index, f"is {shown(value)}, which has half of a surrogate pair") from error
 
 
 def _flattened(values: Sequence[object], place: Place) -> list[object]:
@@ -213,6 +228,6 @@ def _arrow_json(payload: bytes, names: Mapping[str, str], rows: int, missing: st
                 unexpected_field_behavior="error" if strict else "ignore",
             ),
         )
-    except pa.ArrowException:
+    except (pa.ArrowException, UnicodeEncodeError):  # a key with half of a surrogate pair
         return None
     return whole_columns(table, list(names), missing) if table.num_rows == rows else None

@@ -90,9 +90,13 @@ def convert(values: "NDArray[Any]", dtype: str, place: Place) -> "NDArray[Any]":
 
     if values.dtype == dtype:
         return values
+    if values.dtype.kind in "iub" and dtype in ("float32", "float64"):
+        return values.astype(dtype)  # none is out of range
     with np.errstate(all="ignore"):
         found = values.astype(dtype)
-        wrong = _changed(values, found) if _is_whole(dtype) else np.isinf(found) & np.isfinite(values)
+        wrong = _changed(values, found) if _is_whole(dtype) else np.isinf(found)
+        if wrong.any() and not _is_whole(dtype):
+            wrong &= np.isfinite(values)
     if wrong.any():
         index = int(np.argmax(wrong.reshape(len(values), -1).any(axis=1)))
         value = values[index].reshape(-1)[int(np.argmax(wrong[index].reshape(-1)))].item()

@@ -85,9 +85,12 @@ def load_model(name: str, sha256: str = "") -> OnnxModel:
     other: `cat NAME.onnx NAME.onnx.data | sha256sum`.
     """
     path = find_model(name)
-    graph = _graph(path, _stamp(path))
-    files = [path, *_data_files(path, graph)]
-    return _loaded(path, tuple(_stamp(file) for file in files), tuple(files), sha256.lower())
+    try:
+        graph = _graph(path, _stamp(path))
+        files = [path, *_data_files(path, graph)]
+        return _loaded(path, tuple(_stamp(file) for file in files), tuple(files), sha256.lower())
+    except OSError as error:
+        raise PermanentError(f"the files of model {name!r} cannot be read: {error.strerror}") from error
 
 
 _Stamp = tuple[int, int]

@@ -45,7 +45,7 @@ def plan_outputs(outputs: Sequence[Tensor], sums_to_one: Mapping[str, bool] | No
         return Plan(values=tuple((_checked(name), name) for name in options.outputs))
     label = _label(outputs)
     if options.probabilities:
-        return Plan(options.probabilities, "" if options.classes else label)
+        return Plan(options.probabilities, _wanted(label, options))
     return _without_options(outputs, sums_to_one, label, options)
 
 
@@ -56,7 +56,7 @@ def _without_options(
     looks = [name for name, sums in (sums_to_one or {}).items() if sums and name not in maps]
     candidates = maps + looks
     if len(candidates) == 1:
-        return Plan(candidates[0], "" if options.classes else label, sums=candidates[0] in looks)
+        return Plan(candidates[0], _wanted(label, options), sums=candidates[0] in looks)
     numbers = [tensor.name for tensor in outputs if tensor.dtype and tensor.name != label]
     if candidates or (label and numbers and sums_to_one is None):
         raise _unclear(outputs)
@@ -67,6 +67,11 @@ def _without_options(
     if len(numbers) == 1 and sums_to_one is not None:
         return Plan(values=(("y", numbers[0]),))
     raise _unclear(outputs)
+
+
+def _wanted(label: str, options: PredictOptions) -> str:
+    """The model's own label, where the result shows a class and nobody else names it."""
+    return "" if options.classes or options.output == "npy" else label
 
 
 def _label(outputs: Sequence[Tensor]) -> str:

@@ -99,7 +99,7 @@ def _check_sums(values: "NDArray[Any]", numbers: "NDArray[np.int64]", output: st
     """Whoever looked like probabilities with made-up rows must be so with all; NaN and infinity are shown as they are."""
     import numpy as np
 
-    sums = values.astype(np.float64).sum(axis=1)
+    sums = values.sum(axis=1, dtype=np.float64)
     wrong = np.isfinite(sums) & (abs(sums - 1) > SUM_TOLERANCE[values.dtype.name])
     if wrong.any():
         index = int(np.argmax(wrong))
@@ -127,10 +127,12 @@ def _places(classes: "NDArray[Any]", names: tuple[str | int, ...], values: "NDAr
     """Where each row's class stands among the probabilities; the greatest one where the names are not known."""
     import numpy as np
 
-    place_of = {name: place for place, name in enumerate(names)}
-    found = [place_of.get(name) for name in classes.tolist()]
     best: NDArray[np.int64] = values.argmax(axis=1) if len(values) else np.zeros(0, np.int64)
-    return np.where([place is None for place in found], best, [place or 0 for place in found]).astype(np.int64)
+    place_of = {name: place for place, name in enumerate(names)}
+    texts = classes.dtype.kind in "OUS"
+    for index in np.flatnonzero(np.array(names, object if texts else None)[best] != classes).tolist():
+        best[index] = place_of.get(classes[index] if texts else classes[index].item(), best[index])
+    return best
 
 
 def write_ndjson(rows: Rows) -> bytes:
