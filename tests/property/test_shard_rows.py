@@ -90,6 +90,7 @@ def test_parquet(cuts: list[int]) -> None:
 
 
 @pytest.mark.parametrize("form", ["csv", "raw"])
+@settings(max_examples=15, deadline=None)  # each runs a model some hundred times
 @given(cuts=CUTS)
 def test_rows_of_numbers(form: str, cuts: list[int]) -> None:
     table = np.random.default_rng(1).random((40, 64), np.float32)

@@ -89,7 +89,7 @@ def test_a_folder_of_models_comes_first(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "broken.onnx").write_bytes(b"no model")
     monkeypatch.setenv(onnx_model.MODELS_VARIABLE, str(tmp_path))
     assert len(probabilities_of(npy(ROWS), SplitRequest(90_000), model="mine")) == 5000
-    with pytest.raises(PermanentError, match="cannot be loaded"):
+    with pytest.raises(PermanentError, match="damaged or is no ONNX model"):
         probabilities_of(npy(ROWS), SplitRequest(90_000), model="broken")
     with pytest.raises(PermanentError, match="there are broken, digits, mine"):
         probabilities_of(npy(ROWS), SplitRequest(90_000), model="other")
@@ -100,10 +100,16 @@ def test_a_folder_of_models_comes_first(tmp_path: Path, monkeypatch: pytest.Monk
     [
         (npy(ROWS[:, :63]), {}, PermanentError, "rows have 63 values; the model takes 64"),
         (npy(ROWS.reshape(5000, 32, 2)), {}, BadInput, r"rows of 32 x 2 values"),
-        (b"1,2\n3,x\n", {"format": "csv", "header": False}, PermanentError, "row 1: could not convert"),
-        (b"1,2\n3\n", {"format": "csv", "header": False}, PermanentError, "row 1 has 1 values; row 0 has 2"),
+        (b"1,2\n3,x\n", {"format": "csv", "header": False}, PermanentError, "row 1: column 'c1' is 'x', which is no"),
+        (
+            b"1,2\n3\n",
+            {"format": "csv", "header": False},
+            PermanentError,
+            "row 1: it has 1 values; there are 2 columns",
+        ),
         (b"123", {"features": 64}, BadInput, "0 rows and 3 bytes"),
-        (b"123", {}, BadRequest, "raw rows need the option 'features'"),
+        (b"123", {"format": "raw"}, BadRequest, "raw rows need the option 'features'"),
+        (b"123", {}, BadRequest, "the format of the rows cannot be told"),
     ],
 )
 def test_rows_that_the_model_does_not_take_are_refused(

@@ -1,21 +1,42 @@
-"""ONNX models of `model.predict`: found by name, checked by digest, loaded once per child."""
+"""ONNX models of `model.predict`: found by name, checked by digest, loaded once per child.
+
+No text of onnxruntime reaches a user: it names files of the server. Errors here say what the model is, and what to do.
+"""
 
 import hashlib
 import os
+import re
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from regather.core.errors import PermanentError
+from regather.kinds.model.graph import DataRange, Graph, read_graph
+from regather.kinds.model.signature import TEXT, Tensor
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 MODELS_VARIABLE = "REGATHER_MODELS_DIR"
 """A folder of models, NAME.onnx, on the workers; they come before the built-in ones."""
 
 _BUILT_IN = Path(__file__).parent / "models"
 _SESSIONS_KEPT = 4
+_BLOCK_BYTES = 1024 * 1024
+_LOG_NOTHING = 4
+_DTYPES = {
+    "float": "float32", "double": "float64", "float16": "float16", "bool": "bool", "string": TEXT,
+    "int8": "int8", "int16": "int16", "int32": "int32", "int64": "int64",
+    "uint8": "uint8", "uint16": "uint16", "uint32": "uint32", "uint64": "uint64",
+}  # fmt: skip
+_TENSOR = re.compile(r"tensor\((\w+)\)")
+_ZIPMAP = re.compile(r"seq\(map\((string|int64),tensor\((\w+)\)\)\)")
+_FAILED_NODE = re.compile(r"while running (\w+) node")
+
+
+class ModelFailed(PermanentError):
+    """A run of the model ended with an error; it cannot end otherwise with the same rows."""
 
 
 def find_model(name: str) -> Path:
@@ -30,59 +51,177 @@ def find_model(name: str) -> Path:
 
 
 class OnnxModel:
-    """A classifier: rows in, probabilities out.
+    """A loaded model: `inputs` and `outputs` are its tensors, `labels` the names of its classes if it has them.
 
-    `probabilities()` takes (n, features) values and gives (n, classes) float32. The model's first input must take a
-    matrix of float32, and one of its outputs must be a float matrix of the same number of rows.
+    `batch` is the number of rows that each run must have, None where any number will do.
     """
 
-    def __init__(self, content: bytes) -> None:
-        import onnxruntime
+    def __init__(self, session: Any, graph: Graph) -> None:
+        self._session = session
+        self.inputs = tuple(_input(found) for found in session.get_inputs())
+        self.outputs = tuple(_output(found) for found in session.get_outputs())
+        self.labels = graph.labels
+        self.random = graph.random
+        batches = {tensor.batch for tensor in self.inputs} - {None}
+        if not self.inputs or len(batches) > 1:
+            raise PermanentError("the model has no input of rows, or inputs of different numbers of rows")
+        self.batch = batches.pop() if batches else None
+        self.examined: dict[object, object] = {}
+        """What was found out about it by running it; see `examination.py`."""
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1  # a child has one core; the worker has many
-        options.log_severity_level = 3
+    def run(self, outputs: Sequence[str], inputs: "Mapping[str, NDArray[Any]]") -> list[Any]:
+        """Run the model once; ModelFailed without the runtime's words, MemoryError where there is too little memory."""
         try:
-            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            found: list[Any] = self._session.run(list(outputs), dict(inputs))
         except Exception as error:  # the runtime has a class for each of its status codes and no common base
-            raise PermanentError(f"the model cannot be loaded: {error}") from error
-        self._input = self._session.get_inputs()[0]
-        self._output = next(
-            (output.name for output in reversed(self._session.get_outputs()) if output.type == "tensor(float)"), None
-        )
-        if self._output is None:
-            raise PermanentError("the model gives no probabilities: none of its outputs is a matrix of floats")
-
-    @property
-    def features(self) -> int | None:
-        """How many values a row has; None where the model takes any number."""
-        width: Any = self._input.shape[-1]
-        return width if isinstance(width, int) else None
-
-    def probabilities(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run the model; PermanentError for rows that it does not take."""
-        if self.features is not None and rows.shape[1] != self.features:
-            raise PermanentError(f"rows have {rows.shape[1]} values; the model takes {self.features}")
-        try:
-            (found,) = self._session.run([self._output], {self._input.name: rows})
-        except Exception as error:  # see __init__
-            raise PermanentError(f"the model failed: {error}") from error
-        result: NDArray[np.float32] = np.ascontiguousarray(found, np.float32)
-        if result.ndim != 2 or len(result) != len(rows):
-            raise PermanentError(f"the model gave {result.shape} values for {len(rows)} rows; a row each is expected")
-        return result
+            raise _explained(error) from error
+        return found
 
 
 def load_model(name: str, sha256: str = "") -> OnnxModel:
-    """Return a model; PermanentError if it is not there, is another one than `sha256` says, or cannot be loaded."""
+    """Return a model; PermanentError if it is not there, is another one than `sha256` says, or cannot be loaded.
+
+    The digest of a model whose weights stand in other files is that of its file and of theirs, by name, one after the
+    other: `cat NAME.onnx NAME.onnx.data | sha256sum`.
+    """
     path = find_model(name)
-    return _loaded(path, path.stat().st_mtime_ns, sha256.lower())
+    try:
+        graph = _graph(path, _stamp(path))
+        files = [path, *_data_files(path, graph)]
+        return _loaded(path, tuple(_stamp(file) for file in files), tuple(files), sha256.lower())
+    except OSError as error:
+        raise PermanentError(f"the files of model {name!r} cannot be read: {error.strerror}") from error
+
+
+_Stamp = tuple[int, int]
+
+
+def _stamp(path: Path) -> _Stamp:
+    about = path.stat()
+    return about.st_mtime_ns, about.st_size
 
 
 @lru_cache(maxsize=_SESSIONS_KEPT)
-def _loaded(path: Path, _modified_ns: int, sha256: str) -> OnnxModel:
+def _graph(path: Path, _changed: _Stamp) -> Graph:
+    return read_graph(path.read_bytes())
+
+
+@lru_cache(maxsize=_SESSIONS_KEPT)
+def _loaded(path: Path, _changed: tuple[_Stamp, ...], files: tuple[Path, ...], sha256: str) -> OnnxModel:
     content = path.read_bytes()
-    found = hashlib.sha256(content).hexdigest()
+    found = _digest(content, files[1:])
     if sha256 and found != sha256:
         raise PermanentError(f"model {path.stem!r} of this worker has the SHA-256 {found}, not {sha256}")
-    return OnnxModel(content)
+    graph = read_graph(content)
+    if graph.custom:
+        raise PermanentError(
+            f"model {path.stem!r} has operators that no worker has: {', '.join(graph.custom[:5])}; export it without them"
+        )
+    return OnnxModel(_session(path if len(files) > 1 else content, path.stem, graph), graph)
+
+
+def _digest(content: bytes, data: Sequence[Path]) -> str:
+    digest = hashlib.sha256(content)
+    for path in data:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _data_files(path: Path, graph: Graph) -> list[Path]:
+    """Return the other files of a model, by name; PermanentError for one that is not beside it, or is too short."""
+    files = {location: _data_file(path, location) for location in sorted({part.location for part in graph.data})}
+    for part in graph.data:
+        _check_range(part, files[part.location].stat().st_size)
+    return list(files.values())
+
+
+def _data_file(path: Path, location: str) -> Path:
+    folder = path.parent.resolve()
+    try:
+        found = (folder / location).resolve()
+        inside = found.is_relative_to(folder) and not Path(location).is_absolute()
+        there = inside and found.is_file()
+    except (ValueError, OSError):  # a NUL, a name that is too long, a loop of links
+        inside = there = False
+    if not inside:
+        raise PermanentError(
+            f"model {path.stem!r} has weights outside of its folder, in {Path(location).name!r}: copy them beside it"
+        )
+    if not there:
+        raise PermanentError(
+            f"model {path.stem!r} has weights in {location!r}, which is not beside it; copy it there, too"
+        )
+    return found
+
+
+def _check_range(part: DataRange, size_bytes: int) -> None:
+    end = part.offset + (part.size_bytes or 0)
+    if end > size_bytes:
+        raise PermanentError(
+            f"the model's file {part.location!r} has {size_bytes} bytes; {end} are needed: it is cut off or another one"
+        )
+
+
+def _session(model: Path | bytes, name: str, graph: Graph) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # a child has one core; the worker has many
+    options.log_severity_level = _LOG_NOTHING
+    try:
+        content = model if isinstance(model, bytes) else str(model)
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # see OnnxModel.run
+        text = str(error)
+        if _no_memory(text):
+            raise MemoryError(f"there is not enough memory to load the model {name!r}") from error
+        if "opset" in text or "IR version" in text or "NOT_IMPLEMENTED" in text:
+            why = (
+                f"it needs ONNX opset {graph.opset} and IR version {graph.ir_version}, which onnxruntime "
+                f"{onnxruntime.__version__} of this worker does not run in full; export it for another opset"
+            )
+        else:
+            why = (
+                "its file is damaged, or its parts do not fit together; check it with onnx.checker and export it again"
+            )
+        raise PermanentError(f"the model {name!r} cannot be loaded: {why}") from error
+
+
+def _no_memory(text: str) -> bool:
+    return "bad_alloc" in text or "Failed to allocate memory" in text
+
+
+def _explained(error: Exception) -> Exception:
+    text = str(error)
+    if _no_memory(text):
+        return MemoryError("there is not enough memory to run the model on so many rows at once (option batch_rows)")
+    node = _FAILED_NODE.search(text)
+    return ModelFailed(f"the model failed{f' in its operator {node[1]}' if node else ''}")
+
+
+def _input(found: Any) -> Tensor:
+    match = _TENSOR.fullmatch(found.type)
+    if match is None or match[1] not in _DTYPES:
+        raise PermanentError(
+            f"the model's input {found.name!r} is {found.type}; it must be a tensor of numbers or texts"
+        )
+    if not found.shape:
+        raise PermanentError(f"the model's input {found.name!r} has no rows: its shape is () or unknown")
+    batch, *shape = (_length(side) for side in found.shape)
+    return Tensor(found.name, _DTYPES[match[1]], batch, tuple(shape))
+
+
+def _output(found: Any) -> Tensor:
+    zipmap = _ZIPMAP.fullmatch(found.type)
+    if zipmap is not None and zipmap[2] in _DTYPES:
+        return Tensor(found.name, _DTYPES[zipmap[2]], None, (None,), TEXT if zipmap[1] == "string" else "int64")
+    match = _TENSOR.fullmatch(found.type)
+    dtype = _DTYPES.get(match[1], "") if match else ""
+    batch, *shape = [_length(side) for side in found.shape] or [None, None]
+    return Tensor(found.name, dtype, batch, tuple(shape))
+
+
+def _length(side: object) -> int | None:
+    return side if isinstance(side, int) and side > 0 else None

@@ -1,0 +1,159 @@
+"""Rows of a Parquet file's shard, an Arrow stream, as columns of numbers. Only columns that are asked for are looked at."""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from regather.core.errors import PermanentError
+from regather.kinds.model.features import numbers_of
+from regather.kinds.model.numbers import Place, convert, from_numbers, missing_value, without_missing
+from regather.kinds.model.options import PredictOptions
+from regather.kinds.model.shard_meta import ShardMeta
+from regather.kinds.model.signature import TEXT, Columns
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class ArrowTable:
+    """Columns may be numbers, booleans, decimals, dictionaries of these, or lists of equal length of these."""
+
+    def __init__(self, payload: bytes, meta: ShardMeta, options: PredictOptions) -> None:
+        import pyarrow as pa
+
+        try:
+            self._table = pa.ipc.open_stream(payload).read_all()
+        except pa.ArrowException as error:
+            raise PermanentError("the shard holds no Arrow stream of rows") from error
+        self._missing = options.missing
+        self.numbers = numbers_of(meta)
+        if self._table.num_rows != len(self.numbers):
+            raise PermanentError(f"{self._table.num_rows} rows are in the shard; it says {len(self.numbers)}")
+        types = self._table.schema.types
+        self.columns = Columns(
+            list(self._table.schema.names),
+            named=True,
+            lists=frozenset(i for i, kind in enumerate(types) if _is_list(kind)),
+        )
+
+    def read(self, dtypes: Mapping[int, str]) -> None:
+        """All is there already."""
+
+    def matrix(self, columns: Sequence[int], dtype: str) -> "NDArray[Any]":
+        """Return columns side by side; a list makes as many values as it has."""
+        import numpy as np
+
+        parts = [self._values(column, dtype) for column in columns]
+        return np.concatenate(parts, axis=1) if parts else np.zeros((len(self.numbers), 0), np.float64)
+
+    def carried(self, column: int) -> list[object]:
+        """Return a column's values as JSON has them."""
+        return _carried(_plain(self._table.column(column)), self.columns.names[column])
+
+    def _values(self, column: int, dtype: str) -> "NDArray[Any]":
+        values = _plain(self._table.column(column))
+        place = Place(self.numbers, self.columns.names[column])
+        rows = len(self.numbers)
+        if not _is_list(values.type):
+            return self._flat(values, dtype, place)[:, None]
+        while _is_list(values.type):
+            width = _list_width(values, place)
+            values = _plain(values.flatten())
+            place = Place(place.numbers.repeat(width), place.column)
+        return self._flat(values, dtype, place).reshape(rows, -1 if rows else 0)
+
+    def _flat(self, values: Any, dtype: str, place: Place) -> "NDArray[Any]":
+        import numpy as np
+        import pyarrow as pa
+
+        gone = np.asarray(values.is_null()) if values.null_count else np.zeros(len(values), np.bool_)
+        if dtype == TEXT:
+            return _texts(values, gone, place)
+        kind = values.type
+        if pa.types.is_decimal(kind):
+            numbers = [0 if value is None else _number(value) for value in values.to_pylist()]
+            found = from_numbers(numbers, dtype if not gone.any() else "float64", place)
+        elif pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
+            found = (values.fill_null(0) if gone.any() else values).to_numpy(zero_copy_only=False)
+        elif pa.types.is_null(kind):
+            found = np.zeros(len(values))
+        else:
+            raise PermanentError(
+                f"column {place.column!r} holds {kind}, no numbers; choose the model's columns with the option columns"
+            )
+        return convert(without_missing(found, gone, self._missing, place), dtype, place)
+
+
+def _plain(values: Any) -> Any:
+    """A column in one piece, without a dictionary."""
+    import pyarrow as pa
+
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    if isinstance(values, pa.ChunkedArray):  # of no chunk, or of too many bytes for one
+        values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    return values
+
+
+def _is_list(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _list_width(values: Any, place: Place) -> int:
+    """How many values each row's list has; the first row whose list is missing or of another length is bad."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    lengths = np.asarray(pc.list_value_length(values).fill_null(-1))
+    if not len(lengths):
+        return 0
+    first = int(lengths[0])
+    for index in np.flatnonzero(lengths != first)[:1].tolist() if first >= 0 else [0]:
+        if lengths[index] < 0:
+            raise missing_value(index, place)
+        raise place.refused(index, f"is a list of {lengths[index]}; the first one has {first}")
+    return first
+
+
+def _texts(values: Any, gone: "NDArray[np.bool_]", place: Place) -> "NDArray[Any]":
+    import numpy as np
+    import pyarrow as pa
+
+    if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+        raise PermanentError(f"column {place.column!r} holds {values.type}; the model takes texts here")
+    if gone.any():
+        raise place.refused(int(np.argmax(gone)), "has no value here, and a text cannot be NaN")
+    return np.array(values.to_pylist(), dtype=object)
+
+
+def _number(value: Decimal) -> int | float:
+    return int(value) if value == value.to_integral_value() and abs(value) < 2**65 else float(value)
+
+
+def _carried(values: Any, name: str) -> list[object]:
+    """Numbers, booleans and texts as they are; times in ISO 8601, decimals as texts, bytes as hexadecimal digits."""
+    import pyarrow as pa
+
+    kind = values.type
+    plain = (
+        pa.types.is_integer,
+        pa.types.is_floating,
+        pa.types.is_boolean,
+        pa.types.is_string,
+        pa.types.is_large_string,
+    )
+    if any(is_kind(kind) for is_kind in plain) or pa.types.is_null(kind):
+        found: list[object] = values.to_pylist()
+        return found
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        return [None if value is None else value.hex() for value in values.to_pylist()]
+    try:
+        texts = values.cast(pa.string()).to_pylist()
+    except pa.ArrowException as error:
+        raise PermanentError(f"column {name!r} holds {kind}; it cannot be carried along as id") from error
+    return [text.replace(" ", "T", 1) if text and pa.types.is_timestamp(kind) else text for text in texts]

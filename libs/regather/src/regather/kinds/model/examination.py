@@ -1,0 +1,167 @@
+"""What running a model shows about it: whether rows depend on each other, and which outputs are probabilities.
+
+**Rows that depend on each other** (a softmax over the wrong axis, a normalisation by the batch) would make an answer
+depend on the cut. A batch is run twice, then its first half in reversed order behind copies of one row, then that half
+alone, in a batch of another size. A row must have the same answer everywhere, within a tolerance that lets kernels round
+differently. This is done with made-up rows, the same in every child, and with the first real rows a child gets.
+
+**Probabilities** are what ZipMap gives, or an output whose made-up rows are not negative and add up to 1. A model whose
+made-up rows fail (an index out of range) shows nothing; the job then has to name its outputs.
+
+What cannot be seen: a dependence that shows on rare rows only.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from regather.core.errors import PermanentError
+from regather.kinds.model.batches import Answers, Found, Inputs, as_answers, each, filled_up, row_count, run_once
+from regather.kinds.model.onnx_model import ModelFailed, OnnxModel
+from regather.kinds.model.signature import TEXT, Tensor
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SUM_TOLERANCE: Mapping[str, float] = {"float16": 1e-2, "float32": 1e-3, "float64": 1e-3}
+"""How far the probabilities of one row may add up from 1."""
+
+_SAME_TOLERANCE = {"float16": 2e-2, "float32": 1e-4, "float64": 1e-9}  # of the output's largest value
+_SEED = 20_261_127
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """`sums_to_one` says it of each output of numbers; None where the made-up rows fail. `empty` are answers to no row."""
+
+    sums_to_one: Mapping[str, bool] | None
+    empty: Found
+
+
+def examine(model: OnnxModel, inputs: Inputs, size: int) -> Examination:
+    """Run made-up rows of the same shape as these; once for each model, child and shape."""
+    key = ("made-up", size, *((name, rows.shape[1:]) for name, rows in inputs.items()))
+    found = model.examined.get(key)
+    if not isinstance(found, Examination):
+        found = model.examined[key] = _examined(model, inputs, size)
+    return found
+
+
+def check_rows_alone(model: OnnxModel, outputs: Sequence[str], inputs: Inputs, size: int) -> None:
+    """PermanentError if an answer depends on the batch; with made-up rows, and with the first real ones of this child."""
+    size = size if model.batch is not None else max(2, size)  # a row that always runs alone shows nothing
+    for what, rows in (("made-up", _made_up(model.inputs, inputs, size)), ("real", inputs)):
+        key = ("alone", what, size, tuple(outputs))
+        if key in model.examined or not row_count(rows):
+            continue
+        with suppress(ModelFailed):  # made-up rows may be none that it takes; real ones fail again, and are named
+            _check_alone(model, outputs, each(rows, lambda values: values[:size]), size)
+        model.examined[key] = True
+
+
+def check_not_random(model: OnnxModel) -> None:
+    """PermanentError for a model that draws random numbers: a shard that runs again would answer differently."""
+    if model.random:
+        raise PermanentError(
+            f"the model draws random numbers ({', '.join(model.random)}): its answers cannot be had twice; export it for "
+            "inference"
+        )
+
+
+def _examined(model: OnnxModel, inputs: Inputs, size: int) -> Examination:
+    names = [tensor.name for tensor in model.outputs if tensor.dtype]
+    rows = _made_up(model.inputs, inputs, size)
+    try:
+        values = model.run(names, rows)
+    except ModelFailed:
+        return Examination(None, {})
+    found: Found = {}
+    for name, value in zip(names, values, strict=True):
+        try:
+            found[name] = as_answers(name, value, size)
+        except PermanentError:  # an output without rows harms nobody who does not ask for it
+            continue
+    sums = {name: answers.keys is not None or are_probabilities(answers.values) for name, answers in found.items()}
+    return Examination(sums, {name: Answers(answers.values[:0], answers.keys) for name, answers in found.items()})
+
+
+def are_probabilities(values: "NDArray[Any]") -> bool:
+    """Whether rows of at least two values are not negative and add up to 1; rows with NaN or infinity say nothing."""
+    import numpy as np
+
+    if values.ndim != 2 or values.shape[1] < 2 or values.dtype.kind != "f":
+        return False
+    finite = values[np.isfinite(values).all(axis=1)].astype(np.float64)
+    tolerance = SUM_TOLERANCE[values.dtype.name]
+    return bool(len(finite) and (finite >= -tolerance).all() and (abs(finite.sum(axis=1) - 1) <= tolerance).all())
+
+
+def _made_up(tensors: Sequence[Tensor], inputs: Inputs, size: int) -> Inputs:
+    import numpy as np
+
+    draw = np.random.default_rng(_SEED)
+    return {tensor.name: _drawn(draw, tensor.dtype, (size, *inputs[tensor.name].shape[1:])) for tensor in tensors}
+
+
+def _drawn(draw: Any, dtype: str, shape: tuple[int, ...]) -> "NDArray[Any]":
+    """Small values, most of which any model takes: reals around 0 of several scales, the whole numbers 0 and 1."""
+    import numpy as np
+
+    if dtype == TEXT:
+        return np.full(shape, "", dtype=object)
+    if not dtype.startswith("float"):
+        found: NDArray[Any] = draw.integers(0, 2, shape).astype(dtype)
+        return found
+    scale = np.resize([1.0, 0.1, 10.0], shape[0]).reshape(-1, *(1 for _ in shape[1:]))
+    reals: NDArray[Any] = (draw.standard_normal(shape) * scale).astype(dtype)
+    return reals
+
+
+def _check_alone(model: OnnxModel, outputs: Sequence[str], rows: Inputs, size: int) -> None:
+    count = row_count(rows)
+    half = -(-count // 2)
+    batch = filled_up(rows, size)
+    first = run_once(model, outputs, batch)
+    again = run_once(model, outputs, batch)
+    _compare(first, again, slice(0, count), slice(0, count), exact=True)
+    if size == 1:
+        return
+    turned = each(batch, lambda values: _turned(values, half))
+    _compare(first, run_once(model, outputs, turned), slice(0, half), slice(-1, -half - 1, -1))
+    if model.batch is None:
+        fewer = each(rows, lambda values: values[:half])
+        _compare(first, run_once(model, outputs, fewer), slice(0, half), slice(0, half))
+
+
+def _turned(values: "NDArray[Any]", half: int) -> "NDArray[Any]":
+    """The first rows, reversed, at the end of a batch of copies of row 0."""
+    found = values.copy()
+    found[:] = values[0]
+    found[len(values) - half :] = values[:half][::-1]
+    return found
+
+
+def _compare(one: Found, other: Found, here: slice, there: slice, *, exact: bool = False) -> None:
+    for name, answers in one.items():
+        mine, theirs = answers.values, other[name].values
+        if mine.shape[1:] != theirs.shape[1:] or not _same(mine[here], theirs[there], exact=exact):
+            why = "from run to run" if exact else "with the other rows of its batch"
+            raise PermanentError(
+                f"the model's output {name!r} changes for a row {why}: cut into shards it would answer differently. "
+                "Export a model that treats each row alone, or run all rows at once with whole=true"
+            )
+
+
+def _same(mine: "NDArray[Any]", theirs: "NDArray[Any]", *, exact: bool) -> bool:
+    import numpy as np
+
+    if mine.dtype.kind != "f":
+        return bool((mine == theirs).all())
+    if exact:
+        return bool(np.array_equal(mine, theirs, equal_nan=True))
+    tolerance = _SAME_TOLERANCE[mine.dtype.name]
+    mine, theirs = mine.astype(np.float64), theirs.astype(np.float64)
+    finite = mine[np.isfinite(mine)]
+    largest = float(abs(finite).max()) if finite.size else 0.0
+    return bool(np.allclose(mine, theirs, rtol=0, atol=tolerance * largest, equal_nan=True))

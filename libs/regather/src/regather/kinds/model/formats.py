@@ -1,0 +1,256 @@
+"""How a body of rows is cut: which format it has, and the splitter for it. Runs in the gateway: no engine is loaded."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from regather.core.errors import BadInput, BadRequest
+from regather.core.sharding import MAX_SHARD_BYTES
+from regather.kinds.model.options import PredictOptions
+from regather.kinds.model.shard_meta import with_first_row
+from regather.kinds.table.parquet_file import PARQUET_MAGIC, ParquetSplitter
+from regather.processors.base import FileSplitter, Piece, ShardRows, SplitRequest, Splitter
+from regather.processors.splitting.inflate import Inflater, InflatingSplitter, codec_of
+from regather.processors.splitting.json_array import JsonArraySplitter
+from regather.processors.splitting.npy import MAGIC, NpySplitter
+from regather.processors.splitting.row_packer import RowSpan
+from regather.processors.splitting.rows import Band, RowLayout, RowSplitter, raw_layout
+from regather.processors.splitting.shard_rows import ArrowRows, BandRows, TextRows
+from regather.processors.splitting.text_rows import NDJSON, Dialect, TextRowSplitter, csv_dialect
+
+TSV = "tsv"
+_TABS = "text/tab-separated-values"
+_MEDIA_TYPES = {
+    "text/csv": "csv",
+    _TABS: "csv",
+    "application/x-ndjson": "ndjson",
+    "application/jsonl": "ndjson",
+    "application/json": "json",
+}
+_WHITE_SPACE_AND_BOM = b"\xef\xbb\xbf \t\r\n"
+_Cut = Callable[[SplitRequest], Splitter | FileSplitter]
+
+
+def make_splitter(options: PredictOptions, request: SplitRequest) -> Splitter | FileSplitter:
+    """Return the splitter for a body; BadRequest where its format cannot be told or the cut cannot be."""
+    cut = partial(_splitter, options)
+    return _in_one_shard(request, cut) if options.whole else cut(request)
+
+
+def rows_of(payload: bytes, meta: bytes, options: PredictOptions) -> ShardRows:
+    """Return a shard's rows; nothing in them is interpreted. ValueError where payload and meta do not agree."""
+    if "format" not in json.loads(meta):
+        return BandRows(payload, Band.decode(_splitters_word(meta, Band.__slots__)))
+    span = RowSpan.decode(_splitters_word(meta, RowSpan.__slots__))
+    if span.format == "arrow":
+        return ArrowRows(payload, span)
+    return TextRows(payload, span, NDJSON if span.format == "ndjson" else csv_dialect(delimiter_of(span, options)))
+
+
+def delimiter_of(span: RowSpan, options: PredictOptions) -> str:
+    """Return what stands between a shard's fields; the media type of tab-separated values says it without an option."""
+    return "\t" if span.format == TSV else options.delimiter
+
+
+def _splitters_word(meta: bytes, fields: Iterable[str]) -> bytes:
+    found = json.loads(meta)
+    return json.dumps({name: found[name] for name in fields}).encode()
+
+
+def _splitter(options: PredictOptions, request: SplitRequest) -> Splitter | FileSplitter:
+    head = request.head or b""
+    if options.format == "parquet" or (options.format == "auto" and head.startswith(PARQUET_MAGIC)):
+        return ParquetSplitter(request)
+    codec = codec_of(head)
+    if codec is None or _is_raw(options):
+        return _plain_splitter(options, request, request.head)
+    plain = replace(request, size_bytes=None)
+    return InflatingSplitter(Inflater(codec, max_bytes=request.max_bytes), partial(_plain_splitter, options, plain))
+
+
+def _plain_splitter(options: PredictOptions, request: SplitRequest, head: bytes | None) -> Splitter:
+    chosen = _format(options, request.content_type, head)
+    if chosen == "npy":
+        return NpySplitter(request, check=_check_table)
+    if chosen == "raw":
+        if options.features is None:
+            raise BadRequest("raw rows need the option 'features' (and dtype, if it is not float32)")
+        return RowSplitter(raw_layout(RowLayout(options.features, 1, options.dtype), request), request)
+    if chosen == "csv":
+        return _csv_splitter(options, request)
+    inner = TextRowSplitter(request, NDJSON) if chosen == "ndjson" else JsonArraySplitter(request)
+    return _FirstRow(inner, _json_row)
+
+
+def _is_raw(options: PredictOptions) -> bool:
+    return options.format == "raw" or (options.format == "auto" and options.features is not None)
+
+
+def _format(options: PredictOptions, content_type: str, head: bytes | None) -> str:
+    if options.format != "auto":
+        return options.format
+    if head is None and options.features is None:
+        return "npy"  # no byte is here yet: any format may come, and this one's splitter refuses no request
+    if (head or b"").startswith(MAGIC):
+        return "npy"
+    media_type = content_type.split(";", maxsplit=1)[0].strip().lower()
+    if media_type in _MEDIA_TYPES or options.features is not None:
+        return _MEDIA_TYPES.get(media_type, "raw")
+    first = (head or b"").lstrip(_WHITE_SPACE_AND_BOM)[:1]
+    chosen = {b"[": "json", b"{": "ndjson"}.get(first)
+    if chosen is None:
+        raise BadRequest(
+            "the format of the rows cannot be told: send a content type (text/csv, application/x-ndjson), say "
+            "option.format, or, for raw rows, the option 'features' (and dtype, if it is not float32)"
+        )
+    return chosen
+
+
+def _csv_splitter(options: PredictOptions, request: SplitRequest) -> Splitter:
+    tabs = request.content_type.lower().startswith(_TABS) and "delimiter" not in options.model_fields_set
+    delimiter = "\t" if tabs else options.delimiter
+    dialect: Dialect = csv_dialect(delimiter, header=options.header)._replace(format=TSV if tabs else "csv")
+    if options.header:
+        return TextRowSplitter(request, dialect, partial(_check_header, options=options, delimiter=delimiter))
+    return _FirstRow(TextRowSplitter(request, dialect), partial(_csv_row, delimiter=delimiter))
+
+
+def header_names(header: bytes, delimiter: str) -> list[str]:
+    """Return the names in a CSV's header; BadInput where it is none."""
+    try:
+        rows = list(csv.reader(io.StringIO(header.decode(), newline=""), delimiter=delimiter))
+    except (csv.Error, ValueError) as error:
+        raise BadInput("the first row is no header of CSV in UTF-8", code="bad-header") from error
+    if len(rows) > 1:
+        raise BadInput(
+            "the header goes over a line end (a lone carriage return?); end each row with LF or CRLF", code="bad-header"
+        )
+    return rows[0] if rows else []
+
+
+def _check_header(header: bytes, options: PredictOptions, delimiter: str) -> None:
+    names = header_names(header, delimiter)
+    if "header" not in options.model_fields_set and _is_data(names):
+        raise BadInput(
+            "the first row has numbers and no names: say header=false if it is data, header=true if it is not",
+            code="bad-header",
+        )
+    asked = [*options.columns, *(name for columns in options.inputs.values() for name in columns)]
+    for name in [*asked, *([options.id] if options.id else [])]:
+        if names.count(name) != 1:
+            what = "there is no column" if name not in names else f"{names.count(name)} columns are named"
+            raise BadInput(f"{what} {name!r}; there are {', '.join(names[:20])}", code="no-column")
+
+
+def _is_data(names: list[str]) -> bool:
+    """Whether a header looks like a row of numbers; 0, 1, 2, ... are the names that pandas gives columns without one."""
+    named = [name for name in names if name.strip()]
+    try:
+        numbers = [float(name) for name in named]
+    except ValueError:
+        return False
+    return bool(numbers) and named != [str(index) for index in range(len(named))]
+
+
+def _check_table(layout: RowLayout) -> None:
+    if layout.channels != 1:
+        raise BadInput(f"the array has rows of {layout.width} x {layout.channels} values; it must be (rows, features)")
+
+
+_FirstLook = tuple[list[str] | None, int | None]
+
+
+def _json_row(payload: bytes) -> _FirstLook | None:
+    """Keys of the first object, or the length of the first array; None where no line is one."""
+    for line in io.BytesIO(payload):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(row, dict):
+            return list(row), None
+        if isinstance(row, list):
+            return None, len(row)
+    return None
+
+
+def _csv_row(payload: bytes, delimiter: str) -> _FirstLook | None:
+    """How many fields the first row has that is not blank."""
+    text = io.TextIOWrapper(io.BytesIO(payload), "utf-8", newline="", errors="replace")
+    try:
+        return next(((None, len(fields)) for fields in csv.reader(text, delimiter=delimiter) if fields), None)
+    except csv.Error:
+        return None
+
+
+class _FirstRow:
+    """Tells every shard what the body's first good row looks like, so that all shards read their rows in one way."""
+
+    def __init__(self, inner: Splitter, look: Callable[[bytes], _FirstLook | None]) -> None:
+        self._inner = inner
+        self._look = look
+        self._told: _FirstLook | None = None
+
+    def feed(self, data: bytes) -> Iterator[Piece]:
+        """Take the next bytes of the body; the pieces that are complete now."""
+        return map(self._tell, self._inner.feed(data))
+
+    def finish(self) -> Iterator[Piece]:
+        """The body has ended; the pieces that are left."""
+        return map(self._tell, self._inner.finish())
+
+    def _tell(self, piece: Piece) -> Piece:
+        if self._told is None:
+            self._told = self._look(piece.payload)
+        return with_first_row(piece, *(self._told or (None, None)))
+
+
+def _in_one_shard(request: SplitRequest, cut: _Cut) -> Splitter | FileSplitter:
+    if request.shards not in (None, 1):
+        raise BadRequest(f"whole=true makes one shard, not {request.shards}", code="bad-split")
+    inner = cut(replace(request, shard_size_bytes=MAX_SHARD_BYTES, shards=None))
+    return _OneShardOfFile(inner) if isinstance(inner, FileSplitter) else _OneShard(inner)
+
+
+def _only(pieces: list[Piece]) -> list[Piece]:
+    if len(pieces) > 1:
+        raise BadInput(
+            f"whole=true runs all rows as one shard, and the rows do not fit one: it has at most {MAX_SHARD_BYTES} bytes",
+            code="not-one-shard",
+        )
+    return pieces
+
+
+class _OneShard:
+    """Lets one shard pass; BadInput as soon as there is a second one."""
+
+    def __init__(self, inner: Splitter) -> None:
+        self._inner = inner
+        self._held: list[Piece] = []
+
+    def feed(self, data: bytes) -> Iterable[Piece]:
+        """Take the next bytes of the body; what they make is kept until the end."""
+        self._held = _only([*self._held, *self._inner.feed(data)])
+        return ()
+
+    def finish(self) -> Iterable[Piece]:
+        """The body has ended; the one piece."""
+        return _only([*self._held, *self._inner.finish()])
+
+
+class _OneShardOfFile:
+    """The same for a body that is cut as a file."""
+
+    def __init__(self, inner: FileSplitter) -> None:
+        self._inner = inner
+
+    def cut(self, path: Path) -> Iterator[Piece]:
+        """Yield the one piece of the file."""
+        pieces: list[Piece] = []
+        for piece in self._inner.cut(path):
+            pieces = _only([*pieces, piece])
+        yield from pieces

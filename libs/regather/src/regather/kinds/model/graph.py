@@ -1,0 +1,142 @@
+"""What a model's file says of itself, before any engine runs it: other files, custom operators, names of the classes.
+
+Read with the `onnx` package, without the weights that stand in other files. Operators that draw random numbers are
+noticed as well: their answers cannot be had twice.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from regather.core.errors import PermanentError
+
+_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
+_RANDOM = frozenset({
+    "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli",
+})  # fmt: skip
+_LABELS = ("classlabels_strings", "classlabels_int64s", "classlabels_ints")
+_PICKS_LABEL = "ArrayFeatureExtractor"
+
+
+@dataclass(frozen=True, slots=True)
+class DataRange:
+    """A stretch of another file that holds a weight; `size_bytes` is None up to the file's end."""
+
+    location: str
+    offset: int
+    size_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """`labels` are the names of the classes in the order of their probabilities, empty where none or several are there."""
+
+    ir_version: int
+    opset: int
+    data: tuple[DataRange, ...]
+    custom: tuple[str, ...]
+    random: tuple[str, ...]
+    labels: tuple[str | int, ...]
+
+
+def read_graph(content: bytes) -> Graph:
+    """Read a model's file; PermanentError for what is no ONNX model."""
+    import onnx
+
+    try:
+        model = onnx.load_model_from_string(content)
+    except Exception as error:  # protobuf has several implementations, each with an error of its own
+        raise _no_model() from error
+    if not model.HasField("graph"):
+        raise _no_model()
+    nodes = [*_nodes(model.graph), *(node for function in model.functions for node in _walked(function.node))]
+    known = {(function.domain, function.name) for function in model.functions}
+    custom = {f"{node.domain}.{node.op_type}" for node in nodes if _is_custom(node, known)}
+    return Graph(
+        ir_version=model.ir_version,
+        opset=max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0),
+        data=tuple(_data_ranges(model, nodes)),
+        custom=tuple(sorted(custom)),
+        random=tuple(sorted({node.op_type for node in nodes if node.op_type in _RANDOM and node.domain in _DOMAINS})),
+        labels=_labels(model.graph, nodes),
+    )
+
+
+def _no_model() -> PermanentError:
+    return PermanentError("the model's file is damaged or is no ONNX model; export it again")
+
+
+def _is_custom(node: Any, known: set[tuple[str, str]]) -> bool:
+    return node.domain not in _DOMAINS and (node.domain, node.op_type) not in known
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    yield from _walked(graph.node)
+
+
+def _walked(nodes: Any) -> Iterator[Any]:
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                yield from _walked(graph.node)
+
+
+def _graphs(model: Any, nodes: list[Any]) -> Iterator[Any]:
+    yield model.graph
+    for node in nodes:
+        for attribute in node.attribute:
+            yield attribute.g
+            yield from attribute.graphs
+
+
+def _data_ranges(model: Any, nodes: list[Any]) -> Iterator[DataRange]:
+    tensors = [tensor for graph in _graphs(model, nodes) for tensor in graph.initializer]
+    sparse = [tensor for graph in _graphs(model, nodes) for tensor in graph.sparse_initializer]
+    for node in nodes:
+        for attribute in node.attribute:
+            tensors += [attribute.t, *attribute.tensors]
+            sparse += [attribute.sparse_tensor, *attribute.sparse_tensors]
+    tensors += [part for tensor in sparse for part in (tensor.values, tensor.indices)]
+    for tensor in tensors:
+        if tensor.data_location == tensor.EXTERNAL:
+            yield _data_range({entry.key: entry.value for entry in tensor.external_data})
+
+
+def _data_range(entries: dict[str, str]) -> DataRange:
+    try:
+        length = entries.get("length")
+        size_bytes = None if length is None else int(length)
+        found = DataRange(entries["location"], int(entries.get("offset", "0")), size_bytes)
+    except (ValueError, KeyError) as error:
+        raise _no_model() from error
+    if found.offset < 0 or (found.size_bytes or 0) < 0:
+        raise _no_model()
+    return found
+
+
+def _labels(graph: Any, nodes: list[Any]) -> tuple[str | int, ...]:
+    """Names of the classes: attributes of a classifier or ZipMap, or the list from which the label is picked."""
+    found = {labels for node in nodes for labels in _attribute_labels(node)}
+    if not found:
+        initializers = {tensor.name: tensor for tensor in graph.initializer}
+        picked = [node.input[0] for node in nodes if node.op_type == _PICKS_LABEL and node.input]
+        found = {_tensor_labels(initializers[name]) for name in picked if name in initializers} - {()}
+    return found.pop() if len(found) == 1 else ()
+
+
+def _attribute_labels(node: Any) -> Iterator[tuple[str | int, ...]]:
+    for attribute in node.attribute:
+        if attribute.name in _LABELS and (attribute.strings or attribute.ints):
+            texts = [text.decode(errors="replace") for text in attribute.strings]
+            yield tuple(texts or attribute.ints)
+
+
+def _tensor_labels(tensor: Any) -> tuple[str | int, ...]:
+    import onnx
+
+    wanted = (onnx.TensorProto.STRING, onnx.TensorProto.INT64, onnx.TensorProto.INT32)
+    if tensor.data_type not in wanted or tensor.data_location == tensor.EXTERNAL:
+        return ()
+    values = onnx.numpy_helper.to_array(tensor).reshape(-1).tolist()
+    return tuple(value.decode(errors="replace") if isinstance(value, bytes) else value for value in values)

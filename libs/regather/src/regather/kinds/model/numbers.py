@@ -1,0 +1,184 @@
+"""Values of a body as values of a model's input: exact, or rounded to the nearest float, or a bad row; never wrapped.
+
+| to | from | rule |
+|---|---|---|
+| float16, float32, float64 | numbers | the nearest value; a finite number that would become infinite is refused |
+| integers | numbers | whole numbers within the type's range; everything else is refused |
+| bool | numbers | 0 and 1; everything else is refused |
+| text | texts | as they are; a number is refused |
+
+Booleans of the body are 0 and 1. A missing value is refused, or is NaN where the option `missing` says so.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from regather.core.errors import PermanentError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
+_NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
+_JSON_NOT_FINITE = frozenset({"NaN", "Infinity", "-Infinity"})
+_MOST_DIGITS = 400
+_SHOWN = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where values come from: the numbers of their rows, and their column."""
+
+    numbers: "NDArray[np.int64]"
+    column: str
+
+    def refused(self, index: int, why: str) -> PermanentError:
+        """Return the error that says what is wrong with the value of one row."""
+        return bad_row(int(self.numbers[index]), f"column {self.column!r} {why}")
+
+
+def bad_row(number: int, why: str) -> PermanentError:
+    """Return the error that names a row."""
+    return PermanentError(f"row {number}: {why}")
+
+
+def shown(value: object) -> str:
+    """Return a value as a message shows it: shortened."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def from_texts(texts: Sequence[str], dtype: str, missing: str, place: Place) -> "NDArray[Any]":
+    """Return what CSV's cells say."""
+    whole = _is_whole(dtype)
+    return from_numbers(
+        [_of_text(text, index, missing, place, whole=whole) for index, text in enumerate(texts)], dtype, place
+    )
+
+
+def from_json(values: Sequence[object], dtype: str, missing: str, place: Place) -> "NDArray[Any]":
+    """Return what JSON's values say: numbers, booleans, null, and the three texts for what JSON cannot write."""
+    return from_numbers([_of_json(value, index, missing, place) for index, value in enumerate(values)], dtype, place)
+
+
+def from_numbers(values: Sequence[int | float], dtype: str, place: Place) -> "NDArray[Any]":
+    """Return Python's numbers as values of `dtype`."""
+    import numpy as np
+
+    if not _is_whole(dtype):
+        for index, value in enumerate(values):
+            if isinstance(value, int) and abs(value) > 2**1000:
+                raise place.refused(index, f"is {shown(value)}, which {dtype} cannot hold")
+        return convert(np.array(values, np.float64), dtype, place)
+    info = np.iinfo(dtype) if dtype != "bool" else None
+    low, high = (int(info.min), int(info.max)) if info else (0, 1)
+    for index, value in enumerate(values):
+        if not (math.isfinite(value) and value == int(value) and low <= value <= high):
+            raise place.refused(index, f"is {shown(value)}, which the model's {dtype} cannot hold")
+    return np.array([int(value) for value in values], dtype)
+
+
+def convert(values: "NDArray[Any]", dtype: str, place: Place) -> "NDArray[Any]":
+    """Return numbers of NumPy as values of `dtype`, by the rules above."""
+    import numpy as np
+
+    if values.dtype == dtype:
+        return values
+    if values.dtype.kind in "iub" and dtype in ("float32", "float64"):
+        return values.astype(dtype)  # none is out of range
+    with np.errstate(all="ignore"):
+        found = values.astype(dtype)
+        wrong = _changed(values, found) if _is_whole(dtype) else np.isinf(found)
+        if wrong.any() and not _is_whole(dtype):
+            wrong &= np.isfinite(values)
+    if wrong.any():
+        index = int(np.argmax(wrong.reshape(len(values), -1).any(axis=1)))
+        value = values[index].reshape(-1)[int(np.argmax(wrong[index].reshape(-1)))].item()
+        raise place.refused(index, f"is {shown(value)}, which the model's {dtype} cannot hold")
+    return found
+
+
+def without_missing(values: "NDArray[Any]", gone: "NDArray[np.bool_]", missing: str, place: Place) -> "NDArray[Any]":
+    """Return the values with NaN where one is missing, or refuse the first row that lacks one."""
+    import numpy as np
+
+    if not gone.any():
+        return values
+    if missing != "nan":
+        raise missing_value(int(np.argmax(gone)), place)
+    return np.where(gone, np.nan, values.astype(np.float64))
+
+
+def missing_value(index: int, place: Place) -> PermanentError:
+    """Return the error that says that a row has no value in a column."""
+    return place.refused(index, "has no value here (missing=nan would give the model NaN)")
+
+
+def _changed(values: "NDArray[Any]", found: "NDArray[Any]") -> "NDArray[np.bool_]":
+    """Where a conversion to whole numbers is none: a fraction, a value out of range, NaN."""
+    import numpy as np
+
+    if values.dtype.kind == "f":
+        wide = values.astype(np.float64)
+        info = np.iinfo(found.dtype) if found.dtype.kind != "b" else None
+        low, high = (float(info.min), float(info.max) + 1) if info else (0.0, 2.0)
+        inside: NDArray[np.bool_] = (wide >= low) & (wide < high) & (wide == np.floor(wide))
+        return ~inside
+    # Whole numbers: the round trip shows a wrap, but for a sign that was lost in the same bits.
+    changed: NDArray[np.bool_] = (found.astype(values.dtype) != values) | ((found > 0) != (values > 0))
+    return changed
+
+
+def _is_whole(dtype: str) -> bool:
+    return not dtype.startswith("float")
+
+
+def _of_text(text: str, index: int, missing: str, place: Place, *, whole: bool) -> int | float:
+    text = text.strip(" \t")
+    if not text:
+        return _missing(index, missing, place)
+    if len(text) <= _MOST_DIGITS:
+        if whole and _WHOLE.fullmatch(text):
+            return int(text)
+        if _NOT_FINITE.fullmatch(text):
+            return float(text)
+        if _NUMBER.fullmatch(text):
+            value = float(text)
+            if math.isinf(value):
+                raise place.refused(index, f"is {shown(text)}, which is too large for a float")
+            return _exact(text, value, index, place) if whole else value
+    raise place.refused(index, f"is {shown(text)}, which is no number")
+
+
+def _exact(text: str, value: float, index: int, place: Place) -> int:
+    """A whole number that was written with a point or an exponent, without a float's rounding."""
+    exact = Decimal(text) if abs(value) < 2**65 else None
+    if exact is None or exact != exact.to_integral_value():
+        raise place.refused(index, f"is {shown(text)}, which is no whole number that the model can hold")
+    return int(exact)
+
+
+def _of_json(value: object, index: int, missing: str, place: Place) -> int | float:
+    if value is None:
+        return _missing(index, missing, place)
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, int | float):
+        if isinstance(value, float) and math.isinf(value):
+            raise place.refused(index, "is too large for a float")
+        return value
+    if isinstance(value, str) and value in _JSON_NOT_FINITE:
+        return float(value)
+    raise place.refused(index, f"is {shown(value)}, which is no number")
+
+
+def _missing(index: int, missing: str, place: Place) -> float:
+    if missing != "nan":
+        raise missing_value(index, place)
+    return math.nan

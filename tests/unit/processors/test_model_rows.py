@@ -1,0 +1,367 @@
+"""Values and rows that a model cannot take are named, found by the search for bad rows, and never wrapped or dropped."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from unit.processors import made_models as made
+from unit.processors.model_jobs import (
+    CSV,
+    KIND,
+    MODELS,
+    NAMES,
+    NDJSON,
+    csv,
+    cut,
+    lines,
+    ndjson,
+    npy,
+    parquet,
+    run,
+    run_pieces,
+)
+
+from regather.core.errors import BadInput, PermanentError, UserError
+from regather.kinds.model.numbers import Place, convert, from_texts
+from regather.kinds.model.onnx_model import MODELS_VARIABLE
+from regather.kinds.model.predict import PredictOptions
+from regather.processors.base import ShardView, SplitRequest
+
+FLOATS, WHOLE = ("float16", "float32", "float64"), ("int8", "uint8", "int16", "uint16", "int32", "int64", "uint64")
+ONE = Place(np.zeros(1, np.int64), "a")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for path in MODELS.glob("*.onnx"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    for name, kind in (("int64", onnx.TensorProto.INT64), ("uint8", onnx.TensorProto.UINT8),
+                       ("uint64", onnx.TensorProto.UINT64), ("bool", onnx.TensorProto.BOOL)):  # fmt: skip
+        (tmp_path / f"{name}.onnx").write_bytes(made.identity(kind))
+    (tmp_path / "texts.onnx").write_bytes(made.identity(onnx.TensorProto.STRING))
+    (tmp_path / "words.onnx").write_bytes(made.embedding())
+    monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path))
+    return tmp_path
+
+
+GOOD = ["1,2,3,4"] * 9
+NEW_KEY = "which the body's first row has not; choose with columns="
+LARGE = "1" + "0" * 399
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ("1,x,3,4", "row 7: column 'b' is 'x', which is no number"),
+        ("1,,3,4", "row 7: column 'b' has no value here (missing=nan would give the model NaN)"),
+        ('1,"",3,4', "row 7: column 'b' has no value here (missing=nan would give the model NaN)"),
+        ("1,2,3", "row 7: it has 3 values; there are 4 columns"),
+        ("1,2,3,4,5", "row 7: it has 5 values; there are 4 columns"),
+        (",", "row 7: it has 2 values; there are 4 columns"),
+        ("1,1_0,3,4", "row 7: column 'b' is '1_0', which is no number"),
+        ("1,0x10,3,4", "row 7: column 'b' is '0x10', which is no number"),
+        ("1,nan(1),3,4", "row 7: column 'b' is 'nan(1)', which is no number"),
+        ("1,true,3,4", "row 7: column 'b' is 'true', which is no number"),
+        ("1,1e400,3,4", "row 7: column 'b' is '1e400', which is too large for a float"),
+        ("1,1e39,3,4", "row 7: column 'b' is 1e+39, which the model's float32 cannot hold"),
+        ("1,\u0663,3,4", "row 7: column 'b' is '\u0663', which is no number"),
+        ("1,NA,3,4", "row 7: column 'b' is 'NA', which is no number"),
+        ('1,"1"2,3,4', "row 7: it is no CSV: a quote or a line end stands where none may be"),
+    ],
+)
+def test_a_bad_row_of_csv_is_named(row: str, why: str) -> None:
+    body = "\n".join(["a,b,c,d", *GOOD[:7], row, *GOOD]).encode()
+    with pytest.raises(PermanentError) as error:
+        run(body, CSV, model="reg")
+    assert str(error.value) == why
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ('{"a":1,"b":"x","c":3,"d":4}', "row 7: column 'b' is 'x', which is no number"),
+        ('{"a":1,"b":"2","c":3,"d":4}', "row 7: column 'b' is '2', which is no number"),
+        ('{"a":1,"b":null,"c":3,"d":4}', "row 7: column 'b' has no value here (missing=nan would give the model NaN)"),
+        ('{"a":1,"c":3,"d":4}', "row 7: column 'b' has no value here (missing=nan would give the model NaN)"),
+        ('{"a":1,"b":2,"c":3,"d":4,"e":5}', f"row 7: it has the key 'e', {NEW_KEY}"),
+        ('{"a":1,"b":2,"b":2,"c":3,"d":4}', "row 7: it has the key 'b' twice"),
+        ('{"a":1,"b":{"x":1},"c":3,"d":4}', "row 7: column 'b' is {'x': 1}, which is no number"),
+        ('{"a":1,"b":1e999,"c":3,"d":4}', "row 7: column 'b' is too large for a float"),
+        (f'{{"a":1,"b":{LARGE},"c":3,"d":4}}', f"row 7: column 'b' is {LARGE[:40]}..., which float32 cannot hold"),
+        ('{"a":1,"b":[1,2],"c":3,"d":4}', "row 7: column 'b' has 2 values; that of row 0 has 1"),
+        ("[1,2,3,4]", "row 7: it is no JSON object"),
+        ("17", "row 7: it is no JSON object"),
+        ('{"a":1,"b":NaN,"c":3,"d":4}', "row 7: it is no JSON: '{\"a\":1,\"b\":NaN,\"c\":3,\"d\":4}'"),
+        ('{"a":1,"b":2,"c":3,"d":4', "row 7: it is no JSON: '{\"a\":1,\"b\":2,\"c\":3,\"d\":4'"),
+    ],
+)  # fmt: skip
+def test_a_bad_row_of_ndjson_is_named(row: str, why: str) -> None:
+    good = '{"d":4,"c":3,"b":2,"a":1}'
+    body = "\n".join(['{"a":1,"b":2,"c":3,"d":4}', *[good] * 6, row, *[good] * 4]).encode()
+    with pytest.raises(PermanentError) as error:
+        run(body, NDJSON, model="reg")
+    assert str(error.value) == why
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"1,2,3,4\n5,6,7,8\n", "the first row has numbers and no names: say header=false"),
+        (b",1.5,2,3,4\n0,5,6,7,8\n", "the first row has numbers and no names: say header=false"),
+        (b"a,b,c,d\r1,2,3,4\r5,6,7,8\r", "the header goes over a line end"),
+    ],
+)
+def test_a_header_that_is_none_is_refused_at_the_cut(body: bytes, why: str) -> None:
+    with pytest.raises(BadInput, match=why):
+        run(body, CSV, model="reg")
+
+
+def test_a_header_of_numbers_is_one_where_it_is_said_or_as_pandas_writes_it() -> None:
+    want = lines(run(b"5,6,7,8\n", CSV, model="reg", header="false"))
+    assert lines(run(b"9,9,9,9\n5,6,7,8\n", CSV, model="reg", header="true")) == want
+    assert lines(run(b"0,1,2,3\n5,6,7,8\n", CSV, model="reg")) == want
+
+
+@pytest.mark.parametrize(
+    ("line", "options", "why"),
+    [
+        (
+            b'{"x":"\\ud800","y":"b"}',
+            {"model": "texts", "columns": "x,y"},
+            "row 0: column 'x' is .*, which has half of",
+        ),
+        (b'{"a":1,"b":2,"i":"\\ud800"}', {"model": "int64", "id": "i"}, "row 0: column 'i' is .*, which has half of"),
+        (b'{"a":1,"b":2,"i":[1]}', {"model": "int64", "id": "i"}, r"row 0: column 'i' is \[1\]; only a single value"),
+        (b"[1,2", {"model": "int64"}, r"row 0: it is no JSON: '\[1,2'"),
+        (b"7", {"model": "int64"}, "row 0: it is neither a JSON object nor a JSON array"),
+        (b'{"a":1}', {"model": "int64", "columns": "a,b"}, "there is no column named 'b'; there are a"),
+        (
+            b'{"a":1,"b":"' + b"x" * 99 + b'"}',
+            {"model": "int64"},
+            "row 0: column 'b' is 'x{39}..., which is no number$",
+        ),
+    ],
+)
+def test_what_else_a_line_of_json_may_be_is_refused(line: bytes, options: dict[str, str], why: str) -> None:
+    with pytest.raises(PermanentError, match=f"^{why}"):
+        run(line + b"\n", NDJSON, outputs="y", **options)
+
+
+def test_more_keys_than_a_shard_can_be_told_are_named_by_an_option() -> None:
+    body = b"{" + b",".join(b'"%b%d": 1' % (b"k" * 20, number) for number in range(2000)) + b"}\n"
+    with pytest.raises(PermanentError, match="too many keys"):
+        run(body, NDJSON, model="int64", outputs="y")
+    found = run(body, NDJSON, model="int64", outputs="y", columns=f"{'k' * 20}7,{'k' * 20}1999")
+    assert lines(found) == [{"row": 0, "y": [1, 1]}]
+
+
+def test_keys_of_any_order_are_the_same_columns() -> None:
+    rows = [{"a": 1, "b": 2, "c": 3, "d": 4}, {"d": 4, "b": 2, "a": 1, "c": 3}]
+    found = lines(run(b"".join(str(row).replace("'", '"').encode() + b"\n" for row in rows), NDJSON, model="reg"))
+    assert found[0]["y"] == found[1]["y"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_blank_line_is_no_row(end: str) -> None:
+    body = end.join(["a,b,c,d", "1,2,3,4", "", "5,6,7,8", "", ""]).encode()
+    found = lines(run(body, CSV, model="reg"))
+    want = lines(run(csv([[1, 2, 3, 4], [5, 6, 7, 8]], NAMES), CSV, model="reg"))
+    assert [line["y"] for line in found] == [line["y"] for line in want]
+    text = end.join(['{"a":1,"b":2,"c":3,"d":4}', "", '{"a":5,"b":6,"c":7,"d":8}', ""]).encode()
+    assert [line["y"] for line in lines(run(text, NDJSON, model="reg"))] == [line["y"] for line in want]
+
+
+def test_a_row_is_where_the_cut_has_it_or_the_shard_is_refused() -> None:
+    body = b"a,b,c,d\n1,2,3,4\n1,2,3\r4,5,6,7,8\n1,2,3,4\n"
+    with pytest.raises(UserError):
+        run(body, CSV, model="reg")
+
+
+@pytest.mark.parametrize(
+    ("model", "row", "why"),
+    [
+        ("int64", ["1.5", "2"], "column 'c0' is '1.5', which is no whole number that the model can hold"),
+        ("int64", ["nan", "2"], "column 'c0' is nan, which the model's int64 cannot hold"),
+        ("int64", [2**63, 2], f"column 'c0' is {2**63}, which the model's int64 cannot hold"),
+        ("int64", ["1e99", 2], "column 'c0' is '1e99', which is no whole number that the model can hold"),
+        ("int64", ["9007199254740993.5", 2], "column 'c0' is '9007199254740993.5', which is no whole number"),
+        ("uint8", [256, 2], "column 'c0' is 256, which the model's uint8 cannot hold"),
+        ("uint8", [-1, 2], "column 'c0' is -1, which the model's uint8 cannot hold"),
+        ("uint64", [-1, 2], "column 'c0' is -1, which the model's uint64 cannot hold"),
+        ("bool", [2, 1], "column 'c0' is 2, which the model's bool cannot hold"),
+        ("int64", ["0x1F", 2], "column 'c0' is '0x1F', which is no number"),
+    ],
+)
+def test_a_number_that_the_model_s_type_has_not_is_refused(model: str, row: list[object], why: str) -> None:
+    with pytest.raises(PermanentError) as error:
+        run(csv([[1, 1], row]), CSV, model=model, header="false", outputs="y")
+    assert str(error.value).startswith(f"row 1: {why}")
+
+
+@pytest.mark.parametrize(
+    ("model", "row", "want"),
+    [
+        ("int64", ["3.0", "1e3"], [3, 1000]),
+        ("int64", [2**63 - 1, -(2**63)], [2**63 - 1, -(2**63)]),
+        ("int64", ["9007199254740993.0", "+5"], [9007199254740993, 5]),
+        ("uint64", [2**64 - 1, 0], [2**64 - 1, 0]),
+        ("uint8", [255, " 7"], [255, 7]),
+        ("bool", [1, 0], [True, False]),
+    ],
+)
+def test_a_whole_number_is_exact(model: str, row: list[object], want: list[object]) -> None:
+    assert lines(run(csv([row]), CSV, model=model, header="false", outputs="y")) == [{"row": 0, "y": want}]
+
+
+@pytest.mark.parametrize(("dtype", "value"), [("<i8", -1), ("<f8", 0.5), ("<f8", 256.0), ("<i2", 300), ("<f8", np.nan)])
+def test_an_array_is_never_wrapped(dtype: str, value: float) -> None:
+    rows = np.ones((9, 2), dtype)
+    rows[5, 1] = value
+    with pytest.raises(PermanentError, match=r"^row 5: column 'c1' is .*, which the model's uint8 cannot hold"):
+        run(npy(rows), model="uint8", outputs="y")
+
+
+@given(st.sampled_from(WHOLE + FLOATS), st.sampled_from((*WHOLE, "bool", *FLOATS)), st.data())
+@settings(max_examples=300)
+def test_a_conversion_is_exact_or_refused(source: str, target: str, data: st.DataObject) -> None:
+    info: Any = np.finfo(source) if source.startswith("f") else np.iinfo(source)
+    if source.startswith("f"):
+        value = data.draw(st.floats(width=info.bits, allow_nan=False, allow_infinity=False))
+    else:
+        value = data.draw(
+            st.integers(int(info.min), int(info.max)) | st.sampled_from([0, 1, int(info.max), int(info.min)])
+        )
+    values = np.array([value], source)
+    exact = Fraction(values[0].item())
+    try:
+        found = convert(values, target, ONE)[0].item()
+    except PermanentError:
+        assert not _fits(exact, target)
+        return
+    if target.startswith("f"):
+        near = [float(np.nextafter(np.array(found, target), np.array(end, target))) for end in (-np.inf, np.inf)]
+        assert all(abs(Fraction(found) - exact) <= abs(Fraction(one) - exact) for one in near if np.isfinite(one))
+    else:
+        assert Fraction(found) == exact
+
+
+def _fits(exact: Fraction, target: str) -> bool:
+    if target.startswith("f"):
+        return abs(exact) <= Fraction(float(np.finfo(target).max))
+    low, high = (0, 1) if target == "bool" else (int(np.iinfo(target).min), int(np.iinfo(target).max))
+    return exact.denominator == 1 and low <= exact <= high
+
+
+@given(st.sampled_from(WHOLE), st.integers(-(2**70), 2**70), st.sampled_from(["", ".0", "e0", ".000"]))
+def test_text_of_a_whole_number_is_exact_or_refused(target: str, value: int, tail: str) -> None:
+    try:
+        found = from_texts([f"{value}{tail}"], target, "error", ONE)[0]
+    except PermanentError:
+        assert not _fits(Fraction(value), target)
+        return
+    assert int(found) == value
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_text_of_a_real_is_the_nearest_float(value: float) -> None:
+    assert from_texts([repr(value)], "float64", "error", ONE)[0] == value
+
+
+@pytest.mark.parametrize("form", ["csv", "ndjson", "npy", "parquet"])
+@pytest.mark.parametrize("output", ["ndjson", "csv", "npy"])
+def test_the_search_for_bad_rows_leaves_out_these_alone_and_keeps_numbers(form: str, output: str, folder: Path) -> None:
+    rows: Any = np.random.default_rng(1).integers(0, 5, (100, 2))
+    rows[[13, 14, 70]] = 5  # no such word
+    makes = {"csv": csv, "npy": npy, "ndjson": lambda rows: ndjson(rows.tolist(), "ab"),
+             "parquet": lambda rows: parquet({"a": rows[:, 0], "b": rows[:, 1]})}  # fmt: skip
+    options = PredictOptions(model="words", header=False, output=output)
+    body, kind = makes[form](rows), {"csv": CSV, "ndjson": NDJSON}.get(form, "")
+    (piece,) = cut(body, options, SplitRequest(1_000_000, content_type=kind), folder)
+    with pytest.raises(PermanentError, match=r"^row 13: the model failed in its operator Gather$"):
+        run_pieces([piece], options)
+    shard = KIND.rows(ShardView(piece.payload, piece.meta, 0, 0), options)
+    assert shard is not None
+    assert shard.numbers == range(100)
+    good = [range(13), range(15, 70), range(71, 100)]
+    found = run_pieces([shard.pick(good)], options)
+    rows[[13, 14, 70]] = 0
+    whole = run_pieces(cut(makes[form](rows), options, SplitRequest(1_000_000, content_type=kind), folder), options)
+    if output == "npy":
+        assert found[-24 * 97 :] == np.load(_file(whole))[[*good[0], *good[1], *good[2]]].tobytes()
+    else:
+        header = 1 if output == "csv" else 0
+        kept = whole.splitlines()
+        assert found.splitlines()[header:] == [kept[row + header] for part in good for row in part]
+    for bad in (13, 70):
+        with pytest.raises(PermanentError, match=f"^row {bad}: "):
+            run_pieces([shard.pick([range(bad, bad + 1)])], options)
+
+
+def _file(content: bytes) -> Any:
+    import io
+
+    return io.BytesIO(content)
+
+
+def test_what_is_carried_is_text_where_json_has_no_such_type(folder: Path) -> None:
+    carried = {
+        "2020-01-02": pa.array([18263], pa.date32()),
+        "1.50": pa.array(["1.50"]).cast(pa.decimal128(5, 2)),
+        "00ff": pa.array([b"\0\xff"]),
+        "12:00:00.000": pa.array([43200], pa.time32("s")),
+    }
+    for want, values in carried.items():
+        table = parquet({"id": values, "a": [1], "b": [2]})
+        assert lines(run(table, model="int64", outputs="y", id="id", folder=folder))[0]["id"] == want
+    with pytest.raises(PermanentError, match=r"column 'id' holds list<.*; it cannot be carried along as id"):
+        run(parquet({"id": [[1]], "a": [1], "b": [2]}), model="int64", outputs="y", id="id", folder=folder)
+
+
+@pytest.mark.parametrize(
+    ("columns", "why"),
+    [
+        ({"a": pa.array(["1"] * 9), "b": [1] * 9}, "column 'a' holds string, no numbers"),
+        ({"a": pa.array([1] * 9, pa.timestamp("ns")), "b": [1] * 9}, r"column 'a' holds timestamp\[ns\], no numbers"),
+        ({"a": [[1, 2]] * 4 + [[1]] * 5, "b": [1] * 9}, "row 4: column 'a' is a list of 1; the first one has 2"),
+        ({"a": [[[1]]] * 4 + [[[1], [2]]] * 5, "b": [1] * 9}, "row 4: column 'a' is a list of 2; the first one has 1"),
+        ({"a": [1] * 4 + [None] * 5, "b": [1] * 9}, "row 4: column 'a' has no value here"),
+        ({"a": pa.array([1.5] * 9), "b": [1] * 9}, "row 0: column 'a' is 1.5, which the model's int64 cannot hold"),
+        ({"a": [1] * 9, "b": [1] * 9, "c": [1] * 9}, "rows have 3 values; the model takes 2"),
+    ],
+)
+def test_a_column_of_parquet_that_is_no_feature_is_refused(columns: dict[str, Any], why: str, folder: Path) -> None:
+    with pytest.raises(PermanentError, match=why):
+        run(parquet(columns), model="int64", outputs="y", folder=folder)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([3] * 9, pa.decimal128(5, 0)),
+        pa.array([3] * 9, pa.uint8()),
+        pa.array([3.0] * 9, pa.float16()),
+        pa.array([3] * 9).dictionary_encode(),
+    ],
+)
+def test_numbers_of_parquet_s_other_types_are_numbers(values: pa.Array, folder: Path) -> None:
+    table = parquet({"when": pa.array([1] * 9, pa.timestamp("ns")), "a": values, "b": pa.array([True] * 9)})
+    found = lines(run(table, model="int64", outputs="y", columns="a,b", id="when", folder=folder))
+    assert found[8] == {"row": 8, "id": "1970-01-01T00:00:00.000000001", "y": [3, 1]}
+
+
+def test_columns_of_one_name_are_refused_where_they_are_asked_for() -> None:
+    with pytest.raises(BadInput, match="2 columns are named 'a'"):
+        run(csv([[1, 2]], ["a", "a"]), CSV, model="int64", columns="a,a", outputs="y")
+
+
+def test_a_table_with_its_index_says_so_and_runs_with_columns() -> None:
+    body = csv([[0, 1, 2, 3, 4]], ["", *NAMES])
+    with pytest.raises(PermanentError, match="rows have 5 values; the model takes 4"):
+        run(body, CSV, model="reg")
+    assert len(lines(run(body, CSV, model="reg", columns="a,b,c,d", id=""))) == 1
