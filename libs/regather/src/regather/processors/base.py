@@ -24,6 +24,11 @@ HEAD_BYTES = 512
 
 OptionsT = TypeVar("OptionsT", bound=Options)
 
+DATA_ERRORS: tuple[type[Exception], ...] = (
+    ArithmeticError, AssertionError, AttributeError, BufferError, LookupError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
+"""What code raises for data that it does not take, where it depends on the data alone. UnicodeError is a ValueError."""
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -107,6 +112,14 @@ class Processor(ABC, Generic[OptionsT]):
 
     inspect_bytes: ClassVar[int] = 0
     """Above 0: inspect() is called with so much of the body (less if it is shorter) before a splitter cuts it."""
+
+    certain: ClassVar[tuple[type[Exception], ...]] = ()
+    """Errors of process(), step(), merge() and the cut that come from the data alone: another attempt must fail, too.
+
+    They count as a PermanentError does: never retried, the client is told that its data is at fault. A kind that neither
+    reads nor asks anything but its shard says DATA_ERRORS; a kind that calls other services says nothing and is retried.
+    MemoryError and OSError are never certain.
+    """
 
     merges: ClassVar[bool] = True
     """False: the result is the outputs in order, joined; merge() is never called."""

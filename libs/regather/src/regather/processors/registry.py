@@ -10,10 +10,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from regather.core.errors import BadRequest
+from regather.core.public_text import one_line, without_paths
 from regather.processors.base import Options, Processor
 
 GROUP = "regather.processors"
 DIAGNOSTICS = "diagnostics"
+_SHOWN_CHARS = 500
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +65,7 @@ def load(points: Iterable[EntryPoint]) -> Registry:
             processors[point.name] = _make(point)
         except Exception as error:
             reason = f"{point.value} of {_distribution(point)}: {type(error).__name__}: {error}"
-            broken[point.name] = reason
+            broken[point.name] = one_line(without_paths(reason))[:_SHOWN_CHARS]
             log.exception("plug-in %s cannot be loaded: %s", point.name, reason)
     return Registry(processors, broken)
 
@@ -131,4 +133,16 @@ def _complaint(detail: Mapping[str, Any]) -> str:
         return f"option {name!r} is unknown"
     if detail["type"] == "missing":
         return f"option {name!r} is missing"
-    return f"option {name!r} is {detail['input']!r}: {detail['msg']}"
+    return f"option {name!r} is {_shown(detail['input'])}: {_shorter(detail['msg'])}"
+
+
+def _shown(value: object) -> str:
+    """Return a value as a message may quote it; a number of thousands of digits has no text."""
+    try:
+        return _shorter(repr(value))
+    except ValueError:
+        return f"a {type(value).__name__} that is too long to show"
+
+
+def _shorter(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."
