@@ -171,9 +171,9 @@ async def test_what_a_kind_calls_certain_is_permanent_and_memory_never_is(
 
 async def test_a_crash_shows_no_folder_of_the_server(supervisor: Supervisor, work: MakeWork) -> None:
     failed = failure(await supervisor.run(work("crash_below")))
-    assert '  File "supervised/supervised_kinds.py", line' in failed.error
+    assert 'supervised_kinds.py", line' in failed.error
     assert "reading body.tif" in failed.error
-    assert "/" not in failed.error.replace("supervised/", "")
+    assert 'File "/' not in failed.error
 
 
 async def test_an_unknown_kind_names_the_kinds_there_are(supervisor: Supervisor, work: MakeWork) -> None:

@@ -7,7 +7,7 @@ import pytest
 from regather.core.errors import BadRequest
 from regather.kinds.bytes_digest import BytesDigest
 from regather.kinds.image.features import ImageFeatures, ImageOptions
-from regather.processors.base import Options
+from regather.processors.base import DATA_ERRORS, Options
 from regather.processors.registry import (
     GROUP,
     Registry,
@@ -132,3 +132,8 @@ def test_options_that_cannot_be_read_are_refused(document: bytes) -> None:
     with pytest.raises(BadRequest) as caught:
         options_from_json(ImageFeatures(), document)
     assert caught.value.code == "bad-option"
+
+
+@pytest.mark.parametrize("kind", sorted(all_kinds().without("diagnostics")))
+def test_a_built_in_kind_reads_its_shard_alone_so_its_data_errors_are_certain(kind: str) -> None:
+    assert all_kinds()[kind].certain == DATA_ERRORS

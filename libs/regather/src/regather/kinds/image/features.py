@@ -24,8 +24,8 @@ from pydantic import Field
 
 from regather.core.errors import BadInput, BadRequest, PermanentError
 from regather.kinds.image.image_file import PNG_MAGIC, TIFF_MAGICS, ImageFileSplitter
-from regather.processors.base import FileSplitter, Options, Processor, ShardView, SplitRequest, Splitter
-from regather.processors.splitting.npy import MAGIC, NpySplitter
+from regather.processors.base import DATA_ERRORS, FileSplitter, Options, Processor, ShardView, SplitRequest, Splitter
+from regather.processors.splitting.npy import MAGIC, npy_splitter, refuse_other_arrays
 from regather.processors.splitting.rows import Band, RowLayout, RowSplitter, raw_layout
 
 HALO_ROWS = 3
@@ -52,6 +52,7 @@ class ImageFeatures(Processor[ImageOptions]):
     """See the definitions at the top of this module."""
 
     options_model = ImageOptions
+    certain = DATA_ERRORS
 
     def splitter(self, options: ImageOptions, request: SplitRequest) -> Splitter | FileSplitter:
         """See Processor."""
@@ -61,6 +62,7 @@ class ImageFeatures(Processor[ImageOptions]):
             return _npy(options, request)
         if options.format in ("png", "tiff") or head.startswith((PNG_MAGIC, *TIFF_MAGICS)):
             return ImageFileSplitter(request, halo=HALO_ROWS, page=options.page, check=_agreement(options))
+        refuse_other_arrays(head)
         for magic, name in _FILE_FORMATS.items():
             if head.startswith(magic):
                 raise BadInput(
@@ -68,7 +70,7 @@ class ImageFeatures(Processor[ImageOptions]):
                     "(format=raw if these are raw pixels that only look like one)"
                 )
         if options.format == "auto" and request.head is None and options.width is None:
-            return NpySplitter(request, halo=HALO_ROWS)  # it may be one; the body's first bytes will tell
+            return npy_splitter(request, halo=HALO_ROWS)  # it may be one; the body's first bytes will tell
         return _raw(options, request)
 
     def process(self, shard: ShardView, options: ImageOptions) -> bytes:
@@ -87,8 +89,8 @@ class ImageFeatures(Processor[ImageOptions]):
         return summarise(outputs)
 
 
-def _npy(options: ImageOptions, request: SplitRequest) -> Splitter:
-    return NpySplitter(request, halo=HALO_ROWS, check=_agreement(options))
+def _npy(options: ImageOptions, request: SplitRequest) -> Splitter | FileSplitter:
+    return npy_splitter(request, halo=HALO_ROWS, check=_agreement(options))
 
 
 def _agreement(options: ImageOptions) -> Callable[[RowLayout], None]:

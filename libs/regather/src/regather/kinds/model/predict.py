@@ -15,8 +15,17 @@ from typing import Literal
 from pydantic import Field
 
 from regather.core.errors import BadInput, BadRequest, PermanentError
-from regather.processors.base import Options, Processor, ShardRows, ShardView, SplitRequest, Splitter
-from regather.processors.splitting.npy import MAGIC, NpySplitter
+from regather.processors.base import (
+    DATA_ERRORS,
+    FileSplitter,
+    Options,
+    Processor,
+    ShardRows,
+    ShardView,
+    SplitRequest,
+    Splitter,
+)
+from regather.processors.splitting.npy import MAGIC, npy_splitter, refuse_other_arrays
 from regather.processors.splitting.row_packer import RowSpan
 from regather.processors.splitting.rows import Band, RowLayout, RowSplitter, raw_layout
 from regather.processors.splitting.shard_rows import BandRows, TextRows
@@ -51,16 +60,18 @@ class ModelPredict(Processor[PredictOptions]):
     """Run every row of a table of numbers through an ONNX classifier."""
 
     options_model = PredictOptions
+    certain = DATA_ERRORS
 
-    def splitter(self, options: PredictOptions, request: SplitRequest) -> Splitter:
+    def splitter(self, options: PredictOptions, request: SplitRequest) -> Splitter | FileSplitter:
         """See Processor."""
         head = request.head or b""
         chosen = options.format
         if chosen == "auto":
+            refuse_other_arrays(head)
             media_type = request.content_type.split(";")[0].strip().lower()
             chosen = "npy" if head.startswith(MAGIC) else "csv" if media_type in _CSV_TYPES else "raw"
         if chosen == "npy" or (request.head is None and options.features is None and chosen == "raw"):
-            return NpySplitter(request, check=_check_table)
+            return npy_splitter(request, check=_check_table, empty=True)
         if chosen == "csv":
             return TextRowSplitter(request, csv_dialect(header=options.header))
         if options.features is None:
@@ -80,6 +91,8 @@ class ModelPredict(Processor[PredictOptions]):
         probabilities = np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
         if options.output == "npy":
             return _COUNT.pack(*probabilities.shape) + probabilities.astype("<f4").tobytes()
+        if not parts:
+            return b""
         labels, best = probabilities.argmax(axis=1), probabilities.max(axis=1, initial=0)
         lines = [f'{{"class":{label},"p":{p:.7g}}}\n' for label, p in zip(labels.tolist(), best.tolist(), strict=True)]
         return "".join(lines).encode()

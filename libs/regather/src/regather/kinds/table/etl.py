@@ -27,7 +27,7 @@ from regather.kinds.table.rows import (
     write_csv,
     write_ndjson,
 )
-from regather.processors.base import FileSplitter, Processor, ShardRows, ShardView, SplitRequest, Splitter
+from regather.processors.base import DATA_ERRORS, FileSplitter, Processor, ShardRows, ShardView, SplitRequest, Splitter
 from regather.processors.splitting.inflate import Inflater, InflatingSplitter, codec_of
 from regather.processors.splitting.json_array import JsonArraySplitter
 from regather.processors.splitting.row_packer import RowSpan
@@ -48,6 +48,7 @@ class TableEtl(Processor[TableOptions]):
     """Filter, cast, derive, group and aggregate the rows of CSV, NDJSON or a JSON array; or rows out in order."""
 
     options_model = TableOptions
+    certain = DATA_ERRORS
 
     def splitter(self, options: TableOptions, request: SplitRequest) -> Splitter | FileSplitter:
         """See Processor."""

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from regather.core.errors import BadInput, BadRequest, PermanentError
-from regather.processors.base import Options, Processor, ShardView, SplitRequest, Splitter
-from regather.processors.splitting.npy import MAGIC, NpySplitter
+from regather.processors.base import DATA_ERRORS, FileSplitter, Options, Processor, ShardView, SplitRequest, Splitter
+from regather.processors.splitting.npy import MAGIC, npy_splitter, refuse_other_arrays
 from regather.processors.splitting.rows import Band, RowLayout, RowSplitter, raw_layout
 
 if TYPE_CHECKING:
@@ -39,10 +39,11 @@ class FrameMotion(Processor[FrameOptions]):
     """How much each frame differs from the one before it."""
 
     options_model = FrameOptions
+    certain = DATA_ERRORS
     result_type = "application/x-ndjson"
     merges = False
 
-    def splitter(self, options: FrameOptions, request: SplitRequest) -> Splitter:
+    def splitter(self, options: FrameOptions, request: SplitRequest) -> Splitter | FileSplitter:
         """See Processor."""
         return _splitter(options, request, halo=1)
 
@@ -67,11 +68,12 @@ class FrameTrack(Processor[FrameOptions]):
     """What stands out of a running background; each shard needs the one before it."""
 
     options_model = FrameOptions
+    certain = DATA_ERRORS
     result_type = "application/x-ndjson"
     merges = False
     chained = True
 
-    def splitter(self, options: FrameOptions, request: SplitRequest) -> Splitter:
+    def splitter(self, options: FrameOptions, request: SplitRequest) -> Splitter | FileSplitter:
         """See Processor."""
         return _splitter(options, request, halo=0)
 
@@ -84,8 +86,8 @@ class FrameTrack(Processor[FrameOptions]):
         import numpy as np
 
         band, frames = _frames(shard)
-        background = np.frombuffer(carry, "<f4").copy() if carry else frames[0].astype(np.float32)
-        if background.size != frames.shape[1]:
+        background = np.frombuffer(carry, "<f4").copy() if carry else frames[:1].astype(np.float32).reshape(-1)
+        if len(frames) and background.size != frames.shape[1]:
             raise PermanentError(f"the background has {background.size} values, a frame {frames.shape[1]}")
         lines = []
         for number, frame in enumerate(frames, band.row0):
@@ -97,12 +99,14 @@ class FrameTrack(Processor[FrameOptions]):
         return _joined(lines), background.astype("<f4").tobytes()
 
 
-def _splitter(options: FrameOptions, request: SplitRequest, *, halo: int) -> Splitter:
+def _splitter(options: FrameOptions, request: SplitRequest, *, halo: int) -> Splitter | FileSplitter:
     head = request.head or b""
+    if options.format == "auto":
+        refuse_other_arrays(head)
     npy = options.format == "npy" or (options.format == "auto" and head.startswith(MAGIC))
     unknown = request.head is None and options.format == "auto" and options.width is None
     if npy or unknown:
-        return NpySplitter(request, halo=halo, check=_check, frames=True)
+        return npy_splitter(request, halo=halo, check=_check, frames=True, empty=True)
     if options.width is None or options.height is None:
         raise BadRequest("raw frames need the options 'width' and 'height' (and channels, if there are any)")
     layout = RowLayout(options.width * options.height, options.channels, "uint8")
