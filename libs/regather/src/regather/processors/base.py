@@ -5,7 +5,7 @@ gateway while the body arrives and must only move bytes; `inspect`, `process` an
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Generic, Protocol, TypeVar, runtime_checkable
@@ -28,6 +28,18 @@ DATA_ERRORS: tuple[type[Exception], ...] = (
     ArithmeticError, AssertionError, AttributeError, BufferError, LookupError, RecursionError, TypeError, ValueError,
 )  # fmt: skip
 """What code raises for data that it does not take, where it depends on the data alone. UnicodeError is a ValueError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """What a kind needs beside its own package: `install` is what pip is told, such as `regather[table]`.
+
+    `modules` are the top-level modules that its children import. They are looked for and not imported: a service offers
+    the kind only where all of them are there.
+    """
+
+    install: str
+    modules: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +124,12 @@ class Processor(ABC, Generic[OptionsT]):
 
     inspect_bytes: ClassVar[int] = 0
     """Above 0: inspect() is called with so much of the body (less if it is shorter) before a splitter cuts it."""
+
+    result_examples: ClassVar[Sequence[Mapping[str, object]]] = ()
+    """Options that change the result's media type, for GET /v1/kinds; an option of few values is found alone."""
+
+    extra: ClassVar[Extra | None] = None
+    """What must be installed beside the plug-in; without it the kind is listed as not installed and no job is taken."""
 
     certain: ClassVar[tuple[type[Exception], ...]] = ()
     """Errors of process(), step(), merge() and the cut that come from the data alone: another attempt must fail, too.

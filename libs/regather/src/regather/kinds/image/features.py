@@ -23,6 +23,7 @@ from typing import Literal
 from pydantic import Field
 
 from regather.core.errors import BadInput, BadRequest, PermanentError
+from regather.kinds.image import EXTRA
 from regather.kinds.image.image_file import PNG_MAGIC, TIFF_MAGICS, ImageFileSplitter
 from regather.processors.base import DATA_ERRORS, FileSplitter, Options, Processor, ShardView, SplitRequest, Splitter
 from regather.processors.splitting.npy import MAGIC, npy_splitter, refuse_other_arrays
@@ -49,10 +50,11 @@ class ImageOptions(Options):
 
 
 class ImageFeatures(Processor[ImageOptions]):
-    """See the definitions at the top of this module."""
+    """Statistics, slopes, sharpness and texture of an image; the module defines each figure."""
 
     options_model = ImageOptions
     certain = DATA_ERRORS
+    extra = EXTRA
 
     def splitter(self, options: ImageOptions, request: SplitRequest) -> Splitter | FileSplitter:
         """See Processor."""

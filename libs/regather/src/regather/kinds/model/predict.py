@@ -15,6 +15,7 @@ from typing import Literal
 from pydantic import Field
 
 from regather.core.errors import BadInput, BadRequest, PermanentError
+from regather.kinds.model import EXTRA
 from regather.processors.base import (
     DATA_ERRORS,
     FileSplitter,
@@ -61,6 +62,7 @@ class ModelPredict(Processor[PredictOptions]):
 
     options_model = PredictOptions
     certain = DATA_ERRORS
+    extra = EXTRA
 
     def splitter(self, options: PredictOptions, request: SplitRequest) -> Splitter | FileSplitter:
         """See Processor."""

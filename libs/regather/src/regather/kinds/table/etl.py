@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from regather.core.errors import BadInput, PermanentError
+from regather.kinds.table import EXTRA
 from regather.kinds.table.expressions import Expression, parse
 from regather.kinds.table.groups import Groups
 from regather.kinds.table.options import TableOptions, parse_aggregate
@@ -49,6 +50,8 @@ class TableEtl(Processor[TableOptions]):
 
     options_model = TableOptions
     certain = DATA_ERRORS
+    extra = EXTRA
+    result_examples = ({"aggregate": "n = count()"},)
 
     def splitter(self, options: TableOptions, request: SplitRequest) -> Splitter | FileSplitter:
         """See Processor."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from regather.core.errors import BadInput, BadRequest, PermanentError
+from regather.kinds.video import EXTRA
 from regather.processors.base import DATA_ERRORS, FileSplitter, Options, Processor, ShardView, SplitRequest, Splitter
 from regather.processors.splitting.npy import MAGIC, npy_splitter, refuse_other_arrays
 from regather.processors.splitting.rows import Band, RowLayout, RowSplitter, raw_layout
@@ -40,6 +41,7 @@ class FrameMotion(Processor[FrameOptions]):
 
     options_model = FrameOptions
     certain = DATA_ERRORS
+    extra = EXTRA
     result_type = "application/x-ndjson"
     merges = False
 
@@ -69,6 +71,7 @@ class FrameTrack(Processor[FrameOptions]):
 
     options_model = FrameOptions
     certain = DATA_ERRORS
+    extra = EXTRA
     result_type = "application/x-ndjson"
     merges = False
     chained = True
