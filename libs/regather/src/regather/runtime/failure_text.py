@@ -11,7 +11,6 @@ client, and whatever the exception's own methods do (raise, return megabytes) ha
 import os
 import sys
 import traceback
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from types import TracebackType
@@ -70,9 +69,15 @@ def too_much(size_bytes: int, limits: WorkLimits) -> FailureText:
 SMALLER = "ask for a smaller shard_size (or more shards), or for fewer columns or values in the result"
 
 
-def said_on_purpose(error: BaseException, folders: Iterable[str] = ()) -> str:
-    """Return the message of an error that was raised for the client to read, without this server's folders."""
-    message = one_line(without_folders(_message(error), (*folders, *_server_folders())))
+def said_on_purpose(error: BaseException, *, body_path: str | None = None) -> str:
+    """Return the message of an error that was raised for the client to read, without this server's folders.
+
+    `body_path` is where the client's body lies, whose name there says nothing to the client.
+    """
+    message = _message(error)
+    if body_path is not None:
+        message = message.replace(body_path, "the body")
+    message = one_line(without_folders(message, _server_folders()))
     return cut_text(message or type_name(error), _MESSAGE_BYTES)
 
 

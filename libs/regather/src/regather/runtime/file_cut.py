@@ -77,7 +77,7 @@ def cut_into_fifo(processor: Processor[Any], options: Options, order: CutOrder) 
                 _write(fifo.fileno(), piece.payload)
                 count += 1
         except UserError as error:
-            refusal = said_on_purpose(error, [str(Path(order.path).parent)])
+            refusal = said_on_purpose(error, body_path=order.path)
             return json.dumps({"refused": refusal, "code": error.code}).encode()
     return json.dumps({"pieces": count}).encode()
 
