@@ -75,9 +75,13 @@ KINDS = [
     ("bytes.digest", {}, BYTES, as_json, bytes_digest.bytes_digest(BYTES)),
     ("image.features", {"width": "200"}, PIXELS.tobytes(), as_json, IMAGE),
     ("image.features", {}, png(PIXELS), as_json, IMAGE),
+    ("image.features", {}, npy(np.asfortranarray(PIXELS)), as_json, IMAGE),
     ("table.etl", GROUPS, SALES, as_json, {"groups": table_etl.revenue_by_region(TABLE)}),
     ("table.etl", ROWS, SALES, bytes.decode, table_etl.large_orders(TABLE)),
     ("model.predict", {"output": "npy"}, npy(NUMBERS), near, True),
+    ("model.predict", {"output": "npy"}, npy(np.asfortranarray(NUMBERS.astype(">f4"))), near, True),
+    ("model.predict", {"output": "npy"}, npy(NUMBERS.astype(">i2")), near, True),
+    ("frames.motion", {}, npy(np.asfortranarray(VIDEO)), bytes, frames.lines(frames.motion(VIDEO))),
     ("frames.motion", {}, npy(VIDEO), bytes, frames.lines(frames.motion(VIDEO))),
     ("frames.track", {}, npy(VIDEO), bytes, frames.lines(frames.track(VIDEO))),
 ]

@@ -111,7 +111,7 @@ class NpySplitter:
             self._swapped_bytes = ITEM_BYTES[header.layout.dtype]
         if not header.layout.height:
             if not self._empty:
-                raise BadInput(f"the array has no rows: its shape is {header.shape}", code="empty-body")
+                raise BadInput(f"the array has no rows: its shape is {header.shape}")
             return _NoRows(header)
         return RowSplitter(header.layout, self._request, halo=self._halo, first_byte=header.size_bytes)
 
