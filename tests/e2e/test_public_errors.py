@@ -191,6 +191,21 @@ async def test_a_built_in_kind_s_failure_is_one_line_and_the_log_has_the_frames(
     assert "regather/kinds/diagnostics.py:" in worker.log_path.read_text()
 
 
+@pytest.mark.parametrize(("do", "reason"), [("segfault", "crashed"), ("sleep", "timed-out")])
+async def test_the_stack_of_a_built_in_kind_that_dies_stands_in_the_log_alone(
+    world: World, do: str, reason: str
+) -> None:
+    query = {"kind": "diagnostics", "option.do": do, "timeout_s": "0.3"}
+    answer = await world.client.post("/v1/jobs", params=query, content=b"x", headers={"Prefer": "wait=30"})
+    (error,) = answer.json()["errors"]
+
+    assert error["reason"] == reason
+    assert ".py" not in error["error"]
+    assert "thread" not in error["error"]
+    (worker,) = world.stack.of(Role.WORKER)
+    assert f" in _{do}\\n  File" in worker.log_path.read_text()
+
+
 @pytest.mark.parametrize(
     ("kind", "do", "reason", "attempts", "word"),
     [

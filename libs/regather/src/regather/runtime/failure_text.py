@@ -27,6 +27,17 @@ _MESSAGE_BYTES = 1024
 _FRAMES_SHOWN = 12
 _OWN_PACKAGE = "regather."
 _RUNTIME = f"{os.sep}regather{os.sep}runtime{os.sep}"
+_FRAME = '  File "'
+_BUILT_IN_FRAME = '  File "regather/'
+_STACK_WORDS = (
+    _FRAME,
+    "Thread 0x",
+    "Current thread",
+    "Fatal Python error",
+    "Extension modules",
+    "  <no Python",
+    "  ...",
+)
 _NEVER_CERTAIN = (MemoryError, OSError)
 _TYPE_NAME = type.__dict__["__name__"]
 
@@ -81,11 +92,20 @@ def said_on_purpose(error: BaseException, *, body_path: str | None = None) -> st
     return cut_text(message or type_name(error), _MESSAGE_BYTES)
 
 
-def printed_text(printed: str) -> str:
-    """Return what a child printed, without folders, the frames of our own runtime, and control characters."""
-    lines = (line for line in printed.splitlines() if not (line.startswith('  File "') and _is_own(line)))
+def printed_text(printed: str) -> tuple[str, str]:
+    """Return what a child printed, for clients and for the log, without folders, our runtime's frames, control characters.
+
+    A stack, which a child prints when it is about to be killed or crashes, is for the author of the code where it began:
+    that of a plug-in stays for clients, that of a built-in kind is for the log alone.
+    """
     roots = package_roots()
-    return "\n".join(printed_line(line, roots) for line in lines)
+    lines = [line for line in printed.splitlines() if not (line.startswith(_FRAME) and _is_own(line))]
+    shown = [printed_line(line, roots) for line in lines]
+    frames = [line for line in shown if line.startswith(_FRAME)]
+    if not frames or not frames[-1].startswith(_BUILT_IN_FRAME):  # the frame where it began is printed last
+        return "\n".join(shown), ""
+    said = [line for line in shown if not line.startswith(_STACK_WORDS)]
+    return "\n".join(said).strip("\n"), "\n".join(line for line in shown if line.startswith(_STACK_WORDS))
 
 
 @lru_cache(maxsize=1)

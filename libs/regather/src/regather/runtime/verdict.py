@@ -68,10 +68,11 @@ def _names_the_guilty(known: Sequence[Result | None], death: Death) -> bool:
 
 def _failure(work: Work, death: Death) -> Failed:
     reason, text = _explain(work, death)
-    if death.printed:
-        text = f"{cut_text(text, _OWN_TEXT_BYTES)}\nlast printed:\n{printed_text(death.printed)}"
+    printed, trace = printed_text(death.printed)
+    if printed:
+        text = f"{cut_text(text, _OWN_TEXT_BYTES)}\nlast printed:\n{printed}"
     retryable = reason is not Reason.RETURNED_TOO_MUCH
-    return Failed(reason, cut_text(text), death.started_ms, death.duration_us, retryable)
+    return Failed(reason, cut_text(text), death.started_ms, death.duration_us, retryable, trace)
 
 
 def _explain(work: Work, death: Death) -> tuple[Reason, str]:
