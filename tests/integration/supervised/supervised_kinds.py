@@ -136,6 +136,16 @@ class EvilOnPurpose(Evil, PermanentError):
     pass
 
 
+class Faceless(Exception):
+    @property
+    def __class__(self) -> type:
+        raise KeyError
+
+
+def raise_faceless(shard: ShardView, options: FaultOptions) -> None:
+    raise Faceless
+
+
 def raise_evil(shard: ShardView, options: FaultOptions) -> None:
     raise Evil
 
@@ -245,6 +255,7 @@ FAULTS: dict[str, Callable[[ShardView, FaultOptions], bytes | None]] = {
     "exit_politely": exit_politely,
     "raise_unprintable": raise_unprintable,
     "raise_evil": raise_evil,
+    "raise_faceless": raise_faceless,
     "raise_evil_on_purpose": raise_evil_on_purpose,
     "raise_with_path": raise_with_path,
     "confuse": confuse,

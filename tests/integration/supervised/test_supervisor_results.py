@@ -133,6 +133,21 @@ async def test_an_exception_that_cannot_be_printed_is_named(supervisor: Supervis
     assert failure(await supervisor.run(work("raise_unprintable"))).error.split("\n")[0] == "Unprintable"
 
 
+async def test_an_exception_without_a_class_is_named(supervisor: Supervisor, work: MakeWork) -> None:
+    assert failure(await supervisor.run(work("raise_faceless"))).error == "Faceless"
+    assert supervisor.stats.deaths == 0
+
+
+async def test_too_large_an_output_says_what_to_do_and_too_large_a_merge_does_not_speak_of_shards(
+    supervisor: Supervisor, work: MakeWork
+) -> None:
+    shard = failure(await supervisor.run(work(payload=b"x" * 2000, output_bytes=1000)))
+    assert shard.error.startswith("returned 2002 bytes; at most 1000 are allowed: ask for a smaller shard_size")
+    merge = failure(await supervisor.run(work(payload=b"x" * 2000, output_bytes=1000, call=Call.MERGE)))
+    assert merge.error == "returned 2006 bytes; at most 1000 are allowed"
+    assert (shard.retryable, merge.retryable) == (False, False)
+
+
 async def test_a_plug_in_s_error_has_its_frames_by_package_and_no_folder(
     supervisor: Supervisor, work: MakeWork
 ) -> None:

@@ -162,7 +162,7 @@ class _Child:
         self._check_channel()
         duration_us = (time.monotonic_ns() - start_ns) // 1000
         if failure is None and len(output) > work.limits.output_bytes:
-            failure = too_much(len(output), work.limits)
+            failure = too_much(len(output), work)
         if failure is None:
             return Done(output, started_ms, duration_us)
         return Failed(failure.reason, failure.text, started_ms, duration_us, failure.retryable, failure.trace)

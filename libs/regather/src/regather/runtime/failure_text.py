@@ -21,7 +21,7 @@ from regather.core.model import Reason
 from regather.core.public_text import one_line, printed_line, short_path, without_folders, without_paths
 from regather.processors.base import Processor
 from regather.runtime.child_protocol import MAX_ERROR_BYTES, cut_text
-from regather.runtime.execution import WorkLimits
+from regather.runtime.execution import Call, Work
 
 _MESSAGE_BYTES = 1024
 _FRAMES_SHOWN = 12
@@ -58,6 +58,13 @@ class FailureText:
 
 def explain(error: BaseException, processor: Processor[Any] | None) -> FailureText:
     """Word an exception of a processor's code (None: the kind was not found). Never raises."""
+    try:
+        return _explained(error, processor)
+    except BaseException:  # an exception whose own attributes raise
+        return FailureText(Reason.RAISED, type_name(error), retryable=True)
+
+
+def _explained(error: BaseException, processor: Processor[Any] | None) -> FailureText:
     if isinstance(error, MemoryError):
         return _accident(Reason.OUT_OF_MEMORY, error, processor)
     if isinstance(error, UserError):  # said on purpose: no stack is needed
@@ -71,13 +78,17 @@ def explain(error: BaseException, processor: Processor[Any] | None) -> FailureTe
     return _accident(Reason.RAISED, error, processor)
 
 
-def too_much(size_bytes: int, limits: WorkLimits) -> FailureText:
+def too_much(size_bytes: int, work: Work) -> FailureText:
     """Word an output above its limit; certain, as process() is pure."""
-    text = f"returned {size_bytes} bytes; at most {limits.output_bytes} are allowed: {SMALLER}"
+    text = f"returned {size_bytes} bytes; at most {work.limits.output_bytes} are allowed{how_to_get_less(work)}"
     return FailureText(Reason.RETURNED_TOO_MUCH, text, retryable=False)
 
 
-SMALLER = "ask for a smaller shard_size (or more shards), or for fewer columns or values in the result"
+def how_to_get_less(work: Work) -> str:
+    """Say what makes a shard's output smaller; nothing where the output is no shard's."""
+    if work.call not in (Call.PROCESS, Call.STEP):
+        return ""
+    return ": ask for a smaller shard_size (or more shards), or for fewer columns or values in the result"
 
 
 def said_on_purpose(error: BaseException, *, body_path: str | None = None) -> str:

@@ -9,7 +9,7 @@ from enum import Enum, auto
 from regather.core.model import Reason
 from regather.runtime.child_protocol import CHANNEL_LOST, Cell, cut_text
 from regather.runtime.execution import Call, Failed, NotRun, Result, Work
-from regather.runtime.failure_text import SMALLER, printed_text
+from regather.runtime.failure_text import how_to_get_less, printed_text
 
 _OWN_TEXT_BYTES = 1024
 
@@ -82,7 +82,7 @@ def _explain(work: Work, death: Death) -> tuple[Reason, str]:
     if death.cause is Cause.STUCK:
         return Reason.CRASHED, "the child took no bytes of its work, or gave none of its answer, and was killed"
     if death.cause is Cause.BAD_REPLY:
-        advice = f": {SMALLER}" if death.reason is Reason.RETURNED_TOO_MUCH else ""
+        advice = how_to_get_less(work) if death.reason is Reason.RETURNED_TOO_MUCH else ""
         return death.reason, f"the child {death.detail} and was killed{advice}"
     return _by_status(work, death.status)
 
