@@ -43,7 +43,7 @@ BAD: list[tuple[dict[str, Any], str, int]] = [  # what it does, the reason it mu
     ({"do": "closed"}, "crashed", 4),
     ({"do": "exit"}, "exited", 4),
     ({"do": "allocate", "size_bytes": 4096 * MIB}, "out-of-memory", 4),
-    ({"do": "return_huge", "size_bytes": 11 * MIB}, "returned-too-much", 4),
+    ({"do": "return_huge", "size_bytes": 11 * MIB}, "returned-too-much", 1),
     ({"do": "return_wrong"}, "raised", 4),
     ({"do": "raise"}, "raised", 4),
     ({"do": "permanent"}, "permanent", 1),

@@ -97,6 +97,9 @@ KINDS = [
     ("table.etl", GROUPS, SALES, as_json, {"groups": table_etl.revenue_by_region(TABLE)}),
     ("table.etl", ROWS, SALES, bytes.decode, table_etl.large_orders(TABLE)),
     ("model.predict", {"output": "npy"}, npy(NUMBERS), near, True),
+    ("model.predict", {"output": "npy"}, npy(np.asfortranarray(NUMBERS.astype(">f4"))), near, True),
+    ("model.predict", {"output": "npy"}, npy(NUMBERS.astype(">i2")), near, True),
+    ("frames.motion", {}, npy(np.asfortranarray(VIDEO)), bytes, frames.lines(frames.motion(VIDEO))),
     ("frames.motion", {}, npy(VIDEO), bytes, frames.lines(frames.motion(VIDEO))),
     ("frames.track", {}, npy(VIDEO), bytes, frames.lines(frames.track(VIDEO))),
 ]

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from regather.core.model import MAX_ATTEMPTS, Reason
 from regather.core.retry import GiveUp, Retry, RetryPolicy
 
-TRANSIENT = sorted(set(Reason) - {Reason.PERMANENT, Reason.UNREADABLE})
+TRANSIENT = sorted(set(Reason) - {Reason.PERMANENT, Reason.UNREADABLE, Reason.RETURNED_TOO_MUCH})
 jitters = st.floats(0, 1, exclude_max=True)
 
 
@@ -31,6 +31,6 @@ def test_what_is_not_retryable_is_never_retried(reason: Reason, attempt: int, ji
 
 
 @given(st.integers(0, 3), jitters)
-def test_permanent_and_unreadable_shards_are_never_retried(attempt: int, jitter: float) -> None:
-    for reason in (Reason.PERMANENT, Reason.UNREADABLE):
+def test_what_is_certain_to_fail_again_is_never_retried(attempt: int, jitter: float) -> None:
+    for reason in (Reason.PERMANENT, Reason.UNREADABLE, Reason.RETURNED_TOO_MUCH):
         assert RetryPolicy().decide(reason, attempt, retryable=True, jitter=jitter) == GiveUp(reason)

@@ -83,7 +83,7 @@ async def _supervised(stack: Stack, stop: asyncio.Event) -> None:
 @app.command()
 def submit(  # noqa: PLR0913 - a command's parameters are its options
     file: Annotated[Path, typer.Argument(help="the body of the job; - reads standard input")],
-    kind: Annotated[str, typer.Option(help="the processor, such as bytes.digest")],
+    kind: Annotated[str, typer.Option(help="what to run, such as bytes.digest; GET /v1/kinds lists what there is")],
     shard_size: Annotated[int | None, typer.Option(help="target size of a shard in bytes")] = None,
     option: Annotated[list[str] | None, typer.Option(help="an option of the kind: NAME=VALUE, repeatable")] = None,
     on_error: Annotated[str | None, typer.Option(help="fail or skip: what a shard that fails for good does")] = None,

@@ -13,8 +13,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from regather.core.errors import BadInput
-from regather.processors.base import FileSplitter, Options, Piece, Processor, ShardView, SplitRequest, Splitter
+from regather.core.errors import BadInput, PermanentError
+from regather.processors.base import (
+    DATA_ERRORS,
+    FileSplitter,
+    Options,
+    Piece,
+    Processor,
+    ShardView,
+    SplitRequest,
+    Splitter,
+)
 
 FOREVER_S = 600
 
@@ -106,6 +115,58 @@ def raise_unprintable(shard: ShardView, options: FaultOptions) -> None:
     raise Unprintable
 
 
+class Text(str):
+    """What a text must not do when it is shown."""
+
+    __slots__ = ()
+
+    def __getitem__(self, key: object) -> str:
+        raise ValueError("no letters for you")
+
+    def __str__(self) -> str:
+        raise ValueError("no text for you")
+
+
+class Evil(Exception):
+    def __str__(self) -> str:
+        return Text("two\n\u2028lines \x1b[2J \ud800 " + "x" * 1_000_000)
+
+
+class EvilOnPurpose(Evil, PermanentError):
+    pass
+
+
+class Faceless(Exception):
+    @property
+    def __class__(self) -> type:
+        raise KeyError
+
+
+def raise_faceless(shard: ShardView, options: FaultOptions) -> None:
+    raise Faceless
+
+
+def raise_evil(shard: ShardView, options: FaultOptions) -> None:
+    raise Evil
+
+
+def raise_evil_on_purpose(shard: ShardView, options: FaultOptions) -> None:
+    raise EvilOnPurpose("")
+
+
+def raise_with_path(shard: ShardView, options: FaultOptions) -> None:
+    Path("/srv/secret folder/regather/model.onnx").read_bytes()
+
+
+def confuse(shard: ShardView, options: FaultOptions) -> None:
+    len(shard.seq)  # type: ignore[arg-type]
+
+
+def crash_below(shard: ShardView, options: FaultOptions) -> None:
+    print("reading /var/spool/regather/body.tif")
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
 def environment(shard: ShardView, options: FaultOptions) -> bytes:
     return json.dumps(dict(os.environ)).encode()
 
@@ -193,6 +254,12 @@ FAULTS: dict[str, Callable[[ShardView, FaultOptions], bytes | None]] = {
     "stop_oneself": stop_oneself,
     "exit_politely": exit_politely,
     "raise_unprintable": raise_unprintable,
+    "raise_evil": raise_evil,
+    "raise_faceless": raise_faceless,
+    "raise_evil_on_purpose": raise_evil_on_purpose,
+    "raise_with_path": raise_with_path,
+    "confuse": confuse,
+    "crash_below": crash_below,
     "environment": environment,
     "identity": identity,
     "print_and_crash": print_and_crash,
@@ -204,6 +271,12 @@ FAULTS: dict[str, Callable[[ShardView, FaultOptions], bytes | None]] = {
     "count_faults": count_faults,
     "kill_zygote": kill_zygote,
 }
+
+
+class Certain(Fault):
+    """A kind whose errors come from its data alone."""
+
+    certain = DATA_ERRORS
 
 
 class CutOptions(Options):
@@ -237,11 +310,13 @@ class FileCut:
                 if not payload:
                     return
                 if number == 2 and options.do:
-                    break_over(options.do)
+                    break_over(options.do, path)
                 yield Piece(payload, str(number).encode())
 
 
-def break_over(do: str) -> None:
+def break_over(do: str, path: Path) -> None:
+    if do == "path":
+        raise BadInput(f"{path} is no picture")
     if do == "refuse":
         raise BadInput("no such thing", code="odd-file")
     if do == "crash":
@@ -253,4 +328,4 @@ def break_over(do: str) -> None:
     raise ZeroDivisionError
 
 
-KINDS = {"fault": Fault(), "cut": Cut()}
+KINDS = {"fault": Fault(), "certain": Certain(), "cut": Cut()}

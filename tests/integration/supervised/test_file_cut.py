@@ -42,6 +42,12 @@ async def test_a_refusal_keeps_its_code_and_the_child(supervisor: Supervisor, tm
     assert supervisor.stats.deaths == supervisor.stats.kills == 0
 
 
+async def test_a_refusal_names_no_folder_of_the_spool(supervisor: Supervisor, tmp_path: Path) -> None:
+    with pytest.raises(BadInput) as refusal:
+        await cut(supervisor, tmp_path, b"x" * 5000, b'{"do": "path"}')
+    assert str(refusal.value) == "the body is no picture"
+
+
 @pytest.mark.parametrize(
     ("do", "why"),
     [("crash", "crashed"), ("hang", "timed-out"), ("raise", "raised: ZeroDivisionError"), ("exit", "exited")],

@@ -69,9 +69,9 @@ async def test_an_exception_fails_its_item_only_and_tells_where(started: StartSu
     failed = results[1]
     assert isinstance(failed, Failed)
     assert failed.reason is Reason.RAISED
-    assert failed.error.startswith("RuntimeError: shard 1 was asked to raise")
-    assert "diagnostics.py" in failed.error
-    assert "runtime/child.py" not in failed.error
+    assert failed.error == "RuntimeError: shard 1 was asked to raise, attempt 0"
+    assert "  regather/kinds/diagnostics.py:" in failed.trace
+    assert "runtime/child.py" not in failed.trace
     assert failed.retryable
     assert failed.started_ms > 1_600_000_000_000
 
@@ -83,7 +83,7 @@ async def test_an_exception_fails_its_item_only_and_tells_where(started: StartSu
         ("exit", {}, Reason.EXITED, True, "exit code 7"),
         ("segfault", {}, Reason.CRASHED, True, "SIGSEGV"),
         ("return_wrong", {}, Reason.RAISED, True, "returned str; it must return bytes"),
-        ("return_huge", {"size_bytes": 20_000_000}, Reason.RETURNED_TOO_MUCH, True, "20000000 bytes"),
+        ("return_huge", {"size_bytes": 20_000_000}, Reason.RETURNED_TOO_MUCH, False, "20000000 bytes"),
         ("no such thing", {}, Reason.PERMANENT, False, "option 'do'"),
     ],
 )
@@ -130,13 +130,71 @@ async def test_sys_exit_fails_the_item_and_the_child_lives_on(supervisor: Superv
 
 
 async def test_an_exception_that_cannot_be_printed_is_named(supervisor: Supervisor, work: MakeWork) -> None:
-    assert failure(await supervisor.run(work("raise_unprintable"))).error == "Unprintable"
+    assert failure(await supervisor.run(work("raise_unprintable"))).error.split("\n")[0] == "Unprintable"
+
+
+async def test_an_exception_without_a_class_is_named(supervisor: Supervisor, work: MakeWork) -> None:
+    assert failure(await supervisor.run(work("raise_faceless"))).error == "Faceless"
+    assert supervisor.stats.deaths == 0
+
+
+async def test_too_large_an_output_says_what_to_do_and_too_large_a_merge_does_not_speak_of_shards(
+    supervisor: Supervisor, work: MakeWork
+) -> None:
+    shard = failure(await supervisor.run(work(payload=b"x" * 2000, output_bytes=1000)))
+    assert shard.error.startswith("returned 2002 bytes; at most 1000 are allowed: ask for a smaller shard_size")
+    merge = failure(await supervisor.run(work(payload=b"x" * 2000, output_bytes=1000, call=Call.MERGE)))
+    assert merge.error == "returned 2006 bytes; at most 1000 are allowed"
+    assert (shard.retryable, merge.retryable) == (False, False)
+
+
+async def test_a_plug_in_s_error_has_its_frames_by_package_and_no_folder(
+    supervisor: Supervisor, work: MakeWork
+) -> None:
+    failed = failure(await supervisor.run(work("raise_with_path")))
+    summary, *frames = failed.error.split("\n")
+    assert summary == "FileNotFoundError: [Errno 2] No such file or directory: 'model.onnx'"
+    assert frames[0].startswith("  supervised_kinds.py:")
+    assert frames[1].endswith(" in raise_with_path")
+    assert frames[-1].startswith("  pathlib.py:")
+    assert "/" not in failed.error
+    assert failed.retryable
+
+
+@pytest.mark.parametrize("do", ["raise_evil", "raise_evil_on_purpose"])
+async def test_no_message_breaks_the_line_obeys_or_grows(supervisor: Supervisor, work: MakeWork, do: str) -> None:
+    failed = failure(await supervisor.run(work(do)))
+    summary = failed.error.split("\n")[0]
+    assert "two lines" in summary
+    assert "\\x1b[2J" in summary
+    assert "\\ud800" in summary
+    assert summary.isprintable()
+    assert len(failed.error.encode()) <= 4096
+
+
+async def test_what_a_kind_calls_certain_is_permanent_and_memory_never_is(
+    supervisor: Supervisor, work: MakeWork
+) -> None:
+    failed = failure(await supervisor.run(work("confuse", kind="certain")))
+    assert (failed.reason, failed.retryable) == (Reason.PERMANENT, False)
+    assert failed.error.startswith("TypeError: ")
+    hungry = failure(await supervisor.run(work("grow", kind="certain", memory_bytes=50_000_000)))
+    assert (hungry.reason, hungry.retryable) == (Reason.OUT_OF_MEMORY, True)
+    asked = failure(await supervisor.run(work("raise_with_path", kind="certain")))
+    assert (asked.reason, asked.retryable) == (Reason.RAISED, True)
+
+
+async def test_a_crash_shows_no_folder_of_the_server(supervisor: Supervisor, work: MakeWork) -> None:
+    failed = failure(await supervisor.run(work("crash_below")))
+    assert 'supervised_kinds.py", line' in failed.error
+    assert "reading body.tif" in failed.error
+    assert 'File "/' not in failed.error
 
 
 async def test_an_unknown_kind_names_the_kinds_there_are(supervisor: Supervisor, work: MakeWork) -> None:
     failed = failure(await supervisor.run(work(kind="fautl")))
     assert failed.reason is Reason.INTERNAL
-    assert "unknown kind 'fautl'; installed are cut, fault" in failed.error
+    assert "unknown kind 'fautl'; installed are certain, cut, fault" in failed.error
 
 
 async def test_outputs_that_fill_a_batch_are_sent_as_they_come(supervisor: Supervisor) -> None:

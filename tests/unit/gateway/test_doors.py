@@ -237,3 +237,118 @@ async def test_data_above_the_memory_of_the_spool_arrives_whole(gateway: Any) ->
     await through(gateway, gateway.client.post("/process-data", json={"payload": payload}))
 
     assert await input_of(gateway) == payload.encode()
+
+
+@pytest.mark.parametrize(
+    ("result", "shown"),
+    [
+        (b'{"a": NaN, "b": [-Infinity, Infinity], "c": "NaN \\" Infinity"}',
+         '{"a": "NaN", "b": ["-Infinity", "Infinity"], "c": "NaN \\" Infinity"}'),
+        (b'{"sum": 1e400, "n": 1.10, "whole": ' + b"7" * 5000 + b"}",
+         '{"sum": 1e400, "n": 1.10, "whole": ' + "7" * 5000 + "}"),
+        (b'{"half": "\\ud800"}', '{"half": "\\ud800"}'),
+        ("{\"snow\": \"\N{SNOWMAN}\"}".encode(), "{\"snow\": \"\N{SNOWMAN}\"}"),
+        (b"NaN", '"NaN"'),
+    ],
+    ids=["constants", "numbers", "half a pair", "text", "a constant alone"],
+)  # fmt: skip
+async def test_a_result_is_answered_as_it_is(gateway: Any, result: bytes, shown: str) -> None:
+    answer = await through(gateway, gateway.client.post("/process-data", json={"payload": "x"}), result)
+
+    assert answer.status_code == 200
+    assert answer.text == f'{{"result":{shown},"job_id":"{await sealed_job(gateway)}","shards":1}}'
+
+
+async def test_lines_of_a_result_become_an_array(gateway: Any) -> None:
+    answering = asyncio.create_task(gateway.client.post("/process-data", json={"payload": "x"}))
+    await gateway.succeed(await sealed_job(gateway), b'{"p": NaN}\n\n[1e999]\r\n', "application/x-ndjson")
+
+    assert (await answering).text.startswith('{"result":[{"p": "NaN"},[1e999]\r],')
+
+
+@pytest.mark.parametrize(
+    ("result", "status", "code"),
+    [
+        (b"{", 500, "result-invalid"),
+        (b'{"a": 1} {"b": 2}', 500, "result-invalid"),
+        (b"\xff", 500, "result-invalid"),
+        (b"[" * 50_000 + b"]" * 50_000, 422, "result-too-deep"),
+    ],
+)
+async def test_a_result_that_is_no_json_names_where_its_bytes_are(
+    gateway: Any, result: bytes, status: int, code: str
+) -> None:
+    answer = await through(gateway, gateway.client.post("/process-data", json={"payload": "x"}), result)
+
+    job_id = await sealed_job(gateway)
+    assert (answer.status_code, answer.json()["code"], answer.json()["job_id"]) == (status, code, job_id)
+    if status == 500:
+        assert f"/v1/jobs/{job_id}/result" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (rb'{"payload": ["\ud800"]}', "json-invalid"),
+        (rb'{"payload": [{"\udc00": 1}]}', "json-invalid"),
+        (rb'{"payload": "\ud800"}', "json-invalid"),
+        (rb'{"payload": "x", "kind": "\ud800"}', "json-invalid"),
+        (rb'{"payload": "x", "options": {"a": "\ud800"}}', "json-invalid"),
+        (rb'{"payload": "x", "options": {"\ud800": 1}}', "json-invalid"),
+        (rb'{"payload": "x", "\ud800": 1}', "json-invalid"),
+        (rb'{"payload": [1e999]}', "json-invalid"),
+        (rb'{"payload": [NaN]}', "json-invalid"),
+        (rb'{"payload": [-Infinity]}', "json-invalid"),
+        (rb'{"payload": "x", "options": {"seconds": 1e999}, "kind": "diagnostics"}', "json-invalid"),
+        (rb'{"payload": "x", "options": {"seconds": "inf"}, "kind": "diagnostics"}', "bad-option"),
+        (rb'{"payload": "x", "options": {"seconds": "nan"}, "kind": "diagnostics"}', "bad-option"),
+        (b'{"payload": [' + b"9" * 5000 + b"]}", "json-invalid"),
+        (b'{"payload": "x", "shard_size": ' + b"9" * 5000 + b"}", "json-invalid"),
+        (b'{"payload": "x", "shard_size": ' + b"9" * 400 + b"}", "shard-size-invalid"),
+        (b'{"payload": "x", "shard_size": 1e300}', "shard-size-invalid"),
+        (b'{"payload": "x", "options": {"size_bytes": ' + b"9" * 400 + b'}, "kind": "diagnostics"}', "bad-option"),
+        (b'{"payload": [' + b"[" * 100_000, "json-invalid"),
+        (b'{"payload": [' + b"[" * 100_000 + b"]" * 100_000 + b"]}", "json-invalid"),
+        (b'{"payload": [1\x00]}', "json-invalid"),
+        (b'{"payload": ["\xff"]}', "json-invalid"),
+        (b"\xef\xbb\xbf{}", "json-invalid"),
+        (b'{"payload": "x", "options": {"a": {"b": [NaN]}}}', "json-invalid"),
+    ],
+)
+async def test_odd_json_is_a_422_and_leaves_nothing_behind(gateway: Any, body: bytes, code: str) -> None:
+    answer = await gateway.client.post("/process-data", content=body, headers={"Content-Type": "application/json"})
+
+    assert (answer.status_code, answer.json()["code"]) == (422, code), answer.text
+    assert [detail.keys() for detail in answer.json()["detail"]] == [{"type", "loc", "msg"}]
+    assert len(answer.content) < 2_000
+    assert await gateway.published() == 0
+
+
+async def test_elements_keep_their_digits(gateway: Any) -> None:
+    body = rb'{"payload": [ 1.10, 12345678901234567890.123456789, {"a" : [ 1E5 , "\u00e9 \" ] " ] }, -0, "b\tc" ]}'
+
+    await through(gateway, gateway.client.post("/process-data", content=body))
+
+    lines = ["1.10", "12345678901234567890.123456789", '{"a":[1E5,"é \\" ] "]}', "-0", '"b\\tc"', ""]
+    assert await input_of(gateway) == "\n".join(lines).encode()
+
+
+@pytest.mark.parametrize(
+    ("job_reason", "shard_reason"),
+    [
+        (Reason.PERMANENT, None),
+        (Reason.RESULT_TOO_LARGE, None),
+        (Reason.SHARD_FAILED, Reason.RETURNED_TOO_MUCH),
+    ],
+)
+async def test_what_the_data_is_to_blame_for_is_a_422(
+    gateway: Any, job_reason: Reason, shard_reason: Reason | None
+) -> None:
+    answering = asyncio.create_task(gateway.client.post("/process-data", json={"payload": "x"}))
+    errors = (ShardError(0, shard_reason, "too much", 1),) if shard_reason else ()
+    await gateway.fail(await sealed_job(gateway), job_reason, "row 7: the sum overflows", errors=errors)
+
+    answer = await answering
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "bad-data")
+    assert answer.json()["detail"][0]["msg"] == "row 7: the sum overflows"

@@ -1,13 +1,14 @@
 """Kinds are found, filtered and refused clearly; options come from texts and go round as JSON."""
 
-from importlib.metadata import EntryPoint
+import re
+from importlib.metadata import EntryPoint, requires
 
 import pytest
 
 from regather.core.errors import BadRequest
 from regather.kinds.bytes_digest import BytesDigest
 from regather.kinds.image.features import ImageFeatures, ImageOptions
-from regather.processors.base import Options
+from regather.processors.base import DATA_ERRORS, Extra, Options
 from regather.processors.registry import (
     GROUP,
     Registry,
@@ -132,3 +133,44 @@ def test_options_that_cannot_be_read_are_refused(document: bytes) -> None:
     with pytest.raises(BadRequest) as caught:
         options_from_json(ImageFeatures(), document)
     assert caught.value.code == "bad-option"
+
+
+@pytest.mark.parametrize("kind", sorted(all_kinds().without("diagnostics")))
+def test_a_built_in_kind_reads_its_shard_alone_so_its_data_errors_are_certain(kind: str) -> None:
+    assert all_kinds()[kind].certain == DATA_ERRORS
+
+
+class Lacking(BytesDigest):
+    extra = Extra("my-plugin[engine]", ("json", "no_such_engine_anywhere"))
+
+
+def test_a_kind_without_its_extra_is_known_and_takes_no_job() -> None:
+    registry = load([point("fine", DIGEST), point("mine", f"{__name__}:Lacking")])
+    assert registry.kinds() == ("fine",)
+    assert list(registry.incomplete) == ["mine"]
+    assert not registry.broken
+    with pytest.raises(BadRequest, match=r'^kind mine needs the extra: pip install "my-plugin\[engine\]"') as caught:
+        registry.require("mine")
+    assert "no_such_engine_anywhere" in str(caught.value)
+    assert caught.value.code == "kind-not-installed"
+    with pytest.raises(BadRequest, match="needs the extra"):
+        registry.without("fine").require("mine")
+
+
+@pytest.mark.parametrize("kind", sorted(set(all_kinds()) - {"bytes.digest", "diagnostics"}))
+def test_a_built_in_kind_says_which_extra_has_its_engines(kind: str) -> None:
+    processor = all_kinds()[kind]
+    room = type(processor).__module__.split(".")[2]
+    assert processor.extra is not None
+    assert processor.extra.install == f"regather[{room}]"
+    needed = {re.split(r"[>=<;]", line)[0].strip() for line in requires_of(room)}
+    assert set(processor.extra.modules) | {"pyvips-binary"} >= needed
+    assert needed
+
+
+def requires_of(extra: str) -> list[str]:
+    """Requirements of an extra of regather, those of the extras that it names included."""
+    found = [line for line in requires("regather") or [] if re.search(rf"extra == ['\"]{extra}['\"]", line)]
+    inner = [re.fullmatch(r"regather\[(\w+)\]", line.split(";")[0].strip()) for line in found]
+    plain = [line for line, named in zip(found, inner, strict=True) if not named]
+    return [*plain, *(line for named in inner if named for line in requires_of(named[1]))]

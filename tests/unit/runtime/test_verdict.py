@@ -74,6 +74,8 @@ def test_a_bad_reply_is_charged_to_a_single_item_only() -> None:
     assert judge(batch(3), [None, None, None], death) is None
     failed = the_failure(death)
     assert failed.reason is Reason.RETURNED_TOO_MUCH
+    assert not failed.retryable
+    assert "ask for a smaller shard_size" in failed.error
     assert "sent garbage" in failed.error
 
 

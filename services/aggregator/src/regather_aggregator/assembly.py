@@ -8,7 +8,9 @@ from regather.core.reassembly import Assembled, JobBroken, JobFold
 from regather.processors.base import Processor
 from regather.processors.registry import options_from_json
 from regather.runtime.execution import Call, Done, Executor, Failed, Work, WorkItem, WorkLimits
+from regather.runtime.logs import get_logger
 
+log = get_logger()
 Processors = Mapping[str, Processor[Any]]
 _MAX_LOST_RUNS = 3
 
@@ -50,8 +52,16 @@ class Assembly:
             if isinstance(result, Failed):
                 if result.reason is Reason.RETURNED_TOO_MUCH:
                     return JobBroken(Reason.RESULT_TOO_LARGE, self._too_large(result.error))
-                return JobBroken(Reason.MERGE_FAILED, f"merge {result.reason}: {result.error}")
+                return self._refused(job, result)
         return JobBroken(Reason.MERGE_FAILED, f"merge was lost {_MAX_LOST_RUNS} times with its child process")
+
+    def _refused(self, job: JobFold, failed: Failed) -> JobBroken:
+        """Say why a merge failed: `permanent` where the data is at fault, so that a client can tell it from our faults."""
+        job_id = job.opened.owner.job_id
+        log.warning("merge-failed", job=job_id, reason=failed.reason, error=failed.error, trace=failed.trace)
+        if failed.reason is Reason.PERMANENT:
+            return JobBroken(Reason.PERMANENT, f"the outputs cannot be merged: {failed.error}")
+        return JobBroken(Reason.MERGE_FAILED, f"merge {failed.reason}: {failed.error}")
 
     def _bounded(self, result: bytes, media_type: str) -> Assembled | JobBroken:
         if len(result) > self._limits.output_bytes:

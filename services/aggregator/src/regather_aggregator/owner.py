@@ -226,7 +226,8 @@ class PartitionOwner:
             event = await self._merges.take(job)
         except Exception as error:  # the barrier: one job's trouble ends that job
             log.exception("assembly-broken", job=job.owner.job_id)
-            event = JobBroken(Reason.INTERNAL, f"internal error: {error!r}")
+            text = f"internal error of the aggregator ({type(error).__name__}); its log says more"
+            event = JobBroken(Reason.INTERNAL, text)
         self._go_on(fold, job, event)
 
     async def _load_base(self, instruction: LoadBase) -> None:

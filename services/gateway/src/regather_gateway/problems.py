@@ -1,5 +1,6 @@
 """Errors as `application/problem+json` (RFC 9457), for what this service raises and for what the framework raises."""
 
+import json
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -8,7 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from regather.core.errors import TransportError, UserError
 from regather.runtime.logs import get_logger
@@ -80,12 +81,14 @@ def to_response(problem: Problem, instance: str, headers: Mapping[str, str] | No
         "retryable": problem.status in _RETRYABLE or problem.code in _PASSING_CONFLICTS,
         **problem.extensions,
     }
-    return JSONResponse(
-        document,
-        status_code=problem.status,
-        headers={**(headers or {}), **problem.headers},
-        media_type=MEDIA_TYPE,
-    )
+    return json_response(document, problem.status, {**(headers or {}), **problem.headers}, MEDIA_TYPE)
+
+
+def json_response(
+    document: object, status: int, headers: Mapping[str, str] | None = None, media_type: str = "application/json"
+) -> Response:
+    """Return a document as JSON in ASCII, which takes every text, half surrogates too: an answer must not fail."""
+    return Response(json.dumps(document).encode(), status, headers, media_type)
 
 
 def install(app: FastAPI) -> None:

@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -12,12 +12,12 @@ from regather.core.errors import UserError
 from regather.core.ids import is_job_id
 from regather.core.model import JobId, JobState, OnError
 from regather.core.status import JobStatus
-from regather.processors.base import Processor
 from regather_gateway.bodies.base import BodyReader, RawBody
 from regather_gateway.bodies.multipart_body import MultipartBody
 from regather_gateway.gateway import Gateway, gateway_of
 from regather_gateway.intake import Intake, announced_digest, content_encoding, drain, input_length
 from regather_gateway.job_table import PageKey
+from regather_gateway.kind_list import list_of_kinds
 from regather_gateway.order import JobOrder
 from regather_gateway.orders import Wish, check_parameters, make_order, options_of
 from regather_gateway.preferences import (
@@ -33,7 +33,6 @@ from regather_gateway.redrive import parse_seqs
 from regather_gateway.schemas import (
     JobDocument,
     JobList,
-    KindDocument,
     KindList,
     ShardList,
     WorkerList,
@@ -203,19 +202,8 @@ async def list_workers(gateway: Parts) -> WorkerList:
 
 @router.get("/v1/kinds", response_model=KindList)
 async def list_kinds(gateway: Parts) -> KindList:
-    """All kinds of jobs, with the JSON Schema of their options."""
-    registry = gateway.registry
-    return KindList(kinds=[_kind_document(kind, registry[kind]) for kind in registry.kinds()])
-
-
-def _kind_document(kind: str, processor: Processor[Any]) -> KindDocument:
-    return KindDocument(
-        kind=kind,
-        description=(type(processor).__doc__ or "").strip().split("\n")[0],
-        result_type=processor.result_type,
-        merges=processor.merges,
-        options=processor.options_model.model_json_schema(),
-    )
+    """All kinds of jobs, with the media types of their results and the JSON Schema of their options."""
+    return list_of_kinds(gateway.registry)
 
 
 async def _submit(request: Request, gateway: Gateway, query: JobQuery) -> Receipt:

@@ -115,18 +115,28 @@ class ShardList(BaseModel):
     next_after: int | None
 
 
+class ResultTypeDocument(BaseModel):
+    """Options with which the result has another media type than without them."""
+
+    options: dict[str, Any]
+    result_type: str
+
+
 class KindDocument(BaseModel):
-    """A kind of job that this installation can run."""
+    """A kind of job. `installed` is false where the extra with its engines is not there; `missing` says which."""
 
     kind: str
     description: str
-    result_type: str
-    merges: bool
+    installed: bool
+    missing: str | None = None
+    result_type: str = Field(description="media type of the result without options")
+    result_types: list[ResultTypeDocument] = []
+    merges: bool = Field(description="false: without options the result is the shards' outputs, joined")
     options: dict[str, Any] = Field(description="JSON Schema of the options")
 
 
 class KindList(BaseModel):
-    """All installed kinds."""
+    """All kinds that are known here."""
 
     kinds: list[KindDocument]
 

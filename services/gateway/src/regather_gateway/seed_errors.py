@@ -4,15 +4,13 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from fastapi import Request, Response
-from fastapi.encoders import jsonable_encoder
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
-from starlette.responses import JSONResponse
 
 from regather.core.errors import TransportError, UserError
 from regather.runtime.logs import get_logger
 from regather_gateway.intake import drain
-from regather_gateway.problems import Problem, problem_of
+from regather_gateway.problems import Problem, json_response, problem_of
 
 log = get_logger()
 _UNPROCESSABLE = 422
@@ -39,7 +37,9 @@ def from_validation(error: ValidationError, where: str) -> Unprocessable:
     details = error.errors(include_url=False)
     field = details[0]["loc"][0] if details[0]["loc"] else where
     code = f"{str(field).replace('_', '-')}-invalid"
-    return Unprocessable(code, [{**detail, "loc": (where, *detail["loc"])} for detail in details])
+    return Unprocessable(
+        code, [{"type": detail["type"], "loc": (where, *detail["loc"]), "msg": detail["msg"]} for detail in details]
+    )
 
 
 class SeedRoute(APIRoute):
@@ -63,9 +63,9 @@ def _answer(request: Request, error: Exception) -> Response:
     if isinstance(error, UserError):
         error = unprocessable(error.code, ("body",), str(error))
     if isinstance(error, Unprocessable):
-        content = {"detail": jsonable_encoder(error.details), "code": error.code, **error.extensions}
-        return JSONResponse(content, status_code=_UNPROCESSABLE)
+        content = {"detail": error.details, "code": error.code, **error.extensions}
+        return json_response(content, _UNPROCESSABLE)
     problem = problem_of(error)
     log.info("door-refused", path=request.url.path, status=problem.status, code=problem.code)
     content = {"detail": problem.detail, "code": problem.code, **problem.extensions}
-    return JSONResponse(content, status_code=problem.status, headers=problem.headers)
+    return json_response(content, problem.status, problem.headers)

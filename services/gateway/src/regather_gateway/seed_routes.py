@@ -1,11 +1,9 @@
 """The two synchronous doors: one request, one answer, for the simplest clients."""
 
-import base64
-import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, TypeVar
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field, ValidationError
 
 from regather.core.model import Reason
@@ -22,9 +20,11 @@ from regather_gateway.problems import Problem
 from regather_gateway.routes import Parts
 from regather_gateway.schemas import DoorAnswer
 from regather_gateway.seed_errors import SeedRoute, from_validation, unprocessable
+from regather_gateway.sync_answer import answer_json
 
 router = APIRouter(route_class=SeedRoute)
 _RETRY_AFTER_S = 2
+_DATA_REASONS = frozenset({Reason.PERMANENT, Reason.RETURNED_TOO_MUCH, Reason.RESULT_TOO_LARGE})
 _RAW_TYPES = ("image/", "application/octet-stream", "application/x-npy")
 
 
@@ -59,7 +59,7 @@ FieldsT = TypeVar("FieldsT", bound=DoorFields)
 
 
 @router.post("/process-data", response_model=DoorAnswer)
-async def process_data(request: Request, gateway: Parts) -> Mapping[str, object]:
+async def process_data(request: Request, gateway: Parts) -> Response:
     """Run `payload` (text, or an array whose elements become lines) and answer with the result."""
     with gateway.admission.enter(), _spool(gateway) as spool:
         reader = JsonBody("payload", base64=False)
@@ -69,11 +69,11 @@ async def process_data(request: Request, gateway: Parts) -> Mapping[str, object]
         fields = _check(ProcessFields, reader.fields, "body")
         wish = Wish(kind=fields.kind, options=fields.options, shard_size=fields.shard_size, size_bytes=spool.size_bytes)
         status = await _run(gateway, wish, spool.chunks())
-        return {"result": await _result(gateway, status), **_footer(status)}
+        return await _answer(gateway, status, "result")
 
 
 @router.post("/analyze-image", response_model=DoorAnswer)
-async def analyze_image(request: Request, gateway: Parts) -> Mapping[str, object]:
+async def analyze_image(request: Request, gateway: Parts) -> Response:
     """Analyse an image: raw body, one file in a form, or base64 in a JSON object."""
     content_type = request.headers.get("content-type", "application/octet-stream").lower()
     with gateway.admission.enter(), _spool(gateway) as spool:
@@ -87,7 +87,7 @@ async def analyze_image(request: Request, gateway: Parts) -> Mapping[str, object
             fields = _check(ImageFields, reader.fields, "body")
             wish = _image_wish(fields, reader.content_type, spool.size_bytes)
             status = await _run(gateway, wish, spool.chunks())
-        return {"analysis": await _result(gateway, status), **_footer(status)}
+        return await _answer(gateway, status, "analysis")
 
 
 async def _analyze_raw(request: Request, gateway: Gateway, content_type: str) -> JobStatus:
@@ -157,32 +157,22 @@ async def _run(gateway: Gateway, wish: Wish, body: AsyncIterator[bytes]) -> JobS
     return status
 
 
-async def _result(gateway: Gateway, status: JobStatus) -> object:
+async def _answer(gateway: Gateway, status: JobStatus, field: str) -> Response:
     if status.result is None:
         raise _failure(status)
-    content = await gateway.results.read(status)
-    media_type = status.result.media_type
-    if media_type == "application/json":
-        return json.loads(content)
-    if media_type == "application/x-ndjson":
-        return [json.loads(line) for line in content.splitlines()]
-    if media_type.startswith("text/"):
-        return content.decode(errors="replace")
-    return base64.b64encode(content).decode()
+    content, media_type = await gateway.results.read(status), status.result.media_type
+    body = answer_json(field, content, media_type, job_id=status.owner.job_id, shards=status.total or 0)
+    return Response(body, media_type="application/json")
 
 
 def _failure(status: JobStatus) -> Exception:
-    """422 where the data was at fault, 500 where the processing was."""
+    """422 where the data or its size was at fault, 500 where the processing was."""
     job_id = status.owner.job_id
     why = status.error or f"the job {status.state}"
-    if any(error.reason is Reason.PERMANENT for error in status.errors):
+    if status.reason in _DATA_REASONS or any(error.reason in _DATA_REASONS for error in status.errors):
         return unprocessable("bad-data", ("body",), why, job_id=job_id, status_url=_url(job_id))
     return Problem(500, "job-failed", why, reason=status.reason, job_id=job_id, status_url=_url(job_id))
 
 
 def _url(job_id: str) -> str:
     return f"/v1/jobs/{job_id}"
-
-
-def _footer(status: JobStatus) -> dict[str, object]:
-    return {"job_id": status.owner.job_id, "shards": status.total or 0}

@@ -172,7 +172,15 @@ class Settler:
 
     def _charged(self, shard: Shard, failed: Failed, worker: str) -> AttemptError:
         self.counts.attempts_failed[failed.reason] += 1
-        log.info("attempt-failed", job=shard.owner.job_id, seq=shard.seq, attempt=shard.attempt, reason=failed.reason)
+        log.info(
+            "attempt-failed",
+            job=shard.owner.job_id,
+            seq=shard.seq,
+            attempt=shard.attempt,
+            reason=failed.reason,
+            error=failed.error,
+            trace=failed.trace,
+        )
         return attempt_error(shard, failed, worker)
 
     def _retry(self, shard: Shard, error: AttemptError, verdict: Retry) -> Iterator[OutRecord]:

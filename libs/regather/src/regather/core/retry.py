@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from regather.core.model import MAX_ATTEMPTS, Reason
 
-_NEVER_RETRIED = frozenset({Reason.PERMANENT, Reason.UNREADABLE})
+_NEVER_RETRIED = frozenset({Reason.PERMANENT, Reason.UNREADABLE, Reason.RETURNED_TOO_MUCH})
+"""Failures that are certain to come again: process() is pure, so the same shard returns the same bytes."""
 
 
 @dataclass(frozen=True, slots=True)

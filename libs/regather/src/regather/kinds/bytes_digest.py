@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from regather.core.seq_ranges import ranges
-from regather.processors.base import Options, Processor, ShardView, SplitRequest, Splitter
+from regather.processors.base import DATA_ERRORS, Options, Processor, ShardView, SplitRequest, Splitter
 from regather.processors.splitting.bytes import ByteSplitter
 
 _PART = struct.Struct("<QIII")  # size in bytes, CRC-32, Adler-32, newlines
@@ -26,6 +26,8 @@ class BytesDigest(Processor[Options]):
     (ranges of the shards that failed for good; the sums leave them out), "digest" (SHA-256 of the rest as JSON with
     sorted names and without spaces)}.
     """
+
+    certain = DATA_ERRORS
 
     def splitter(self, options: Options, request: SplitRequest) -> Splitter:
         """See Processor."""

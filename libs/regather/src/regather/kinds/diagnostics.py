@@ -68,7 +68,9 @@ class DiagnosticsOptions(Options):
 
 
 class Diagnostics(Processor[DiagnosticsOptions]):
-    """Shards that are not to misbehave answer with a small JSON. Result: {"shards", "gaps", "size_bytes", "attempts"}.
+    """Misbehaves as the options say, to try what the services do about it.
+
+    Shards that are not to misbehave answer with a small JSON. Result: {"shards", "gaps", "size_bytes", "attempts"}.
 
     `gaps` are ranges of shards that failed for good, `attempts` is the sum of the attempts that the others took.
     """

@@ -5,7 +5,7 @@ gateway while the body arrives and must only move bytes; `inspect`, `process` an
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Generic, Protocol, TypeVar, runtime_checkable
@@ -14,15 +14,32 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Options(BaseModel):
-    """Base of a processor's options: unknown names are refused."""
+    """Base of a processor's options: unknown names are refused, and so are NaN and infinity."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 HEAD_BYTES = 1024
 """So much of a body is known when its splitter is made."""
 
 OptionsT = TypeVar("OptionsT", bound=Options)
+
+DATA_ERRORS: tuple[type[Exception], ...] = (
+    ArithmeticError, AssertionError, AttributeError, BufferError, LookupError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
+"""What code raises for data that it does not take, where it depends on the data alone. UnicodeError is a ValueError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """What a kind needs beside its own package: `install` is what pip is told, such as `regather[table]`.
+
+    `modules` are the top-level modules that its children import. They are looked for and not imported: a service offers
+    the kind only where all of them are there.
+    """
+
+    install: str
+    modules: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +124,20 @@ class Processor(ABC, Generic[OptionsT]):
 
     inspect_bytes: ClassVar[int] = 0
     """Above 0: inspect() is called with so much of the body (less if it is shorter) before a splitter cuts it."""
+
+    result_examples: ClassVar[Sequence[Mapping[str, object]]] = ()
+    """Options that change the result's media type, for GET /v1/kinds; an option of few values is found alone."""
+
+    extra: ClassVar[Extra | None] = None
+    """What must be installed beside the plug-in; without it the kind is listed as not installed and no job is taken."""
+
+    certain: ClassVar[tuple[type[Exception], ...]] = ()
+    """Errors of process(), step(), merge() and the cut that come from the data alone: another attempt must fail, too.
+
+    They count as a PermanentError does: never retried, the client is told that its data is at fault. A kind that neither
+    reads nor asks anything but its shard says DATA_ERRORS; a kind that calls other services says nothing and is retried.
+    MemoryError and OSError are never certain.
+    """
 
     merges: ClassVar[bool] = True
     """False: the result is the outputs in order, joined; merge() is never called."""

@@ -5,25 +5,38 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from typing import Any
 
 from pydantic import ValidationError
 
 from regather.core.errors import BadRequest
+from regather.core.public_text import one_line, without_paths
 from regather.processors.base import Options, Processor
 
 GROUP = "regather.processors"
 DIAGNOSTICS = "diagnostics"
+_SHOWN_CHARS = 500
 
 log = logging.getLogger(__name__)
 
 
 class Registry(Mapping[str, Processor[Any]]):
-    """Kind to processor. `broken` says of each plug-in that could not be loaded why, and whose it is."""
+    """Kind to processor, of the kinds that can run here.
 
-    def __init__(self, processors: Mapping[str, Processor[Any]], broken: Mapping[str, str] | None = None) -> None:
+    `broken` says of each plug-in that could not be loaded why, and whose it is. `incomplete` has the plug-ins of which the
+    extra is not installed: they can be described, and no job of theirs is taken.
+    """
+
+    def __init__(
+        self,
+        processors: Mapping[str, Processor[Any]],
+        broken: Mapping[str, str] | None = None,
+        incomplete: Mapping[str, Processor[Any]] | None = None,
+    ) -> None:
         self._processors = dict(sorted(processors.items()))
         self.broken = dict(broken or {})
+        self.incomplete = dict(sorted((incomplete or {}).items()))
 
     def __getitem__(self, kind: str) -> Processor[Any]:
         return self._processors[kind]
@@ -39,21 +52,27 @@ class Registry(Mapping[str, Processor[Any]]):
         return tuple(self._processors)
 
     def require(self, kind: str) -> Processor[Any]:
-        """Return the kind's processor; BadRequest that lists the kinds there are, or says why this one is broken."""
+        """Return the kind's processor; BadRequest that lists the kinds there are, or says what this one lacks."""
         processor = self._processors.get(kind)
         if processor is not None:
             return processor
+        if kind in self.incomplete:
+            raise BadRequest(f"kind {kind} {what_is_missing(self.incomplete[kind])}", code="kind-not-installed")
         if kind in self.broken:
             raise BadRequest(f"kind {kind!r} is installed but broken: {self.broken[kind]}", code="unknown-kind")
         raise BadRequest(f"unknown kind {kind!r}; installed are {', '.join(self._processors)}", code="unknown-kind")
 
     def without(self, kind: str) -> "Registry":
         """Return the same kinds but one."""
-        return Registry({name: made for name, made in self._processors.items() if name != kind}, self.broken)
+        others = {name: made for name, made in self._processors.items() if name != kind}
+        return Registry(others, self.broken, self.incomplete)
 
 
 def load(points: Iterable[EntryPoint]) -> Registry:
-    """Load plug-ins; one that fails goes to `broken` and to the log, the others are not touched by it."""
+    """Load plug-ins; one that fails goes to `broken` and to the log, the others are not touched by it.
+
+    Whether an extra is there is found out without importing any of its modules: services must stay free of them.
+    """
     processors: dict[str, Processor[Any]] = {}
     broken: dict[str, str] = {}
     for point in points:
@@ -63,9 +82,32 @@ def load(points: Iterable[EntryPoint]) -> Registry:
             processors[point.name] = _make(point)
         except Exception as error:
             reason = f"{point.value} of {_distribution(point)}: {type(error).__name__}: {error}"
-            broken[point.name] = reason
+            broken[point.name] = one_line(without_paths(reason))[:_SHOWN_CHARS]
             log.exception("plug-in %s cannot be loaded: %s", point.name, reason)
-    return Registry(processors, broken)
+    incomplete = {kind: made for kind, made in processors.items() if missing_modules(made)}
+    for kind, made in incomplete.items():
+        log.info("kind %s %s", kind, what_is_missing(made))
+    return Registry({kind: made for kind, made in processors.items() if kind not in incomplete}, broken, incomplete)
+
+
+def missing_modules(processor: Processor[Any]) -> tuple[str, ...]:
+    """Return those modules of the kind's extra that are not installed."""
+    return tuple(module for module in processor.extra.modules if not _is_there(module)) if processor.extra else ()
+
+
+def what_is_missing(processor: Processor[Any]) -> str:
+    """Say which extra a kind needs that is not installed."""
+    extra = processor.extra
+    missing = ", ".join(missing_modules(processor))
+    return f'needs the extra: pip install "{extra.install if extra else ""}" (not installed: {missing})'
+
+
+@lru_cache(maxsize=128)
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):  # a finder that refuses it, or a module that was put in place without a spec
+        return False
 
 
 @lru_cache(maxsize=1)
@@ -131,4 +173,16 @@ def _complaint(detail: Mapping[str, Any]) -> str:
         return f"option {name!r} is unknown"
     if detail["type"] == "missing":
         return f"option {name!r} is missing"
-    return f"option {name!r} is {detail['input']!r}: {detail['msg']}"
+    return f"option {name!r} is {_shown(detail['input'])}: {_shorter(detail['msg'])}"
+
+
+def _shown(value: object) -> str:
+    """Return a value as a message may quote it; a number of thousands of digits has no text."""
+    try:
+        return _shorter(repr(value))
+    except ValueError:
+        return f"a {type(value).__name__} that is too long to show"
+
+
+def _shorter(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."

@@ -9,10 +9,9 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from types import TracebackType
 from typing import Any, BinaryIO
 
-from regather.core.errors import BadRequest, UserError
+from regather.core.errors import BadRequest
 from regather.core.model import Reason
 from regather.processors.base import Options, Processor
 from regather.processors.registry import Registry, options_from_json
@@ -27,11 +26,11 @@ from regather.runtime.child_protocol import (
     STACK_SIGNAL,
     Buffer,
     Cell,
-    cut_text,
     encode_reply,
     read_work,
 )
-from regather.runtime.execution import Call, Done, Failed, NotRun, Result, Work, WorkItem, WorkLimits
+from regather.runtime.execution import Call, Done, Failed, NotRun, Result, Work, WorkItem
+from regather.runtime.failure_text import FailureText, KindMissing, explain, too_much
 from regather.runtime.file_cut import CutOrder, cut_into_fifo, inspect_head
 from regather.runtime.memory_tuning import CHILD_KEEPS_BYTES, keep_freed_memory
 from regather.runtime.row_calls import call_shard
@@ -40,8 +39,6 @@ _FLUSH_AFTER_NS = 20_000_000  # results this old are sent before the next item b
 _BATCH_BYTES = 64 * 1024 * 1024  # outputs of one batch; items beyond are left for another
 _READ_AHEAD_BYTES = 256 * 1024
 _OPTIONS_KEPT = 16
-_FRAMES_SHOWN = 12
-_MESSAGE_BYTES = 1024
 
 
 def run_child(channel: socket.socket, cell_fd: int, printed_fd: int, registry: Registry, rules: ChildRules) -> None:
@@ -153,28 +150,28 @@ class _Child:
         started_ms = time.time_ns() // 1_000_000
         start_ns = time.monotonic_ns()
         self._cell.mark(index, start_ns)
-        output, failure = b"", None
+        output = b""
+        failure: FailureText | None = None
         try:
             limits = work.limits
             with child_limits.memory_limit(limits.memory_bytes), child_limits.cpu_limit(limits.cpu_s):
                 output = _as_bytes(call(), work)
         except BaseException as error:  # SystemExit of user code must not end the batch either
-            failure = _explain(error)
-        self._out_of_memory |= failure is not None and failure[0] is Reason.OUT_OF_MEMORY
+            failure = explain(error, self._registry.get(work.kind))
+        self._out_of_memory |= failure is not None and failure.reason is Reason.OUT_OF_MEMORY
         self._check_channel()
         duration_us = (time.monotonic_ns() - start_ns) // 1000
         if failure is None and len(output) > work.limits.output_bytes:
-            failure = _too_much(len(output), work.limits)
+            failure = too_much(len(output), work)
         if failure is None:
             return Done(output, started_ms, duration_us)
-        reason, text, retryable = failure
-        return Failed(reason, text, started_ms, duration_us, retryable)
+        return Failed(failure.reason, failure.text, started_ms, duration_us, failure.retryable, failure.trace)
 
     def _processor(self, kind: str) -> Processor[Any]:
         try:
             return self._registry.require(kind)
         except BadRequest as error:
-            raise _KindMissing(str(error)) from error
+            raise KindMissing(str(error)) from error
 
     def _parse_options(self, kind: str, document: bytes) -> Options:
         return options_from_json(self._processor(kind), document)
@@ -234,51 +231,12 @@ class _Unsent:
         return self._bytes >= FLUSH_BYTES or time.monotonic_ns() - self._since_ns > _FLUSH_AFTER_NS
 
 
-class _KindMissing(Exception):
-    """The registry of this worker has not got the kind."""
-
-
 def _as_bytes(output: object, work: Work) -> bytes:
     if isinstance(output, bytes):
         return output
     if isinstance(output, bytearray | memoryview):
         return bytes(output)
     raise TypeError(f"{work.call}() of kind {work.kind!r} returned {type(output).__name__}; it must return bytes")
-
-
-def _too_much(size_bytes: int, limits: WorkLimits) -> tuple[Reason, str, bool]:
-    text = f"returned {size_bytes} bytes; at most {limits.output_bytes} are allowed"
-    return Reason.RETURNED_TOO_MUCH, text, True
-
-
-def _explain(error: BaseException) -> tuple[Reason, str, bool]:
-    """Return reason, text and whether another attempt can help."""
-    if isinstance(error, MemoryError):
-        return Reason.OUT_OF_MEMORY, _describe(error), True
-    if isinstance(error, UserError):
-        return Reason.PERMANENT, cut_text(str(error), _MESSAGE_BYTES), False  # said on purpose: no stack is needed
-    if isinstance(error, SystemExit):
-        return Reason.EXITED, f"called sys.exit({error.code!r})", True
-    if isinstance(error, _KindMissing):
-        return Reason.INTERNAL, str(error), True
-    return Reason.RAISED, _describe(error), True
-
-
-def _describe(error: BaseException) -> str:
-    """Type and message, then the innermost frames; never raises, whatever the exception's own methods do."""
-    try:
-        message = cut_text(f"{type(error).__name__}: {error}", _MESSAGE_BYTES)
-        frames = "".join(traceback.format_tb(_user_frames(error.__traceback__), limit=-_FRAMES_SHOWN))
-    except BaseException:  # a __str__ that raises, or no memory left to format with
-        return type(error).__name__
-    return cut_text(f"{message}\n{frames}".rstrip())
-
-
-def _user_frames(trace: TracebackType | None) -> TracebackType | None:
-    """Leave out the frames of this module, which begin every traceback."""
-    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
-        trace = trace.tb_next
-    return trace
 
 
 def _left_processes() -> bool:

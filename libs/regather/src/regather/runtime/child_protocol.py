@@ -45,6 +45,7 @@ _REASONS = list(Reason)
 _REASON_NUMBERS = {reason: number for number, reason in enumerate(_REASONS)}
 _DONE, _FAILED, _NOT_RUN = range(3)
 _NO_MEMORY_LIMIT = -1
+_NUL = b"\0"
 _JOIN_BYTES = 16 * 1024  # blobs below this are joined with their neighbours before they are sent
 _JOINED_BYTES = 256 * 1024
 _RECEIVE_BYTES = 256 * 1024
@@ -167,11 +168,18 @@ def _encode_result(result: Result) -> tuple[bytes, bytes]:
         row = ROW.pack(_DONE, 0, 0, len(result.output), result.started_ms, result.duration_us)
         return row, result.output
     if isinstance(result, Failed):
-        error = cut_text(result.error).encode()
+        error = _encode_texts(result)
         reason = _REASON_NUMBERS[result.reason]
         row = ROW.pack(_FAILED, reason, result.retryable, len(error), result.started_ms, result.duration_us)
         return row, error
     return ROW.pack(_NOT_RUN, 0, 0, 0, 0, 0), b""
+
+
+def _encode_texts(failed: Failed) -> bytes:
+    """Return error and trace, together at most as long as an error may be; neither holds a NUL."""
+    error = cut_text(failed.error).encode()
+    trace = cut_text(failed.trace, max(0, MAX_ERROR_BYTES - len(error) - len(_NUL))).encode()
+    return error + _NUL + trace if trace else error
 
 
 def cut_text(text: str, limit_bytes: int = MAX_ERROR_BYTES) -> str:
@@ -273,8 +281,8 @@ def decode_rows(body: memoryview, count: int) -> list[Result]:
         if what == _DONE:
             results.append(Done(blob, started_ms, duration_us))
         elif what == _FAILED and reason < len(_REASONS):
-            error = blob.decode("utf-8", "replace")
-            results.append(Failed(_REASONS[reason], error, started_ms, duration_us, bool(retryable)))
+            error, _, trace = blob.decode("utf-8", "replace").partition("\0")
+            results.append(Failed(_REASONS[reason], error, started_ms, duration_us, bool(retryable), trace))
         elif what == _NOT_RUN:
             results.append(NotRun())
         else:

@@ -75,13 +75,18 @@ class Done(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """An item that failed while it ran; `retryable` is False for a PermanentError. `error` is at most 4 KiB."""
+    """An item that failed while it ran; `retryable` is False where another attempt must fail, too.
+
+    `error` is at most 4 KiB and made for clients: no folder of this server, no source. `trace` is for the log alone: the
+    frames of a built-in kind, empty for plug-ins, whose frames stand in `error`.
+    """
 
     reason: Reason
     error: str
     started_ms: int
     duration_us: int
     retryable: bool = True
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,10 @@ from typing import Any
 from regather.core.errors import BadInput, UserError
 from regather.processors.base import HEAD_BYTES, FileSplitter, Options, Piece, Processor, SplitRequest
 from regather.runtime.execution import Call, Done, Executor, Failed, Result, Work, WorkItem, WorkLimits
+from regather.runtime.failure_text import said_on_purpose
+from regather.runtime.logs import get_logger
+
+log = get_logger()
 
 _FRAME = struct.Struct("<II")
 _READ_AHEAD_BYTES = 256 * 1024
@@ -57,7 +61,7 @@ def inspect_head(processor: Processor[Any], options: Options, item: WorkItem) ->
     try:
         return b"+" + processor.inspect(head, options, request)
     except UserError as error:
-        return json.dumps({"refused": str(error), "code": error.code}).encode()
+        return json.dumps({"refused": said_on_purpose(error), "code": error.code}).encode()
 
 
 def cut_into_fifo(processor: Processor[Any], options: Options, order: CutOrder) -> bytes:
@@ -73,7 +77,8 @@ def cut_into_fifo(processor: Processor[Any], options: Options, order: CutOrder) 
                 _write(fifo.fileno(), piece.payload)
                 count += 1
         except UserError as error:
-            return json.dumps({"refused": str(error), "code": error.code}).encode()
+            refusal = said_on_purpose(error, body_path=order.path)
+            return json.dumps({"refused": refusal, "code": error.code}).encode()
     return json.dumps({"pieces": count}).encode()
 
 
@@ -162,6 +167,7 @@ def _answer_of(result: Result, done: str) -> bytes:
     if isinstance(result, Done):
         return result.output
     if isinstance(result, Failed):
+        log.warning("cut-failed", reason=result.reason, error=result.error, trace=result.trace)
         message = result.error.split("\n")[0]
         raise BadInput(f"the file cannot be {done}: {result.reason}: {message}", code="cut-failed")
     raise CutLost(f"the child that {done} the file was lost")

@@ -36,8 +36,11 @@ class PrintedTail:
         self._work_bytes = 0
 
     def text(self) -> str:
-        """Return the end of what was printed since forget()."""
-        return self._tail.decode("utf-8", "replace").strip()
+        """Return the end of what was printed since forget(), from the beginning of a line."""
+        tail = self._tail
+        if len(tail) == _TAIL_BYTES:  # cut off: half a path would be taken for a word
+            tail = tail.partition(b"\n" if b"\n" in tail[:-1] else b" ")[2]
+        return tail.decode("utf-8", "replace").strip("\r\n")
 
     def drain(self) -> None:
         """Read what is in the pipe now, at most about what it can hold."""

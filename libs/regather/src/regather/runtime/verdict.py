@@ -9,9 +9,9 @@ from enum import Enum, auto
 from regather.core.model import Reason
 from regather.runtime.child_protocol import CHANNEL_LOST, Cell, cut_text
 from regather.runtime.execution import Call, Failed, NotRun, Result, Work
+from regather.runtime.failure_text import how_to_get_less, printed_text
 
 _OWN_TEXT_BYTES = 1024
-_OWN = ("/regather/runtime/", "<frozen runpy>")
 
 
 class Cause(Enum):
@@ -68,16 +68,11 @@ def _names_the_guilty(known: Sequence[Result | None], death: Death) -> bool:
 
 def _failure(work: Work, death: Death) -> Failed:
     reason, text = _explain(work, death)
-    if death.printed:
-        text = f"{cut_text(text, _OWN_TEXT_BYTES)}\nlast printed:\n{_without_own_frames(death.printed)}"
-    return Failed(reason, cut_text(text), death.started_ms, death.duration_us)
-
-
-def _without_own_frames(printed: str) -> str:
-    """Leave out of a printed stack what lies below user code."""
-    return "\n".join(
-        line for line in printed.splitlines() if not (line.startswith('  File "') and any(map(line.__contains__, _OWN)))
-    )
+    printed, trace = printed_text(death.printed)
+    if printed:
+        text = f"{cut_text(text, _OWN_TEXT_BYTES)}\nlast printed:\n{printed}"
+    retryable = reason is not Reason.RETURNED_TOO_MUCH
+    return Failed(reason, cut_text(text), death.started_ms, death.duration_us, retryable, trace)
 
 
 def _explain(work: Work, death: Death) -> tuple[Reason, str]:
@@ -87,7 +82,8 @@ def _explain(work: Work, death: Death) -> tuple[Reason, str]:
     if death.cause is Cause.STUCK:
         return Reason.CRASHED, "the child took no bytes of its work, or gave none of its answer, and was killed"
     if death.cause is Cause.BAD_REPLY:
-        return death.reason, f"the child {death.detail} and was killed"
+        advice = how_to_get_less(work) if death.reason is Reason.RETURNED_TOO_MUCH else ""
+        return death.reason, f"the child {death.detail} and was killed{advice}"
     return _by_status(work, death.status)
 
 

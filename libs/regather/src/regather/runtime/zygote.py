@@ -190,10 +190,11 @@ def _parent_of(pid: int) -> int | None:
 
 
 def _prepare(spec: str) -> Registry:
-    """Import everything that children will need, so that a fork costs milliseconds and shares its memory."""
+    """Import every processor's module, so that a fork costs milliseconds and shares its memory.
+
+    Engines (numpy, duckdb, pyarrow and so on) are imported by the children that need them: ADR 0027 has the figures.
+    """
     registry = load_registry(spec)
-    with contextlib.suppress(ImportError):
-        importlib.import_module("numpy")
     if threading.active_count() > 1:
         names = ", ".join(thread.name for thread in threading.enumerate()[1:])
         print(f"a processor's module started threads ({names}); they do not exist in children", file=sys.stderr)  # noqa: T201 - the zygote's only log

@@ -5,10 +5,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from regather.core.errors import UserError
-from regather.core.model import Reason
 from regather.processors.base import Processor
 from regather.runtime.execution import Call, Done, Failed, Result, Work
+from regather.runtime.failure_text import explain
 from regather.runtime.file_cut import CutOrder, cut_into_fifo, inspect_head
 from regather.runtime.row_calls import call_shard
 
@@ -44,24 +43,23 @@ class InlineExecutor:
         options = processor.options_model.model_validate_json(work.options or b"{}")
         if work.call is Call.MERGE:
             outputs = [None if item.missing else item.payload for item in work.items]
-            return [_attempt(lambda: processor.merge(outputs, options))]
+            return [_attempt(lambda: processor.merge(outputs, options), processor)]
         if work.call is Call.SPLIT:
             order = CutOrder.decode(work.items[0].payload)
-            return [await asyncio.to_thread(_attempt, lambda: cut_into_fifo(processor, options, order))]
+            return [await asyncio.to_thread(_attempt, lambda: cut_into_fifo(processor, options, order), processor)]
         if work.call is Call.INSPECT:
-            return [_attempt(lambda: inspect_head(processor, options, work.items[0]))]
+            return [_attempt(lambda: inspect_head(processor, options, work.items[0]), processor)]
         results = []
         for item in work.items:
             self.executions.append((item.seq, item.attempt))
-            results.append(_attempt(lambda item=item: call_shard(processor, work.call, item, options)))
+            results.append(_attempt(lambda item=item: call_shard(processor, work.call, item, options), processor))
         return results
 
 
-def _attempt(call: Any) -> Result:
+def _attempt(call: Any, processor: Processor[Any]) -> Result:
     started_ms = time.time_ns() // 1_000_000
     try:
         return Done(call(), started_ms, 1)
-    except UserError as error:
-        return Failed(Reason.PERMANENT, f"{type(error).__name__}: {error}", started_ms, 1, retryable=False)
     except Exception as error:
-        return Failed(Reason.RAISED, f"{type(error).__name__}: {error}", started_ms, 1)
+        failure = explain(error, processor)
+        return Failed(failure.reason, failure.text, started_ms, 1, failure.retryable, failure.trace)

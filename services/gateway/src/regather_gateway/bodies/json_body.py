@@ -6,7 +6,6 @@ The huge field is a string (base64, or text that becomes its UTF-8 bytes) or an 
 on a line of its own, without white space). All other fields are small, collected, and parsed by the standard library.
 """
 
-import json
 import re
 from collections.abc import Callable
 from typing import Protocol
@@ -163,7 +162,7 @@ class JsonBody:
     def _in_element(self, data: bytes, at: int, found: list[bytes]) -> int:
         at = self._value.feed(data, at)
         if self._value.complete:
-            found.append(_line(self._value.value()))
+            found.append(self._value.line() + b"\n")
             self._step = self._after_element
         return at
 
@@ -198,13 +197,6 @@ class JsonBody:
     @staticmethod
     def _key_reader() -> JsonValueReader:
         return JsonValueReader("a field's name", _MAX_KEY_BYTES)
-
-
-def _line(element: object) -> bytes:
-    try:
-        return json.dumps(element, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
-    except UnicodeEncodeError as error:
-        raise BadInput("an element holds half of a surrogate pair", code="json-invalid") from error
 
 
 def _skip(data: bytes, at: int) -> int:

@@ -1,6 +1,7 @@
 """One whole JSON value out of a stream of chunks: small fields, and the elements of an array."""
 
 import json
+import math
 import re
 from typing import Any
 
@@ -8,6 +9,9 @@ from regather.core.errors import BadInput
 
 _IN_STRING = re.compile(rb'["\\]')
 _IN_CONTAINER = re.compile(rb'["\[\]{}]')
+_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[ \t\r\n]+')
+_MOST_DIGITS = 4_000
+_SHOWN_CHARS = 40
 _AFTER_SCALAR = re.compile(rb"[ \t\r\n,\]}]")
 
 
@@ -37,11 +41,29 @@ class JsonValueReader:
         return at
 
     def value(self) -> Any:
-        """Parse the complete value."""
+        """Parse the complete value. BadInput for what is no JSON, or what no number or text can hold."""
+        return self._parsed()[1]
+
+    def line(self) -> bytes:
+        """Return the complete value's own text in UTF-8 without white space and escapes; its numbers stay as they are."""
+        text, _ = self._parsed()
+        return _TOKEN.sub(_plain, text).encode()
+
+    def _parsed(self) -> tuple[str, Any]:
         try:
-            return json.loads(self._raw, parse_constant=_no_constant)
-        except (ValueError, RecursionError) as error:
+            text = self._raw.decode()
+            value = json.loads(text, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole)
+            if "\\u" in text:
+                json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeDecodeError as error:
+            raise BadInput(f"{self._what} is no UTF-8 at its byte {error.start}", code="json-invalid") from error
+        except UnicodeEncodeError as error:
+            raise BadInput(f"{self._what} holds half of a surrogate pair", code="json-invalid") from error
+        except RecursionError as error:
+            raise BadInput(f"{self._what} is nested too deeply", code="json-invalid") from error
+        except ValueError as error:
             raise BadInput(f"{self._what} is no JSON: {error}", code="json-invalid") from error
+        return text, value
 
     def _outside(self, data: bytes, at: int) -> int:
         if self._scalar:
@@ -71,6 +93,31 @@ class JsonValueReader:
             self._quoted = False
             self.complete = self._depth == 0
         return special.end()
+
+
+def _finite(literal: str) -> float:
+    number = float(literal)
+    if math.isinf(number):
+        raise ValueError(f"{_short(literal)} is larger than a number can be")
+    return number
+
+
+def _whole(literal: str) -> int:
+    if len(literal) > _MOST_DIGITS:
+        raise ValueError(f"{_short(literal)} has {len(literal)} digits; at most {_MOST_DIGITS}")
+    return int(literal)
+
+
+def _short(literal: str) -> str:
+    return literal if len(literal) <= _SHOWN_CHARS else f"{literal[:_SHOWN_CHARS]}..."
+
+
+def _plain(token: re.Match[str]) -> str:
+    """Return a string without its escapes, and nothing for white space."""
+    text = token[0]
+    if not text.startswith('"'):
+        return ""
+    return json.dumps(json.loads(text), ensure_ascii=False) if "\\" in text else text
 
 
 def _no_constant(name: str) -> None:

@@ -26,10 +26,11 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from regather.core.errors import BadInput, BadRequest, PermanentError, UserError
+from regather.kinds.image import EXTRA
 from regather.kinds.image.formats import FORMATS, Choice, ImageFormat, format_named, format_of, not_an_image
 from regather.kinds.image.image_file import ImageFileSplitter
-from regather.processors.base import FileSplitter, Options, Processor, ShardView, SplitRequest, Splitter
-from regather.processors.splitting.npy import MAGIC, NpySplitter
+from regather.processors.base import DATA_ERRORS, FileSplitter, Options, Processor, ShardView, SplitRequest, Splitter
+from regather.processors.splitting.npy import MAGIC, npy_splitter, refuse_other_arrays
 from regather.processors.splitting.rows import Band, RowLayout, RowSplitter, raw_layout
 
 HALO_ROWS = 3
@@ -78,9 +79,11 @@ class ImageOptions(Options):
 
 
 class ImageFeatures(Processor[ImageOptions]):
-    """See the definitions at the top of this module."""
+    """Statistics, slopes, sharpness and texture of an image; the module defines each figure."""
 
     options_model = ImageOptions
+    certain = DATA_ERRORS
+    extra = EXTRA
 
     def splitter(self, options: ImageOptions, request: SplitRequest) -> Splitter | FileSplitter:
         """See Processor."""
@@ -126,6 +129,7 @@ def _by_looks(options: ImageOptions, request: SplitRequest) -> Splitter | FileSp
     known = format_of(head) or (format_named("dicom") if media_type == "application/dicom" else None)
     if known is not None:
         return _file(known, options, request)
+    refuse_other_arrays(head)
     stranger = not_an_image(head)
     if stranger is not None:
         raise BadInput(
@@ -140,7 +144,7 @@ def _by_looks(options: ImageOptions, request: SplitRequest) -> Splitter | FileSp
     return _raw(options, request)
 
 
-def _unseen(options: ImageOptions, request: SplitRequest) -> Splitter:
+def _unseen(options: ImageOptions, request: SplitRequest) -> Splitter | FileSplitter:
     """Return a splitter before there is a byte of the body: raw pixels if they can be, else what an NPY file needs.
 
     The body may be a file of other dimensions all the same, so that no cut is refused yet.
@@ -148,7 +152,7 @@ def _unseen(options: ImageOptions, request: SplitRequest) -> Splitter:
     if options.width is not None:
         with contextlib.suppress(UserError):
             return _raw(options, request)
-    return NpySplitter(request, halo=HALO_ROWS)
+    return npy_splitter(request, halo=HALO_ROWS)
 
 
 def _names() -> str:
@@ -160,9 +164,9 @@ def _file(known: ImageFormat, options: ImageOptions, request: SplitRequest) -> F
     return ImageFileSplitter(request, halo=HALO_ROWS, choice=choice, known=known, check=_agreement(options))
 
 
-def _npy(options: ImageOptions, request: SplitRequest) -> Splitter:
+def _npy(options: ImageOptions, request: SplitRequest) -> Splitter | FileSplitter:
     _refuse_choice(options, "an NPY file")
-    return NpySplitter(request, halo=HALO_ROWS, check=_agreement(options))
+    return npy_splitter(request, halo=HALO_ROWS, check=_agreement(options))
 
 
 def _refuse_choice(options: ImageOptions, what: str) -> None:

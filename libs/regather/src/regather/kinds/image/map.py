@@ -15,13 +15,20 @@ from pydantic import Field, model_validator
 
 from regather.core.errors import BadInput, BadRequest, PermanentError, UserError
 from regather.kinds.image.formats import FORMATS, Choice, ImageFormat, format_named, format_of, not_an_image
-from regather.kinds.image.map_cut import BandMapSplitter, MapBand, MapFileSplitter, MapSplitter, NpyMapSplitter
+from regather.kinds.image.map_cut import (
+    BandMapSplitter,
+    MapBand,
+    MapFileSplitter,
+    MapSplitter,
+    NpyMapFileSplitter,
+    NpyMapSplitter,
+)
 from regather.kinds.image.map_geometry import Geometry, resized
 from regather.kinds.image.map_operators import gaussian_radius
 from regather.kinds.image.map_output import npy_header, tiff_header, tile_row_bytes, tile_size, tiles
 from regather.kinds.image.map_plan import MAX_RESULT_BYTES, MapPlan, plan_map, shard_bytes
 from regather.processors.base import FileSplitter, Options, Processor, ShardView, SplitRequest, Splitter
-from regather.processors.splitting.npy import MAGIC
+from regather.processors.splitting.npy import MAGIC, parse_header
 from regather.processors.splitting.rows import RowLayout, RowSplitter, raw_layout
 
 _DTYPES = ("uint8", "uint16", "int8", "int16", "float32")
@@ -107,6 +114,9 @@ class ImageMap(Processor[MapOptions]):
         if options.format == "raw":
             return _raw(options, request, plan)
         if _is_npy(options, request):
+            header = parse_header(request.head) if request.head else None
+            if header is not None and (header.fortran or header.big_endian):
+                return NpyMapFileSplitter(plan, check)
             return NpyMapSplitter(plan, check, request.size_bytes)
         known = _file_format(options, request)
         if known is not None:

@@ -14,7 +14,7 @@ from regather.kinds.image.map_geometry import Geometry
 from regather.kinds.image.map_plan import MapPlan
 from regather.processors.base import Piece, SplitRequest
 from regather.processors.splitting.byte_queue import ByteQueue
-from regather.processors.splitting.npy import parse_header
+from regather.processors.splitting.npy import file_rows, parse_header, read_header
 from regather.processors.splitting.rows import Band, RowLayout, RowSplitter
 
 _STEP_BYTES = 1024 * 1024
@@ -144,6 +144,23 @@ class NpyMapSplitter:
         if self._rows is None:
             raise BadInput(f"the body ends at byte {len(self._head)}, inside the NPY header")
         return self._rows.finish()
+
+
+class NpyMapFileSplitter:
+    """Cuts an NPY file in Fortran order or with big-endian values, for which the whole file must be there."""
+
+    def __init__(self, plan: Plan, check: Callable[[RowLayout], None]) -> None:
+        self._plan = plan
+        self._check = check
+
+    def cut(self, path: Path) -> Iterator[Piece]:
+        """See FileSplitter."""
+        header = read_header(path)
+        self._check(header.layout)
+        rows = MapSplitter(header.layout, self._plan)
+        for band in file_rows(path, header):
+            yield from rows.feed(band)
+        yield from rows.finish()
 
 
 class MapFileSplitter:

@@ -13,10 +13,11 @@ from regather.core.sharding import MAX_SHARD_BYTES
 from regather.kinds.model.options import PredictOptions
 from regather.kinds.model.shard_meta import with_first_row
 from regather.kinds.table.parquet_file import PARQUET_MAGIC, ParquetSplitter
+from regather.kinds.table.plan import Plan
 from regather.processors.base import FileSplitter, Piece, ShardRows, SplitRequest, Splitter
 from regather.processors.splitting.inflate import Inflater, InflatingSplitter, codec_of
 from regather.processors.splitting.json_array import JsonArraySplitter
-from regather.processors.splitting.npy import MAGIC, NpySplitter
+from regather.processors.splitting.npy import MAGIC, npy_splitter, refuse_other_arrays
 from regather.processors.splitting.row_packer import RowSpan
 from regather.processors.splitting.rows import Band, RowLayout, RowSplitter, raw_layout
 from regather.processors.splitting.shard_rows import ArrowRows, BandRows, TextRows
@@ -64,18 +65,43 @@ def _splitters_word(meta: bytes, fields: Iterable[str]) -> bytes:
 def _splitter(options: PredictOptions, request: SplitRequest) -> Splitter | FileSplitter:
     head = request.head or b""
     if options.format == "parquet" or (options.format == "auto" and head.startswith(PARQUET_MAGIC)):
-        return ParquetSplitter(request)
+        return _ParquetRows(request)
     codec = codec_of(head)
     if codec is None or _is_raw(options):
         return _plain_splitter(options, request, request.head)
     plain = replace(request, size_bytes=None)
-    return InflatingSplitter(Inflater(codec, max_bytes=request.max_bytes), partial(_plain_splitter, options, plain))
+    return InflatingSplitter(Inflater(codec, max_bytes=request.max_bytes), partial(_text_splitter, options, plain))
 
 
-def _plain_splitter(options: PredictOptions, request: SplitRequest, head: bytes | None) -> Splitter:
+def _text_splitter(options: PredictOptions, request: SplitRequest, head: bytes) -> Splitter:
+    splitter = _plain_splitter(options, request, head)
+    if isinstance(splitter, FileSplitter):
+        raise BadInput("a compressed array in this order cannot be cut; send the NPY file itself")
+    return splitter
+
+
+class _ParquetRows:
+    """Rows of a Parquet file with all of its columns; the model's child chooses among them by name."""
+
+    def __init__(self, request: SplitRequest) -> None:
+        self._inner = ParquetSplitter(request, {}, _all_names)
+
+    def cut(self, path: Path) -> Iterator[Piece]:
+        """Yield the file's pieces in order."""
+        for piece in self._inner.cut(path):
+            span, _, _ = piece.meta.partition(b"\n")
+            yield Piece(piece.payload, span)
+
+
+def _all_names(_engine: object, plan: Plan) -> frozenset[str]:
+    return frozenset(column.name.lower() for column in plan.columns)
+
+
+def _plain_splitter(options: PredictOptions, request: SplitRequest, head: bytes | None) -> Splitter | FileSplitter:
+    refuse_other_arrays(head or b"")
     chosen = _format(options, request.content_type, head)
     if chosen == "npy":
-        return NpySplitter(request, check=_check_table)
+        return npy_splitter(request, check=_check_table, empty=True)
     if chosen == "raw":
         if options.features is None:
             raise BadRequest("raw rows need the option 'features' (and dtype, if it is not float32)")

@@ -10,11 +10,12 @@ shards decide the same, in whatever child they run.
 
 from collections.abc import Sequence
 
+from regather.kinds.model import EXTRA
 from regather.kinds.model.formats import make_splitter, rows_of
 from regather.kinds.model.options import PredictOptions
 from regather.kinds.model.results import join_csv, join_npy
 from regather.kinds.model.shard_meta import NumberedRows, ShardMeta
-from regather.processors.base import FileSplitter, Processor, ShardRows, ShardView, SplitRequest, Splitter
+from regather.processors.base import DATA_ERRORS, FileSplitter, Processor, ShardRows, ShardView, SplitRequest, Splitter
 
 __all__ = ["ModelPredict", "PredictOptions"]
 
@@ -25,6 +26,8 @@ class ModelPredict(Processor[PredictOptions]):
     """Run every row of a table of numbers through an ONNX model."""
 
     options_model = PredictOptions
+    certain = DATA_ERRORS
+    extra = EXTRA
 
     def splitter(self, options: PredictOptions, request: SplitRequest) -> Splitter | FileSplitter:
         """See Processor."""

@@ -14,12 +14,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from regather.core.errors import PermanentError
+from regather.kinds.table import EXTRA
 from regather.kinds.table.options import ReadingOptions, TableOptions
 from regather.kinds.table.plan import Plan, TableMeta
 from regather.kinds.table.results import MEDIA_TYPES
 from regather.kinds.table.shard_rows import PlannedSplitter, rows_of
 from regather.kinds.table.text_input import text_splitter
-from regather.processors.base import FileSplitter, Processor, ShardRows, ShardView, SplitRequest, Splitter
+from regather.processors.base import DATA_ERRORS, FileSplitter, Processor, ShardRows, ShardView, SplitRequest, Splitter
 
 if TYPE_CHECKING:
     from regather.kinds.table.engine import Engine
@@ -38,6 +39,9 @@ class TableEtl(Processor[TableOptions]):
     """Filter, cast, derive, group and aggregate the rows of a table; or rows out, in their order or sorted."""
 
     options_model = TableOptions
+    certain = DATA_ERRORS
+    extra = EXTRA
+    result_examples = ({"aggregate": "n = count()"},)
     inspect_bytes = INSPECT_BYTES
 
     def splitter(self, options: TableOptions, request: SplitRequest) -> Splitter | FileSplitter:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from regather.kinds.table import EXTRA
 from regather.kinds.table.etl import INSPECT_BYTES, meta_of, table_splitter
 from regather.kinds.table.options import ReadingOptions
 from regather.kinds.table.results import MEDIA_TYPES
 from regather.kinds.table.shard_rows import rows_of
-from regather.processors.base import FileSplitter, Processor, ShardRows, ShardView, SplitRequest, Splitter
+from regather.processors.base import DATA_ERRORS, FileSplitter, Processor, ShardRows, ShardView, SplitRequest, Splitter
 
 if TYPE_CHECKING:
     from regather.kinds.table.engine import Engine
@@ -45,6 +46,8 @@ class TableSql(Processor[SqlOptions]):
     """Run SQL over each shard of a table, and SQL over what that gave."""
 
     options_model = SqlOptions
+    certain = DATA_ERRORS
+    extra = EXTRA
     inspect_bytes = INSPECT_BYTES
 
     def splitter(self, options: SqlOptions, request: SplitRequest) -> Splitter | FileSplitter:

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, TypeVar
 from typing_extensions import override
 
 from regather.core.errors import PermanentError
+from regather.kinds.video import EXTRA
 from regather.kinds.video.frame_shards import PixelShard, Stripe
 from regather.kinds.video.joining import joined, line, merge
 from regather.kinds.video.levels import to_grey
 from regather.kinds.video.operators import Background, Motion, Track, motions
 from regather.kinds.video.options import FrameOptions, splitter
 from regather.kinds.video.packet_shards import META, PacketShard
-from regather.processors.base import FileSplitter, Processor, ShardView, SplitRequest, Splitter
+from regather.processors.base import DATA_ERRORS, FileSplitter, Processor, ShardView, SplitRequest, Splitter
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +38,8 @@ class _FrameKind(Processor[FrameOptions]):
     """What both kinds share: lines out of runs of frames."""
 
     options_model = FrameOptions
+    certain = DATA_ERRORS
+    extra = EXTRA
     result_type = "application/x-ndjson"
 
     @override

@@ -14,7 +14,7 @@ from regather.kinds.video.recognition import DECODED, recognise, refuse
 from regather.kinds.video.video_cut import VideoCut, VideoWish
 from regather.processors.base import FileSplitter, Options, SplitRequest, Splitter
 from regather.processors.splitting import npy
-from regather.processors.splitting.npy import NpySplitter
+from regather.processors.splitting.npy import npy_splitter
 from regather.processors.splitting.rows import RowLayout
 
 _NPY_DTYPES = ("uint8", "uint16")
@@ -45,7 +45,8 @@ def splitter(options: FrameOptions, request: SplitRequest, *, halo: int, carries
     """Return the splitter for a body. `carries`: each shard hands a background of float32 to the next one."""
     _check(options)
     if request.head is None and options.format == "auto":
-        return NpySplitter(request, halo=halo, frames=True)  # it may be anything; the body's first bytes will tell
+        # It may be anything; the body's first bytes will tell.
+        return npy_splitter(request, halo=halo, frames=True, empty=True)
     making = _Making(options, request, halo, carries)
     head = request.head or b""
     found = recognise(head)
@@ -130,10 +131,10 @@ class _Making:
         if self._options.pixels is not None:
             raise _not_yuv("an NPY file's values are taken as they are")
         header = None
-        if head.startswith(npy.MAGIC) and b"'fortran_order': True" not in head and b"'>" not in head:
+        if head.startswith(npy.MAGIC):
             header = npy.parse_header(head, frames=True)
         request = self._request
-        if header is not None and header.layout.dtype in _NPY_DTYPES:
+        if header is not None and not (header.fortran or header.big_endian) and header.layout.dtype in _NPY_DTYPES:
             layout = FrameLayout(header.layout.width * header.layout.channels, header.layout.dtype)
             request = with_usual_size(layout, request)
             if needs_stripes(layout, carries=self._carries):
@@ -141,7 +142,7 @@ class _Making:
                 layout = FrameLayout(layout.values, layout.dtype, frames=header.layout.height).check()
                 frames = OpenFrames(layout, header.layout.row_bytes, header.size_bytes)
                 return FrameFile(frames, self._request, halo=self._halo, carries=self._carries)
-        return NpySplitter(request, halo=self._halo, check=self._check_npy, frames=True)
+        return npy_splitter(request, halo=self._halo, check=self._check_npy, frames=True, empty=True)
 
     def video(self, container: str) -> FileSplitter:
         options = self._options

@@ -1,66 +1,89 @@
-"""Cutting NumPy's NPY files by rows, without NumPy: the header is read here, as its format is fixed.
+"""Cutting NumPy's NPY files by rows: one definition for every kind that takes them.
 
-Format: NumPy Enhancement Proposal 1 and `numpy.lib.format` (versions 1.0, 2.0 and 3.0).
+Theory of operation. Rows of an array in C order stand one after the other, so NpySplitter cuts them while they arrive;
+big-endian values are swapped piece by piece on the way. In Fortran order the first row has a value in every part of the
+file: such a file has to be there as a whole, and NpyFileSplitter transposes it in a child, where NumPy may be imported.
+npy_splitter() picks one of the two by the header, which it sees in the body's head.
 """
 
-import ast
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
 
 from regather.core.errors import BadInput
-from regather.processors.base import Piece, SplitRequest
-from regather.processors.splitting.rows import RowLayout, RowSplitter
+from regather.processors.base import FileSplitter, Piece, SplitRequest, Splitter
+from regather.processors.splitting.npy_header import (
+    HEADER_END_BYTES,
+    MAGIC,
+    NpyHeader,
+    parse_header,
+    refuse_other_arrays,
+)
+from regather.processors.splitting.rows import ITEM_BYTES, Band, RowLayout, RowSplitter
 
-MAGIC = b"\x93NUMPY"
-_LENGTH_BYTES = {b"\x01\x00": 2, b"\x02\x00": 4, b"\x03\x00": 4}
-_VERSION_END = len(MAGIC) + 2
-_MAX_HEADER_BYTES = 10_000
-"""NumPy's own limit for headers that it parses."""
+__all__ = [
+    "MAGIC",
+    "Check",
+    "NpyFileSplitter",
+    "NpyHeader",
+    "NpySplitter",
+    "file_rows",
+    "npy_splitter",
+    "parse_header",
+    "read_header",
+    "refuse_other_arrays",
+]
 
-_DTYPES = {
-    "|b1": "bool", "|i1": "int8", "|u1": "uint8",
-    "<i2": "int16", "<u2": "uint16", "<f2": "float16",
-    "<i4": "int32", "<u4": "uint32", "<f4": "float32",
-    "<i8": "int64", "<u8": "uint64", "<f8": "float64",
-}  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class NpyHeader:
-    """What an NPY header says: the rows' layout, and the byte where they begin."""
-
-    layout: RowLayout
-    size_bytes: int
-
+_STEP_BYTES = 64 * 1024 * 1024
+_TYPE_CODES = {2: "H", 4: "I", 8: "Q"}
 
 Check = Callable[[RowLayout], None]
 
 
-class NpySplitter:
-    """Bands of whole rows of an array of shape (height, width) or (height, width, channels).
+def npy_splitter(
+    request: SplitRequest, *, halo: int = 0, check: Check | None = None, frames: bool = False, empty: bool = False
+) -> Splitter | FileSplitter:
+    """Return the splitter of an NPY body, for a kind that cuts it into bands of whole rows.
 
-    With `frames` a row is a frame: the shape is (frames, height, width) or (frames, height, width, channels), and the
-    layout's width is height x width.
+    The shape is (height, width) or (height, width, channels). With `frames` a row is a frame: the shape is (frames,
+    height, width) or (frames, height, width, channels), and the layout's width is height x width. With `empty` an array
+    of no rows is one shard of no rows; else it is refused.
 
-    `check` sees the layout before anything is cut and raises BadInput if it does not suit the kind. Raises what
-    RowSplitter raises, and BadInput with the byte offset for a header that is not understood: Python objects, Fortran
-    order, big-endian values, other shapes.
+    `check` sees the layout before anything is cut and raises BadInput if it does not suit the kind. BadInput, here or by
+    the splitter, names the byte of a header that is not understood: Python objects, structures, other shapes.
     """
+    header = parse_header(request.head, frames=frames) if request.head else None
+    if header is not None and header.fortran:
+        return NpyFileSplitter(request, halo=halo, check=check, frames=frames)
+    return NpySplitter(request, halo=halo, check=check, frames=frames, empty=empty)
+
+
+class NpySplitter:
+    """Bands of whole rows of an array in C order, while it arrives. See npy_splitter(), which makes it."""
 
     def __init__(
-        self, request: SplitRequest, *, halo: int = 0, check: Check | None = None, frames: bool = False
+        self,
+        request: SplitRequest,
+        *,
+        halo: int = 0,
+        check: Check | None = None,
+        frames: bool = False,
+        empty: bool = False,
     ) -> None:
         self._request = request
         self._frames = frames
         self._halo = halo
         self._check = check
+        self._empty = empty
         self._head = bytearray()
-        self._rows: RowSplitter | None = None
+        self._rows: RowSplitter | _NoRows | None = None
+        self._swapped_bytes = 0
 
     def feed(self, data: bytes) -> Iterable[Piece]:
         """See Splitter."""
         if self._rows is not None:
-            return self._rows.feed(data)
+            return self._little_endian(self._rows.feed(data))
         self._head += data
         header = parse_header(self._head, frames=self._frames)
         if header is None:
@@ -68,82 +91,103 @@ class NpySplitter:
         self._rows = self._open(header)
         first_rows = bytes(memoryview(self._head)[header.size_bytes :])
         self._head.clear()
-        return self._rows.feed(first_rows)
+        return self._little_endian(self._rows.feed(first_rows))
 
     def finish(self) -> Iterable[Piece]:
         """See Splitter."""
         if self._rows is None:
             raise BadInput(f"the body ends at byte {len(self._head)}, inside the NPY header")
-        return self._rows.finish()
+        return self._little_endian(self._rows.finish())
 
-    def _open(self, header: NpyHeader) -> RowSplitter:
-        layout = header.layout
-        if self._check is not None:
-            self._check(layout)
-        expected_bytes = header.size_bytes + layout.row_bytes * (layout.height or 0)
-        announced_bytes = self._request.size_bytes
-        if announced_bytes is not None and announced_bytes != expected_bytes:
+    def _open(self, header: NpyHeader) -> "RowSplitter | _NoRows":
+        if header.fortran:
             raise BadInput(
-                f"the NPY header of {header.size_bytes} bytes and its {layout.height} rows of {layout.row_bytes} bytes "
-                f"make {expected_bytes} bytes, but the body has {announced_bytes}"
+                f"the array is in Fortran order, and its header ends at byte {header.size_bytes}, too late to tell; "
+                "save it with numpy.ascontiguousarray"
             )
-        return RowSplitter(layout, self._request, halo=self._halo, first_byte=header.size_bytes)
+        if self._check is not None:
+            self._check(header.layout)
+        if self._request.size_bytes is not None:
+            header.check_length(self._request.size_bytes)
+        if header.big_endian:
+            self._swapped_bytes = ITEM_BYTES[header.layout.dtype]
+        if not header.layout.height:
+            if not self._empty:
+                raise BadInput(f"the array has no rows: its shape is {header.shape}")
+            return _NoRows(header)
+        return RowSplitter(header.layout, self._request, halo=self._halo, first_byte=header.size_bytes)
+
+    def _little_endian(self, pieces: Iterable[Piece]) -> Iterable[Piece]:
+        if not self._swapped_bytes:
+            return pieces
+        return [replace(piece, payload=_swapped(piece.payload, self._swapped_bytes)) for piece in pieces]
 
 
-def parse_header(head: bytes | bytearray, *, frames: bool = False) -> NpyHeader | None:
-    """Read the header at the start of `head`; None while it is incomplete, BadInput with the offset if wrong."""
-    if not MAGIC.startswith(bytes(head[: len(MAGIC)])):
-        raise BadInput(f"byte 0: no NPY file, which begins with {MAGIC!r}; this one with {bytes(head[:6])!r}")
-    if len(head) < _VERSION_END:
-        return None
-    version = bytes(head[len(MAGIC) : _VERSION_END])
-    length_bytes = _LENGTH_BYTES.get(version)
-    if length_bytes is None:
-        raise BadInput(f"byte {len(MAGIC)}: NPY version {version[0]}.{version[1]}; known are 1.0, 2.0 and 3.0")
-    start = _VERSION_END + length_bytes
-    if len(head) < start:
-        return None
-    header_bytes = int.from_bytes(head[_VERSION_END:start], "little")
-    if header_bytes > _MAX_HEADER_BYTES:
-        raise BadInput(f"byte {_VERSION_END}: an NPY header of {header_bytes} bytes; at most {_MAX_HEADER_BYTES}")
-    if len(head) < start + header_bytes:
-        return None
-    text = bytes(head[start : start + header_bytes]).decode("utf-8" if version == b"\x03\x00" else "latin-1", "replace")
-    return NpyHeader(_layout(text, start, frames=frames), start + header_bytes)
+class NpyFileSplitter:
+    """Bands of whole rows of an array in Fortran order, from its file, by NumPy in a child."""
+
+    def __init__(self, request: SplitRequest, *, halo: int, check: Check | None, frames: bool) -> None:
+        self._request = request
+        self._halo = halo
+        self._check = check
+        self._frames = frames
+
+    def cut(self, path: Path) -> Iterator[Piece]:
+        """See FileSplitter. Reads all of the file once for each 64 MiB of it, a part at a time."""
+        header = read_header(path, frames=self._frames)
+        if self._check is not None:
+            self._check(header.layout)
+        rows = RowSplitter(header.layout, self._request, halo=self._halo, first_byte=header.size_bytes)
+        for band in file_rows(path, header):
+            yield from rows.feed(band)
+        yield from rows.finish()
 
 
-def _layout(text: str, offset: int, *, frames: bool) -> RowLayout:
-    fields = _fields(text, offset)
-    if fields["fortran_order"] is not False:
-        raise BadInput(f"byte {offset}: the array is in Fortran order; save it with numpy.ascontiguousarray")
-    shape = fields["shape"]
-    if not isinstance(shape, tuple) or not all(type(side) is int and side > 0 for side in shape):
-        raise BadInput(f"byte {offset}: shape {shape!r} has no pixels or is no tuple of whole numbers")
-    wanted = "(frames, height, width)" if frames else "(height, width)"
-    row = shape[1:] if not frames else (shape[1] * shape[2], *shape[3:]) if len(shape) > 2 else ()
-    if len(row) not in (1, 2):
-        raise BadInput(
-            f"byte {offset}: shape {shape!r}; {wanted} is needed, and one more for channels if there are any"
-        )
-    return RowLayout(row[0], row[1] if len(row) == 2 else 1, _dtype(fields["descr"], offset), shape[0])
+def read_header(path: Path, *, frames: bool = False) -> NpyHeader:
+    """Return the header of a whole file; BadInput for one that is no NPY file, or shorter or longer than it says."""
+    with path.open("rb") as file:
+        head = file.read(HEADER_END_BYTES)
+    header = parse_header(head, frames=frames)
+    if header is None:
+        raise BadInput(f"the body ends at byte {len(head)}, inside the NPY header")
+    header.check_length(path.stat().st_size)
+    return header
 
 
-def _fields(text: str, offset: int) -> dict[str, object]:
-    try:
-        fields = ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
-        raise BadInput(f"byte {offset}: the NPY header is no Python literal: {error}") from error
-    if not isinstance(fields, dict) or fields.keys() != {"descr", "fortran_order", "shape"}:
-        raise BadInput(f"byte {offset}: the NPY header must name descr, fortran_order and shape, and only these")
-    return fields
+def file_rows(path: Path, header: NpyHeader) -> Iterator[bytes]:
+    """Yield whole rows of a file, some at a time, in C order and little-endian, whatever they are in the file."""
+    import numpy as np
+
+    stored = np.dtype(header.layout.dtype).newbyteorder(">" if header.big_endian else "<")
+    values = np.memmap(path, stored, "r", header.size_bytes, header.shape, "F" if header.fortran else "C")
+    step = max(1, _STEP_BYTES // header.layout.row_bytes)
+    for first in range(0, header.shape[0], step):
+        yield values[first : first + step].astype(stored.newbyteorder("<"), copy=False).tobytes("C")
 
 
-def _dtype(descr: object, offset: int) -> str:
-    dtype = _DTYPES.get(descr) if isinstance(descr, str) else None
-    if dtype is not None:
-        return dtype
-    if isinstance(descr, str) and "O" in descr:
-        raise BadInput(f"byte {offset}: the array holds Python objects, which are never unpickled")
-    if isinstance(descr, str) and descr.startswith(">"):
-        raise BadInput(f"byte {offset}: values of type {descr!r} are big-endian; save them as {'<' + descr[1:]!r}")
-    raise BadInput(f"byte {offset}: values of type {descr!r}; known are {', '.join(_DTYPES)}")
+class _NoRows:
+    """Stands for the RowSplitter of an array of no rows: one piece with none."""
+
+    def __init__(self, header: NpyHeader) -> None:
+        self._header = header
+        self._received_bytes = 0
+
+    def feed(self, data: bytes) -> Iterable[Piece]:
+        """See Splitter."""
+        self._received_bytes += len(data)
+        return ()
+
+    def finish(self) -> Iterable[Piece]:
+        """See Splitter."""
+        self._header.check_length(self._header.size_bytes + self._received_bytes)
+        layout = self._header.layout
+        band = Band(0, 0, 0, 0, layout.width, layout.channels, layout.dtype, 0)
+        return [Piece(b"", band.encode())]
+
+
+def _swapped(payload: bytes, item_bytes: int) -> bytes:
+    """Return whole values in the other byte order."""
+    values = array(_TYPE_CODES[item_bytes])
+    values.frombytes(payload)
+    values.byteswap()
+    return values.tobytes()
