@@ -6,12 +6,14 @@ from pathlib import Path
 
 from accept_kinds import given
 from accept_kinds.case import Case
-from accept_kinds.made import damage, operations, tables
+from accept_kinds.made import damage, dicom, images, models, operations, tables, videos
 
 
-def all_cases(seed: int, folder: Path, models: Path) -> list[Case]:
+def all_cases(seed: int, folder: Path, models_folder: Path, digits: Path) -> list[Case]:
     """Every case, the given files first. Names are unique."""
-    cases = [*given.cases(folder), *tables.cases(seed), *operations.cases(seed), *damage.cases(seed)]
+    made = (tables, operations, damage, images, dicom, videos)
+    cases = [*given.cases(folder), *(case for module in made for case in module.cases(seed))]
+    cases += models.cases(seed, models_folder, digits)
     names = [case.name for case in cases]
     twice = {name for name in names if names.count(name) > 1}
     if twice:

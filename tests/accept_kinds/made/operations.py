@@ -24,7 +24,7 @@ ROW_WORK: dict[str, dict[str, str]] = {
     "double-equals": {"filter": "region == 'EU'"},
     "text-quotes": {"filter": "note = 'it''s' or note like '%\"%'"},
     "in": {"filter": "region in ('EU', 'Asia, Pacific')"},
-    "derive-chain": {"derive": "total = price * qty; tax = total * 0.2; both = total + tax", "select": "id, total, tax, both"},
+    "derive-chain": {"derive": "total = price * qty; tax = total * 0.2; gross = total + tax", "select": "id, total, tax"},
     "derive-over": {"derive": "qty = qty + 1", "select": "id, qty"},
     "casts": {"derive": "a = qty::varchar; b = cast(qty as int); c = id::double / 3", "select": "a, b, c"},
     "case": {"derive": "size = case when qty > 5 then 'large' when qty > 2 then 'medium' else 'small' end"},
