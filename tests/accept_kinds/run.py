@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -75,7 +75,7 @@ class Findings:
 
 
 async def run(
-    cases: Sequence[Case], sizes: Iterable[str], asked: Asks, on_case: Callable[[Case], None] = lambda case: None
+    cases: Sequence[Case], sizes: Sequence[str], asked: Asks, on_case: Callable[[Case], None] = lambda case: None
 ) -> Findings:
     """Judge every case at every size. A case whose own oracle fails is `doubtful`, which fails the run, too."""
     findings = Findings(files=len(cases))
@@ -87,12 +87,19 @@ async def run(
             prepared = await asyncio.to_thread(_prepared, case, findings)
             if prepared is None:
                 return
-            chosen = [size for size in sizes if case.sizes is None or size in case.sizes]
+            chosen = sizes_of(case, sizes)
             await asyncio.gather(*(_judged(case, *prepared, size, asked, places, findings) for size in chosen))
             on_case(case)
 
     await asyncio.gather(*map(one, cases))
     return findings
+
+
+def sizes_of(case: Case, sizes: Sequence[str]) -> Sequence[str]:
+    """The sizes that a case is tried at: of those asked for its own, or its first two where none of them is among these."""
+    if case.sizes is None:
+        return sizes
+    return [size for size in sizes if size in case.sizes] or case.sizes[:2]
 
 
 def _prepared(case: Case, findings: Findings) -> tuple[bytes, Want] | None:

@@ -104,7 +104,8 @@ def _given(seed: int, folder: Path) -> Iterator[Case]:
     for name, output, tolerance in (
         ("double", "p", TOLERANCE), ("half", "p", 1e-3), ("ext", "p", TOLERANCE), ("batch1", "p", TOLERANCE),
         ("batch5", "p", TOLERANCE), ("sk_default", "output_probability", TOLERANCE),
-        ("sk_labels", "probabilities", TOLERANCE), ("sk_labels_zip", "output_probability", TOLERANCE), ("reg", "y", TOLERANCE),
+        ("sk_labels", "probabilities", TOLERANCE), ("reg", "y", TOLERANCE),
+        ("sk_labels_zip", "output_probability", TOLERANCE),
     ):  # fmt: skip
         want = probabilities(folder / f"{name}.onnx", rows, output, tolerance)
         settings = {"sizes": FEW, "fast": name in ("sk_default", "batch5")}
