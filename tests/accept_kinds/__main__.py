@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from accept_kinds.case import Case
 from accept_kinds.catalogue import all_cases, chosen, model_folder
@@ -27,6 +28,8 @@ from regather_cli.stack import START_ERRORS, Stack, StackSettings
 
 CASES_VARIABLE = "ACCEPT_KINDS_CASES"
 DEFAULT_CASES = Path("../shared/cases")
+EXPRESSIONS = {False: 240, True: 30}
+"""How many are generated; in the short form."""
 
 
 def arguments() -> argparse.Namespace:
@@ -38,6 +41,17 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="print the cases and end")
     parser.add_argument("--cases", type=Path, default=Path(os.environ.get(CASES_VARIABLE) or DEFAULT_CASES))
     return parser.parse_args()
+
+
+async def expressions(seed: int, count: int) -> dict[str, Any]:
+    """Try generated expressions in a process of its own, beside the run."""
+    command = [sys.executable, "-m", "accept_kinds.expressions", "--seed", str(seed), "--count", str(count)]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    out, _ = await process.communicate()
+    if process.returncode:
+        return {"tried": 0, "failures": [{"file": "expressions", "got": f"exit code {process.returncode}"}]}
+    found: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return found
 
 
 async def judged(cases: list[Case], sizes: tuple[str, ...], models: Path) -> Findings:
@@ -52,7 +66,19 @@ async def judged(cases: list[Case], sizes: tuple[str, ...], models: Path) -> Fin
             print(f"{done} of {len(cases)} files", flush=True)
 
     async with Stack(settings) as stack, Gateway(stack.gateway_url) as gateway:
-        return await run(cases, sizes, gateway, tell)
+        findings = await run(cases, sizes, gateway, tell)
+        findings.lost_answers = gateway.lost_answers
+        return findings
+
+
+async def everything(asked: argparse.Namespace, cases: list[Case], sizes: tuple[str, ...], models: Path) -> Findings:
+    """The cases over HTTP, and beside them the expressions."""
+    count = EXPRESSIONS[asked.fast] if not asked.only or "expressions" in asked.only.split(",") else 0
+    trying = asyncio.create_task(expressions(asked.seed, count)) if count else None
+    findings = await judged(cases, sizes, models) if cases else Findings()
+    if trying is not None:
+        findings.expressions = await trying
+    return findings
 
 
 def main() -> int:
@@ -63,18 +89,18 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="accept-kinds-") as scratch:
         models = model_folder(Path(scratch), asked.cases)
         cases = chosen(all_cases(asked.seed, asked.cases, models, find_model("digits")), asked.only, fast=asked.fast)
-        if asked.list or not cases:
+        if asked.list or not (cases or asked.only == "expressions"):
             print("\n".join(case.name for case in cases) or f"no case is called {asked.only!r}")
             return 0 if cases else 2
         sizes = tuple(asked.sizes.split(",")) if asked.sizes else FAST_SIZES if asked.fast else SIZES
         try:
-            findings = asyncio.run(judged(cases, sizes, models))
+            findings = asyncio.run(everything(asked, cases, sizes, models))
         except START_ERRORS as error:
             print(error, file=sys.stderr)
             return 2
-    for failure in [*findings.doubtful, *findings.failures]:
-        print(json.dumps(failure, ensure_ascii=False), flush=True)
     document = {"seed": asked.seed, "sizes": sizes, "only": asked.only, **findings.document()}
+    for failure in [*document["doubtful"], *document["failures"]]:
+        print(json.dumps(failure, ensure_ascii=False), flush=True)
     name = "accept-kinds-fast" if asked.fast else "accept-kinds"
     print(json.dumps(write_report(name, document, started), ensure_ascii=False), flush=True)
     return 0 if findings.ok else 1

@@ -18,6 +18,7 @@ class Gateway:
 
     def __init__(self, url: str, limit_s: float = 120.0) -> None:
         self._http = httpx2.AsyncClient(base_url=url, timeout=httpx2.Timeout(limit_s), verify=False)
+        self.lost_answers = 0
         self._waits = max(1, round(limit_s / 30))
 
     async def __aenter__(self) -> Self:
@@ -33,7 +34,7 @@ class Gateway:
         headers = {"content-type": case.content_type, **_WAIT}
         query = {"kind": case.kind, "on_error": case.on_error, **cut(size)}
         query |= {f"option.{name}": value for name, value in case.options.items()}
-        response = await self._http.post("/v1/jobs", params=query, content=body, headers=headers)
+        response = await self._submitted(query, body, headers)
         document = _json(response)
         if response.is_error:
             return Answer(response.status_code, document)
@@ -45,6 +46,14 @@ class Gateway:
         result = await self._http.get(f"{job}/result") if document["state"] in ("succeeded", "partial") else None
         content = result.content if result is not None and result.status_code == httpx2.codes.OK else None
         return Answer(response.status_code, document, content, await self._shards(job, document))
+
+    async def _submitted(self, query: dict[str, str], body: bytes, headers: dict[str, str]) -> httpx2.Response:
+        """A refusal before the body's end may reset the connection under the answer: ask once more, and count it."""
+        try:
+            return await self._http.post("/v1/jobs", params=query, content=body, headers=headers)
+        except (httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError):
+            self.lost_answers += 1
+            return await self._http.post("/v1/jobs", params=query, content=body, headers=headers)
 
     async def _shards(self, job: str, document: dict[str, object]) -> list[dict[str, object]]:
         shards = document.get("shards")

@@ -42,9 +42,13 @@ class Answer:
 
     @property
     def rows(self) -> frozenset[int]:
-        """The rows that the answer names as bad."""
-        entries = [entry["row"] for entry in self.document.get("errors", ()) if entry.get("row") is not None]
-        return frozenset(entries) | frozenset(int(number) for number in _ROW.findall(self.text))
+        """The rows that the answer names as bad: of each error its own `row`, or else the first that its text names."""
+        entries = list(self.document.get("errors", ()))
+        texts = [str(entry.get("error", "")) for entry in entries if entry.get("row") is None]
+        texts += [] if entries else [str(self.document.get("detail") or self.document.get("error") or "")]
+        found = [_ROW.search(text) for text in texts]
+        named = [int(match[1]) for match in found if match]
+        return frozenset(named) | frozenset(entry["row"] for entry in entries if entry.get("row") is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from accept_kinds.case import Case, Want
 from accept_kinds.http import DEFAULT, ONE
-from accept_kinds.judge import WRONG, Answer, Verdict, judge, retried_though_certain
+from accept_kinds.judge import EQUAL, REFUSED, SILENT, WRONG, Answer, Verdict, judge, retried_though_certain
 
 SIZES = ("1024", "4096", "65536", DEFAULT, ONE)
 FAST_SIZES = ("4096", DEFAULT)
@@ -32,24 +32,30 @@ class Findings:
     groups: dict[str, Counter[str]] = field(default_factory=dict)
     failures: list[dict[str, Any]] = field(default_factory=list)
     doubtful: list[dict[str, Any]] = field(default_factory=list)
+    expressions: dict[str, Any] = field(default_factory=dict)
+    lost_answers: int = 0
 
     @property
     def ok(self) -> bool:
         """Whether nothing is to be mended, and every oracle agreed with its case."""
-        return bool(self.files) and not self.failures and not self.doubtful
+        tried = bool(self.files or self.expressions.get("tried"))
+        return tried and not self.failures and not self.doubtful and not self.expressions.get("failures")
 
     def document(self) -> dict[str, Any]:
         """The report."""
-        words = {word: self.words[word] for word in ("equal", "refused_rightly", "wrong", "silent")}
+        tried = {name: value for name, value in self.expressions.items() if name != "failures"}
+        words = {word: self.words[word] + tried.get(word, 0) for word in (EQUAL, REFUSED, WRONG, SILENT)}
         return {
             "ok": self.ok,
-            "cases": self.words.total(),
+            "cases": sum(words.values()),
             "files": self.files,
             **words,
             "retried_though_certain": self.retried,
             "groups": {name: dict(sorted(words.items())) for name, words in sorted(self.groups.items())},
+            "expressions": tried,
+            "lost_answers": self.lost_answers,
             "doubtful": self.doubtful,
-            "failures": self.failures,
+            "failures": [*self.failures, *self.expressions.get("failures", [])],
         }
 
     def add(self, case: Case, size: str, verdict: Verdict, answer: Answer) -> None:

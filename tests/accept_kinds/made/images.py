@@ -255,7 +255,9 @@ def _photos(seed: int) -> Iterator[Case]:
         "bmp": saved(rgb, "bmp"),
     }
     for name, body in photos.items():
-        says = {"gif": "gif", "bmp": "bmp|width|format", "jp2-lossy": "jpeg"}.get(name, name.partition("-")[0])
+        says = {"gif": "gif", "bmp": "bmp|width|format", "jp2-lossy": "jp2|jpeg.?2000", "jp2": "jp2|jpeg.?2000"}.get(
+            name, name.partition("-")[0]
+        )
         yield image_either(f"photo/{name}", body, Refusal(f"{name} need not be taken", says=says), settings=few)
     turned = Image.fromarray(rgb)
     exif = turned.getexif()
