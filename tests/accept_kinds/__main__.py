@@ -88,7 +88,9 @@ def main() -> int:
         print(f"{asked.cases} is not there: the files of the issue are left out ({CASES_VARIABLE} names their folder)")
     with tempfile.TemporaryDirectory(prefix="accept-kinds-") as scratch:
         models = model_folder(Path(scratch), asked.cases)
-        cases = chosen(all_cases(asked.seed, asked.cases, models, find_model("digits")), asked.only, fast=asked.fast)
+        cases = chosen(
+            all_cases(asked.seed, asked.cases, models, find_model("digits"), asked.only), asked.only, fast=asked.fast
+        )
         if asked.list or not (cases or asked.only == "expressions"):
             print("\n".join(case.name for case in cases) or f"no case is called {asked.only!r}")
             return 0 if cases else 2

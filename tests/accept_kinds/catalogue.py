@@ -1,19 +1,35 @@
 """All cases: those of the given files and those that the suite makes; and the models that both need."""
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from accept_kinds import given
 from accept_kinds.case import Case
 from accept_kinds.made import damage, dicom, images, models, operations, tables, videos
 
+MADE: dict[str, tuple[Callable[[int], Iterable[Case]], ...]] = {
+    "table": (tables.cases, operations.cases, damage.cases),
+    "image": (images.cases,),
+    "dicom": (dicom.cases,),
+    "video": (videos.cases,),
+}
+"""Who makes the files of each group, besides the models."""
 
-def all_cases(seed: int, folder: Path, models_folder: Path, digits: Path) -> list[Case]:
-    """Every case, the given files first. Names are unique."""
-    made = (tables, operations, damage, images, dicom, videos)
-    cases = [*given.cases(folder), *(case for module in made for case in module.cases(seed))]
-    cases += models.cases(seed, models_folder, digits)
+
+def all_cases(seed: int, folder: Path, models_folder: Path, digits: Path, only: str = "") -> list[Case]:
+    """Every case of the groups that `only` begins with (all if it is empty), the given files first. Names are unique."""
+    groups = {word.strip().partition("/")[0] for word in only.split(",") if word.strip()}
+    cases = [*given.cases(folder)]
+    cases += [
+        case
+        for group, makers in MADE.items()
+        if not groups or group in groups
+        for make in makers
+        for case in make(seed)
+    ]
+    if not groups or "model" in groups:
+        cases += models.cases(seed, models_folder, digits)
     names = [case.name for case in cases]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
