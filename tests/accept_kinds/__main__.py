@@ -20,11 +20,11 @@ from typing import Any
 
 from accept_kinds.case import Case
 from accept_kinds.catalogue import all_cases, chosen, model_folder
-from accept_kinds.http import Gateway
-from accept_kinds.run import FAST_SIZES, SIZES, Findings, run
+from accept_kinds.chain import judged
+from accept_kinds.run import FAST_SIZES, SIZES, Findings
 from regather.kinds.model.onnx_model import find_model
 from regather_cli.report import write_report
-from regather_cli.stack import START_ERRORS, Stack, StackSettings
+from regather_cli.stack import START_ERRORS
 
 CASES_VARIABLE = "ACCEPT_KINDS_CASES"
 DEFAULT_CASES = Path("../shared/cases")
@@ -52,23 +52,6 @@ async def expressions(seed: int, count: int) -> dict[str, Any]:
         return {"tried": 0, "failures": [{"file": "expressions", "got": f"exit code {process.returncode}"}]}
     found: dict[str, Any] = json.loads(out.splitlines()[-1])
     return found
-
-
-async def judged(cases: list[Case], sizes: tuple[str, ...], models: Path) -> Findings:
-    """Start the stack, run, end the stack."""
-    settings = StackSettings(environment={"REGATHER_MODELS_DIR": str(models), "REGATHER_LOG_LEVEL": "warning"})
-    done = 0
-
-    def tell(case: Case) -> None:
-        nonlocal done
-        done += 1
-        if done % 20 == 0 or done == len(cases):
-            print(f"{done} of {len(cases)} files", flush=True)
-
-    async with Stack(settings) as stack, Gateway(stack.gateway_url) as gateway:
-        findings = await run(cases, sizes, gateway, tell)
-        findings.lost_answers = gateway.lost_answers
-        return findings
 
 
 async def everything(asked: argparse.Namespace, cases: list[Case], sizes: tuple[str, ...], models: Path) -> Findings:

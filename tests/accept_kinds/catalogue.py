@@ -6,10 +6,11 @@ from pathlib import Path
 
 from accept_kinds import given
 from accept_kinds.case import Case
-from accept_kinds.made import damage, dicom, images, models, operations, tables, videos
+from accept_kinds.made import damage, dicom, images, models, operations, sql, tables, videos
 
 MADE: dict[str, tuple[Callable[[int], Iterable[Case]], ...]] = {
     "table": (tables.cases, operations.cases, damage.cases),
+    "sql": (sql.cases,),
     "image": (images.cases,),
     "dicom": (dicom.cases,),
     "video": (videos.cases,),

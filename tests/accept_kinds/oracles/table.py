@@ -183,14 +183,16 @@ class TableOracle:
         return row
 
 
-def query(statement: str, tables: Mapping[str, tuple[bytes, str]]) -> list[Row]:
-    """Rows of one SQL statement over whole files: {name: (body, format)}."""
+def query(statement: str, tables: Mapping[str, tuple[bytes, str]], parts: str = "") -> list[Row]:
+    """Rows of one SQL statement over whole files, {name: (body, format)}, and over `parts`, another statement's rows."""
     db = duckdb.connect(config={"threads": 1})
     try:
         for name, (body, table_format) in tables.items():
             whole = TableOracle(body, {}, table_format)
             db.register("loaded", whole._answer.to_arrow_table())
             db.execute(f"create table {name} as select * from loaded")
+        if parts:
+            db.execute(f"create table parts as {parts}")
         return json_rows(db, db.sql(statement))
     except duckdb.Error as error:
         raise OracleRefused(str(error).splitlines()[0]) from error
