@@ -259,7 +259,7 @@ def _orders(file: _Folder) -> Iterator[Case]:
             "group_by": "m, region",
             "aggregate": "s = sum(amount); n = count()",
         },
-        "top": {"group_by": "customer", "aggregate": "s = sum(amount * qty)", "having": "count(*) > 10"},
+        "top": {"group_by": "customer", "aggregate": "s = sum(amount * qty); n = count()", "having": "n > 10"},
         "sorted": {"order_by": "amount desc, order_id", "limit": "25", "select": "order_id, amount"},
         "regions": {"select": "region", "distinct": "true"},
         "spread": {

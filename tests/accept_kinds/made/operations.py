@@ -50,7 +50,7 @@ GROUP_WORK: dict[str, dict[str, str]] = {
     "date-key": {"group_by": "day", "aggregate": "n = count()"},
     "double-key": {"group_by": "price", "aggregate": "n = count()"},
     "derived-key": {"derive": "big = price > 500", "group_by": "big", "aggregate": "n = count(); m = max(price)"},
-    "having": {"group_by": "qty", "aggregate": "n = count()", "having": "count(*) > 200"},
+    "having": {"group_by": "qty", "aggregate": "n = count()", "having": "n > 200"},
     "ordered": {"group_by": "region", "aggregate": "n = count(); lo = min(id)", "order_by": "lo desc"},
     "ordered-limit": {"group_by": "region, qty", "aggregate": "lo = min(id)", "order_by": "lo desc", "limit": "3"},
     "filter-none": {"filter": "false", "group_by": "region", "aggregate": "n = count()"},

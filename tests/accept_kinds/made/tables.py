@@ -5,12 +5,13 @@ import codecs
 import gzip
 import lzma
 from collections.abc import Iterator
+from typing import Any
 
 import imagecodecs
 import pyarrow as pa
 
-from accept_kinds.case import Case
-from accept_kinds.expect import bad_table, table
+from accept_kinds.case import Case, Either, Refusal, Want
+from accept_kinds.expect import bad_table, table, table_equal
 from accept_kinds.made import columns
 from accept_kinds.oracles.table import written_csv
 
@@ -178,18 +179,26 @@ def _compressions(seed: int) -> Iterator[Case]:
                 settings=fast,
             )
     body = columns.as_csv(made)
-    for name, content in (
-        ("bz2", bz2.compress(body)),
-        ("xz", lzma.compress(body)),
-        ("zip", _zip(body)),
-        ("7z", b"7z\xbc\xaf\x27\x1c" + body),
+    for name, content, says in (
+        ("bz2", bz2.compress(body), "bz2|bzip2"),
+        ("xz", lzma.compress(body), "xz|lzma"),
+        ("zip", _zip(body), "zip|archive|xlsx"),
+        ("7z", b"7z\xbc\xaf\x27\x1c" + body, "7z|7-zip|archive"),
     ):
-        claim = {
-            "why": f"a {name} file is no table",
-            "says": f"{name}|zip|archive|bzip2|LZMA|compress",
-            "never": "codec",
-        }
-        yield bad_table(f"packed/{name}", content, claim=claim, settings={"fast": name == "xz"})
+        refusal = Refusal(f"a {name} file is no table by itself", says=says, never="codec")
+        plain = body if name in ("bz2", "xz") else None
+        yield packed_or_refused(f"packed/{name}", content, plain, refusal, {"fast": name == "xz"})
+
+
+def packed_or_refused(
+    name: str, content: bytes, plain: bytes | None, refusal: Refusal, settings: dict[str, Any]
+) -> Case:
+    """A compression that need not be taken: equal to the plain table, or refused by its name. None: always refused."""
+
+    def want() -> Want:
+        return refusal if plain is None else Either(table_equal(plain, {}, "csv"), refusal)
+
+    return Case(f"table/{name}", "table.etl", lambda: content, want, {}, "application/octet-stream", **settings)
 
 
 def _zip(body: bytes) -> bytes:

@@ -51,7 +51,7 @@ def _decoded(body: bytes, page: int) -> Pixels:
 
 
 def tiff(body: bytes, page: int = 0) -> Pixels:
-    """A page of a TIFF: palettes resolved, bits below 8 as 8, planes interleaved, orientation applied."""
+    """A page of a TIFF: palettes resolved, bits below 8 as 8, planes interleaved, upright, the greatest value white."""
     import tifffile
 
     with tifffile.TiffFile(io.BytesIO(body)) as file:
@@ -67,6 +67,8 @@ def tiff(body: bytes, page: int = 0) -> Pixels:
             array = np.moveaxis(array, 0, -1)
         elif chosen.bitspersample == 1:
             array = array.astype(np.uint8) * 255
+        if chosen.photometric == 0:
+            array = np.iinfo(array.dtype).max - array
         return turned(_channels_last(array), chosen.tags.valueof(274, 1))
 
 

@@ -43,7 +43,7 @@ def _filled(values: Array, batch: int) -> Array:
 
 
 def matrix(found: Any) -> Array:
-    """Probabilities as (rows, classes) float32; a ZipMap's maps in the order of their classes."""
+    """An output as an array of its own type; a ZipMap's maps in the order of their classes, as float32."""
     if isinstance(found, list):
         return np.array([[row[name] for name in sorted(row)] for row in found], np.float32)
-    return np.asarray(found).astype(np.float32).reshape(len(found), -1)
+    return np.asarray(found)
