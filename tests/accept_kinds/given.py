@@ -268,7 +268,8 @@ def _orders(file: _Folder) -> Iterator[Case]:
         },
     }
     for name, options in work.items():
-        yield table(f"given/ETL_orders-{name}", body, **options, settings={"fast": name == "months"})
+        settings = {"sizes": ("4096", "one"), "fast": name == "months"}
+        yield table(f"given/ETL_orders-{name}", body, **options, settings=settings)
     for output in ("csv", "json", "parquet", "arrow"):
         yield table(
             f"given/ETL_orders-as-{output}",
