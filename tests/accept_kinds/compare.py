@@ -220,12 +220,15 @@ def _tiff(want: Any, found: bytes, tolerances: Mapping[str, float]) -> str | Non
 
 
 def _array_difference(want: Any, found: Any, tolerance: float) -> str | None:
+    if found.ndim == want.ndim + 1 and found.shape[-1] == 1:
+        found = found[..., 0]  # one channel may have an axis of its own
     if want.shape != found.shape:
         return f"shape {found.shape}, not {want.shape}"
     if want.dtype != found.dtype:
         return f"values of {found.dtype}, not {want.dtype}"
     wide = np.float64 if want.dtype.kind == "f" else np.int64
-    away = ~np.isclose(found.astype(wide), want.astype(wide), rtol=tolerance, atol=tolerance, equal_nan=True)
+    relative = tolerance if tolerance < 1 else 0.0  # from 1 on it is a difference of values
+    away = ~np.isclose(found.astype(wide), want.astype(wide), rtol=relative, atol=tolerance, equal_nan=True)
     if not away.any():
         return None
     at = tuple(map(int, np.argwhere(away)[0]))
