@@ -43,7 +43,8 @@ def same(want: Any, found: Any, tolerance: float = 0.0) -> bool:
     if isinstance(want, bool) or isinstance(found, bool) or want is None or found is None:
         return want is found
     if isinstance(want, NUMBER) and isinstance(found, NUMBER):
-        return want == found or (_rounded(want) and _rounded(found) and _near(float(want), float(found), tolerance))
+        doubles = tolerance > 0 or (_rounded(want) and _rounded(found))
+        return want == found or (doubles and _near(float(want), float(found), tolerance))
     if isinstance(want, dict) and isinstance(found, dict):
         return list(want) == list(found) and all(same(want[name], found[name], tolerance) for name in want)
     if isinstance(want, list | tuple) and isinstance(found, list | tuple):
@@ -53,7 +54,7 @@ def same(want: Any, found: Any, tolerance: float = 0.0) -> bool:
 
 def _rounded(value: float | Decimal) -> bool:
     """Whether a number may be a double's text: whole numbers and more than 17 digits are not, they are exact."""
-    return isinstance(value, float) or (isinstance(value, Decimal) and len(value.as_tuple().digits) <= 17)
+    return isinstance(value, float) or (isinstance(value, Decimal) and len(value.normalize().as_tuple().digits) <= 17)
 
 
 def _near(want: float, found: float, tolerance: float) -> bool:

@@ -107,6 +107,19 @@ def test_decimals_and_doubles_are_exact_without_a_tolerance() -> None:
     assert difference(long, b'{"x": 12345678901234567000.0}') is not None
 
 
+def test_sums_of_doubles_are_doubles_in_every_output() -> None:
+    body = b"g,x\na,0.1\na,0.2\na,1e17\na,-1e17\n"
+    options = {"group_by": "g", "aggregate": "s = sum(x)", "output": "csv"}
+    assert difference(table_equal(body, options, "csv"), b"g,s\na,0.30000000000000004\n") is None
+    assert difference(table_equal(body, options, "csv"), b"g,s\na,0.3001\n") is not None
+
+
+def test_a_tolerance_is_for_numbers_of_any_length() -> None:
+    want = Equal("ndjson", ([parse_json('{"x": 71421816194784056.0}')],), {"x": 1e-9})
+    assert difference(want, b'{"x": 71421816194784030.0}') is None
+    assert difference(want, b'{"x": 71421816999999999.0}') is not None
+
+
 def test_unordered_rows_are_compared_as_a_whole() -> None:
     want = Equal("unordered", ([{"a": 1}, {"a": 2}, {"a": 2}],))
     assert difference(want, b'{"a":2}\n{"a":1}\n{"a":2.0}\n') is None

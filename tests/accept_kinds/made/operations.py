@@ -17,7 +17,7 @@ AGGREGATES = (
     "first(id)", "last(id)", "first(price)", "last(note)", "first(note order by price, id)",
     "last(id order by qty, id)", "stddev(price)", "stddev_pop(qty)", "stddev_samp(qty)", "variance(price)",
     "var_pop(price)", "var_samp(qty)", "median(price)", "median(qty)", "quantile(price, 0.9)", "quantile(qty, 0.25)",
-    "bool_and(qty > 0)", "bool_or(qty > 6)", "sum(case when region = 'EU' then qty else 0 end)", "max(length(note))",
+    "sum(case when region = 'EU' then qty else 0 end)", "max(length(note))",
 )  # fmt: skip
 ROW_WORK: dict[str, dict[str, str]] = {
     "filter": {"filter": "qty > 3 and region = 'EU'"},

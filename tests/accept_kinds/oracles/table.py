@@ -58,10 +58,13 @@ class TableOracle:
 
     def cells(self) -> tuple[list[str], list[list[str | None]]]:
         """The answer as texts: names and rows."""
-        columns = ", ".join(f"cast({quoted(name)} as varchar)" for name in self._answer.columns)
-        answer = self._answer
-        rows = self._db.sql(f"select {columns} from answer").fetchall() if answer is not None else []
-        return list(answer.columns), [list(row) for row in rows]
+        names = list(self._answer.columns)
+        columns = ", ".join(f"cast({quoted(name)} as varchar)" for name in names)
+        rows = [list(row) for row in self._db.sql(f"select {columns} from answer").fetchall()]
+        for name in self._sums:
+            for row, finished in zip(rows, self.rows(), strict=True):
+                row[names.index(name)] = None if finished[name] is None else str(finished[name])
+        return names, rows
 
     def _read(self, body: bytes, table_format: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -161,6 +164,8 @@ class TableOracle:
             if not self.options.get("having") and not self.options.get("order_by"):
                 self._sums[name] = function
                 return f"list({argument} order by {_NUMBER}) filter (({argument}) is not null)"
+        if function in ("mean", "avg"):
+            self.tolerances[name] = SUM_TOLERANCE
         if function.startswith(("stddev", "var", "quantile_cont", "median")):
             self.tolerances[name] = SPREAD_TOLERANCE
         return f"{function}({argument})"
