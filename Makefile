@@ -10,7 +10,7 @@ EXPORT := $(BIN)/uv export --quiet --no-emit-workspace --no-header
 PEERS := .venv-peers
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
-.PHONY: help setup up demo test test-compose test-integration fmt lint types arch lock clean bench-smoke bench-memory bench-isolation hostile-shards chaos chaos-sum simulate mutants bench-restore
+.PHONY: help setup up demo test test-compose test-integration fmt lint types arch lock clean bench-smoke bench-memory bench-isolation hostile-shards chaos chaos-sum simulate mutants bench-restore accept-kinds bench-kinds
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  %-17s %s\n", $$1, $$2}'
@@ -72,6 +72,12 @@ simulate: $(STAMP) ## SEEDS=1000 FIRST=0 LEVEL=rules|loops: histories with fault
 
 mutants: $(STAMP) ## every broken build in tests/mutants is caught by the simulation; ONLY="no-fence ..." tries some
 	@PYTHONPATH=tests $(BIN)/python -m mutants $(if $(ONLY),--only $(ONLY))
+
+accept-kinds: $(STAMP) ## ONLY=table,image SEED=1 SIZES=1024,default,one FAST=1 CASES=folder: every kind's answers against independent programs
+	@PYTHONPATH=tests $(BIN)/python -m accept_kinds $(if $(ONLY),--only "$(ONLY)") --seed $(or $(SEED),1) $(if $(SIZES),--sizes $(SIZES)) $(if $(FAST),--fast) $(if $(CASES),--cases $(CASES))
+
+bench-kinds: $(STAMP) ## ROUNDS=3 ONLY=csv,...: CPU and wall time of the kinds beside DuckDB, Polars, pandas in one run
+	@PYTHONPATH=benchmarks $(BIN)/python -m bench_kinds --rounds $(or $(ROUNDS),3) $(if $(ONLY),--only "$(ONLY)")
 
 fmt: $(STAMP) ## format the code
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .

@@ -1,0 +1,1 @@
+"""What `make bench-kinds` is made of: the files, the programs beside which it measures, and the CPU of children."""
