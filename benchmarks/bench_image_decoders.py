@@ -37,20 +37,27 @@ def picture(side: int) -> Any:
     return np.stack([(x // 16 + noise) % 256, (y // 16 + noise) % 256, ((x + y) // 32) % 256], axis=-1).astype(np.uint8)
 
 
-def write_files(folder: Path, side: int) -> list[str]:
+def write_files(folder: Path, side: int, only: str) -> list[str]:
+    """Write the files whose name begins with `only`; return their names."""
     import imagecodecs
     import tifffile
     from PIL import Image
 
     pixels = picture(side)
-    for name, options in CODECS.items():
-        tifffile.imwrite(folder / name, pixels, photometric="rgb", metadata=None, **options)
     small = Image.fromarray(pixels[: side // 2, : side // 2])
-    small.save(folder / "jpeg", "jpeg", quality=90)
-    small.save(folder / "png", "png", compress_level=1)
-    small.crop((0, 0, side // 4, side // 4)).save(folder / "webp", "webp", quality=80, method=0)
-    (folder / "jpeg 2000").write_bytes(imagecodecs.jpeg2k_encode(np.asarray(small)[: side // 4, : side // 4]))
-    return [*CODECS, "jpeg", "png", "webp", "jpeg 2000"]
+    quarter = small.crop((0, 0, side // 4, side // 4))
+    writers: dict[str, Callable[[Path], object]] = {
+        name: lambda path, options=options: tifffile.imwrite(path, pixels, photometric="rgb", metadata=None, **options)
+        for name, options in CODECS.items()
+    }
+    writers["jpeg"] = lambda path: small.save(path, "jpeg", quality=90)
+    writers["png"] = lambda path: small.save(path, "png", compress_level=1)
+    writers["webp"] = lambda path: quarter.save(path, "webp", quality=80, method=0)
+    writers["jpeg 2000"] = lambda path: path.write_bytes(imagecodecs.jpeg2k_encode(np.asarray(quarter)))
+    chosen = {name: write for name, write in writers.items() if name.startswith(only)}
+    for name, write in chosen.items():
+        write(folder / name)
+    return list(chosen)
 
 
 def ours(path: Path) -> None:
@@ -155,12 +162,12 @@ def main() -> None:
     report: dict[str, Any] = {"side": arguments.side}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        files = [file for file in write_files(folder, arguments.side) if file.startswith(arguments.only)]
+        files = write_files(folder, arguments.side, arguments.only)
         for file in files:
             chosen = [d for d in DECODERS if d != "tifffile" or file.startswith("tiff")]
             report[file] = {"file_mib": (folder / file).stat().st_size >> 20}
             report[file] |= {decoder: apart(decoder, folder / file) for decoder in chosen}
-        write_files(folder, 256)
+        write_files(folder, 256, arguments.only)
         for file in files:
             body = (folder / file).read_bytes()
             for decoder in report[file].keys() - {"file_mib"}:
