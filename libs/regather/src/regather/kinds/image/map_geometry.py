@@ -23,6 +23,9 @@ from typing import Literal
 from regather.core.errors import BadInput
 from regather.processors.splitting.rows import RowLayout
 
+_MAX_TAPS = 1026
+"""A thousandth of the size still is possible."""
+
 Method = Literal["nearest", "area", "bilinear"]
 
 
@@ -112,6 +115,12 @@ def resized(
     rows = to_height or _scaled(height, factor)
     target = RowLayout(width, source.channels, source.dtype, rows)
     across, down = Axis(source.width, width, method), Axis(height, rows, method)
+    taps = max(across.taps, down.taps)
+    if taps > _MAX_TAPS:
+        raise BadInput(
+            f"{source.width} x {height} to {width} x {rows} pixels: one of them would be made of {taps} in a row; at most "
+            f"{_MAX_TAPS}: do it in two steps"
+        )
     if across.total * down.total >= 2**44:
         raise BadInput(
             f"{source.width} x {height} to {width} x {rows} pixels is no ratio that can be computed exactly; "

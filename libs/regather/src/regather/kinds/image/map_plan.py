@@ -78,13 +78,13 @@ def _most_blocks(geometry: Geometry, block: int, block_bytes: int, head_bytes: i
     row_bytes = geometry.source.row_bytes
     if geometry.most_needed(block) * row_bytes > MAX_SHARD_BYTES:
         raise BadInput(
-            f"{block} rows of the result are made of up to {geometry.most_needed(block)} rows of {row_bytes} bytes; "
+            f"{_rows(block)} of the result needs up to {geometry.most_needed(block)} rows of {row_bytes} bytes; "
             f"a shard has at most {MAX_SHARD_BYTES} bytes: ask for less at once, or cut the image into narrower ones"
         )
     if block_bytes + head_bytes > MAX_OUTPUT_BYTES:
         raise BadInput(
-            f"{block} rows of the result have {block_bytes} bytes and {head_bytes} before the first; the output of a shard "
-            f"has at most {MAX_OUTPUT_BYTES}: ask for a smaller result"
+            f"{_rows(block)} of the result has {block_bytes} bytes and {head_bytes} before the first; the output of a "
+            f"shard has at most {MAX_OUTPUT_BYTES}: ask for a smaller result"
         )
     fits = (MAX_OUTPUT_BYTES - head_bytes) // block_bytes
     fits = min(fits, _wanted_blocks(geometry, block, MAX_SHARD_BYTES))
@@ -94,6 +94,10 @@ def _most_blocks(geometry: Geometry, block: int, block_bytes: int, head_bytes: i
             "neighbours' on either side; ask for a smaller radius, or cut the image into narrower ones"
         )
     return fits
+
+
+def _rows(block: int) -> str:
+    return "one row" if block == 1 else f"one row of tiles ({block} rows)"
 
 
 def _wanted_blocks(geometry: Geometry, block: int, size_bytes: int) -> int:
