@@ -1,6 +1,7 @@
 """Coded video: every cell of the reference's table, equal to PyAV's decode of the whole file or refused."""
 
 import re
+import resource
 import struct
 from fractions import Fraction
 from pathlib import Path
@@ -287,6 +288,23 @@ def test_an_encrypted_video_is_refused(tmp_path: Path) -> None:
     path = make(tmp_path, "mp4", "libx264", "yuv420p", container_options=secret)
     with pytest.raises(BadInput, match="encrypted"):
         motion(path)
+
+
+def test_a_file_that_asks_for_memory_it_may_not_have_says_so_in_our_words(tmp_path: Path) -> None:
+    path = make(tmp_path, "mp4", "libx264", "yuv420p")
+    body = bytearray(path.read_bytes())
+    at = body.index(b"stts") + 8
+    body[at : at + 4] = struct.pack(">I", 0x1FFFFFFF)
+    path.write_bytes(body)
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    used_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used_bytes + (1 << 30), hard))
+    try:
+        with pytest.raises((MemoryError, BadInput)) as caught:
+            motion(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    assert not re.search("Errno|error log|none", str(caught.value))
 
 
 def test_sound_alone_is_refused(tmp_path: Path) -> None:

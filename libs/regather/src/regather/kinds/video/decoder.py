@@ -72,7 +72,7 @@ def reported(*, decoding: bool) -> Iterator[None]:
         try:
             yield
         except MemoryError:
-            raise
+            raise MemoryError("decoding this video needs more memory than it may have") from None
         except Exception:  # the library raises whatever a damaged file makes it stumble over
             failed = True
         finally:
