@@ -23,7 +23,7 @@ RANDOM = np.random.default_rng(1)
 PIXELS = RANDOM.integers(0, 256, (300, 200, 3), np.uint8)
 NUMBERS = RANDOM.integers(0, 17, (20_000, 64)).astype(np.uint8)
 VIDEO = RANDOM.integers(0, 256, (60, 40, 50), np.uint8)
-CASTS = {"cast": "price:float, qty:int", "derive": "total = price * qty"}
+CASTS = {"cast": "id:str, price:float, qty:int", "derive": "total = price * qty"}
 GROUPS = CASTS | {
     "filter": "qty > 0",
     "group_by": "region",

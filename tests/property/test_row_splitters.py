@@ -1,9 +1,11 @@
 """Splitters of rows of different lengths: rows come out whole and in order, however they arrive and are cut."""
 
+import bz2
 import csv
 import gzip
 import io
 import json
+import lzma
 import zlib
 from itertools import pairwise
 
@@ -145,8 +147,7 @@ def test_a_header_alone_is_one_shard() -> None:
     [
         (b"", "empty"),
         (BOM, "empty"),
-        (b'a,b\n1,"open\n', "row 1, which begins at byte 4.*not closed"),
-        (b"\xff\xfea\0", "UTF-16"),
+        (b'a,b\n1,"open\n', "row 0, which begins at byte 4.*not closed"),
         (b"a\nb\nc\xff\n", "row 1, byte 5 of the body.*no UTF-8"),
         (BOM + b"a\nb\xe9\n", "row 0, byte 6 of the body"),
         (b"x" * 70_000 + b"\na\n", "header has 70001 bytes"),
@@ -202,10 +203,6 @@ def test_elements_of_an_array_become_lines(
     rows: list[object], cuts: list[int], indent: int | None, plain_ascii: bool
 ) -> None:
     body = json.dumps(rows, indent=indent, ensure_ascii=plain_ascii).encode()
-    if not rows:
-        with pytest.raises(BadInput, match="empty"):
-            split(JsonArraySplitter(KIB), body, cuts)
-        return
     pieces = split(JsonArraySplitter(KIB), body, cuts)
     lines = b"".join(piece.payload for piece in pieces).split(b"\n")
     assert [json.loads(line) for line in lines[:-1]] == rows
@@ -217,15 +214,33 @@ def test_elements_of_an_array_become_lines(
     [
         (b"", "there is no JSON array"),
         (b'{"a": 1}', "begins with"),
-        (b"[1, 2", "not closed"),
-        (b"[1, 2] 3", "behind the end"),
-        (b"[1,, 2]", "element 1.*not closed"),
-        (b"[" + b"[" * MAX_DEPTH + b"[" + b"]" * (MAX_DEPTH + 2), "not closed"),
+        (b"[1, 2", "element 1 of the array, byte 5 of the body: the body ends here, and the array is not closed"),
+        (b'[1, {"a": [2}', "element 1 of the array, byte 13.*not closed"),
+        (b"[1, 2] 3", "byte 7 of the body: behind the end of the array stands b'3'"),
+        (b"[1,, 2]", "element 1 of the array, byte 3.*no element between two commas"),
+        (b"[,1]", "element 0 of the array, byte 1.*begins with a comma"),
+        (b'[{"a":1},{"a":2},]', "element 2 of the array, byte 17.*closed behind a comma"),
+        (b'[{"a":1} {"a":2}]', "element 0 of the array, byte 9.*comma or the array's end is missing before b'{"),
+        (b'[1, "a" "b"]', "element 1 of the array, byte 8.*missing before"),
+        (b'["a": 1]', "element 0 of the array, byte 4.*missing before b': 1]'"),
+        (b"[1}]", "element 0 of the array, byte 2.*missing before"),
+        (b"[}]", "element 0.*'}' stands where an element should begin"),
+        (BOM + b"[1,]", "element 1 of the array, byte 6.*closed behind a comma"),
+        (
+            b"[" + b"[" * MAX_DEPTH + b"[" + b"]" * (MAX_DEPTH + 2),
+            f"element 0.*byte {MAX_DEPTH + 1} .*deeper than {MAX_DEPTH}",
+        ),
+        (b'[1, "\xff"]', "element 1 of the array, byte 5 of the body.*no UTF-8"),
+        (b'[1, {"a": "b\nc"}]', "element 1 of the array, byte 12.*a line end stands inside of a text"),
+        (b'[1, "\\\n"]', "element 1 of the array.*not closed"),
+        (b'[1, "b', "element 1 of the array.*not closed"),
+        (b"PK\x03\x04" + bytes(60), "no text but a ZIP archive"),
     ],
 )
-def test_what_is_no_array_is_refused(body: bytes, why: str) -> None:
+@pytest.mark.parametrize("size", [1, 1000])
+def test_what_is_no_array_is_refused(body: bytes, why: str, size: int) -> None:
     with pytest.raises(BadInput, match=why):
-        split(JsonArraySplitter(KIB), body)
+        split(JsonArraySplitter(KIB), body, [*range(0, len(body), size)])
 
 
 def test_an_element_may_be_as_deep_as_the_limit() -> None:
@@ -237,7 +252,12 @@ def pack_zstd(data: bytes) -> bytes:
     return zstd.compress(data, options={zstd.CompressionParameter.checksum_flag: 1})
 
 
-packers = [pytest.param("gzip", gzip.compress, id="gzip"), pytest.param("zstd", pack_zstd, id="zstd")]
+packers = [
+    pytest.param("gzip", gzip.compress, id="gzip"),
+    pytest.param("zstd", pack_zstd, id="zstd"),
+    pytest.param("bzip2", bz2.compress, id="bzip2"),
+    pytest.param("xz", lzma.compress, id="xz"),
+]
 
 
 @pytest.mark.parametrize(("codec", "pack"), packers)
@@ -297,6 +317,50 @@ def test_a_limit_of_plain_bytes_holds() -> None:
 
 def test_gzip_padding_is_no_data() -> None:
     assert inflate(Inflater("gzip"), gzip.compress(b"abc") + bytes(512)) == 3
+
+
+def skippable(data: bytes) -> bytes:
+    return b"\x5a\x2a\x4d\x18" + len(data).to_bytes(4, "little") + data
+
+
+@given(st.lists(st.binary(max_size=30), min_size=1, max_size=4), st.lists(st.integers(0, 200), max_size=30))
+def test_skippable_frames_of_zstandard_hold_nothing(parts: list[bytes], cuts: list[int]) -> None:
+    body = b"".join(skippable(part) + zstd.compress(part) + skippable(b"") for part in parts)
+    inflater = Inflater("zstd")
+    edges = [0, *sorted(cut % (len(body) + 1) for cut in cuts), len(body)]
+    assert b"".join(step for start, end in pairwise(edges) for step in inflater.feed(body[start:end])) == b"".join(
+        parts
+    )
+    inflater.finish()
+    assert codec_of(body) == "zstd"
+    with pytest.raises(BadInput, match="cut off"):
+        inflate(Inflater("zstd"), body + skippable(b"abc")[:-1])
+
+
+def test_xz_that_needs_much_memory_is_refused_and_what_xz_makes_is_not() -> None:
+    large = [{"id": lzma.FILTER_LZMA2, "dict_size": 128 * MIB}]
+    with pytest.raises(BadInput, match="more than 80 MiB of memory"):
+        inflate(Inflater("xz"), lzma.compress(b"abc", filters=large))
+    assert inflate(Inflater("xz"), lzma.compress(b"abc", preset=9) + bytes(8) + lzma.compress(b"d")) == 4
+
+
+@pytest.mark.parametrize(("codec", "pack"), packers)
+@given(at=st.integers(0, 10_000), bit=st.integers(0, 7))
+def test_no_damage_is_a_crash(codec: str, pack: type, at: int, bit: int) -> None:
+    whole = bytes(range(256)) * 8
+    body = bytearray(pack(whole))
+    body[at % len(body)] ^= 1 << bit
+    inflater = Inflater(codec)
+    try:
+        plain = b"".join(inflater.feed(bytes(body)))
+        inflater.finish()
+    except BadInput:
+        return
+    assert plain == whole  # gzip's header holds a time, which means nothing
+
+
+def test_a_text_that_begins_like_bzip2_is_a_text() -> None:
+    assert codec_of(b"BZh,name\n") is None
 
 
 @given(tables, cuts)

@@ -1,26 +1,27 @@
 """Rows that are picked from a shard are those rows, whatever stands in them, and answer as they did in the whole shard."""
 
+import io
 import json
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regather.kinds.model.predict import ModelPredict, PredictOptions
 from regather.kinds.table.etl import TableEtl
-from regather.kinds.table.options import TableOptions
 from regather.processors.base import FileSplitter, Options, Piece, Processor, ShardView, SplitRequest
+from regather.processors.registry import parse_options
 from regather.processors.splitting.row_packer import RowSpan
 from regather.processors.splitting.rows import Band
 from regather.processors.splitting.shard_rows import BandRows, TextRows
 from regather.processors.splitting.text_rows import LINES
+from regather.testing import run_kind
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=8)
 TABLES = st.lists(st.tuples(TEXTS, TEXTS), min_size=2, max_size=30)
@@ -55,32 +56,37 @@ def process(kind: Processor[Any], options: Options, piece: Piece) -> bytes:
     return kind.process(ShardView(piece.payload, piece.meta, 0, 0), options)
 
 
+AS_TEXTS = {"cast": "name:str, value:str"}
+
+
+@settings(max_examples=40)
 @given(TABLES, CUTS, st.sampled_from([(",", "text/csv"), (";", "text/csv"), ("\t", "text/tab-separated-values")]))
 def test_csv(table: list[tuple[str, str]], cuts: list[int], format_: tuple[str, str]) -> None:
     delimiter, content_type = format_
-    options = TableOptions(delimiter=delimiter) if delimiter == ";" else TableOptions()
+    options = parse_options(TableEtl(), AS_TEXTS | ({"delimiter": delimiter} if delimiter == ";" else {}))
     quoted = (delimiter.join(f'"{cell.replace(chr(34), chr(34) * 2)}"' for cell in row) for row in table)
     body = "\n".join([f"name{delimiter}value", *quoted]).encode()
-    pieces = cut(TableEtl(), options, body, content_type)
+    pieces = run_kind.cut(TableEtl(), body, options, SplitRequest(1024, content_type=content_type))
     check(TableEtl(), options, pieces, cuts)
     lines = b"".join(process(TableEtl(), options, piece) for piece in pieces).splitlines()
-    assert [tuple(json.loads(line).values()) for line in lines] == table
+    assert [tuple(json.loads(line).values()) for line in lines] == [(a or None, b or None) for a, b in table]
 
 
+@settings(max_examples=40)
 @given(TABLES, CUTS)
 def test_ndjson(table: list[tuple[str, str]], cuts: list[int]) -> None:
     body = b"\n".join(json.dumps({"name": name, "value": value}).encode() for name, value in table)
-    check(TableEtl(), TableOptions(), cut(TableEtl(), TableOptions(), body), cuts)
+    options = parse_options(TableEtl(), AS_TEXTS)
+    check(TableEtl(), options, run_kind.cut(TableEtl(), body, options, SplitRequest(1024)), cuts)
 
 
-@given(cuts=CUTS)
-def test_parquet(cuts: list[int], tmp_path_factory: pytest.TempPathFactory) -> None:
-    path = tmp_path_factory.mktemp("parquet") / "table.parquet"
-    pq.write_table(pa.table({"n": list(range(300)), "text": [f"row {row}" * 3 for row in range(300)]}), path)
-    options = TableOptions(format="parquet")
-    splitter = TableEtl().splitter(options, SplitRequest(shard_size_bytes=2048))
-    assert isinstance(splitter, FileSplitter)
-    check(TableEtl(), options, [*splitter.cut(Path(path))], cuts)
+@settings(max_examples=20)
+@given(CUTS)
+def test_parquet(cuts: list[int]) -> None:
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"n": list(range(300)), "text": [f"row {row}" * 3 for row in range(300)]}), sink)
+    options = parse_options(TableEtl(), {})
+    check(TableEtl(), options, run_kind.cut(TableEtl(), sink.getvalue(), options, SplitRequest(2048)), cuts)
 
 
 @pytest.mark.parametrize("form", ["csv", "raw"])

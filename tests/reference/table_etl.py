@@ -22,11 +22,12 @@ Row = dict[str, Any]
 
 
 def read_table(text: str) -> list[Row]:
-    """Return the rows of CSV with the columns id, region, price, qty; an empty price or quantity is None."""
+    """Return the rows of CSV with the columns id, region, price, qty; what is empty is None."""
     rows: list[Row] = []
     for row in csv.DictReader(io.StringIO(text, newline="")):
         price, quantity = row["price"], row["qty"]
-        rows.append({**row, "price": float(price) if price else None, "qty": int(quantity) if quantity else None})
+        values = {"price": float(price) if price else None, "qty": int(quantity) if quantity else None}
+        rows.append({**{name: text or None for name, text in row.items()}, **values})
     return rows
 
 
@@ -52,6 +53,15 @@ def _group(region: str, members: list[Row]) -> Row:
         "greatest": max(prices, default=None),
         "mean_price": float(sum(map(Fraction, prices))) / len(prices) if prices else None,
     }
+
+
+def exact_sum(values: list[float]) -> float:
+    """Return the exact sum of finite numbers, rounded once; infinite where that is above the largest double."""
+    total = sum(map(Fraction, values))
+    try:
+        return float(total)
+    except OverflowError:
+        return float("inf") if total > 0 else float("-inf")
 
 
 def large_orders(rows: list[Row]) -> str:

@@ -1,198 +1,121 @@
 """Kind `table.etl`: extract, transform and load a table, cut by rows.
 
-Input: CSV (RFC 4180), NDJSON or one JSON array, plain or as a gzip or Zstandard file, or Parquet. Every row passes cast,
-derive and filter; then either the rows come out in their order (`select`, `output`), or groups with their aggregates in
-the order of their first rows. The sharded answer equals the unsharded one byte for byte, sums of floats included.
+Input: CSV, NDJSON or one JSON array, plain or compressed, or Parquet. Expressions are SQL with the meaning that DuckDB
+gives them, over the whole file: the sharded answer equals DuckDB's own at any shard size, groups in the order of their
+first rows. Sums of floating-point numbers are exact and rounded once.
 
-CSV's columns are texts until they are cast; an empty cell that is cast is null. A row that is none (ragged, no JSON, a
-value that does not cast) fails its shard, which names the row, counted from 0 without the header.
+A child looks at the body's beginning first (`inspect`): it takes the columns' types from these rows or from `cast`, and
+checks the options against them. The plan travels with each shard. A row that does not fit its plan, or that an
+expression fails for, is a bad row; errors name it, counted from 0 without the header.
 """
 
-import json
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
 
-from regather.core.errors import BadInput, PermanentError
+from regather.core.errors import PermanentError
 from regather.kinds.table import EXTRA
-from regather.kinds.table.expressions import Expression, parse
-from regather.kinds.table.groups import Groups
-from regather.kinds.table.options import TableOptions, parse_aggregate
-from regather.kinds.table.parquet_file import PARQUET_MAGIC, ParquetSplitter
-from regather.kinds.table.rows import (
-    TSV,
-    Row,
-    delimiter_of,
-    header_names,
-    join_csv,
-    read_rows,
-    write_csv,
-    write_ndjson,
-)
+from regather.kinds.table.options import ReadingOptions, TableOptions
+from regather.kinds.table.plan import Plan, TableMeta
+from regather.kinds.table.results import MEDIA_TYPES
+from regather.kinds.table.shard_rows import PlannedSplitter, rows_of
+from regather.kinds.table.text_input import text_splitter
 from regather.processors.base import DATA_ERRORS, FileSplitter, Processor, ShardRows, ShardView, SplitRequest, Splitter
-from regather.processors.splitting.inflate import Inflater, InflatingSplitter, codec_of
-from regather.processors.splitting.json_array import JsonArraySplitter
-from regather.processors.splitting.row_packer import RowSpan
-from regather.processors.splitting.shard_rows import ArrowRows, TextRows
-from regather.processors.splitting.text_rows import NDJSON, TextRowSplitter, csv_dialect
 
-_TABS = "text/tab-separated-values"
-_FORMATS = {
-    "text/csv": "csv",
-    _TABS: "csv",
-    "application/x-ndjson": "ndjson",
-    "application/jsonl": "ndjson",
-}
-_WHITE_SPACE_AND_BOM = b"\xef\xbb\xbf \t\r\n"
+if TYPE_CHECKING:
+    from regather.kinds.table.engine import Engine
+
+_PARQUET_MAGIC = b"PAR1"
+INSPECT_BYTES = 1024 * 1024
+"""So much of a body's beginning is sampled."""
+
+_JSON_BYTES = 6  # quotes, colon, comma of a name
+_STATE_BYTES, _STATES_OF_AN_AGGREGATE = 8, 4
+
+OptionsT = TypeVar("OptionsT", bound=ReadingOptions)
 
 
 class TableEtl(Processor[TableOptions]):
-    """Filter, cast, derive, group and aggregate the rows of CSV, NDJSON or a JSON array; or rows out in order."""
+    """Filter, cast, derive, group and aggregate the rows of a table; or rows out, in their order or sorted."""
 
     options_model = TableOptions
     certain = DATA_ERRORS
     extra = EXTRA
     result_examples = ({"aggregate": "n = count()"},)
+    inspect_bytes = INSPECT_BYTES
 
     def splitter(self, options: TableOptions, request: SplitRequest) -> Splitter | FileSplitter:
         """See Processor."""
-        head = request.head or b""
-        if options.format == "parquet" or (options.format == "auto" and head.startswith(PARQUET_MAGIC)):
-            return ParquetSplitter(request, partial(_check_columns, options=options))
-        codec = codec_of(head)
-        if codec is None:
-            return _plain_splitter(options, request, head)
-        plain = SplitRequest(request.shard_size_bytes, request.shards, None, request.content_type)
-        inflater = Inflater(codec, max_bytes=request.max_bytes)
-        return InflatingSplitter(inflater, partial(_plain_splitter, options, plain))
+        return table_splitter(options, request, _names_read)
+
+    def inspect(self, head: bytes, options: TableOptions, request: SplitRequest) -> bytes:
+        """See Processor."""
+        from regather.kinds.table.engine import engine
+        from regather.kinds.table.inspection import plan_of
+
+        plan = plan_of(engine(), head, options, request, whole=len(head) < self.inspect_bytes)
+        _names_read(engine(), options, plan)
+        return replace(plan, row_output_bytes=_row_output_bytes(options, plan)).encode()
 
     def process(self, shard: ShardView, options: TableOptions) -> bytes:
         """See Processor."""
-        try:
-            span = RowSpan.decode(shard.meta)
-        except (ValueError, TypeError) as error:
-            raise PermanentError(f"shard {shard.seq} is no part of a table: {error}") from error
-        rows = _transformed(read_rows(shard.payload, span, options), options)
-        if options.groups:
-            return json.dumps(_grouped(rows, options).state()).encode()
-        if options.output == "csv":
-            return write_csv(rows, _csv_names(shard.payload, span, options))
-        return write_ndjson(_selected(rows, options))
+        from regather.kinds.table.shards import shard_output
+
+        return shard_output(shard.payload, meta_of(shard), options)
 
     def rows(self, shard: ShardView, options: TableOptions) -> ShardRows:
         """See Processor."""
-        span = RowSpan.decode(shard.meta)
-        if span.format == "arrow":
-            return ArrowRows(shard.payload, span)
-        dialect = NDJSON if span.format == NDJSON.format else csv_dialect(delimiter_of(span, options))
-        return TextRows(shard.payload, span, dialect)
+        return rows_of(shard.payload, meta_of(shard), options)
 
     def merges_outputs(self, options: TableOptions) -> bool:
-        """Groups are merged, and CSV has its header once; NDJSON is joined as it is."""
-        return options.groups or options.output == "csv"
+        """Rows of NDJSON in their own order are joined as they are."""
+        return not options.joined
 
     def media_type(self, options: TableOptions) -> str:
         """See Processor."""
-        if options.groups:
-            return "application/json"
-        return "text/csv" if options.output == "csv" else "application/x-ndjson"
+        if options.output is None:
+            return "application/json" if options.groups else MEDIA_TYPES["ndjson"]
+        return MEDIA_TYPES[options.output]
 
     def merge(self, outputs: Sequence[bytes | None], options: TableOptions) -> bytes:
         """See Processor."""
-        present = [output for output in outputs if output is not None]
-        return _merged_groups(present, options) if options.groups else join_csv(present)
+        from regather.kinds.table.shards import merged_output
+
+        return merged_output([output for output in outputs if output is not None], options)
 
 
-def _check_columns(names: Sequence[str], options: TableOptions) -> None:
-    missing = sorted(options.columns_read() - set(names))
-    if missing:
-        shown = ", ".join(names[:20])
-        raise BadInput(f"there is no column {', '.join(map(repr, missing))}; there are {shown}", code="no-column")
+def table_splitter(
+    options: OptionsT, request: SplitRequest, names_read: "Callable[[Engine, OptionsT, Plan], frozenset[str]]"
+) -> Splitter | FileSplitter:
+    """Return what cuts a table; `names_read` checks options against the columns of a file that has its own."""
+    if (request.head or b"").startswith(_PARQUET_MAGIC) and options.format in ("auto", "parquet"):
+        from regather.kinds.table.parquet_file import ParquetSplitter
+
+        return ParquetSplitter(request, options.cast, lambda engine, plan: names_read(engine, options, plan))
+    if request.head is None and options.format == "parquet":
+        request = SplitRequest(request.shard_size_bytes, content_type=request.content_type)
+        options = options.model_copy(update={"format": "csv"})
+    splitter = text_splitter(options, request)
+    return PlannedSplitter(splitter, request, options) if request.plan else splitter
 
 
-def _plain_splitter(options: TableOptions, request: SplitRequest, head: bytes) -> Splitter:
-    table_format = _format(options, request, head)
-    if table_format == "ndjson":
-        return TextRowSplitter(request, NDJSON)
-    if table_format == "json":
-        return JsonArraySplitter(request)
-    tabs = request.content_type.lower().startswith(_TABS) and "delimiter" not in options.model_fields_set
-    delimiter = "\t" if tabs else options.delimiter
-    dialect = csv_dialect(delimiter, header=options.header)._replace(format=TSV if tabs else "csv")
-    return TextRowSplitter(request, dialect, partial(_check_header, delimiter=delimiter, options=options))
+def _names_read(database: "Engine", options: TableOptions, plan: Plan) -> frozenset[str]:
+    from regather.kinds.table.query import query_of
+
+    return query_of(database, options, plan).names
 
 
-def _format(options: TableOptions, request: SplitRequest, head: bytes) -> str:
-    if options.format != "auto":
-        return options.format
-    media_type = request.content_type.split(";")[0].strip().lower()
-    if media_type in _FORMATS:
-        return _FORMATS[media_type]
-    text = head.lstrip(_WHITE_SPACE_AND_BOM)
-    return {b"[": "json", b"{": "ndjson"}.get(text[:1], "csv")
+def _row_output_bytes(options: TableOptions, plan: Plan) -> int:
+    """Return how much of a shard's output each row may take, whatever its values are: names of columns, or states."""
+    if options.groups:
+        return _STATE_BYTES * (1 + _STATES_OF_AN_AGGREGATE * len(options.aggregate))
+    names = options.select or tuple(column.name for column in plan.columns)
+    return sum(len(name.encode()) + _JSON_BYTES for name in (*names, *options.derive))
 
 
-def _check_header(header: bytes, delimiter: str, options: TableOptions) -> None:
+def meta_of(shard: ShardView) -> TableMeta:
+    """Return what a shard's meta says; PermanentError for anything else."""
     try:
-        names = header_names(header.decode(), delimiter)
-    except ValueError as error:
-        raise BadInput(f"the first row is no header: {error}", code="bad-header") from error
-    _check_columns(names, options)
-
-
-def _transformed(rows: Iterator[tuple[int, Row]], options: TableOptions) -> Iterator[tuple[int, Row]]:
-    derived = [(name, parse(text)) for name, text in options.derive.items()]
-    condition = parse(options.filter) if options.filter else None
-    for number, row in rows:
-        for name, expression in derived:
-            row[name] = _value(expression, row, number, f"derive {name}")
-        if condition is None or _value(condition, row, number, "filter"):
-            yield number, row
-
-
-def _value(expression: Expression, row: Row, number: int, what: str) -> object:
-    try:
-        return expression.evaluate(row)
-    except (ValueError, TypeError, ArithmeticError, AttributeError) as error:
-        raise PermanentError(f"row {number}: {what} = {expression.text}: {type(error).__name__}: {error}") from error
-
-
-def _grouped(rows: Iterator[tuple[int, Row]], options: TableOptions) -> Groups:
-    parsed = [parse_aggregate(text) for text in options.aggregate.values()]
-    groups = Groups([function for function, _ in parsed])
-    arguments = [argument for _, argument in parsed]
-    names = options.group_by
-    for number, row in rows:
-        aggregates = groups.of(tuple([row.get(name) for name in names]))
-        for aggregate, argument in zip(aggregates, arguments, strict=True):
-            value = True if argument is None else _value(argument, row, number, "aggregate")
-            if value is None:
-                continue
-            try:
-                aggregate.add(value)
-            except TypeError as error:
-                raise PermanentError(f"row {number}: aggregate: {error}") from error
-    return groups
-
-
-def _merged_groups(outputs: Sequence[bytes], options: TableOptions) -> bytes:
-    groups = Groups([parse_aggregate(text)[0] for text in options.aggregate.values()])
-    for output in outputs:
-        groups.merge(json.loads(output))
-    names = [*options.group_by, *options.aggregate]
-    rows = [dict(zip(names, [*key, *figures], strict=True)) for key, figures in groups.results()]
-    return json.dumps({"groups": rows}, ensure_ascii=False, allow_nan=False).encode()
-
-
-def _selected(rows: Iterator[tuple[int, Row]], options: TableOptions) -> Iterator[tuple[int, Row]]:
-    if not options.select:
-        return rows
-    return ((number, {name: row.get(name) for name in options.select}) for number, row in rows)
-
-
-def _csv_names(payload: bytes, span: RowSpan, options: TableOptions) -> list[str]:
-    if options.select:
-        return list(options.select)
-    if not span.header_bytes:
-        raise PermanentError("output=csv needs select where the input has no header")
-    names = header_names(payload[: span.header_bytes].decode(), delimiter_of(span, options))
-    return [*names, *(name for name in options.derive if name not in names)]
+        return TableMeta.decode(shard.meta)
+    except (ValueError, TypeError, KeyError) as error:
+        raise PermanentError(f"shard {shard.seq} is no part of a table: {error}") from error

@@ -1,23 +1,55 @@
-"""Options of `table.etl`. Lists and maps may come as text, because they often stand in a query."""
+"""Options of `table.etl`. Lists and maps may come as text, because they often stand in a query.
+
+Only what needs no engine is checked here; expressions are checked in a child, against the types of the columns.
+"""
 
 import re
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from regather.kinds.table.expressions import Expression, ExpressionError, parse
-from regather.kinds.table.groups import AGGREGATES
 from regather.processors.base import Options
 
+_QUOTED = r"""'(?:[^']|'')*'|"(?:[^"]|"")*\""""
+_NESTED = r"\((?:[^()'\"]|{quoted}|\((?:[^()'\"]|{quoted})*\))*\)".replace("{quoted}", _QUOTED)
 _PARTS = {
-    separator: re.compile(rf"""(?:[^{separator}"']|"[^"]*"|'[^']*')+""") for separator in (",", ";")
-}  # a separator inside quotes does not separate
-_AGGREGATE = re.compile(r"\s*(\w+)\s*\((.*)\)\s*", re.DOTALL)
+    separator: re.compile(rf"(?:{_QUOTED}|{_NESTED}|[^{separator}'\"])+") for separator in (",", ";")
+}  # a separator inside quotes or parentheses does not separate
+
+_TYPE_NAMES = {
+    "int": "BIGINT", "integer": "BIGINT", "float": "DOUBLE", "str": "VARCHAR", "string": "VARCHAR", "text": "VARCHAR",
+    "bool": "BOOLEAN", "timestamptz": "TIMESTAMP WITH TIME ZONE", "datetime": "TIMESTAMP", "numeric": "DECIMAL",
+}  # fmt: skip
+_TYPES = frozenset(
+    {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "FLOAT",
+     "DOUBLE", "VARCHAR", "BOOLEAN", "DATE", "TIME", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS",
+     "TIMESTAMP WITH TIME ZONE", "INTERVAL", "UUID", "JSON", "DECIMAL"}
+)  # fmt: skip
+_DECIMAL = re.compile(r"DECIMAL\s*\(\s*(\d{1,2})\s*(?:,\s*(\d{1,2})\s*)?\)")
+_MAX_DIGITS = 38
+
+
+def _split(text: str, separator: str) -> list[str]:
+    if _PARTS[separator].sub("", text).strip(separator):
+        raise ValueError(f"a quote is opened in {text!r} and not closed")
+    return [part.strip() for part in _PARTS[separator].findall(text) if part.strip()]
 
 
 def _list(value: object) -> object:
     """`a, b` as a list."""
-    return [part.strip() for part in _PARTS[","].findall(value)] if isinstance(value, str) else value
+    return [_bare(part) for part in _split(value, ",")] if isinstance(value, str) else value
+
+
+def _bare(text: str) -> str:
+    """A name without the double quotes that SQL writes around it."""
+    return text[1:-1].replace('""', '"') if len(text) > 1 and text[0] == text[-1] == '"' else text
+
+
+def _texts(value: object) -> object:
+    """`NA, n/a` as a list of texts; two quotes are the empty text."""
+    if not isinstance(value, str):
+        return value
+    return [part.strip().strip("\"'") for part in value.split(",")]
 
 
 def _casts(value: object) -> object:
@@ -32,75 +64,95 @@ def _assignments(value: object) -> object:
 
 def _map(text: str, separator: str, between: str) -> dict[str, str]:
     pairs: dict[str, str] = {}
-    for part in filter(str.strip, _PARTS[separator].findall(text)):
-        name, found, value = part.partition(between)
-        if not found or not name.strip() or not value.strip():
-            raise ValueError(f"{part.strip()!r} is not NAME{between}VALUE")
-        if name.strip() in pairs:
-            raise ValueError(f"{name.strip()!r} is given twice")
-        pairs[name.strip()] = value.strip()
+    for part in _split(text, separator):
+        name, found, value = part.rpartition(between) if between == ":" else part.partition(between)
+        name = _bare(name.strip())
+        if not found or not name or not value.strip():
+            raise ValueError(f"{part!r} is not NAME{between}VALUE")
+        if name in pairs:
+            raise ValueError(f"{name!r} is given twice")
+        pairs[name] = value.strip()
     return pairs
 
 
-CastName = Literal["int", "float", "str", "bool"]
+def type_name(text: str) -> str:
+    """Return DuckDB's name of a type; ValueError that lists the types there are."""
+    upper = " ".join(text.upper().split())
+    name = _TYPE_NAMES.get(upper.lower(), upper)
+    decimal = _DECIMAL.fullmatch(name.replace("NUMERIC", "DECIMAL"))
+    if decimal is not None:
+        digits, scale = int(decimal[1]), int(decimal[2] or 0)
+        if not 1 <= digits <= _MAX_DIGITS or scale > digits:
+            raise ValueError(f"{text!r}: a decimal has 1 to {_MAX_DIGITS} digits, and no more of them after the point")
+        return f"DECIMAL({digits},{scale})"
+    if name not in _TYPES:
+        known = ", ".join(sorted(_TYPES))
+        raise ValueError(f"{text!r} is no type; there are int, float, str, bool, decimal(18,2), {known}")
+    return "DECIMAL(18,3)" if name == "DECIMAL" else name
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_list)]
+Texts = Annotated[tuple[str, ...], BeforeValidator(_texts)]
 Assignments = Annotated[dict[str, str], BeforeValidator(_assignments)]
 
 
-class TableOptions(Options):
-    """What is done, in this order: cast, derive, filter; then either group and aggregate, or select and write rows."""
+class ReadingOptions(Options):
+    """How a table is read."""
 
     format: Literal["auto", "csv", "ndjson", "json", "parquet"] = Field(
         default="auto", description="of the input; auto looks at content type and first bytes; json is one array"
     )
     delimiter: str = Field(default=",", description="between the fields of CSV; tab may be written \\t")
+    quote: str = Field(default='"', max_length=1, description="around fields of CSV; empty: there is none")
     header: bool = Field(default=True, description="CSV's first row has the names; else they are c0, c1, ...")
-    cast: Annotated[dict[str, CastName], BeforeValidator(_casts)] = Field(
-        default={}, description="types of columns: price:float, qty:int; CSV's are texts without; empty becomes null"
+    skip_rows: int = Field(default=0, ge=0, le=10_000, description="lines before the header that are no rows")
+    comment: str = Field(default="", max_length=1, description="a row that begins with this character is left out")
+    encoding: str = Field(default="utf-8", description="of text: utf-8, utf-16, latin-1, cp1252, ...")
+    decimal: str = Field(default=".", pattern=r"^[.,]$", description="what stands before a number's fraction in CSV")
+    nulls: Texts = Field(default=(), description="texts of CSV that are null: NA, -; the empty text by default")
+    cast: Annotated[dict[str, str], BeforeValidator(_casts)] = Field(
+        default={}, description="types of columns: price:float, day:date, cost:decimal(18,2); else a sample tells"
     )
-    derive: Assignments = Field(default={}, description="new columns: total = price * qty; tax = total * 0.2")
-    filter: str = Field(default="", description="rows where this expression is not true are dropped")
-    select: Names = Field(default=(), description="columns of the rows that come out: a, b; all by default")
-    group_by: Names = Field(default=(), description="columns whose values make the groups: a, b")
-    aggregate: Assignments = Field(
-        default={}, description=f"per group: revenue = sum(total); n = count(). There are {', '.join(AGGREGATES)}"
-    )
-    output: Literal["ndjson", "csv"] = Field(default="ndjson", description="how rows are written")
 
     @field_validator("delimiter")
     @classmethod
     def _tab(cls, value: str) -> str:
         return "\t" if value == "\\t" else value
 
-    @field_validator("filter")
+    @field_validator("cast")
     @classmethod
-    def _check_filter(cls, value: str) -> str:
-        if value:
-            _parsed(value)
-        return value
+    def _types(cls, value: dict[str, str]) -> dict[str, str]:
+        return {name: type_name(kind) for name, kind in value.items()}
 
-    @field_validator("derive")
-    @classmethod
-    def _check_derive(cls, value: dict[str, str]) -> dict[str, str]:
-        for text in value.values():
-            _parsed(text)
-        return value
 
-    @field_validator("aggregate")
-    @classmethod
-    def _check_aggregate(cls, value: dict[str, str]) -> dict[str, str]:
-        for text in value.values():
-            parse_aggregate(text)
-        return value
+class TableOptions(ReadingOptions):
+    """What is done, in this order: cast, derive, filter; group and aggregate, having; select, distinct, order, limit."""
+
+    derive: Assignments = Field(default={}, description="new columns: total = price * qty; tax = total * 0.2")
+    filter: str = Field(default="", description="rows where this SQL expression is not true are dropped")
+    select: Names = Field(default=(), description="columns that come out: a, b; all by default")
+    group_by: Names = Field(default=(), description="columns whose values make the groups: a, b")
+    aggregate: Assignments = Field(
+        default={}, description="per group: revenue = sum(total); n = count(); p90 = quantile(price, 0.9)"
+    )
+    having: str = Field(default="", description="groups where this SQL expression is not true are dropped")
+    order_by: str = Field(default="", description="what comes out is sorted: total desc, id")
+    limit: int | None = Field(default=None, ge=0, description="so many rows or groups come out at most")
+    distinct: bool = Field(default=False, description="of equal rows only the first one comes out")
+    output: Literal["ndjson", "csv", "json", "parquet", "arrow"] | None = Field(
+        default=None, description="ndjson by default; without it groups come out as one JSON document"
+    )
 
     @model_validator(mode="after")
     def _check_together(self) -> "TableOptions":
         if self.group_by and not self.aggregate:
             raise ValueError("group_by needs aggregate: what shall be known of each group?")
+        if self.having and not self.aggregate:
+            raise ValueError("having is for groups; filter is for rows")
         if self.aggregate and self.select:
             raise ValueError("select is for rows; with aggregate the columns are group_by's and aggregate's")
-        if self.output == "csv" and not (self.header or self.select or self.aggregate):
-            raise ValueError("output=csv needs select where the input has no header")
+        if self.aggregate and self.distinct:
+            raise ValueError("distinct is for rows; groups are distinct")
         both = set(self.group_by) & set(self.aggregate)
         if both:
             raise ValueError(f"{sorted(both)} stand in group_by and in aggregate")
@@ -111,34 +163,8 @@ class TableOptions(Options):
         """Whether groups come out, and not rows."""
         return bool(self.aggregate)
 
-    def columns_read(self) -> set[str]:
-        """Return the names that the input must have."""
-        known = set(self.derive)
-        used: set[str] = set(self.cast)
-        for text in self.derive.values():
-            used |= set(parse(text).columns)
-        if self.filter:
-            used |= set(parse(self.filter).columns)
-        for text in self.aggregate.values():
-            _, argument = parse_aggregate(text)
-            used |= set(argument.columns) if argument else set()
-        return (used | set(self.select) | set(self.group_by)) - known
-
-
-def parse_aggregate(text: str) -> tuple[str, Expression | None]:
-    """Return function and argument of `sum(price * qty)`; ValueError if it is something else."""
-    found = _AGGREGATE.fullmatch(text)
-    if found is None or found[1] not in AGGREGATES:
-        raise ValueError(f"{text!r} is no aggregate; there are {', '.join(f'{name}(...)' for name in AGGREGATES)}")
-    if not found[2].strip():
-        if found[1] != "count":
-            raise ValueError(f"{found[1]}() needs an expression; only count() may have none")
-        return found[1], None
-    return found[1], _parsed(found[2])
-
-
-def _parsed(text: str) -> Expression:
-    try:
-        return parse(text)
-    except ExpressionError as error:
-        raise ValueError(str(error)) from error
+    @property
+    def joined(self) -> bool:
+        """Whether the result is the shards' outputs one after the other: rows of NDJSON in their own order."""
+        asks = self.groups or self.distinct or self.order_by or self.limit is not None
+        return not asks and self.output in (None, "ndjson")

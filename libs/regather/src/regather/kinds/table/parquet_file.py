@@ -1,95 +1,149 @@
-"""Cutting Parquet files by rows, row group after row group, into Arrow streams; runs in a killable child.
+"""Cutting Parquet files by rows, as DuckDB reads them, into Arrow streams; runs in a killable child.
 
-pyarrow is imported when a file is cut, not before: the parent of the children must stay free of its threads.
+DuckDB gives types and values their meaning here, too. Columns that the job does not read stay in the file.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from regather.core.errors import BadInput
-from regather.core.sharding import DEFAULT_SHARD_BYTES, MAX_SHARD_BYTES, plan_by_count, units_per_shard
+from regather.core.sharding import DEFAULT_SHARD_BYTES, MAX_SHARD_BYTES, check_asked_shards
+from regather.kinds.table.engine import Engine, literal, quoted, reader
+from regather.kinds.table.failures import said
+from regather.kinds.table.plan import Column, Plan, TableMeta
 from regather.processors.base import Piece, SplitRequest
 from regather.processors.splitting.row_packer import RowSpan
 
 PARQUET_MAGIC = b"PAR1"
-_BATCH_BYTES = 4 * 1024 * 1024
+_BATCH_ROWS = 122_880
+_OUTPUT_BYTES = 8 * 1024 * 1024
 
 
 class ParquetSplitter:
-    """Whole rows in even shards, each an Arrow IPC stream. `check_columns` may refuse the names of the columns.
+    """Whole rows in even shards, each an Arrow stream of the columns that the job reads.
 
-    BadInput for what is no Parquet, is cut off, has no rows, or has rows that fit no shard.
+    `cast` are types that the client asks for; `names_read` gives the names of columns that are read, in lower case.
+    BadInput for what is no Parquet, is cut off or damaged, or has rows that fit no shard; BadRequest where options and
+    columns do not fit together.
     """
 
-    def __init__(self, request: SplitRequest, check_columns: Callable[[Sequence[str]], None] | None = None) -> None:
+    def __init__(
+        self, request: SplitRequest, cast: Mapping[str, str], names_read: Callable[[Engine, Plan], frozenset[str]]
+    ) -> None:
         self._request = request
-        self._check_columns = check_columns
+        self._cast = {name.lower(): kind for name, kind in cast.items()}
+        self._names_read = names_read
 
     def cut(self, path: Path) -> Iterator[Piece]:
-        """See FileSplitter."""
-        import pyarrow
-
+        """Yield the shards in order; one without rows if the file has none."""
+        engine = reader(path)
+        source = f"read_parquet({literal(str(path))})"
         try:
-            yield from self._cut(path)
-        except (pyarrow.ArrowException, OSError) as error:
-            raise BadInput(f"the Parquet file cannot be read: {error}", code="parquet-invalid") from error
+            plan = self._plan(engine, source)
+            names = self._names_read(engine, plan)
+            total = int(engine.run(f"SELECT count(*) FROM {source}")[0][0])
+            columns = plan.named(names)
+            yield from self._pieces(engine, source, Plan("arrow", columns), total)
+        except _errors() as error:
+            raise BadInput(f"the Parquet file cannot be read: {said(error)}", code="parquet-invalid") from error
 
-    def _cut(self, path: Path) -> Iterator[Piece]:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+    def _plan(self, engine: Engine, source: str) -> Plan:
+        found = engine.describe(f"SELECT * FROM {source}")
+        return Plan(
+            "arrow",
+            tuple(Column(name, self._cast.get(name.lower(), kind), name.lower() in self._cast) for name, kind in found),
+        )
 
-        with pq.ParquetFile(path, pre_buffer=False) as file:
-            rows = file.metadata.num_rows
-            if self._check_columns is not None:
-                self._check_columns(file.schema_arrow.names)
-            if not rows:
-                raise BadInput("the file has no rows: there is nothing to cut", code="empty-body")
-            row_bytes = max(1, self._plain_bytes(file) // rows)
-            sizes = self._sizes(rows, row_bytes)
-            batch_rows = max(1, _BATCH_BYTES // row_bytes)
-            held = pa.Table.from_batches([], file.schema_arrow)
-            first = 0
-            for batch in file.iter_batches(batch_rows, use_threads=False):
-                held = pa.concat_tables([held, pa.Table.from_batches([batch], file.schema_arrow)])
-                while sizes and held.num_rows >= sizes[-1]:
-                    count = sizes.pop()
-                    yield _piece(held.slice(0, count), first)
-                    held = held.slice(count)
-                    first += count
+    def _pieces(self, engine: Engine, source: str, plan: Plan, total: int) -> Iterator[Piece]:
+        names = ", ".join(quoted(column.name) for column in plan.columns) or '1 AS "$none"'
+        tables = _Tables(engine.batches(f"SELECT {names} FROM {source}", _BATCH_ROWS))
+        if not total:
+            yield _piece(tables.empty(), 0, plan)
+            return
+        first = 0
+        for rows in self._sizes(tables, total, plan):
+            yield _piece(tables.take(rows), first, plan)
+            first += rows
+        if tables.take(1).num_rows or first != total:
+            raise BadInput(f"the file says that it has {total} rows, and has others", code="parquet-invalid")
 
-    def _plain_bytes(self, file: Any) -> int:
-        """Bytes of all columns, uncompressed; BadInput above what a body may inflate to."""
-        groups = (file.metadata.row_group(number) for number in range(file.num_row_groups))
-        size_bytes = sum(int(group.total_byte_size) for group in groups)
-        limit = self._request.max_bytes
-        if limit is not None and size_bytes > limit:
-            raise BadInput(f"the file has {size_bytes} bytes of values; at most {limit}", code="inflates-too-much")
-        return size_bytes
-
-    def _sizes(self, rows: int, row_bytes: int) -> list[int]:
-        """How many rows each shard has, the last one first; sizes differ by one row at most."""
+    def _sizes(self, tables: "_Tables", total: int, plan: Plan) -> Iterator[int]:
+        """How many rows each shard has: even shards by count, or of the rows at hand as many as fit."""
         request = self._request
         if request.shards is not None:
-            plan_by_count(request.shards, rows, unit_bytes=row_bytes)
-            shards = request.shards
-        else:
-            size_bytes = DEFAULT_SHARD_BYTES if request.shard_size_bytes is None else request.shard_size_bytes
-            shards = -(-rows // units_per_shard(size_bytes, row_bytes))
-        return [(rows + later) // shards for later in range(shards)]
+            check_asked_shards(request.shards)
+            if request.shards > total:
+                raise BadInput(f"shards={request.shards} is more than the {total} rows of the file", code="bad-split")
+            yield from ((total + later) // request.shards for later in reversed(range(request.shards)))
+            return
+        size_bytes = DEFAULT_SHARD_BYTES if request.shard_size_bytes is None else request.shard_size_bytes
+        left = total
+        while left:
+            rows = min(left, tables.rows_of(size_bytes), _most_rows(plan))
+            shards = -(-left // rows) if left < 2 * rows else 0
+            rows = -(-left // shards) if shards else rows  # the last two share what is left, so that none is tiny
+            yield rows
+            left -= rows
 
 
-def _piece(table: Any, first: int) -> Piece:
+class _Tables:
+    """The file's rows in order, as Arrow tables of any length."""
+
+    def __init__(self, batches: Any) -> None:
+        self._batches = batches
+        self._held = self.empty()
+
+    def empty(self) -> Any:
+        return self._batches.schema.empty_table()
+
+    def rows_of(self, size_bytes: int) -> int:
+        """How many of the next rows have about so many bytes; at least one."""
+        if not self._held.num_rows:
+            self._read()
+        row_bytes = max(1.0, self._held.nbytes / max(1, self._held.num_rows))
+        return max(1, int(size_bytes / row_bytes))
+
+    def take(self, rows: int) -> Any:
+        """The next rows; fewer where the file ends."""
+        while self._held.num_rows < rows and self._read():
+            pass
+        taken, self._held = self._held.slice(0, rows), self._held.slice(rows)
+        return taken
+
+    def _read(self) -> bool:
+        import pyarrow as pa
+
+        batch = next(self._batches, None)
+        if batch is None:
+            return False
+        self._held = pa.concat_tables([self._held, pa.Table.from_batches([batch], self._held.schema)])
+        return True
+
+
+def _most_rows(plan: Plan) -> int:
+    """How many rows an output can surely hold, where each repeats the columns' names."""
+    return max(1, _OUTPUT_BYTES // (16 + sum(len(column.name) + 24 for column in plan.columns)))
+
+
+def _piece(table: Any, first: int, plan: Plan) -> Piece:
     import pyarrow as pa
 
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as stream:
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as stream:
         stream.write_table(table.combine_chunks())
     payload = sink.getvalue().to_pybytes()
     if len(payload) > MAX_SHARD_BYTES:
         raise BadInput(
             f"rows from {first} on have {len(payload)} bytes as a shard of {table.num_rows}; at most {MAX_SHARD_BYTES}: "
-            "ask for a smaller shard_size",
+            "ask for a smaller shard_size, or for more shards",
             code="row-too-large",
         )
-    return Piece(payload, RowSpan(first, table.num_rows, 0, "arrow").encode())
+    return Piece(payload, TableMeta(RowSpan(first, table.num_rows, 0, "arrow"), plan).encode())
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    import duckdb
+    import pyarrow as pa
+
+    return duckdb.Error, pa.ArrowException, OSError

@@ -1,9 +1,12 @@
-"""Inflating gzip (RFC 1952) and Zstandard (RFC 8878) in bounded steps, with an eye on bombs."""
+"""Inflating gzip (RFC 1952), Zstandard (RFC 8878), bzip2 and xz in bounded steps, with an eye on bombs."""
 
+import bz2
+import lzma
+import re
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from regather.core.errors import BadInput
 from regather.processors.base import Piece, Splitter
@@ -20,6 +23,13 @@ _RATIO_FROM_BYTES = 16 * 1024 * 1024  # below, a high ratio does no harm
 _STEP_BYTES = 256 * 1024
 GZIP_MAGIC = b"\x1f\x8b"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+BZIP2_MAGIC = b"BZh"
+XZ_MAGIC = b"\xfd7zXZ\0"
+_BZIP2_HEAD = re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)")  # a block, or the end of a stream without one
+_SKIPPABLE_MAGIC = b"\x2a\x4d\x18"  # behind a byte from 0x50 to 0x5f
+_SKIPPABLE_HEADER_BYTES = 8
+_XZ_MEMORY_BYTES = 80 * 1024 * 1024
+"""`xz -9`, the most that the levels ask for, needs 65 MiB to inflate."""
 _PADDING = b"\0"
 
 
@@ -73,16 +83,93 @@ class _ZstdFrame:
             yield self._inflate.decompress(b"", _STEP_BYTES)
 
 
-_CODECS: dict[str, tuple[bytes, Callable[[], _Member]]] = {
-    "gzip": (GZIP_MAGIC, _GzipMember),
-    "zstd": (ZSTD_MAGIC, _ZstdFrame),
+class _Bzip2Stream:
+    def __init__(self) -> None:
+        self._inflate = bz2.BZ2Decompressor()
+
+    @property
+    def eof(self) -> bool:
+        return self._inflate.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inflate.unused_data
+
+    def steps(self, data: bytes) -> Iterator[bytes]:
+        yield self._inflate.decompress(data, _STEP_BYTES)
+        while not self._inflate.eof and not self._inflate.needs_input:
+            yield self._inflate.decompress(b"", _STEP_BYTES)
+
+
+class _XzStream:
+    def __init__(self) -> None:
+        self._inflate = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_BYTES)
+
+    @property
+    def eof(self) -> bool:
+        return self._inflate.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inflate.unused_data
+
+    def steps(self, data: bytes) -> Iterator[bytes]:
+        yield self._inflate.decompress(data, _STEP_BYTES)
+        while not self._inflate.eof and not self._inflate.needs_input:
+            yield self._inflate.decompress(b"", _STEP_BYTES)
+
+
+class _SkippableFrame:
+    """A frame without data (RFC 8878, section 3.1.2), as pzstd writes them: magic, length, bytes that mean nothing."""
+
+    def __init__(self) -> None:
+        self._header = b""
+        self._left_bytes = _SKIPPABLE_HEADER_BYTES
+        self.eof = False
+        self.unused_data = b""
+
+    def steps(self, data: bytes) -> Iterator[bytes]:
+        if len(self._header) < _SKIPPABLE_HEADER_BYTES:
+            missing = _SKIPPABLE_HEADER_BYTES - len(self._header)
+            self._header += data[:missing]
+            data = data[missing:]
+            if len(self._header) < _SKIPPABLE_HEADER_BYTES:
+                return
+            self._left_bytes = int.from_bytes(self._header[4:], "little")
+        self.eof = len(data) >= self._left_bytes
+        self.unused_data = data[self._left_bytes :]
+        self._left_bytes -= min(len(data), self._left_bytes)
+        yield b""
+
+
+class _Codec(NamedTuple):
+    magic: bytes
+    new: Callable[[], _Member]
+
+
+_CODECS = {
+    "gzip": _Codec(GZIP_MAGIC, _GzipMember),
+    "zstd": _Codec(ZSTD_MAGIC, _ZstdFrame),
+    "bzip2": _Codec(BZIP2_MAGIC, _Bzip2Stream),
+    "xz": _Codec(XZ_MAGIC, _XzStream),
 }
-CODECS = tuple(_CODECS)
+CODECS = ("gzip", "zstd")
+"""Those that are content codings of HTTP."""
+
+_WRONG = (zlib.error, ZstdError, lzma.LZMAError, OSError, ValueError, EOFError)  # bz2 raises OSError and ValueError
 
 
 def codec_of(head: bytes) -> str | None:
     """Return the codec whose files begin like this."""
-    return next((name for name, (magic, _) in _CODECS.items() if head.startswith(magic)), None)
+    if _is_skippable(head):
+        return "zstd"
+    if head.startswith(BZIP2_MAGIC) and not _BZIP2_HEAD.match(head):
+        return None  # a text may begin with these letters
+    return next((name for name, codec in _CODECS.items() if head.startswith(codec.magic)), None)
+
+
+def _is_skippable(head: bytes) -> bool:
+    return head[1:4] == _SKIPPABLE_MAGIC and head[0] >> 4 == 5
 
 
 class Inflater:
@@ -95,6 +182,7 @@ class Inflater:
     def __init__(self, codec: str, *, max_bytes: int | None = None) -> None:
         self._codec = codec
         self._magic, self._new = _CODECS[codec]
+        self._skips = codec == "zstd"
         self._max_bytes = max_bytes
         self._member: _Member | None = None
         self._rest = b""
@@ -116,8 +204,12 @@ class Inflater:
                     self._count(step)
                     if step:
                         yield step
-            except (zlib.error, ZstdError) as error:
-                raise self._wrong(str(error)) from error
+            except MemoryError as error:
+                raise self._needs_memory() from error
+            except _WRONG as error:
+                if isinstance(error, lzma.LZMAError) and "emory usage limit" in str(error):
+                    raise self._needs_memory() from error
+                raise self._wrong("the data or its check sum is damaged, or cut in the middle") from error
             data = b""
             if self._member.eof:
                 data = self._member.unused_data
@@ -134,15 +226,21 @@ class Inflater:
     def _next_member(self, data: bytes) -> bytes:
         if self._ended_members:
             data = data.lstrip(_PADDING)
-        if len(data) < len(self._magic) and self._magic.startswith(data):
-            self._rest = data
-        elif data.startswith(self._magic):
+        if data.startswith(self._magic):
             self._member = self._new()
+        elif self._skips and _is_skippable(data):
+            self._member = _SkippableFrame()
+        elif self._may_begin(data):
+            self._rest = data
         elif self._ended_members:
             raise self._wrong(f"behind its end stands {data[:8]!r}")
         else:
             raise self._wrong(f"it begins with {data[:4]!r}, not with {self._magic!r}")
         return data
+
+    def _may_begin(self, data: bytes) -> bool:
+        skippable = self._skips and 0x50 <= data[0] <= 0x5F and _SKIPPABLE_MAGIC.startswith(data[1:]) if data else True
+        return self._magic.startswith(data) or skippable
 
     def _count(self, step: bytes) -> None:
         self._out_bytes += len(step)
@@ -154,6 +252,14 @@ class Inflater:
                 f"{MAX_RATIO} times; send the plain bytes",
                 code="inflates-too-much",
             )
+
+    def _needs_memory(self) -> BadInput:
+        limit = _XZ_MEMORY_BYTES // 1024 // 1024
+        return BadInput(
+            f"the {self._codec} stream needs more than {limit} MiB of memory to inflate; pack it again with a smaller "
+            "dictionary (xz -9 is small enough)",
+            code="inflates-too-much",
+        )
 
     def _wrong(self, why: str) -> BadInput:
         return BadInput(f"the {self._codec} stream is wrong near byte {self._in_bytes}: {why}", code="inflate-failed")

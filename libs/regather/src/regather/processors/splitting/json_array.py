@@ -1,16 +1,25 @@
-"""Cutting a JSON array of any length by its elements, which become NDJSON: one line for each."""
+"""Cutting a JSON array of any length by its elements, which become NDJSON: one line for each.
+
+Only the ends of elements are looked for, by one possessive expression, so this is linear. What stands inside of an element
+is left to the parser of `process`, whose row is the element's number. Where the expression finds no element, _fault() says
+whether more bytes are needed or what is wrong.
+"""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from regather.core.errors import BadInput
 from regather.core.sharding import MAX_SHARD_BYTES
 from regather.processors.base import Piece, SplitRequest
-from regather.processors.splitting.row_packer import RowPacker
+from regather.processors.splitting.row_packer import RowPacker, Rows
+from regather.processors.splitting.text_decoder import NotText, TextDecoder
 
-MAX_DEPTH = 32
+MAX_DEPTH = 64
 _WHITESPACE = rb"[ \t\r\n]*+"
-_STRING = rb'"(?:[^"\\]++|\\[\s\S])*+"'
+_TEXT = rb'"(?:[^"\\\r\n]++|\\[^\r\n])*+'  # a line end in it is no JSON, and must not become a space
+_STRING = _TEXT + rb'"'
+_SCALAR = rb'[^\[\]{},:"\s]++'
 
 
 def _container(depth: int) -> bytes:
@@ -18,19 +27,18 @@ def _container(depth: int) -> bytes:
     return rb'[\[{](?:[^\[\]{}"]++|%b%b)*+[\]}]' % (_STRING, inner)
 
 
-# What stands between the brackets is left to the JSON parser of `process`: here only the end of an element counts.
-_ELEMENT = re.compile(
-    rb'%b(%b|%b|[^\[\]{},"\s]++)%b([,\]])' % (_WHITESPACE, _STRING, _container(MAX_DEPTH), _WHITESPACE)
-)
+_VALUE = re.compile(rb"%b|%b|%b" % (_STRING, _container(MAX_DEPTH), _SCALAR))
+_ELEMENT = re.compile(rb"%b(%b)%b([,\]])" % (_WHITESPACE, _VALUE.pattern, _WHITESPACE))
 _EMPTY = re.compile(rb"%b\]" % _WHITESPACE)
+_SPACE = re.compile(_WHITESPACE)
+_TOKEN = re.compile(rb'%b|([\[{])|([\]}])|%b([\r\n]|\Z)|"' % (_STRING, _TEXT))
 _TO_SPACES = bytes.maketrans(b"\r\n", b"  ")
 
 
 class JsonArraySplitter:
     """Elements of one array in even shards of NDJSON; holds one and a half shards, an element and the chunk at hand.
 
-    BadInput names the element and the byte: no array, something behind it, an end that is missing, an element that is
-    nested deeper than MAX_DEPTH or fits no shard.
+    An array without elements is one shard of zero rows. BadInput names the element, the byte and what is wrong there.
     """
 
     def __init__(self, request: SplitRequest) -> None:
@@ -38,31 +46,46 @@ class JsonArraySplitter:
             request = SplitRequest(None, request.shards, None, request.content_type)
         self._packer = RowPacker(request, "ndjson")
         self._packer.begin()
+        self._decoder = TextDecoder()
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._scan_from_bytes = 1
-        self._read_bytes = 0
         self._elements = 0
         self._opened = self._closed = False
 
     def feed(self, data: bytes) -> Iterable[Piece]:
-        """See Splitter."""
-        self._pending.append(data)
-        self._pending_bytes += len(data)
-        if self._pending_bytes < self._scan_from_bytes:
-            return ()
-        return self._scan(b"".join(self._pending))
+        """Take the next bytes of the body."""
+        self._decode(partial(self._decoder.feed, data))
+        return self._scan(final=False) if self._pending_bytes >= self._scan_from_bytes else ()
 
     def finish(self) -> Iterable[Piece]:
-        """See Splitter."""
-        pieces = [*self._scan(b"".join(self._pending))]
+        """Take the end of the body."""
+        self._decode(self._decoder.finish)
+        pieces = self._scan(final=True)
         if not self._opened:
             raise BadInput("the body is empty: there is no JSON array", code="empty-body")
         if not self._closed:
-            raise self._wrong("the array is not closed before the end of the body")
+            raise self._wrong(b"", "the body ends here, and the array is not closed")
         return [*pieces, *self._packer.finish()]
 
-    def _scan(self, block: bytes) -> Iterable[Piece]:
+    def _decode(self, decode: Callable[[], bytes]) -> None:
+        try:
+            self._append(decode())
+        except NotText as error:
+            where = f"byte {error.byte} of the body"
+            if error.code != "not-text":
+                self._append(error.before)
+                self._scan(final=False)
+                where = f"element {self._elements} of the array, {where}"
+            raise BadInput(f"{where}: {error.why}", code=error.code) from error
+
+    def _append(self, text: bytes) -> None:
+        if text:
+            self._pending.append(text)
+            self._pending_bytes += len(text)
+
+    def _scan(self, *, final: bool) -> list[Piece]:
+        block = b"".join(self._pending)
         at = self._open(block)
         lines: list[bytes] = []
         if self._opened and not self._closed:
@@ -70,17 +93,17 @@ class JsonArraySplitter:
         if self._closed:
             at += self._only_white_space(block, at)
         rest = block[at:]
-        self._read_bytes += at
-        self._pending, self._pending_bytes = [rest], len(rest)
+        if self._opened and not self._closed:
+            self._check(rest, thorough=final or len(rest) > MAX_SHARD_BYTES)
+        self._pending, self._pending_bytes = [rest] if rest else [], len(rest)
         self._scan_from_bytes = 1 if at else 2 * len(rest) + 1
-        if len(rest) > MAX_SHARD_BYTES:
-            raise self._wrong(f"it has more than {MAX_SHARD_BYTES} bytes or is nested deeper than {MAX_DEPTH} levels")
-        return self._pack(lines)
+        data = b"".join(lines)
+        return self._packer.add(Rows(data, data))
 
     def _open(self, block: bytes) -> int:
         if self._opened:
             return 0
-        text = block.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n")
+        text = block.lstrip(b" \t\r\n")
         if not text:
             return 0
         if not text.startswith(b"["):
@@ -103,18 +126,65 @@ class JsonArraySplitter:
         return at
 
     def _only_white_space(self, block: bytes, at: int) -> int:
-        rest = block[at:].strip(b" \t\r\n")
+        rest = block[at:].lstrip(b" \t\r\n")
         if rest:
-            raise self._wrong(f"behind the end of the array stands {rest[:16]!r}")
+            where = f"byte {self._decoder.byte_of(rest)} of the body"
+            raise BadInput(f"{where}: behind the end of the array stands {rest[:16]!r}", code="json-invalid")
         return len(block) - at
 
-    def _pack(self, lines: list[bytes]) -> Iterable[Piece]:
-        ends, end = [], 0
-        for line in lines:
-            end += len(line)
-            ends.append(end)
-        return self._packer.add(b"".join(lines), ends) if lines else ()
+    def _check(self, rest: bytes, *, thorough: bool) -> None:
+        fault = _fault(rest, first=not self._elements, thorough=thorough)
+        if fault is not None:
+            at, why = fault
+            raise self._wrong(rest[at:], why)
+        if len(rest) > MAX_SHARD_BYTES:
+            raise self._wrong(
+                rest, f"it has more than {MAX_SHARD_BYTES} bytes (is a quote or a bracket left open in it?)"
+            )
 
-    def _wrong(self, why: str) -> BadInput:
-        where = f"element {self._elements} of the array, near byte {self._read_bytes} of the body"
+    def _wrong(self, tail: bytes, why: str) -> BadInput:
+        where = f"element {self._elements} of the array, byte {self._decoder.byte_of(tail)} of the body"
         return BadInput(f"{where}: {why}", code="json-invalid")
+
+
+def _fault(rest: bytes, *, first: bool, thorough: bool) -> tuple[int, str] | None:
+    """Return what is wrong where no element was found, and where; None if it may only be that bytes are missing.
+
+    `rest` begins behind the bracket or comma before the element. `thorough`: look for nesting, too, which takes longer.
+    """
+    at = _behind_space(rest, 0)
+    head = rest[at : at + 1]
+    if not head:
+        return None
+    if head == b"]":
+        return at, "the array is closed behind a comma; an element is missing, or the comma is one too many"
+    if head == b",":
+        return at, "the array begins with a comma" if first else "there is no element between two commas"
+    if head in b"}:":
+        return at, f"{head.decode()!r} stands where an element should begin"
+    value = _VALUE.match(rest, at)
+    if value is None:
+        return _fault_inside(rest, at) if thorough else None
+    behind = _behind_space(rest, value.end())
+    head = rest[behind : behind + 1]
+    if not head:
+        return None
+    return behind, f"a comma or the array's end is missing before {rest[behind : behind + 16]!r}"
+
+
+def _behind_space(rest: bytes, at: int) -> int:
+    found = _SPACE.match(rest, at)
+    return at if found is None else found.end()
+
+
+def _fault_inside(rest: bytes, at: int) -> tuple[int, str] | None:
+    depth = 0
+    for token in _TOKEN.finditer(rest, at):
+        depth += (token[1] is not None) - (token[2] is not None)
+        if depth > MAX_DEPTH:
+            return token.start(), f"it is nested deeper than {MAX_DEPTH} levels"
+        if token[3]:
+            return token.end() - 1, "a line end stands inside of a text; in JSON it is written \\n"
+        if token[3] is not None:
+            return None  # the body ends inside of a text
+    return None

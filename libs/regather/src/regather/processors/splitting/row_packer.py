@@ -1,15 +1,15 @@
-"""Packing rows of different lengths into shards: whole rows, the header in front of each, nothing that is no UTF-8."""
+"""Packing rows of different lengths into shards: whole rows, and the header in front of each where it is wanted."""
 
 import json
-from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from regather.core.errors import BadInput
 from regather.core.row_cuts import CountedCuts, RowCuts, SizedCuts, check_row_shards
 from regather.core.sharding import DEFAULT_SHARD_BYTES, MAX_SHARD_BYTES, MIN_SHARD_BYTES
 from regather.processors.base import Piece, SplitRequest
-from regather.processors.splitting.byte_queue import ByteQueue
+
+_SMALL_CHUNKS = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,27 @@ class RowSpan:
         return cls(**json.loads(meta))
 
 
+class Rows(NamedTuple):
+    """Whole rows, each ended by one LF.
+
+    `mask` is as long as `data` and has an LF exactly where a row ends: it is `data` itself unless a field holds an LF.
+    """
+
+    data: bytes
+    mask: bytes
+
+    def __bool__(self) -> bool:
+        return bool(self.data)
+
+
+NO_ROWS = Rows(b"", b"")
+
+
 class RowPacker:
     """Takes rows in order and gives shards; holds at most one and a half of them and the rows at hand.
 
-    `begin()` first, then `add()` and `finish()`. BadInput for a row that fits no shard and for bytes that are no UTF-8.
+    `begin()` first, then `add()`, `end_share()` where `share_end_byte` says so, and `finish()`. BadInput for a row that
+    fits no shard.
     """
 
     def __init__(self, request: SplitRequest, row_format: str) -> None:
@@ -45,82 +62,79 @@ class RowPacker:
         self._format = row_format
         self._header = b""
         self._cuts: RowCuts | None = None
-        self._queue = ByteQueue()
-        self._ends: list[int] = []
+        self._held = _HeldRows()
         self._next_row = 0
-        self._begin = 0
-        self._end = 0
-        self._before_bytes = 0
+        self._shards = 0
         if request.shards is not None:
             check_row_shards(request.shards, request.size_bytes)
 
-    def begin(self, header: bytes = b"", *, before_bytes: int = 0) -> None:
-        """Say what stands before the rows: `header` goes in front of each shard, `before_bytes` in all are no rows."""
+    def begin(self, header: bytes = b"", *, first_byte: int = 0) -> None:
+        """Say what stands before the rows: `header` goes in front of each shard; they begin at byte `first_byte`."""
         request = self._request
         self._header = header
-        self._before_bytes = before_bytes
         if request.shards is not None:
             total = check_row_shards(request.shards, request.size_bytes)
-            self._cuts = CountedCuts(request.shards, max(1, total - before_bytes))
+            self._cuts = CountedCuts(request.shards, first_byte, total)
         else:
             size_bytes = DEFAULT_SHARD_BYTES if request.shard_size_bytes is None else request.shard_size_bytes
             self._cuts = SizedCuts(max(MIN_SHARD_BYTES, size_bytes - len(header)))
 
-    def add(self, rows: bytes, ends: Sequence[int]) -> list[Piece]:
-        """Take whole rows, which end at these positions of `rows`; the shards that are complete now."""
-        self._queue.append(rows)
-        base = self._end
-        self._ends += [base + end for end in ends]
-        self._end += len(rows)
+    @property
+    def share_end_byte(self) -> int | None:
+        """The byte of the body at which end_share() must be called; None if at no one (any more)."""
+        return None if self._cuts is None else self._cuts.share_end_byte
+
+    @property
+    def rows(self) -> int:
+        """So many rows were added."""
+        return self._next_row + self._held.count()
+
+    def add(self, rows: Rows) -> list[Piece]:
+        """Take whole rows; the shards that are complete now."""
+        self._held.append(rows)
+        return self._cut_all(complete=False)
+
+    def end_share(self, *, at_row_end: bool) -> list[Piece]:
+        """All rows that are complete at `share_end_byte` were added, and no other; the shards that are complete now.
+
+        `at_row_end`: nothing of a further row stands before that byte.
+        """
+        assert self._cuts is not None
+        self._cuts.end_share(self._held.end + (0 if at_row_end else 1))
         return self._cut_all(complete=False)
 
     def finish(self) -> list[Piece]:
-        """No row follows. Without any row there is one shard, of the header alone; BadInput without that, too."""
+        """No row follows. Without any row there is one shard of zero rows."""
+        assert self._cuts is not None
         pieces = self._cut_all(complete=True)
-        if self._next_row == 0:
-            if not self._header:
-                raise BadInput("the body is empty: there are no rows to cut", code="empty-body")
-            pieces = [self._piece(self._header, 0)]
+        if self._shards == 0:
+            return [self._piece(self._header, 0)]
+        self._cuts.finish(self._shards)
         return pieces
 
     def _cut_all(self, *, complete: bool) -> list[Piece]:
         assert self._cuts is not None
         pieces: list[Piece] = []
-        first = 0
-        while first < len(self._ends):
-            last = self._cuts.next_cut(self._ends, first, self._begin, complete=complete)
-            if last is None:
+        while self._held.end > self._held.begin:
+            cut = self._cuts.next_cut(self._held, self._held.begin, complete=complete)
+            if cut is None:
                 break
-            pieces.append(self._cut(first, last))
-            first = last + 1
-        del self._ends[:first]
+            pieces.append(self._cut(cut))
         return pieces
 
-    def _cut(self, first: int, last: int) -> Piece:
-        size_bytes = self._ends[last] - self._begin
+    def _cut(self, end: int) -> Piece:
+        size_bytes = end - self._held.begin
+        rows = self._held.count(end)
         if size_bytes + len(self._header) > MAX_SHARD_BYTES:
-            raise self._too_large(size_bytes, last - first + 1)
-        payload = self._queue.take(size_bytes)
-        self._check_utf8(payload, first)
-        piece = self._piece(self._header + payload if self._header else payload, last - first + 1)
-        self._begin = self._ends[last]
-        self._next_row += last - first + 1
+            raise self._too_large(size_bytes, rows)
+        payload = self._held.take(end)
+        piece = self._piece(self._header + payload if self._header else payload, rows)
+        self._next_row += rows
         return piece
 
     def _piece(self, payload: bytes, rows: int) -> Piece:
+        self._shards += 1
         return Piece(payload, RowSpan(self._next_row, rows, len(self._header), self._format).encode())
-
-    def _check_utf8(self, payload: bytes, first: int) -> None:
-        try:
-            payload.decode()
-        except UnicodeDecodeError as error:
-            at = self._begin + error.start
-            row = self._next_row + bisect_right(self._ends, at, first) - first
-            raise BadInput(
-                f"row {row}, byte {self._before_bytes + at} of the body: {payload[error.start : error.start + 1]!r} is "
-                f"no UTF-8 ({error.reason}); convert the file to UTF-8",
-                code="not-utf8",
-            ) from error
 
     def _too_large(self, size_bytes: int, rows: int) -> BadInput:
         header = f" and a header of {len(self._header)}" if self._header else ""
@@ -129,3 +143,68 @@ class RowPacker:
             f"{what} {size_bytes} bytes{header}; a row is never cut, and a shard has at most {MAX_SHARD_BYTES} bytes",
             code="row-too-large",
         )
+
+
+class _HeldRows:
+    """Rows that wait for a cut, as RowEnds. They are joined when a cut is looked for: a byte is copied about twice."""
+
+    def __init__(self) -> None:
+        self._joined = NO_ROWS
+        self._taken = 0
+        """So many bytes of `_joined` are gone already."""
+        self._chunks: list[Rows] = []
+        self._small: list[Rows] = []
+        self.begin = 0
+        self.end = 0
+
+    def append(self, rows: Rows) -> None:
+        if not rows:
+            return
+        self.end += len(rows.data)
+        self._small.append(rows)
+        if len(self._small) >= _SMALL_CHUNKS:  # objects outweigh their bytes
+            self._chunks.append(join_rows(self._small))
+            self._small = []
+
+    def last_at_or_before(self, position: int) -> int | None:
+        found = self._mask().rfind(b"\n", self._taken, max(self._taken, self._at(position)))
+        return None if found < 0 else found + 1 - self._taken + self.begin
+
+    def first_at_or_behind(self, position: int) -> int | None:
+        found = self._mask().find(b"\n", max(self._taken, self._at(position) - 1))
+        return None if found < 0 else found + 1 - self._taken + self.begin
+
+    def count(self, end: int | None = None) -> int:
+        return self._mask().count(b"\n", self._taken, self._at(self.end if end is None else end))
+
+    def take(self, end: int) -> bytes:
+        self._mask()
+        at = self._at(end)
+        taken = self._joined.data[self._taken : at]
+        self._taken = at
+        self.begin = end
+        return taken
+
+    def _at(self, position: int) -> int:
+        return position - self.begin + self._taken
+
+    def _mask(self) -> bytes:
+        """Join what waits; return the mask of all of it."""
+        if self._small or self._chunks:
+            data, mask = self._joined
+            left = data[self._taken :]
+            rest = Rows(left, left if mask is data else mask[self._taken :])
+            self._joined = join_rows([rest, *self._chunks, *self._small] if left else [*self._chunks, *self._small])
+            self._taken = 0
+            self._chunks, self._small = [], []
+        return self._joined.mask
+
+
+def join_rows(parts: list[Rows]) -> Rows:
+    """Return rows that follow each other as one; at least one of them."""
+    if len(parts) == 1:
+        return parts[0]
+    data = b"".join([part.data for part in parts])
+    if all(part.mask is part.data for part in parts):
+        return Rows(data, data)
+    return Rows(data, b"".join([part.mask for part in parts]))

@@ -1,13 +1,12 @@
 """Shards of the splitters here as rows of which some are picked; a bad row is never interpreted, only cut out."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 from regather.processors.base import Piece
+from regather.processors.splitting.row_grammar import Dialect, RowGrammar
 from regather.processors.splitting.row_packer import RowSpan
 from regather.processors.splitting.rows import ITEM_BYTES, Band
-from regather.processors.splitting.text_rows import Dialect
 
 
 class TextRows:
@@ -16,8 +15,7 @@ class TextRows:
     def __init__(self, payload: bytes, span: RowSpan, dialect: Dialect) -> None:
         self._payload = payload
         self._span = span
-        rows = re.compile(rb"%b\n" % dialect.row)
-        self._ends = [span.header_bytes, *(row.end() for row in rows.finditer(payload, span.header_bytes))]
+        self._ends = _row_ends(payload, span.header_bytes, dialect)
         if len(self._ends) - 1 != span.rows or self._ends[-1] != len(payload):
             raise ValueError(f"{len(self._ends) - 1} rows were found; there should be {span.rows}")
 
@@ -79,6 +77,16 @@ class ArrowRows:
         with pa.ipc.new_stream(sink, picked.schema) as stream:
             stream.write_table(picked.combine_chunks())
         return Piece(sink.getvalue().to_pybytes(), _span_of(self._span, keep).encode())
+
+
+def _row_ends(payload: bytes, header_bytes: int, dialect: Dialect) -> list[int]:
+    """Return where the header and each row end; the splitter ended each by an LF and left out what is none."""
+    grammar = RowGrammar(dialect._replace(comment=None, keep_empty_rows=True, blank_rows=True, cr_ends_rows=False))
+    rows, _ = grammar.rows(payload[header_bytes:])
+    ends = [header_bytes]
+    for row in rows.mask.split(b"\n")[:-1]:
+        ends.append(ends[-1] + len(row) + 1)
+    return ends
 
 
 def _span_of(span: RowSpan, keep: Sequence[range]) -> RowSpan:

@@ -1,49 +1,25 @@
-"""Cutting text by rows: lines, CSV (RFC 4180) and NDJSON. Only the ends of rows are looked for; nothing is parsed."""
+"""Cutting text by rows: lines, CSV and NDJSON. Only the ends of rows are looked for; nothing is parsed."""
 
-import re
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from functools import partial
 
-from regather.core.errors import BadInput, BadRequest
+from regather.core.errors import BadInput
 from regather.core.sharding import MAX_SHARD_BYTES
 from regather.processors.base import Piece, SplitRequest
+from regather.processors.splitting.row_grammar import LINES, NDJSON, Dialect, RowGrammar, csv_dialect
 from regather.processors.splitting.row_packer import RowPacker
+from regather.processors.splitting.text_decoder import NotText, TextDecoder
 
 MAX_HEADER_BYTES = 64 * 1024
-_BOM = b"\xef\xbb\xbf"
-_OTHER_BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
-_LINE = rb"[^\n]*+"
 
-
-class Dialect(NamedTuple):
-    """How a row looks. `row` matches one without its line end, which is LF or CRLF."""
-
-    format: str
-    row: bytes = _LINE
-    header: bool = False
-
-
-LINES = Dialect("lines")
-NDJSON = Dialect("ndjson")
-
-
-def csv_dialect(delimiter: str = ",", *, header: bool = True) -> Dialect:
-    """CSV as RFC 4180 has it: a quote opens a field only at its beginning, and is doubled inside.
-
-    BadRequest for a delimiter that is no single ASCII character, or one that CSV itself needs.
-    """
-    if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n\0':
-        raise BadRequest(f"delimiter is {delimiter!r}; it must be one ASCII character, no quote and no line end")
-    d = re.escape(delimiter.encode())
-    field = rb'(?:"(?:[^"]++|"")*+"[^%b\n]*+|[^"%b\n][^%b\n]*+|)' % (d, d, d)
-    return Dialect("csv", rb"%b(?:%b%b)*+" % (field, d, field), header)
+__all__ = ["LINES", "MAX_HEADER_BYTES", "NDJSON", "Dialect", "TextRowSplitter", "csv_dialect"]
 
 
 class TextRowSplitter:
-    """Whole rows of text in even shards; holds one and a half shards, the row at hand and the chunk at hand.
+    """Whole rows of text in even shards of UTF-8; holds one and a half shards, the row at hand and the chunk at hand.
 
-    A byte order mark is left out. `check_header` may refuse the header. BadInput says row and byte: a row that fits no
-    shard, an open quote at the end, bytes that are no UTF-8.
+    Every row of a shard is ended by one LF. `check_header` gets the header as a row like that, and may refuse it. BadInput
+    says row and byte: a row that fits no shard, an open quote at the end, bytes that are no text.
     """
 
     def __init__(
@@ -51,74 +27,127 @@ class TextRowSplitter:
     ) -> None:
         self._dialect = dialect
         self._check_header = check_header
-        # The second branch takes what is no whole row (yet), so that the search never begins inside a row.
-        self._rows = re.compile(rb"(%b\n)|[\s\S]++" % dialect.row)
+        self._decoder = TextDecoder(dialect.encoding)
+        self._grammar = RowGrammar(dialect)
         self._packer = RowPacker(request, dialect.format)
+        self._lines_to_skip = dialect.skip_rows
         self._begun = False
         self._pending: list[bytes] = []
         self._pending_bytes = 0
-        self._scan_from_bytes = len(_BOM)
-        self._read_bytes = 0
-        self._read_rows = 0
+        self._scan_from_bytes = 1
+        """A row over many chunks is searched for its end only when the bytes that wait have doubled."""
 
     def feed(self, data: bytes) -> Iterable[Piece]:
-        """See Splitter."""
-        self._pending.append(data)
-        self._pending_bytes += len(data)
-        if self._pending_bytes < self._scan_from_bytes:  # else a row over many chunks would be searched again each time
-            return ()
-        return self._scan(b"".join(self._pending))
+        """Take the next bytes of the body."""
+        self._decode(partial(self._decoder.feed, data))
+        return self._scan(final=False) if self._pending_bytes >= self._scan_from_bytes else ()
 
     def finish(self) -> Iterable[Piece]:
-        """See Splitter."""
-        pieces = [*self._scan(b"".join(self._pending))]
-        rest = b"".join(self._pending)
-        if rest:
-            if re.fullmatch(self._dialect.row, rest) is None:
-                where = f"row {self._read_rows}, which begins at byte {self._read_bytes} of the body"
+        """Take the end of the body: its last row may lack a line end."""
+        self._decode(self._decoder.finish)
+        pieces = self._scan(final=True)
+        if self._pending_bytes:
+            where = self._where()
+            self._append(b"\n")
+            pieces += self._scan(final=True)
+            if self._pending_bytes:
                 raise BadInput(f"{where}: a quote is opened and not closed before the end", code="quote-open")
-            pieces += self._take(rest + b"\n", [len(rest) + 1])
-        elif not self._begun:
-            self._packer.begin()
+        self._check_begun()
         return [*pieces, *self._packer.finish()]
 
-    def _scan(self, block: bytes) -> Iterable[Piece]:
-        if not self._read_bytes:
-            block = self._without_bom(block)
-        ends = [row.end() for row in self._rows.finditer(block) if row.lastindex]
-        done = ends[-1] if ends else 0
-        rest = block[done:]
-        self._pending, self._pending_bytes = [rest], len(rest)
-        self._scan_from_bytes = 1 if ends else 2 * len(rest)
-        if len(rest) > MAX_SHARD_BYTES:
-            where = f"row {self._read_rows + len(ends)}, which begins at byte {self._read_bytes + done} of the body,"
+    def _decode(self, decode: Callable[[], bytes]) -> None:
+        """Append text; BadInput for what is none, after the rows before it were counted."""
+        try:
+            self._append(decode())
+        except NotText as error:
+            where = f"byte {error.byte} of the body"
+            if error.code != "not-text":
+                self._append(error.before)
+                self._scan(final=True)
+                where = f"row {self._packer.rows}, {where}" if self._begun else where
+            raise BadInput(f"{where}: {error.why}", code=error.code) from error
+
+    def _append(self, text: bytes) -> None:
+        if text:
+            self._pending.append(text)
+            self._pending_bytes += len(text)
+
+    def _scan(self, *, final: bool) -> list[Piece]:
+        block = b"".join(self._pending)
+        before_bytes = len(block)
+        pieces: list[Piece] = []
+        if not self._begun:
+            block = self._begin(block, final=final)
+        if self._begun:
+            if self._packer.share_end_byte is not None:
+                block = self._end_shares(block, pieces)
+            rows, block = self._grammar.rows(block, final=final)
+            pieces += self._packer.add(rows)
+        self._pending, self._pending_bytes = [block] if block else [], len(block)
+        self._scan_from_bytes = 2 * len(block) if len(block) == before_bytes else 1
+        if len(block) > MAX_SHARD_BYTES:
             raise BadInput(
-                f"{where} has more than {MAX_SHARD_BYTES} bytes; a row is never cut (is a quote left open in it?)",
+                f"{self._where()}, has more than {MAX_SHARD_BYTES} bytes; a row is never cut (is a quote left open in it?)",
                 code="row-too-large",
             )
-        return self._take(block[:done], ends) if ends else ()
+        return pieces
 
-    def _take(self, rows: bytes, ends: list[int]) -> Iterable[Piece]:
-        """Pass on whole rows; the first one may be the header."""
-        self._read_bytes += len(rows)
-        self._read_rows += len(ends)
-        if self._begun:
-            return self._packer.add(rows, ends)
-        self._begun = True
-        header = rows[: ends[0]] if self._dialect.header else b""
-        if len(header) > MAX_HEADER_BYTES:
-            raise BadInput(f"the header has {len(header)} bytes; at most {MAX_HEADER_BYTES}", code="header-too-large")
-        if header and self._check_header is not None:
-            self._check_header(header)
-        self._packer.begin(header, before_bytes=self._read_bytes - len(rows) + len(header))
-        skip = len(header)
-        return self._packer.add(rows[skip:], [end - skip for end in ends if end > skip])
+    def _end_shares(self, block: bytes, pieces: list[Piece]) -> bytes:
+        """Take the rows up to each share's end that has arrived; return what is left of the block."""
+        positions = self._decoder.positions(block)
+        at = 0
+        while (end := self._packer.share_end_byte) is not None and (found := positions.of(end)) is not None:
+            stop, whole = found
+            rows, rest = self._grammar.rows(block[at:stop], final=False)
+            pieces += self._packer.add(rows)
+            pieces += self._packer.end_share(at_row_end=whole and not rest)
+            at = stop - len(rest)
+        return block[at:]
 
-    def _without_bom(self, block: bytes) -> bytes:
-        other = _OTHER_BOMS.get(block[:2])
-        if other is not None:
-            raise BadInput(f"byte 0: the body is {other}; convert it to UTF-8", code="not-utf8")
-        if not block.startswith(_BOM):
+    def _begin(self, block: bytes, *, final: bool) -> bytes:
+        """Leave out lines to skip and take the first row; return what follows, as far as it is here."""
+        at = 0
+        while self._lines_to_skip and (end := self._grammar.line_end(block, at, final=final)) is not None:
+            at = end
+            self._lines_to_skip -= 1
+        block = block[at:]
+        if self._lines_to_skip:
             return block
-        self._read_bytes += len(_BOM)
-        return block[len(_BOM) :]
+        if not self._dialect.header and self._dialect.keep_empty_rows is not None:
+            return self._start(b"", block)
+        row, begin, end = self._grammar.first_row(block, final=final)
+        if self._dialect.header:
+            self._check_header_size(len(block) - begin if row is None else len(row))
+        if row is None:
+            return block[begin:]
+        if self._dialect.keep_empty_rows is None:
+            self._grammar.keep_empty_rows = self._grammar.columns(row) == 1
+        if not self._dialect.header:
+            return self._start(b"", block[begin:])
+        if self._check_header is not None:
+            self._check_header(row)
+        return self._start(row if self._dialect.repeat_header else b"", block[end:])
+
+    def _start(self, header: bytes, rest: bytes) -> bytes:
+        self._begun = True
+        self._packer.begin(header, first_byte=self._decoder.byte_of(rest))
+        return rest
+
+    def _check_begun(self) -> None:
+        """Without a row NDJSON is an empty table, and so is CSV with a header; without that there is nothing."""
+        if not self._begun and self._lines_to_skip:
+            raise BadInput(
+                f"the body has no more than the skip_rows={self._dialect.skip_rows} lines", code="empty-body"
+            )
+        if not self._begun or (self._dialect.blank_rows and not self._dialect.header and not self._packer.rows):
+            raise BadInput("the body is empty: there are no rows to cut", code="empty-body")
+
+    def _check_header_size(self, size_bytes: int) -> None:
+        if size_bytes > MAX_HEADER_BYTES:
+            raise BadInput(
+                f"the header has {size_bytes} bytes or more; at most {MAX_HEADER_BYTES}", code="header-too-large"
+            )
+
+    def _where(self) -> str:
+        row = "the header" if self._dialect.header and not self._begun else f"row {self._packer.rows}"
+        return f"{row}, which begins at byte {self._decoder.byte_of(b''.join(self._pending))} of the body"

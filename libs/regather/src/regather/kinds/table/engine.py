@@ -1,0 +1,218 @@
+"""The one DuckDB of a child process: locked before it meets a client's text, and the shard's bytes as a file of its own.
+
+Theory of operation
+-------------------
+A child runs one item at a time, so one connection with one thread serves everything. Its configuration is set once and
+then locked: no file, no network, no extension, no other setting can be reached by whatever SQL comes later, and dates
+mean UTC everywhere. What must be read as a file (CSV and JSON have no other door) lies in an anonymous memory file; the
+only paths that the locked database may open are those of memory files with our names. A name appears in the list as the
+kernel shows it, because DuckDB compares real paths.
+
+Everything a client wrote passes `checks.py` before it reaches this module; the lock is the second wall, not the first.
+"""
+
+import contextlib
+import os
+import resource
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from regather.core.errors import PermanentError
+
+_SOURCE, _TARGET = "regather-source", "regather-target"
+_MAX_MEMORY_BYTES = 4 * 1024**3
+_MIN_MEMORY_BYTES = 64 * 1024**2
+_MIN_BUFFER_BYTES = 64 * 1024
+_SHARE = 0.7
+"""Of the memory that a child may still take: the rest is Arrow's, Python's and the answer's."""
+
+_SETTINGS = """
+    SET timezone = 'UTC';
+    SET threads = 1;
+    SET preserve_insertion_order = true;
+    SET arrow_lossless_conversion = true;
+    SET python_enable_replacements = false;
+    SET autoinstall_known_extensions = false;
+    SET autoload_known_extensions = false;
+    SET allow_community_extensions = false;
+    SET temp_directory = '';
+    SET enable_progress_bar = false;
+    SET allowed_paths = [{allowed}];
+    SET enable_external_access = false;
+"""
+
+
+_MACROS = """
+    CREATE MACRO whole(t, v) AS
+        CASE WHEN CAST(v AS VARCHAR) = t OR regexp_full_match(t, '\\s*[+-]?[0-9]+\\s*') THEN v END;
+    CREATE MACRO whole_cast(t, v) AS
+        CASE WHEN CAST(v AS VARCHAR) = t OR regexp_full_match(t, '\\s*[+-]?[0-9]+(\\.0*)?\\s*') THEN v END;
+    CREATE MACRO misfit(t, column_is, end_of_sentence) AS
+        CASE WHEN t IS NOT NULL
+             THEN error(column_is || '''' || left(CAST(t AS VARCHAR), 80) || '''' || end_of_sentence) END;
+    CREATE MACRO inside(x) AS
+        CASE WHEN abs(x) < 4611686018427387904.0 AND (abs(x) >= 2.117582368135751e-22 OR x = 0)
+             THEN CAST(trunc(x) AS BIGINT) END;
+    CREATE MACRO next_part(whole_part, x) AS (x - whole_part) * 4611686018427387904.0;
+    CREATE MACRO carry(low) AS
+        CASE WHEN low >= 0 THEN low // 4611686018427387904
+             ELSE -((4611686018427387903 - low) // 4611686018427387904) END;
+    CREATE MACRO last_digit(low) AS CAST(low - carry(low) * 4611686018427387904 AS BIGINT);
+    CREATE MACRO positive_total(high, middle, low) AS
+        coalesce(
+            rounded_once(
+                TRY_CAST(high + carry(middle + carry(low)) AS BIGINT), last_digit(middle + carry(low)), last_digit(low)
+            ),
+            CAST(high AS DOUBLE) + CAST(middle AS DOUBLE) * pow(2.0, -62)
+        );
+    CREATE MACRO exact_total(high, middle, low) AS
+        CASE WHEN high + carry(middle + carry(low)) >= 0 THEN positive_total(high, middle, low)
+             ELSE -positive_total(-high, -middle, -low) END;
+"""
+"""Words of the SQL that a job's query is made of; macros keep it short, because parsing is what a small shard pays for.
+
+`whole` and its kin are the rules of `fitting.py`, `inside` and `next_part` those of `aggregates.py`. `exact_total` is what
+three whole numbers in units of 1, 2^-62 and 2^-124 add up to, as a double. Digits are carried until middle and low are in
+[0, 2^62), then `rounding.py` rounds once. (A sum above 9.2e18 is rounded twice; its terms have one sign by then.)
+"""
+
+
+class Source(NamedTuple):
+    """Content that SQL can read as a file: its path as a literal, and its length."""
+
+    path: str
+    size_bytes: int
+
+    @property
+    def buffer_bytes(self) -> int:
+        """So much is read at once: all of it. DuckDB's default is 32 MB, which it would fill with zeros for each shard."""
+        return max(_MIN_BUFFER_BYTES, self.size_bytes + 1024)
+
+
+class Engine:
+    """A locked DuckDB. Methods raise what DuckDB raises; `failures.py` turns that into words."""
+
+    def __init__(self, memory_bytes: int, *paths: str) -> None:
+        import duckdb
+
+        self._connection = cast("Any", duckdb.connect(":memory:"))
+        memory_files = [f"/memfd:{name} (deleted)" for name in (_SOURCE, _TARGET)]
+        allowed = ", ".join(literal(path) for path in (*memory_files, *paths))
+        self._connection.execute(_SETTINGS.format(allowed=allowed))
+        digits = ["BIGINT"] * 3
+        self._connection.create_function(
+            "rounded_once", _rounded_once, digits, "DOUBLE", type="arrow", null_handling="special"
+        )
+        self._connection.execute(_MACROS)
+        self._connection.execute(f"SET memory_limit = '{memory_bytes}B'; SET lock_configuration = true")
+
+    def run(self, sql: str, parameters: list[object] | None = None) -> list[tuple[Any, ...]]:
+        """Run one statement; all its rows."""
+        cursor = self._connection.execute(sql, parameters) if parameters else self._connection.execute(sql)
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+        return rows
+
+    def table(self, sql: str) -> Any:
+        """Run one SELECT; its rows as a pyarrow Table."""
+        return self._connection.sql(sql).to_arrow_table()
+
+    def batches(self, sql: str, rows: int) -> Any:
+        """Run one SELECT; a pyarrow RecordBatchReader of so many rows a batch."""
+        return self._connection.sql(sql).to_arrow_reader(rows)
+
+    def describe(self, sql: str) -> list[tuple[str, str]]:
+        """Return name and type of each column of a SELECT, without running it."""
+        return [(row[0], row[1]) for row in self.run(f"DESCRIBE {sql}")]
+
+    @contextlib.contextmanager
+    def arrow(self, name: str, table: Any) -> Iterator[None]:
+        """Inside the block a pyarrow Table can be selected from by this name."""
+        self._connection.register(name, table)
+        try:
+            yield
+        finally:
+            self._connection.unregister(name)
+
+    @contextlib.contextmanager
+    def source(self, content: bytes) -> Iterator["Source"]:
+        """Inside the block the content can be read as a file."""
+        with _memory_file(_SOURCE) as fd:
+            _write(fd, content)
+            yield Source(literal(_path(fd)), len(content))
+
+    def write(self, sql: str, how: str) -> bytes:
+        """Return what `COPY (sql) TO ... (how)` writes."""
+        with _memory_file(_TARGET) as fd:
+            self._connection.execute(f"COPY ({sql}) TO '{_path(fd)}' ({how}, USE_TMP_FILE false)")
+            return os.pread(fd, os.fstat(fd).st_size, 0)
+
+
+def _rounded_once(high: Any, middle: Any, low: Any) -> Any:
+    from regather.kinds.table.rounding import rounded_once
+
+    return rounded_once(high, middle, low)
+
+
+def engine() -> Engine:
+    """Return this process's engine, with a memory limit below what the process may still take."""
+    return _engine(_memory_bytes())
+
+
+def reader(path: Path) -> Engine:
+    """Return an engine that may read this file, too."""
+    return Engine(_memory_bytes(), str(path))
+
+
+def forget_engine() -> None:
+    """Make the next engine() a new one: after an error of DuckDB's own the old one refuses everything."""
+    _engine.cache_clear()
+
+
+@lru_cache(maxsize=1)
+def _engine(memory_bytes: int) -> Engine:
+    return Engine(memory_bytes)
+
+
+def _memory_bytes() -> int:
+    """Round to a power of two, so that shards of one limit share an engine."""
+    ceiling = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if ceiling == resource.RLIM_INFINITY:
+        return _MAX_MEMORY_BYTES
+    with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - a few bytes of the kernel's
+        taken = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    free = max(_MIN_MEMORY_BYTES, int((ceiling - taken) * _SHARE))
+    return int(min(_MAX_MEMORY_BYTES, 1 << (free.bit_length() - 1)))
+
+
+@contextlib.contextmanager
+def _memory_file(name: str) -> Iterator[int]:
+    fd = os.memfd_create(name)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _path(fd: int) -> str:
+    return f"/proc/self/fd/{fd}"
+
+
+def _write(fd: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except OSError as error:
+            raise PermanentError(f"the shard of {len(content)} bytes does not fit this worker's file limit") from error
+
+
+def quoted(name: str) -> str:
+    """Return a name as SQL writes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """Return a text as SQL writes it."""
+    return "'" + text.replace("'", "''") + "'"

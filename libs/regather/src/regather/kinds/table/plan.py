@@ -1,0 +1,70 @@
+"""What is known of a table before its first shard is cut: format, columns, types. It travels with each shard."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from regather.processors.splitting.row_packer import RowSpan
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column as the sample or the client has it.
+
+    `type` is DuckDB's name. `cast`: the client asked for this type, so texts and numbers are converted to it; else a value
+    of another kind does not fit. `pattern` is how dates or times look, as strptime has it, where they are not ISO 8601.
+    """
+
+    name: str
+    type: str
+    cast: bool = False
+    pattern: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Columns in the order of the body; `format` is what the rows of a shard are (csv, ndjson, arrow).
+
+    `row_output_bytes` is what a row takes of its shard's output beside its values, at most.
+    """
+
+    format: str
+    columns: tuple[Column, ...]
+    delimiter: str = ","
+    row_output_bytes: int = 0
+
+    def encode(self) -> bytes:
+        """Return the plan as JSON, without what is usual."""
+        columns = [[one.name, one.type, int(one.cast), one.pattern] for one in self.columns]
+        document = {"format": self.format, "columns": columns, "delimiter": self.delimiter}
+        return json.dumps(document | {"row_output_bytes": self.row_output_bytes}, separators=(",", ":")).encode()
+
+    @classmethod
+    def decode(cls, document: bytes) -> "Plan":
+        """Read what encode() wrote; ValueError, KeyError or TypeError for anything else."""
+        given = json.loads(document)
+        columns = tuple(Column(name, kind, bool(cast), pattern) for name, kind, cast, pattern in given["columns"])
+        return cls(given["format"], columns, given["delimiter"], given["row_output_bytes"])
+
+    def named(self, names: Iterable[str]) -> tuple[Column, ...]:
+        """Return the columns with one of these names in lower case, in their order."""
+        wanted = frozenset(names)
+        return tuple(column for column in self.columns if column.name.lower() in wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class TableMeta:
+    """A shard's `meta`: which rows it has, and the plan."""
+
+    span: RowSpan
+    plan: Plan
+
+    def encode(self) -> bytes:
+        """Return both, one line each."""
+        return self.span.encode() + b"\n" + self.plan.encode()
+
+    @classmethod
+    def decode(cls, meta: bytes) -> "TableMeta":
+        """Read what encode() wrote; ValueError, KeyError or TypeError for anything else."""
+        span, _, plan = meta.partition(b"\n")
+        return cls(RowSpan.decode(span), Plan.decode(plan))

@@ -1,0 +1,280 @@
+"""From options and plan to SQL: what a shard's child computes, and what the merge makes of all shards.
+
+A `Query` is built once per job and child, against the plan's types, and BadRequest tells what is wrong with it: syntax,
+names, types. Its SQL reads the shard's relation as ROWS, which has the columns that it reads and the row's number.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from regather.core.errors import BadRequest, UserError
+from regather.kinds.table import checks
+from regather.kinds.table.aggregates import ROW, Aggregate, aggregate_of, filled, state_names, with_parts
+from regather.kinds.table.checks import AggregateCall, Expression
+from regather.kinds.table.engine import Engine, quoted
+from regather.kinds.table.failures import binding_error
+from regather.kinds.table.options import TableOptions
+from regather.kinds.table.plan import Plan
+from regather.kinds.table.reading import empty_relation
+
+ROWS = '"$rows"'
+"""Under this name the shard's SQL reads its rows."""
+
+PARTS = "parts"
+"""Under this name the merge's SQL reads the states of all shards, one after the other."""
+
+_FIRST = '"$first"'
+_GROUP = '"$group"'
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """SQL with `{rows}` for the shard's relation.
+
+    `names` are the columns read, in lower case. `shard` gives a shard's rows or states; `merged` gives the result out of
+    the table PARTS, empty where outputs are joined. `columns` are the result's names and types. `approximate` is as
+    `merged`, with the `estimated` figures from a sketch of what `listed` holds. `wide` are states of `wide_sums.py`.
+    """
+
+    names: frozenset[str]
+    shard: str
+    merged: str
+    columns: tuple[tuple[str, str], ...]
+    approximate: str = ""
+    estimated: tuple[str, ...] = ()
+    listed: tuple[str, ...] = ()
+    wide: tuple[str, ...] = ()
+    keys: tuple[str, ...] = field(default=())
+
+
+def query_of(engine: Engine, options: TableOptions, plan: Plan) -> Query:
+    """Return the query of a job; BadRequest names the option that is wrong, and where."""
+    return _query(engine, options.model_dump_json(), plan.encode())
+
+
+@lru_cache(maxsize=16)
+def _query(engine: Engine, options: str, plan: bytes) -> Query:
+    return _Builder(engine, TableOptions.model_validate_json(options), Plan.decode(plan)).build()
+
+
+class _Builder:
+    def __init__(self, engine: Engine, options: TableOptions, plan: Plan) -> None:
+        self._engine = engine
+        self._options = options
+        self._plan = plan
+        self._names: set[str] = set()
+        self._known = {column.name.lower(): column.name for column in plan.columns}
+        self._empty = empty_relation(plan)
+
+    def build(self) -> Query:
+        self._check_casts()
+        rows = self._transformed()
+        return self._grouped(rows) if self._options.groups else self._listed(rows)
+
+    def _check_casts(self) -> None:
+        for name in self._options.cast:
+            self._require(frozenset({name.lower()}), "cast")
+
+    def _transformed(self) -> str:
+        """SQL of the rows that pass derive and filter; ROWS is the shard's relation."""
+        sql = ROWS
+        for name, text in self._options.derive.items():
+            sql = self._derived(sql, name, text)
+        if self._options.filter:
+            condition = self._expression(self._options.filter, "filter")
+            kind = self._type(sql, condition, "filter")
+            if kind not in ("BOOLEAN", '"NULL"'):
+                raise BadRequest(f"filter is {kind}, and must be true or false for each row", code="bad-option")
+            sql = f"(SELECT * FROM {sql} WHERE {condition.sql})"
+        return sql
+
+    def _derived(self, sql: str, name: str, text: str) -> str:
+        what = f"derive {name}"
+        value = self._expression(text, what)
+        old = self._known.get(name.lower())
+        if old is None:
+            sql = f"(SELECT *, {value.sql} AS {quoted(name)} FROM {sql})"
+        else:
+            self._names.add(name.lower())
+            sql = f"(SELECT * REPLACE ({value.sql} AS {quoted(old)}) FROM {sql})"
+        self._check(f"SELECT * FROM {sql}", what)
+        self._known[name.lower()] = old or name
+        return sql
+
+    def _listed(self, rows: str) -> Query:
+        options = self._options
+        selected = options.select or tuple(self._known.values())
+        self._require(frozenset(name.lower() for name in selected), "select")
+        columns = [quoted(self._known[name.lower()]) for name in selected]
+        order = checks.ordering(self._engine, options.order_by, "order_by") if options.order_by else ()
+        self._require(frozenset().union(*(one.names for one, _ in order)), "order_by")
+        if options.distinct and any(one.names - {name.lower() for name in selected} for one, _ in order):
+            raise BadRequest("order_by of distinct rows can use the columns of select alone", code="bad-option")
+        kinds = tuple(self._engine.describe(self._check(f"SELECT {', '.join(columns)} FROM {rows}", "select")))
+        if options.joined:
+            return Query(frozenset(self._names), f"SELECT {', '.join(columns)} FROM {rows}", "", kinds)
+        keys = [f"{one.sql} AS {quoted(f'$o{index}')}" for index, (one, _) in enumerate(order)]
+        way = [*(f"{quoted(f'$o{index}')} {way}" for index, (_, way) in enumerate(order)), ROW]
+        shard = f"SELECT {', '.join([*columns, ROW, *keys])} FROM {rows}"
+        shard, merged = self._narrowed(shard, columns, way)
+        self._check(shard, "order_by" if options.order_by else "select")
+        return Query(frozenset(self._names), shard, merged, kinds)
+
+    def _narrowed(self, shard: str, columns: Sequence[str], way: Sequence[str]) -> tuple[str, str]:
+        """Return the shard's and the merge's SQL with distinct, order and limit; both do the same, on more rows."""
+        options = self._options
+        first, ordered = PARTS, ", ".join(way)
+        if options.distinct:
+            once = "SELECT * FROM {0} QUALIFY row_number() OVER (PARTITION BY {1} ORDER BY {2}) = 1"
+            shard = filled(once, [f"({shard})", ", ".join(columns), ROW])
+            first = f"({filled(once, [PARTS, ', '.join(columns), ROW])})"
+        limit = "" if options.limit is None else f" LIMIT {options.limit}"
+        if limit:
+            shard = f"SELECT * FROM ({shard}) ORDER BY {ordered}{limit}"
+        return shard, f"SELECT {', '.join(columns)} FROM {first} ORDER BY {ordered}{limit}"
+
+    def _grouped(self, rows: str) -> Query:
+        options = self._options
+        self._require(frozenset(name.lower() for name in options.group_by), "group_by")
+        keys = [quoted(self._known[name.lower()]) for name in options.group_by]
+        made = {name: self._aggregate(rows, name, text) for name, text in options.aggregate.items()}
+        states: list[str] = []
+        for index, one in enumerate(made.values()):
+            rows, partials = with_parts(rows, index, one)
+            states += [f"{sql} AS {name}" for sql, name in zip(partials, state_names(index, one), strict=True)]
+        group = f" GROUP BY {', '.join(keys)}" if keys else ""
+        shard = f"SELECT {', '.join([*keys, f'min({ROW}) AS {_FIRST}', *states])} FROM {rows}{group}"
+        self._check(shard, "aggregate")
+        exact, rough = (self._merged(keys, made, rough=rough) for rough in (False, True))
+        final = self._check_over(exact, shard)
+        return Query(
+            frozenset(self._names),
+            shard,
+            exact,
+            tuple(self._engine.describe(final)),
+            rough,
+            estimated=tuple(name for name, one in made.items() if one.approximate),
+            listed=tuple(
+                name for index, one in enumerate(made.values()) if one.approximate for name in state_names(index, one)
+            ),
+            wide=tuple(state_names(index, one)[-1] for index, one in enumerate(made.values()) if one.wide),
+            keys=tuple(keys),
+        )
+
+    def _aggregate(self, rows: str, name: str, text: str) -> Aggregate:
+        what = f"aggregate {name}"
+        call = checks.aggregate(self._engine, text, what)
+        self._require(call.names, what)
+        types = [self._type(rows, argument, what) for argument in call.arguments]
+        self._check_condition(rows, call, what)
+        return aggregate_of(call, types, what)
+
+    def _check_condition(self, rows: str, call: AggregateCall, what: str) -> None:
+        for one in [*(one for one, _ in call.order), *([call.condition] if call.condition else [])]:
+            self._type(rows, one, what)
+
+    def _merged(self, keys: Sequence[str], made: dict[str, Aggregate], *, rough: bool) -> str:
+        """Return SQL over PARTS: groups get a number, states are merged by it, lists are unnested and joined to that."""
+        order = checks.ordering(self._engine, self._options.order_by, "order_by") if self._options.order_by else ()
+        lists = [(index, name, one) for index, (name, one) in enumerate(made.items()) if one.values]
+        plain = [(index, name, one) for index, (name, one) in enumerate(made.items()) if not one.values]
+        sql = self._merged_states(keys, plain)
+        for index, name, one in lists:
+            sql = (
+                f"({sql} LEFT JOIN {_unnested(keys, index, name, one, rough=rough)} USING ({_GROUP}))"
+                if keys
+                else (f"({sql} CROSS JOIN {_unnested(keys, index, name, one, rough=rough)})")
+            )
+        columns = [*keys, *(self._figure(name, one) for name, one in made.items())]
+        having = f" WHERE {self._figures(self._options.having, 'having').sql}" if self._options.having else ""
+        for item, _ in order:
+            self._known_figures(item, "order_by")
+        way = ", ".join([*(f"{item.sql} {way}" for item, way in order), _FIRST])
+        limit = "" if self._options.limit is None else f" LIMIT {self._options.limit}"
+        inner = f"SELECT {', '.join([*columns, _FIRST])} FROM {sql}"
+        return f"SELECT * EXCLUDE ({_FIRST}) FROM (SELECT * FROM ({inner}){having} ORDER BY {way}{limit})"
+
+    def _figure(self, name: str, one: Aggregate) -> str:
+        if one.values:
+            zero = f"coalesce({quoted(f'$v {name}')}, 0)" if one.final.startswith("count") else quoted(f"$v {name}")
+            return f"{zero} AS {quoted(name)}"
+        return quoted(name)
+
+    def _merged_states(self, keys: Sequence[str], plain: Sequence[tuple[int, str, Aggregate]]) -> str:
+        merged = [
+            f"{filled(state.merged, [name])} AS {name}"
+            for index, _, one in plain
+            for state, name in zip(one.states, state_names(index, one), strict=True)
+        ]
+        finals = [f"{filled(one.final, state_names(index, one))} AS {quoted(name)}" for index, name, one in plain]
+        group = f" GROUP BY {', '.join(keys)}" if keys else ""
+        states = f"SELECT {', '.join([*keys, f'min({_FIRST}) AS {_FIRST}', *merged])} FROM {PARTS}{group}"
+        return f"(SELECT {', '.join([*keys, _FIRST, f'{_FIRST} AS {_GROUP}', *finals])} FROM ({states}))"
+
+    def _figures(self, text: str, what: str) -> Expression:
+        value = checks.expression(self._engine, text, what)
+        self._known_figures(value, what)
+        return value
+
+    def _known_figures(self, value: Expression, what: str) -> None:
+        known = {name.lower() for name in (*self._options.group_by, *self._options.aggregate)}
+        missing = sorted(value.names - known)
+        if missing:
+            raise BadRequest(
+                f"{what}: there is no {', '.join(missing)}; groups have {', '.join(sorted(known))}", code="no-column"
+            )
+
+    def _expression(self, text: str, what: str) -> Expression:
+        value = checks.expression(self._engine, text, what)
+        self._require(value.names, what)
+        return value
+
+    def _require(self, names: Iterable[str], what: str) -> None:
+        """Note what is read; BadRequest for a column that is not there."""
+        missing = sorted(set(names) - set(self._known))
+        if missing:
+            shown = ", ".join(map(str, list(self._known.values())[:20])) or "none"
+            raise BadRequest(
+                f"{what}: there is no column {', '.join(map(repr, missing))}; there are {shown} "
+                "(a text stands in single quotes)",
+                code="no-column",
+            )
+        self._names |= set(names) & {column.name.lower() for column in self._plan.columns}
+
+    def _type(self, rows: str, value: Expression, what: str) -> str:
+        return self._engine.describe(self._check(f"SELECT {value.sql} AS x FROM {rows}", what))[0][1]
+
+    def _check(self, sql: str, what: str) -> str:
+        """Return the SQL over the plan's columns without a row; BadRequest where it does not bind."""
+        return self._bound(over(self._empty, sql), what)
+
+    def _bound(self, sql: str, what: str) -> str:
+        try:
+            self._engine.describe(sql)
+        except UserError:
+            raise
+        except Exception as error:
+            raise binding_error(error, what) from error
+        return sql
+
+    def _check_over(self, merged: str, shard: str) -> str:
+        states = f"({over(self._empty, shard)})"
+        return self._bound(over(states, merged, PARTS), "having" if self._options.having else "order_by")
+
+
+def _unnested(keys: Sequence[str], index: int, name: str, one: Aggregate, *, rough: bool) -> str:
+    """SQL of one figure over the values that all shards listed, by group."""
+    (column,) = state_names(index, one)
+    final = filled(one.approximate if rough and one.approximate else one.final, ['"$value"'])
+    value = f"{final} AS {quoted(f'$v {name}')}"
+    if not keys:
+        return f'(SELECT {value} FROM (SELECT unnest({column}) AS "$value" FROM {PARTS}))'
+    numbers = f"min({_FIRST}) OVER (PARTITION BY {', '.join(keys)}) AS {_GROUP}"
+    values = f'SELECT {_GROUP}, unnest({column}) AS "$value" FROM (SELECT {column}, {numbers} FROM {PARTS})'
+    return f"(SELECT {_GROUP}, {value} FROM ({values}) GROUP BY {_GROUP})"
+
+
+def over(relation: str, sql: str, name: str = ROWS) -> str:
+    """Return the SQL with a relation under the name that it reads."""
+    return f"WITH {name} AS NOT MATERIALIZED (SELECT * FROM {relation}) {sql}"

@@ -1,0 +1,131 @@
+"""Types out of the first rows: DuckDB's own guess, taken back where its casts are more lenient than `fitting.py`."""
+
+from collections.abc import Sequence
+
+from regather.core.errors import BadInput, BadRequest
+from regather.kinds.table.engine import Engine, Source, literal, quoted
+from regather.kinds.table.failures import said
+from regather.kinds.table.fitting import fits_all, json_fits_all
+from regather.kinds.table.options import ReadingOptions
+from regather.kinds.table.plan import Column, Plan
+from regather.kinds.table.reading import Dialect, json_objects, raw_csv, raw_ndjson
+
+_FALLBACKS = ("DOUBLE", "VARCHAR")
+"""What a column is taken for where its texts do not fit the guessed type: the first of these that they fit."""
+
+
+def sampled_csv(engine: Engine, header: bytes, rows: bytes, dialect: Dialect, options: ReadingOptions) -> Plan:
+    """Return the plan of CSV with this header (empty: none) and these first rows."""
+    with engine.source(header + rows) as source:
+        guessed = _sniffed(engine, source, dialect, header=bool(header))
+    names = [name if header else f"c{index}" for index, (name, _, _) in enumerate(guessed)]
+    columns = [_column(name, kind, pattern, options) for name, (_, kind, pattern) in zip(names, guessed, strict=True)]
+    if rows:
+        with engine.source(rows) as source:
+            columns = _fitting_csv(engine, source, columns, dialect)
+    return Plan("csv", tuple(columns), dialect.delimiter)
+
+
+def sampled_ndjson(engine: Engine, rows: bytes, options: ReadingOptions) -> Plan:
+    """Return the plan of NDJSON with these first rows: columns in the order in which their keys first occur."""
+    if not rows:
+        return Plan("ndjson", ())
+    with engine.source(rows) as source:
+        how = f"format = 'newline_delimited', sample_size = -1, maximum_object_size = {source.buffer_bytes}"
+        sql = f"SELECT * FROM read_json({source.path}, {how}, ignore_errors = true)"
+        objects = f"{json_objects(source, lenient=True)} WHERE json_type(json) = 'OBJECT'"
+        try:
+            found = engine.describe(sql)
+            keys = {row[0] for row in engine.run(f"SELECT DISTINCT unnest(json_keys(json)) FROM {objects}")}
+        except Exception as error:
+            raise BadInput(f"the first rows are no NDJSON: {said(error)}", code="json-invalid") from error
+        _check_keys(keys)
+        columns = [_column(name, _flat(kind), "", options) for name, kind in found if name in keys]
+        return Plan("ndjson", tuple(_fitting_json(engine, source, columns)))
+
+
+def _flat(kind: str) -> str:
+    """Objects and arrays stay JSON, so that nothing in them is lost or takes another type; so do nulls alone."""
+    return "JSON" if kind == '"NULL"' or kind.endswith((")", "]")) else kind
+
+
+def _column(name: str, kind: str, pattern: str, options: ReadingOptions) -> Column:
+    asked = {given.lower(): kind for given, kind in options.cast.items()}.get(name.lower())
+    return Column(name, asked, cast=True) if asked else Column(name, kind, pattern=pattern)
+
+
+def _sniffed(engine: Engine, source: Source, dialect: Dialect, *, header: bool) -> list[tuple[str, str, str]]:
+    """Return name, type and pattern of each column as DuckDB's sniffer sees them."""
+    quote, nulls = literal(dialect.quote), ", ".join(map(literal, dialect.nulls))
+    decimal = f", decimal_separator = {literal(dialect.decimal)}" if dialect.decimal != "." else ""
+    sql = (
+        f"SELECT Columns, DateFormat, TimestampFormat FROM sniff_csv({source.path}, sample_size = -1, "
+        f"max_line_size = {source.buffer_bytes}, buffer_size = {source.buffer_bytes}, "
+        f"header = {header}, delim = {literal(dialect.delimiter)}, quote = {quote}, escape = {quote}, "
+        f"new_line = '\\n', comment = '', nullstr = [{nulls}], strict_mode = true, ignore_errors = true{decimal})"
+    )
+    try:
+        columns, date, timestamp = engine.run(sql)[0]
+    except Exception as error:
+        raise BadInput(f"the first rows are no CSV: {said(error)}", code="csv-invalid") from error
+    patterns = {"DATE": date or "", "TIMESTAMP": timestamp or ""}
+    return [(one["name"], one["type"], patterns.get(one["type"], "")) for one in columns]
+
+
+def _fitting_csv(engine: Engine, source: Source, columns: Sequence[Column], dialect: Dialect) -> list[Column]:
+    rows = raw_csv(source, columns, dialect, lenient=True)
+    guesses = [one for one in columns if not one.cast and one.type != "VARCHAR"]
+    tests = {one.name: fits_all(one, quoted(one.name), dialect.decimal) for one in guesses}
+    numbers = {one.name: fits_all(Column(one.name, "DOUBLE"), quoted(one.name), dialect.decimal) for one in guesses}
+    return _refitted(engine, rows, columns, tests, numbers)
+
+
+def _fitting_json(engine: Engine, source: Source, columns: Sequence[Column]) -> list[Column]:
+    if not columns:
+        return []
+    guesses = [one for one in columns if not one.cast and one.type != "JSON"]
+    tests = {one.name: json_fits_all(one, quoted(one.name)) for one in guesses}
+    numbers = {one.name: json_fits_all(Column(one.name, "DOUBLE"), quoted(one.name)) for one in guesses}
+    rows = raw_ndjson(source, columns, lenient=True)
+    refitted = _refitted(engine, rows, columns, tests, numbers)
+    texts = [one for one in refitted if one.type == "VARCHAR" and not one.cast]
+    mixed = _all_true(engine, rows, {one.name: json_fits_all(one, quoted(one.name)) for one in texts})
+    return [Column(one.name, "JSON") if mixed.get(one.name) is False else one for one in refitted]
+
+
+def _refitted(
+    engine: Engine, source: str, columns: Sequence[Column], tests: dict[str, str], numbers: dict[str, str]
+) -> list[Column]:
+    """Return the columns, those whose values do not fit the guess as numbers, or else as texts.
+
+    A date whose values are numbers, too, is one of infinities: numbers.
+    """
+    fits = _all_true(engine, source, tests)
+    are_numbers = _all_true(engine, source, numbers)
+
+    def refit(column: Column) -> Column:
+        number = are_numbers.get(column.name, False)
+        if column.name not in fits or (fits[column.name] and not (number and column.type == "DATE")):
+            return column
+        return Column(column.name, _FALLBACKS[0] if number else _FALLBACKS[1])
+
+    return [refit(column) for column in columns]
+
+
+def _all_true(engine: Engine, source: str, tests: dict[str, str]) -> dict[str, bool]:
+    if not tests:
+        return {}
+    (row,) = engine.run(f"SELECT {', '.join(tests.values())} FROM {source}")
+    return {name: value is not False for name, value in zip(tests, row, strict=True)}
+
+
+def _check_keys(keys: set[str]) -> None:
+    seen: dict[str, str] = {}
+    for key in sorted(keys):
+        if key.lower() in seen:
+            raise BadRequest(
+                f"the keys {seen[key.lower()]!r} and {key!r} differ in their case alone, which SQL's names do not tell "
+                "apart; rename one of them",
+                code="bad-header",
+            )
+        seen[key.lower()] = key

@@ -1,0 +1,87 @@
+"""Shards with a plan: cut so that their outputs fit, and as rows of which some are picked."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+
+from regather.core.errors import BadInput
+from regather.kinds.table.options import ReadingOptions
+from regather.kinds.table.plan import Plan, TableMeta
+from regather.processors.base import Piece, ShardRows, SplitRequest, Splitter
+from regather.processors.splitting.row_packer import RowSpan
+from regather.processors.splitting.shard_rows import ArrowRows, TextRows
+from regather.processors.splitting.text_rows import NDJSON, csv_dialect
+
+_OUTPUT_BYTES = 8 * 1024 * 1024  # below the 10 MiB of a record: values may grow where they are written as JSON
+
+
+class PlannedSplitter:
+    """A splitter of text whose pieces carry the plan, and whose outputs fit a record.
+
+    Names of columns and states of groups make an output larger than its shard. A piece for which that may be too much is
+    cut again at row ends; BadInput where the client asked for so many shards and not more.
+    """
+
+    def __init__(self, inner: Splitter, request: SplitRequest, options: ReadingOptions) -> None:
+        self._inner = inner
+        self._options = options
+        self._plan = Plan.decode(request.plan)
+        self._encoded = b"\n" + self._plan.encode()
+        self._shards = request.shards
+
+    def feed(self, data: bytes) -> Iterable[Piece]:
+        """Cut on."""
+        return self._planned(self._inner.feed(data))
+
+    def finish(self) -> Iterable[Piece]:
+        """Cut the rest."""
+        return self._planned(self._inner.finish())
+
+    def _planned(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
+        for piece in pieces:
+            span = RowSpan.decode(piece.meta)
+            output_bytes = span.rows * self._plan.row_output_bytes + len(piece.payload)
+            parts = min(span.rows, -(-output_bytes // _OUTPUT_BYTES))
+            if parts > 1:
+                yield from self._parts(piece, span, parts)
+            else:
+                yield Piece(piece.payload, piece.meta + self._encoded)
+
+    def _parts(self, piece: Piece, span: RowSpan, parts: int) -> Iterator[Piece]:
+        if self._shards is not None:
+            raise BadInput(
+                f"shards={self._shards}: the output of a shard with {span.rows} rows may not fit a record; ask for at "
+                f"least {self._shards * parts}, or leave it out",
+                code="bad-split",
+            )
+        rows = rows_of(piece.payload, TableMeta(span, self._plan), self._options)
+        edges = [span.row0 + span.rows * part // parts for part in range(parts + 1)]
+        yield from (rows.pick([range(first, end)]) for first, end in pairwise(edges))
+
+
+class PlannedRows:
+    """Rows of a shard with a plan."""
+
+    def __init__(self, inner: ShardRows, plan: Plan) -> None:
+        self._inner = inner
+        self._plan = b"\n" + plan.encode()
+
+    @property
+    def numbers(self) -> range:
+        """The rows' numbers in the whole body."""
+        return self._inner.numbers
+
+    def pick(self, keep: Sequence[range]) -> Piece:
+        """Return the same shard with these rows alone."""
+        piece = self._inner.pick(keep)
+        return Piece(piece.payload, piece.meta + self._plan)
+
+
+def rows_of(payload: bytes, meta: TableMeta, options: ReadingOptions) -> ShardRows:
+    """Return the rows of a shard; nothing is interpreted."""
+    span, plan = meta.span, meta.plan
+    if plan.format == "arrow":
+        return PlannedRows(ArrowRows(payload, span), plan)
+    dialect = NDJSON
+    if plan.format == "csv":
+        dialect = csv_dialect(plan.delimiter, quote=options.quote or None, header=False)._replace(keep_empty_rows=True)
+    return PlannedRows(TextRows(payload, span, dialect), plan)

@@ -1,0 +1,102 @@
+"""What a child does with a shard, and with the outputs of all shards.
+
+The output of a shard is bytes of the result where outputs are joined, else the query's columns and the Arrow table of
+rows or states, so that the merging child needs neither plan nor input.
+"""
+
+import json
+import struct
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from regather.core.errors import PermanentError
+from regather.kinds.table.bad_rows import first_bad_row
+from regather.kinds.table.engine import Engine, engine, forget_engine
+from regather.kinds.table.failures import is_of_data, row_error, said
+from regather.kinds.table.merging import merged, packed
+from regather.kinds.table.options import ReadingOptions, TableOptions
+from regather.kinds.table.plan import Plan, TableMeta
+from regather.kinds.table.query import over, query_of
+from regather.kinds.table.reading import json_objects, shard_relation
+from regather.kinds.table.results import ndjson
+from regather.kinds.table.shard_rows import rows_of
+from regather.processors.base import Piece
+
+_PLAN_BYTES = struct.Struct("<I")
+OptionsT = TypeVar("OptionsT", bound=ReadingOptions)
+Run = Callable[[Engine, bytes, TableMeta, OptionsT], bytes]
+
+
+def shard_output(payload: bytes, meta: TableMeta, options: TableOptions) -> bytes:
+    """Return the output of one shard; PermanentError names the first bad row."""
+    return on_rows(payload, meta, options, _run)
+
+
+def on_rows(payload: bytes, meta: TableMeta, options: OptionsT, run: Run[OptionsT]) -> bytes:
+    """Return what `run` makes of a shard; where its data is at fault, PermanentError names the first bad row."""
+    database = engine()
+    try:
+        return run(database, payload, meta, options)
+    except Exception as error:
+        if not is_of_data(error):
+            forget_engine()
+            raise
+        raise _named(database, payload, meta, options, run, error) from error
+
+
+def merged_output(outputs: Sequence[bytes], options: TableOptions) -> bytes:
+    """Return the result out of all outputs that there are; PermanentError for data that cannot be merged."""
+    if not outputs:
+        return b""
+    database = engine()
+    end = _PLAN_BYTES.size + _PLAN_BYTES.unpack_from(outputs[0])[0]
+    query = query_of(database, options, Plan.decode(outputs[0][_PLAN_BYTES.size : end]))
+    tables = [output[_PLAN_BYTES.size + _PLAN_BYTES.unpack_from(output)[0] :] for output in outputs]
+    output = options.output if options.output or options.groups else "ndjson"
+    try:
+        return merged(database, query, tables, output)
+    except Exception as error:
+        if not is_of_data(error):
+            raise
+        raise PermanentError(f"the shards' outputs cannot be merged: {said(error)}") from error
+
+
+def _run(database: Engine, payload: bytes, meta: TableMeta, options: TableOptions) -> bytes:
+    query = query_of(database, options, meta.plan)
+    with shard_relation(database, payload, meta, options, query.names) as relation:
+        sql = over(relation, query.shard)
+        if query.merged:
+            plan = meta.plan.encode()
+            return _PLAN_BYTES.pack(len(plan)) + plan + packed(database.table(sql))
+        if meta.plan.format == "ndjson" and not options.select:
+            check_keys(database, payload[meta.span.header_bytes :], meta)
+        return ndjson(database, sql, query.columns)
+
+
+def check_keys(database: Engine, content: bytes, meta: TableMeta) -> None:
+    """PermanentError for a row with a key that the plan does not know: its value would be lost without a word."""
+    known = [column.name for column in meta.plan.columns]
+    with database.source(content) as source:
+        keys = f"SELECT row_number() OVER () AS n, unnest(json_keys(json)) AS k FROM {json_objects(source)}"
+        found = database.run(f"SELECT n, k FROM ({keys}) WHERE NOT list_contains(?, k) ORDER BY n LIMIT 1", [known])
+    if found:
+        ((number, key),) = found
+        raise PermanentError(
+            f"row {meta.span.row0 + number - 1}: the key {json.dumps(key)} is in none of the rows that types were "
+            "sampled from; name it in cast, or name the columns that are wanted in select"
+        )
+
+
+def _named(
+    database: Engine, payload: bytes, meta: TableMeta, options: OptionsT, run: Run[OptionsT], error: BaseException
+) -> Exception:
+    """Return the error with the number of the row that is at fault."""
+
+    def run_piece(piece: Piece) -> bytes:
+        return run(database, piece.payload, TableMeta.decode(piece.meta), options)
+
+    try:
+        found = first_bad_row(rows_of(payload, meta, options), run_piece)
+    except PermanentError as of_row:
+        return of_row
+    return row_error(*found) if found else PermanentError(f"rows from {meta.span.row0} on: {said(error)}")

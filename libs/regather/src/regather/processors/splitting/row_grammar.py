@@ -1,0 +1,220 @@
+r"""Where a row of text ends: the one definition, which cutting, picking rows out of a shard, and parsing share.
+
+Outside of quotes LF, CR LF and a lone CR each end a row; inside of quotes none does. What leaves here is normalised: every
+row is ended by exactly one LF, and line ends inside of quotes stay as they are. A parser that takes LF for the only row end
+outside of quotes cannot disagree about the rows then. Rows without a byte are none, nor are comments.
+
+When a quote opens a field is DuckDB's rule, found by trying (`docs/decisions/0026-row-ends.md`): at a field's beginning, or
+behind one space there; then a doubled quote is a quote, spaces may follow the closing one, and a quote behind those opens
+again. Any other quote is data. Bytes behind a closing quote are no CSV; the row that has them ends as if they were plain,
+and the parser refuses it.
+
+How it is fast: most blocks hold no quote, then every LF is a row end and rows are only counted. A block with quotes goes
+through one possessive expression that matches whole fields and stops at the first quoted field with a line end in it, or a
+malformed one. The rows there, a window of them, go through a second expression row by row. Neither gives back what it has
+matched, so both are linear.
+"""
+
+import re
+from typing import NamedTuple
+
+from regather.core.errors import BadRequest
+from regather.processors.splitting.row_packer import NO_ROWS, Rows, join_rows
+
+_LINE = re.compile(rb"[^\r\n]*+(?:\r\n?|\n)")
+_WINDOW_BYTES = 16 * 1024
+_EMPTY_LINE = re.compile(rb"\n\n")
+_BLANK_LINES = re.compile(rb"^[ \t]*\n", re.MULTILINE)
+
+
+class Dialect(NamedTuple):
+    """How rows look, and what stands before them."""
+
+    format: str
+    quote: str | None = None
+    delimiter: str = ","
+    comment: str | None = None
+    """Rows that begin with it are left out."""
+    header: bool = False
+    """The first row is no data."""
+    repeat_header: bool = True
+    """Each shard begins with the header."""
+    skip_rows: int = 0
+    """So many lines before the header are left out."""
+    encoding: str = "utf-8"
+    cr_ends_rows: bool = False
+    keep_empty_rows: bool | None = True
+    """None: where the first row has one column, as DuckDB does."""
+    blank_rows: bool = True
+    """Whether rows of nothing but white space are rows."""
+
+
+LINES = Dialect("lines")
+NDJSON = Dialect("ndjson", keep_empty_rows=False, blank_rows=False)
+
+
+def csv_dialect(
+    delimiter: str = ",",
+    *,
+    quote: str | None = '"',
+    comment: str | None = None,
+    header: bool = True,
+    repeat_header: bool = True,
+    skip_rows: int = 0,
+    encoding: str = "utf-8",
+) -> Dialect:
+    """CSV as RFC 4180 has it, and its relatives. `encoding` is a name that text_decoder.check_encoding() returned.
+
+    BadRequest for a delimiter, quote or comment that is no single ASCII character, or that another one is already.
+    """
+    taken = "\r\n\0"
+    for name, character in (("delimiter", delimiter), ("quote", quote), ("comment", comment)):
+        if character is None:
+            continue
+        if len(character) != 1 or not character.isascii() or character in taken:
+            raise BadRequest(
+                f"{name} is {character[:20]!r}; it must be one ASCII character, no line end, and differ from "
+                "the other two of delimiter, quote and comment"
+            )
+        taken += character
+    if skip_rows < 0:
+        raise BadRequest(f"skip_rows is {skip_rows}; it must be 0 or more")
+    return Dialect("csv", quote, delimiter, comment, header, repeat_header, skip_rows, encoding, True, None)
+
+
+class RowGrammar:
+    """Finds the rows of one dialect. `keep_empty_rows` overrides the dialect's word once the first row is known."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.keep_empty_rows = bool(dialect.keep_empty_rows)
+        self._cr = dialect.cr_ends_rows
+        self._blank_rows = dialect.blank_rows
+        self._quote = dialect.quote.encode() if dialect.quote else None
+        self._comment = dialect.comment.encode() if dialect.comment else None
+        d, ends = re.escape(dialect.delimiter.encode()), rb"\r\n" if self._cr else rb"\n"
+        end = rb"(?:\r\n?|\n)" if self._cr else rb"\n"
+        comment = rb"%b[^%b]*+|" % (re.escape(self._comment), ends) if self._comment else b""
+        field, one_line = _fields(dialect, d, ends)
+        row = rb"%b%b(?:%b%b)*+" % (comment, field, d, field)
+        self._rows = re.compile(rb"((?:%b)%b)|[\s\S]++" % (row, end))
+        self._first = re.compile(rb"(%b)%b" % (row, end))
+        self._simple = re.compile(rb"(?:%b[%b%b])*+" % (one_line, d, ends))
+        self._field = re.compile(rb"%b%b" % (field, d))
+        self._comments = re.compile(rb"^%b[^\n]*\n" % re.escape(self._comment), re.MULTILINE) if self._comment else None
+
+    def rows(self, block: bytes, *, final: bool = True) -> tuple[Rows, bytes]:
+        """Return the complete rows of a block, which begins with a row, and the bytes that are left.
+
+        `final`: no LF follows that belongs to a CR at the block's end.
+        """
+        held = b"\r" if self._cr and not final and block.endswith(b"\r") else b""
+        if held:
+            block = block[:-1]
+        if self._quote is None or self._quote not in block:
+            end = max(block.rfind(b"\n"), block.rfind(b"\r") if self._cr else -1) + 1
+            return self._lines(block[:end] if end < len(block) else block), block[end:] + held
+        parts: list[Rows] = []
+        at = 0
+        while at < len(block):
+            stop = self._simple_end(block, at)
+            if stop > at:
+                parts.append(self._lines(block[at:stop]))
+            if stop == len(block):
+                return join_rows(parts), held
+            rows, at = self._window(block, stop)
+            if at == stop:
+                break
+            parts.append(rows)
+        return (join_rows(parts) if parts else NO_ROWS), block[at:] + held
+
+    def first_row(self, block: bytes, *, final: bool) -> tuple[bytes | None, int, int]:
+        """Return a block's first row, ended by an LF, where it begins and where it ends; None if it is not complete."""
+        at = 0
+        while (found := self._first.match(block, at)) is not None:
+            if found.end() == len(block) and block.endswith(b"\r") and not final:
+                break
+            if found[1] and not (self._comment and found[1].startswith(self._comment)):
+                return found[1] + b"\n", at, found.end()
+            at = found.end()
+        return None, at, at
+
+    def line_end(self, block: bytes, at: int, *, final: bool) -> int | None:
+        """Return where the line ends that begins at `at`, whatever stands in it; None if it is not complete."""
+        found = _LINE.match(block, at)
+        if found is None or (found.end() == len(block) and block.endswith(b"\r") and not final):
+            return None
+        return found.end()
+
+    def columns(self, row: bytes) -> int:
+        """Return how many columns a row has."""
+        columns, at = 1, 0
+        while (field := self._field.match(row, at)) is not None:
+            columns, at = columns + 1, field.end()
+        return columns
+
+    def _simple_end(self, block: bytes, at: int) -> int:
+        """Return where the last row ends before which no quoted field holds a line end."""
+        found = self._simple.match(block, at)
+        stop = at if found is None else found.end()
+        return max(at, block.rfind(b"\n", at, stop) + 1, block.rfind(b"\r", at, stop) + 1 if self._cr else 0)
+
+    def _window(self, block: bytes, at: int) -> tuple[Rows, int]:
+        """Return rows one by one from `at` on, as far as a window reaches, and where they end."""
+        stop = at + _WINDOW_BYTES
+        if stop < len(block) and self._cr and block[stop - 1 : stop] == b"\r":
+            stop += 1
+        found = [row for row in self._rows.findall(block, at, stop) if row]
+        if not found and stop < len(block):
+            found = [row for row in self._rows.findall(block, at) if row]
+        at += sum(map(len, found))
+        return self._normalised(found), at
+
+    def _normalised(self, rows: list[bytes]) -> Rows:
+        if self._cr:
+            rows = [row if row[-2:-1] != b"\r" and row[-1:] == b"\n" else row.rstrip(b"\r\n") + b"\n" for row in rows]
+        if self._comment:
+            rows = [row for row in rows if not row.startswith(self._comment)]
+        if not self.keep_empty_rows:
+            rows = [row for row in rows if row != b"\n"]
+        data = b"".join(rows)
+        if data.count(b"\n") == len(rows):
+            return Rows(data, data)
+        return Rows(data, b"".join([row[:-1].replace(b"\n", b" ") + b"\n" for row in rows]))
+
+    def _lines(self, block: bytes) -> Rows:
+        """Rows of which none holds a line end."""
+        if b"\r" in block:
+            if self._cr:
+                block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+            elif not self._blank_rows:  # in JSON a CR that ends no row is white space, or wrong inside of a string
+                block = block.replace(b"\r\n", b"\n")
+        if self._comments is not None:
+            block = self._comments.sub(b"", block)
+        if not self._blank_rows:
+            block = _BLANK_LINES.sub(b"", block)
+        elif not self.keep_empty_rows:
+            if block.startswith(b"\n"):
+                block = block.lstrip(b"\n")
+            while _EMPTY_LINE.search(block) is not None:  # several times faster than the expression's own sub()
+                block = block.replace(b"\n\n", b"\n")
+        return Rows(block, block)
+
+
+def _fields(dialect: Dialect, delimiter: bytes, ends: bytes) -> tuple[bytes, bytes]:
+    """Return the expressions of any field, and of one that is well-formed and without a line end."""
+    if dialect.quote is None:
+        plain = rb"[^%b%b]*+" % (delimiter, ends)
+        return plain, plain
+    q, plain = re.escape(dialect.quote.encode()), rb"[^%b%b]*+" % (delimiter, ends)
+    before, after = (b"", b"") if dialect.delimiter == " " else (b" ?", b" *+")
+    unquoted = rb"(?!%b%b)%b" % (before, q, plain)
+    again = q + after + q
+    # Written out for speed: most fields begin with neither quote nor space, and few quoted ones hold a quote.
+    first = rb"[^%b %b%b]%b" % (q, delimiter, ends, plain)
+
+    def any_of(inside: bytes, behind: bytes) -> bytes:
+        quoted = rb"%b%b(?:%b%b)*+%b%b" % (q, inside, again, inside, q, behind)
+        spaced = rb"| " + quoted if before else b""
+        return rb"(?:%b|%b%b|%b)" % (first, quoted, spaced, unquoted)
+
+    return any_of(rb"[^%b]*+" % q, plain), any_of(rb"[^%b\r\n]*+" % q, after)

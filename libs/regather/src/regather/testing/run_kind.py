@@ -1,0 +1,52 @@
+"""Run a kind on a body in this process: cut, process, merge, with no broker and no children. For tests of plug-ins."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from regather.processors.base import HEAD_BYTES, FileSplitter, Options, Piece, Processor, ShardView, SplitRequest
+from regather.processors.registry import parse_options
+
+
+def run(
+    kind: Processor[Any], body: bytes, options: Mapping[str, object] | None = None, request: SplitRequest | None = None
+) -> bytes:
+    """Return the result for a body, as a whole installation would compute it; raises what refuses it there.
+
+    `request` says how the body is cut; its length and its head are filled in.
+    """
+    parsed = parse_options(kind, options or {})
+    pieces = cut(kind, body, parsed, request or SplitRequest())
+    return merged(kind, processed(kind, pieces, parsed), parsed)
+
+
+def cut(kind: Processor[Any], body: bytes, options: Options, request: SplitRequest) -> list[Piece]:
+    """Return the shards of a body."""
+    request = replace(request, size_bytes=len(body), head=body[:HEAD_BYTES])
+    kind.splitter(options, replace(request, head=None))
+    splitter = kind.splitter(options, request)
+    if isinstance(splitter, FileSplitter):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "body"
+            path.write_bytes(body)
+            return list(splitter.cut(path))
+    if kind.inspect_bytes:
+        plan = kind.inspect(body[: kind.inspect_bytes], options, request)
+        planned = kind.splitter(options, replace(request, plan=plan))
+        assert not isinstance(planned, FileSplitter)
+        splitter = planned
+    return [*splitter.feed(body), *splitter.finish()]
+
+
+def processed(kind: Processor[Any], pieces: Sequence[Piece], options: Options) -> list[bytes]:
+    """Return each shard's output."""
+    return [kind.process(ShardView(piece.payload, piece.meta, seq, 0), options) for seq, piece in enumerate(pieces)]
+
+
+def merged(kind: Processor[Any], outputs: Sequence[bytes | None], options: Options) -> bytes:
+    """Return the result out of the outputs in order; None stands where a shard failed for good."""
+    if kind.merges_outputs(options):
+        return kind.merge(outputs, options)
+    return b"".join(output for output in outputs if output is not None)
