@@ -8,6 +8,8 @@ from regather.processors.base import Options, Processor, ShardView, SplitRequest
 from regather.processors.registry import Registry, all_kinds, parse_options
 from regather_gateway.kind_list import list_of_kinds
 
+REQUIRED = {"table.sql": {"map": "SELECT 1 FROM shard"}}
+
 
 async def test_kinds_are_listed_with_the_media_types_of_their_results(gateway: Any) -> None:
     listed = {entry["kind"]: entry for entry in (await gateway.client.get("/v1/kinds")).json()["kinds"]}
@@ -26,9 +28,10 @@ def test_what_the_list_says_is_what_a_job_with_these_options_gives(kind: str) ->
     processor = all_kinds()[kind]
     (entry,) = list_of_kinds(Registry({kind: processor})).kinds
 
-    assert entry.result_type == processor.media_type(parse_options(processor, {}))
+    plain = REQUIRED.get(kind, {})
+    assert entry.result_type == processor.media_type(parse_options(processor, plain))
     for found in entry.result_types:
-        assert processor.media_type(parse_options(processor, found.options)) == found.result_type
+        assert processor.media_type(parse_options(processor, {**plain, **found.options})) == found.result_type
 
 
 class NeedyOptions(Options):

@@ -2,7 +2,8 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -19,8 +20,8 @@ def list_of_kinds(registry: Registry) -> KindList:
 
 
 def _document(kind: str, processor: Processor[Any], missing: str | None) -> KindDocument:
-    plain = _options(processor, {})
-    usual = _media_type(processor, plain)
+    plain = _plain_options(processor)
+    usual = _media_type(processor, _options(processor, plain))
     return KindDocument(
         kind=kind,
         description=(type(processor).__doc__ or "").strip().split("\n")[0],
@@ -29,12 +30,18 @@ def _document(kind: str, processor: Processor[Any], missing: str | None) -> Kind
         result_type=usual,
         result_types=[
             ResultTypeDocument(options=dict(given), result_type=found)
-            for given, found in _result_types(processor)
+            for given, found in _result_types(processor, plain)
             if found != usual
         ],
-        merges=_merges(processor, plain),
+        merges=_merges(processor, _options(processor, plain)),
         options=processor.options_model.model_json_schema(),
     )
+
+
+def _plain_options(processor: Processor[Any]) -> Mapping[str, object]:
+    """Return no options, or those of the first example where the kind needs some."""
+    needed = processor.result_examples[0] if processor.result_examples else {}
+    return {} if _options(processor, {}) is not None else needed
 
 
 def _merges(processor: Processor[Any], options: Options | None) -> bool:
@@ -44,10 +51,10 @@ def _merges(processor: Processor[Any], options: Options | None) -> bool:
     return processor.merges
 
 
-def _result_types(processor: Processor[Any]) -> Iterator[tuple[Mapping[str, object], str]]:
-    """Yield options that may choose another media type, each with the one that it gives."""
+def _result_types(processor: Processor[Any], plain: Mapping[str, object]) -> Iterator[tuple[Mapping[str, object], str]]:
+    """Yield options that may choose another media type, each with the one that it gives beside `plain`."""
     for given in (*_choices(processor), *processor.result_examples):
-        options = _options(processor, given)
+        options = _options(processor, {**plain, **given})
         if options is not None:
             yield given, _media_type(processor, options)
 
@@ -62,11 +69,18 @@ def _media_type(processor: Processor[Any], options: Options | None) -> str:
 
 def _choices(processor: Processor[Any]) -> Iterator[Mapping[str, object]]:
     for name, field in processor.options_model.model_fields.items():
-        if field.annotation is bool:
-            values: tuple[object, ...] = (True, False)
-        else:
-            values = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
-        yield from ({name: value} for value in values)
+        yield from ({name: value} for value in _values(field.annotation))
+
+
+def _values(annotation: Any) -> tuple[object, ...]:
+    """Return the values of an option that has few: a truth value, one of some words, either or nothing."""
+    if annotation is bool:
+        return (True, False)
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    if get_origin(annotation) in (Union, UnionType):
+        return tuple(value for part in get_args(annotation) for value in _values(part))
+    return ()
 
 
 def _options(processor: Processor[Any], given: Mapping[str, object]) -> Options | None:

@@ -126,7 +126,10 @@ class Processor(ABC, Generic[OptionsT]):
     """Above 0: inspect() is called with so much of the body (less if it is shorter) before a splitter cuts it."""
 
     result_examples: ClassVar[Sequence[Mapping[str, object]]] = ()
-    """Options that change the result's media type, for GET /v1/kinds; an option of few values is found alone."""
+    """Options that change the result's media type, for GET /v1/kinds; an option of few values is found alone.
+
+    Where some options are required, the first example has them.
+    """
 
     extra: ClassVar[Extra | None] = None
     """What must be installed beside the plug-in; without it the kind is listed as not installed and no job is taken."""

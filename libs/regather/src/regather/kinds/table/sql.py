@@ -48,6 +48,7 @@ class TableSql(Processor[SqlOptions]):
     options_model = SqlOptions
     certain = DATA_ERRORS
     extra = EXTRA
+    result_examples = ({"map": "SELECT * FROM shard"},)
     inspect_bytes = INSPECT_BYTES
 
     def splitter(self, options: SqlOptions, request: SplitRequest) -> Splitter | FileSplitter:
