@@ -120,12 +120,6 @@ def test_a_tolerance_is_for_numbers_of_any_length() -> None:
     assert difference(want, b'{"x": 71421816999999999.0}') is not None
 
 
-def test_unordered_rows_are_compared_as_a_whole() -> None:
-    want = Equal("unordered", ([{"a": 1}, {"a": 2}, {"a": 2}],))
-    assert difference(want, b'{"a":2}\n{"a":1}\n{"a":2.0}\n') is None
-    assert difference(want, b'{"a":2}\n{"a":1}\n{"a":1}\n') is not None
-
-
 def test_csv_cells_are_numbers_or_texts() -> None:
     want = Equal("csv", ((["a", "b"], [["1.50", None], ["true", "x"]]),))
     assert difference(want, b"a,b\r\n1.5,\r\nTrue,x\r\n") is None
