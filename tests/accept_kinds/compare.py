@@ -86,7 +86,7 @@ def _row_difference(want: Any, found: Any, tolerances: Mapping[str, float]) -> s
 
 def short(value: Any, length: int = 200) -> str:
     """A value in a report."""
-    text = repr(value)
+    text = " ".join(repr(value).split())
     return text if len(text) <= length else f"{text[:length]}..."
 
 
