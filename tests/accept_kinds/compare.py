@@ -7,7 +7,6 @@ NaN and the infinities are the texts "NaN", "Infinity" and "-Infinity" in JSON.
 import io
 import json
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
@@ -87,30 +86,12 @@ def _row_difference(want: Any, found: Any, tolerances: Mapping[str, float]) -> s
 
 def short(value: Any, length: int = 200) -> str:
     """A value in a report."""
-    text = repr(value)
+    text = " ".join(repr(value).split())
     return text if len(text) <= length else f"{text[:length]}..."
 
 
 def _ndjson(want: Any, found: bytes, tolerances: Mapping[str, float]) -> str | None:
     return first_difference(want, [parse_json(line) for line in found.decode().splitlines() if line], tolerances)
-
-
-def _unordered(want: Any, found: bytes, tolerances: Mapping[str, float]) -> str | None:
-    rows = [parse_json(line) for line in found.decode().splitlines() if line]
-    counts = [Counter(repr(_plain(row)) for row in side) for side in (want, rows)]
-    missing, surplus = counts[0] - counts[1], counts[1] - counts[0]
-    if not missing and not surplus:
-        return None
-    return f"missing rows: {short(list(missing)[:3])}; surplus rows: {short(list(surplus)[:3])}"
-
-
-def _plain(value: Any) -> Any:
-    """A form in which equal numbers look equal, whole or not."""
-    if isinstance(value, NUMBER) and not isinstance(value, bool):
-        return Decimal(value).normalize() + 0
-    if isinstance(value, dict):
-        return {name: _plain(part) for name, part in value.items()}
-    return [_plain(part) for part in value] if isinstance(value, list) else value
 
 
 def _groups(want: Any, found: bytes, tolerances: Mapping[str, float]) -> str | None:
@@ -242,7 +223,6 @@ def _bytes(want: Any, found: bytes, tolerances: Mapping[str, float]) -> str | No
 
 COMPARES: Mapping[str, Callable[[Any, bytes, Mapping[str, float]], str | None]] = {
     "ndjson": _ndjson,
-    "unordered": _unordered,
     "groups": _groups,
     "json": _json_rows,
     "document": _document,

@@ -16,6 +16,10 @@ from accept_kinds.compare import difference, short
 EQUAL, REFUSED, WRONG, SILENT = "equal", "refused_rightly", "wrong", "silent"
 _CERTAIN = frozenset({"permanent", "returned-too-much", "unreadable"})
 _NEVER_SHOWN = re.compile(r"Traceback \(most|File \"|site-packages|/usr/|/tmp/|/work/|/home/|/opt/|\bat 0x[0-9a-f]{6}")
+_REFUSALS = frozenset({400, 413, 415, 422})
+_NOT_THE_FILE = re.compile(r"unknown kind|option '[^']*' is unknown|unknown parameter", re.IGNORECASE)
+"""Refusals that say nothing about the file or the expression: the case asks for what the product does not have."""
+
 _ROW = re.compile(r"\brow (\d+)")
 
 
@@ -133,7 +137,9 @@ def _fault(answer: Answer) -> str | None:
     leak = _NEVER_SHOWN.search(answer.text)
     if leak is not None:
         return f"the refusal shows the server's inside ({leak[0]!r}): {answer.text[:400]}"
-    if 400 <= answer.status < 500:
+    if _NOT_THE_FILE.search(answer.text):
+        return f"the request is refused, not the file: {_told(answer)}"
+    if answer.status in _REFUSALS:
         return None
     if answer.state != "failed":
         return _told(answer)

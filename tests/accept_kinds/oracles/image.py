@@ -5,6 +5,7 @@ What is computed of them is `reference.image_features`, which is as independent.
 
 import io
 import struct
+import threading
 import warnings
 import zlib
 from typing import Any
@@ -15,12 +16,15 @@ from accept_kinds.oracles import OracleRefused
 
 Pixels = np.ndarray[Any, np.dtype[Any]]
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_ONE_AT_A_TIME = threading.Lock()
+"""Filters of warnings belong to the process: two threads would change each other's."""
+
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def pixels(body: bytes, page: int = 0) -> Pixels:
     """Decode a whole file. Every warning of a decoder is an error."""
-    with warnings.catch_warnings():
+    with _ONE_AT_A_TIME, warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", message="Reading `.npy`")
         try:

@@ -73,6 +73,9 @@ class TableOracle:
             source = self._source(path, table_format)
             self._db.execute(f"create table source as select *, 0::bigint as {_NUMBER} from {source}")
         self._db.execute(f"update source set {_NUMBER} = rowid")
+        if table_format == "csv" and self.options.get("header") == "false":
+            for number, name in enumerate(self._db.table("source").columns[:-1]):  # c0, c1, ..., as the reference says
+                self._db.execute(f"alter table source rename column {quoted(name)} to c{number}")
         if table_format != "csv":
             for name, kind in self._casts().items():
                 self._db.execute(f"alter table source alter {quoted(name)} set data type {kind}")
