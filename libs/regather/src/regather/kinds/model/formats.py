@@ -9,20 +9,21 @@ from functools import partial
 from pathlib import Path
 
 from regather.core.errors import BadInput, BadRequest
-from regather.core.sharding import MAX_SHARD_BYTES
+from regather.core.sharding import DEFAULT_SHARD_BYTES, MAX_SHARD_BYTES, MIN_SHARD_BYTES
 from regather.kinds.model.options import PredictOptions
 from regather.kinds.model.shard_meta import with_first_row
 from regather.kinds.table.parquet_file import PARQUET_MAGIC, ParquetSplitter
 from regather.processors.base import FileSplitter, Piece, ShardRows, SplitRequest, Splitter
 from regather.processors.splitting.inflate import Inflater, InflatingSplitter, codec_of
 from regather.processors.splitting.json_array import JsonArraySplitter
-from regather.processors.splitting.npy import MAGIC, NpySplitter
+from regather.processors.splitting.npy import MAGIC, NpySplitter, parse_header
 from regather.processors.splitting.row_packer import RowSpan
 from regather.processors.splitting.rows import Band, RowLayout, RowSplitter, raw_layout
 from regather.processors.splitting.shard_rows import ArrowRows, BandRows, TextRows
 from regather.processors.splitting.text_rows import NDJSON, Dialect, TextRowSplitter, csv_dialect
 
 TSV = "tsv"
+_MOST_ROWS = 65_536  # so a row's line may have 160 bytes
 _TABS = "text/tab-separated-values"
 _MEDIA_TYPES = {
     "text/csv": "csv",
@@ -75,11 +76,12 @@ def _splitter(options: PredictOptions, request: SplitRequest) -> Splitter | File
 def _plain_splitter(options: PredictOptions, request: SplitRequest, head: bytes | None) -> Splitter:
     chosen = _format(options, request.content_type, head)
     if chosen == "npy":
-        return NpySplitter(request, check=_check_table)
+        return _NpyRows(request)
     if chosen == "raw":
         if options.features is None:
             raise BadRequest("raw rows need the option 'features' (and dtype, if it is not float32)")
-        return RowSplitter(raw_layout(RowLayout(options.features, 1, options.dtype), request), request)
+        layout = raw_layout(RowLayout(options.features, 1, options.dtype), request)
+        return RowSplitter(layout, _with_fewer_rows(request, layout))
     if chosen == "csv":
         return _csv_splitter(options, request)
     inner = TextRowSplitter(request, NDJSON) if chosen == "ndjson" else JsonArraySplitter(request)
@@ -185,6 +187,41 @@ def _csv_row(payload: bytes, delimiter: str) -> _FirstLook | None:
         return next(((None, len(fields)) for fields in csv.reader(text, delimiter=delimiter) if fields), None)
     except csv.Error:
         return None
+
+
+def _with_fewer_rows(request: SplitRequest, layout: RowLayout) -> SplitRequest:
+    """Make smaller shards of rows of few bytes, unless a size was asked for: a line of the result is longer than a row."""
+    if request.shards is not None or request.shard_size_bytes is not None:
+        return request
+    size_bytes = min(DEFAULT_SHARD_BYTES, max(MIN_SHARD_BYTES, _MOST_ROWS * layout.row_bytes))
+    return replace(request, shard_size_bytes=size_bytes)
+
+
+class _NpyRows:
+    """An NpySplitter that is made as soon as the header says how long a row is."""
+
+    def __init__(self, request: SplitRequest) -> None:
+        self._request = request
+        self._head = bytearray()
+        self._inner: NpySplitter | None = None
+        NpySplitter(request)  # which may refuse the request
+
+    def feed(self, data: bytes) -> Iterable[Piece]:
+        """Take the next bytes of the body; the pieces that are complete now."""
+        if self._inner is not None:
+            return self._inner.feed(data)
+        self._head += data
+        header = parse_header(self._head)
+        if header is None:
+            return ()
+        self._inner = NpySplitter(_with_fewer_rows(self._request, header.layout), check=_check_table)
+        return self._inner.feed(bytes(self._head))
+
+    def finish(self) -> Iterable[Piece]:
+        """The body has ended; the pieces that are left."""
+        if self._inner is None:
+            raise BadInput(f"the body ends at byte {len(self._head)}, inside the NPY header")
+        return self._inner.finish()
 
 
 class _FirstRow:
