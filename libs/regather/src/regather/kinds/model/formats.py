@@ -257,7 +257,7 @@ def _only(pieces: list[Piece]) -> list[Piece]:
     if len(pieces) > 1:
         raise BadInput(
             f"whole=true runs all rows as one shard, and the rows do not fit one: it has at most {MAX_SHARD_BYTES} bytes",
-            code="not-one-shard",
+            code="bad-split",
         )
     return pieces
 
