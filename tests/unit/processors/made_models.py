@@ -93,6 +93,12 @@ def by_batch() -> bytes:
     return model(nodes, {"x": (FLOAT, ["N", 4])}, {"y": (FLOAT, ["N", 4])})
 
 
+def counting() -> bytes:
+    """x, ones -> y, how many rows of the batch stand in front of each."""
+    node = helper.make_node("CumSum", ["x", "A"], ["y"], exclusive=1)
+    return model([node], {"x": (FLOAT, ["N", 4])}, {"y": (FLOAT, ["N", 4])}, {"A": np.array(0, np.int64)})
+
+
 def random() -> bytes:
     """x -> y, noise."""
     return unary("RandomNormalLike")

@@ -73,6 +73,23 @@ def test_rows_with_gaps_run_at_their_places() -> None:
     assert np.array_equal(found, rows["x"])
 
 
+@pytest.mark.parametrize("numbers", [[0, 1, 2], [5, 6, 7], [7, 8, 9, 10, 11, 12, 13, 14, 15, 16], [3, 9, 10, 40]])
+def test_a_row_stands_at_its_number_modulo_the_batch(numbers: list[int], folder: Path) -> None:
+    """The model counts the rows of its batch: it tells where each one stood."""
+    (folder / "made.onnx").write_bytes(made.counting())
+    rows = {"x": np.ones((len(numbers), 4), np.float32)}
+    found = run_batches(load_model("made"), ["y"], rows, np.array(numbers), 8)["y"].values
+    assert found[:, 0].tolist() == [number % 8 for number in numbers]
+
+
+@pytest.mark.parametrize("numbers", [[3, 4], [1, 7], [9, 30]])
+def test_empty_places_have_copies_of_a_real_row(numbers: list[int], folder: Path) -> None:
+    """The model subtracts the mean of its batch, which is that of the rows only where no other value stands in it."""
+    (folder / "made.onnx").write_bytes(made.by_batch())
+    rows = {"x": np.full((2, 4), 7, np.float32)}
+    assert not run_batches(load_model("made"), ["y"], rows, np.array(numbers), 8)["y"].values.any()
+
+
 @pytest.mark.parametrize(("width", "want"), [(1, 256), (64, 256), (65, 128), (4096, 4), (20_000, 1)])
 def test_a_batch_has_about_64_kib(width: int, want: int) -> None:
     assert batch_rows({"x": np.zeros((3, width), np.float32)}, None, None) == want

@@ -167,6 +167,26 @@ def test_probabilities_that_are_nan_are_texts(folder: Path) -> None:
     assert np.isnan(array(run(npy(rows), model="two", output="npy"))[1]).all()
 
 
+@pytest.mark.parametrize("form", ["npy", "raw"])
+def test_rows_of_few_bytes_make_results_that_fit_at_the_default_size(form: str) -> None:
+    rows = np.ones((300_000, 4), np.uint8)
+    options = PredictOptions(model="two", **({} if form == "npy" else {"features": 4, "dtype": "uint8"}))
+    pieces = cut(npy(rows) if form == "npy" else rows.tobytes(), options, SplitRequest(), Path())
+    assert len(pieces) == 5
+    assert max(len(KIND.process(ShardView(p.payload, p.meta, 0, 0), options)) for p in pieces) < 3_000_000
+    wide = cut(npy(np.ones((300_000, 64), np.uint8)), PredictOptions(), SplitRequest(), Path())
+    assert len(wide) == -(-300_000 * 64 // (1024 * 1024 // 64 * 64))
+
+
+def test_a_result_that_is_too_large_is_refused_once_and_for_all() -> None:
+    options = PredictOptions(model="two", outputs=("p", "emb"))
+    (piece,) = cut(
+        npy(np.random.default_rng(1).random((150_000, 4), np.float32)), options, SplitRequest(10_000_000), Path()
+    )
+    with pytest.raises(PermanentError, match=r"the answers to 150000 rows have \d{8} bytes, .* a smaller shard_size"):
+        KIND.process(ShardView(piece.payload, piece.meta, 0, 0), options)
+
+
 def test_an_output_with_a_field_s_name_is_refused(folder: Path) -> None:
     (folder / "row.onnx").write_bytes(made.renamed("row"))
     with pytest.raises(PermanentError, match="has the name of a field of the result"):

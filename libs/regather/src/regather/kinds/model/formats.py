@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from regather.core.errors import BadInput, BadRequest
-from regather.core.sharding import MAX_SHARD_BYTES
+from regather.core.sharding import DEFAULT_SHARD_BYTES, MAX_SHARD_BYTES, MIN_SHARD_BYTES
 from regather.kinds.model.options import PredictOptions
 from regather.kinds.model.shard_meta import with_first_row
 from regather.kinds.table.parquet_file import PARQUET_MAGIC, ParquetSplitter
@@ -17,13 +17,14 @@ from regather.kinds.table.plan import Plan
 from regather.processors.base import FileSplitter, Piece, ShardRows, SplitRequest, Splitter
 from regather.processors.splitting.inflate import Inflater, InflatingSplitter, codec_of
 from regather.processors.splitting.json_array import JsonArraySplitter
-from regather.processors.splitting.npy import MAGIC, npy_splitter, refuse_other_arrays
+from regather.processors.splitting.npy import MAGIC, NpySplitter, npy_splitter, parse_header, refuse_other_arrays
 from regather.processors.splitting.row_packer import RowSpan
 from regather.processors.splitting.rows import Band, RowLayout, RowSplitter, raw_layout
 from regather.processors.splitting.shard_rows import ArrowRows, BandRows, TextRows
 from regather.processors.splitting.text_rows import NDJSON, Dialect, TextRowSplitter, csv_dialect
 
 TSV = "tsv"
+_MOST_ROWS = 65_536  # so a row's line may have 160 bytes
 _TABS = "text/tab-separated-values"
 _MEDIA_TYPES = {
     "text/csv": "csv",
@@ -101,11 +102,15 @@ def _plain_splitter(options: PredictOptions, request: SplitRequest, head: bytes 
     refuse_other_arrays(head or b"")
     chosen = _format(options, request.content_type, head)
     if chosen == "npy":
-        return npy_splitter(request, check=_check_table, empty=True)
+        header = parse_header(head) if head else None
+        if header is not None and header.fortran:
+            return npy_splitter(_with_fewer_rows(request, header.layout), check=_check_table)
+        return _NpyRows(request)
     if chosen == "raw":
         if options.features is None:
             raise BadRequest("raw rows need the option 'features' (and dtype, if it is not float32)")
-        return RowSplitter(raw_layout(RowLayout(options.features, 1, options.dtype), request), request)
+        layout = raw_layout(RowLayout(options.features, 1, options.dtype), request)
+        return RowSplitter(layout, _with_fewer_rows(request, layout))
     if chosen == "csv":
         return _csv_splitter(options, request)
     inner = TextRowSplitter(request, NDJSON) if chosen == "ndjson" else JsonArraySplitter(request)
@@ -213,6 +218,41 @@ def _csv_row(payload: bytes, delimiter: str) -> _FirstLook | None:
         return None
 
 
+def _with_fewer_rows(request: SplitRequest, layout: RowLayout) -> SplitRequest:
+    """Make smaller shards of rows of few bytes, unless a size was asked for: a line of the result is longer than a row."""
+    if request.shards is not None or request.shard_size_bytes is not None:
+        return request
+    size_bytes = min(DEFAULT_SHARD_BYTES, max(MIN_SHARD_BYTES, _MOST_ROWS * layout.row_bytes))
+    return replace(request, shard_size_bytes=size_bytes)
+
+
+class _NpyRows:
+    """An NpySplitter that is made as soon as the header says how long a row is."""
+
+    def __init__(self, request: SplitRequest) -> None:
+        self._request = request
+        self._head = bytearray()
+        self._inner: NpySplitter | None = None
+        NpySplitter(request)  # which may refuse the request
+
+    def feed(self, data: bytes) -> Iterable[Piece]:
+        """Take the next bytes of the body; the pieces that are complete now."""
+        if self._inner is not None:
+            return self._inner.feed(data)
+        self._head += data
+        header = parse_header(self._head)
+        if header is None:
+            return ()
+        self._inner = NpySplitter(_with_fewer_rows(self._request, header.layout), check=_check_table, empty=True)
+        return self._inner.feed(bytes(self._head))
+
+    def finish(self) -> Iterable[Piece]:
+        """The body has ended; the pieces that are left."""
+        if self._inner is None:
+            raise BadInput(f"the body ends at byte {len(self._head)}, inside the NPY header")
+        return self._inner.finish()
+
+
 class _FirstRow:
     """Tells every shard what the body's first good row looks like, so that all shards read their rows in one way."""
 
@@ -246,7 +286,7 @@ def _only(pieces: list[Piece]) -> list[Piece]:
     if len(pieces) > 1:
         raise BadInput(
             f"whole=true runs all rows as one shard, and the rows do not fit one: it has at most {MAX_SHARD_BYTES} bytes",
-            code="not-one-shard",
+            code="bad-split",
         )
     return pieces
 

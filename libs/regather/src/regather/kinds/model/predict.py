@@ -10,6 +10,8 @@ shards decide the same, in whatever child they run.
 
 from collections.abc import Sequence
 
+from regather.core.errors import PermanentError
+from regather.core.sharding import MAX_SHARD_BYTES
 from regather.kinds.model import EXTRA
 from regather.kinds.model.formats import make_splitter, rows_of
 from regather.kinds.model.options import PredictOptions
@@ -39,7 +41,13 @@ class ModelPredict(Processor[PredictOptions]):
         from regather.kinds.model.results import write_csv, write_ndjson, write_npy
 
         rows = predicted(shard.payload, ShardMeta.decode(shard.meta), options)
-        return {"npy": write_npy, "csv": write_csv, "ndjson": write_ndjson}[options.output](rows)
+        result = {"npy": write_npy, "csv": write_csv, "ndjson": write_ndjson}[options.output](rows)
+        if len(result) > MAX_SHARD_BYTES:
+            raise PermanentError(
+                f"the answers to {len(rows.numbers)} rows have {len(result)} bytes, and a shard's may have "
+                f"{MAX_SHARD_BYTES}: ask for a smaller shard_size, or for output=npy, which is shorter"
+            )
+        return result
 
     def rows(self, shard: ShardView, options: PredictOptions) -> ShardRows | None:
         """See Processor. Rows that run as a whole depend on each other: none of them is bad by itself."""
