@@ -30,6 +30,8 @@ from regather.transport.base import Producer, RecordAddress, Transport
 from regather.transport.topics import RETRY_RECORD_BYTES, Size, Topics, topic_specs
 
 KIND = "frames.motion"
+OPTIONS = b'{"height":2,"width":2}'
+"""With these the result is the outputs joined."""
 """A kind whose result is its outputs in order."""
 
 OUTPUTS = [b"first ", b"second ", b"third"]
@@ -74,12 +76,12 @@ class ForgedJob:
             await self.send(self.topics.job_events, *encode_event(event))
 
     async def open(self) -> None:
-        await self.tell(Opened(self.owner, KIND, b"{}", "", self.deadline_ms, OnError.SKIP))
+        await self.tell(Opened(self.owner, KIND, OPTIONS, "", self.deadline_ms, OnError.SKIP))
 
     async def bury(self, seq: int = 3) -> DeadLetterAddress:
         error = AttemptError(0, Reason.RAISED, "boom", "w", 0, 1)
         headers = dead_letter_headers(
-            Shard(self.owner, seq, KIND, b"{}", b"payload"), Failure(Reason.RAISED, "boom", (error,)),
+            Shard(self.owner, seq, KIND, OPTIONS, b"payload"), Failure(Reason.RAISED, "boom", (error,)),
             topic="shards.small", partition=0, offset=0, worker="w",
         )  # fmt: skip
         address = await self.send(self.topics.dead_letters, headers, b"payload", partition=0)

@@ -150,7 +150,9 @@ async def test_topics_that_are_missing_are_named() -> None:
 
 
 def test_kinds_say_whether_their_outputs_are_joined() -> None:
-    assert joins("frames.motion", b"{}") is True
+    assert joins("frames.motion", b'{"height":480,"width":640}') is True
+    assert joins("frames.motion", b'{"height":2160,"width":3840}') is False
+    assert joins("frames.motion", b"{}") is False
     assert joins("bytes.digest", b"{}") is False
     assert joins("table.etl", b'{"group_by":"a","aggregate":"n=count()"}') is False
     assert joins("table.etl", b'{"select":"a"}') is True

@@ -429,6 +429,20 @@ def test_the_shard_size_does_not_show_where_frames_are_cut_into_stripes(
         assert answer(kind, pieces, FrameOptions()) == reference.lines(expected(frames))
 
 
+def test_frames_that_options_call_small_are_joined_and_never_striped() -> None:
+    options = FrameOptions(width=640, height=625)
+    for kind, expected in KINDS:
+        assert not kind.merges_outputs(options)
+        assert kind.merges_outputs(FrameOptions(width=640, height=626))
+        assert kind.merges_outputs(FrameOptions())
+        frames = noise((2, 625, 640, 4), np.uint16)
+        pieces = cut(kind, npy(frames), options, SplitRequest())
+        assert all(b"stripe" not in piece.meta for piece in pieces)
+        assert answer(kind, pieces, options) == reference.lines(expected(frames))
+    with pytest.raises(BadInput, match="leave them out"):
+        run(FrameMotion(), npy(noise((1, 625, 640, 20))), options)
+
+
 def test_a_lost_stripe_costs_the_frames_that_it_was_of() -> None:
     frames = noise((3, 1080, 1920, 3))
     kind, options = FrameMotion(), FrameOptions()

@@ -22,7 +22,7 @@ from regather.kinds.video.frame_shards import PixelShard, Stripe
 from regather.kinds.video.joining import joined, line, merge
 from regather.kinds.video.levels import to_grey
 from regather.kinds.video.operators import Background, Motion, Track, motions
-from regather.kinds.video.options import FrameOptions, splitter
+from regather.kinds.video.options import FrameOptions, never_striped, splitter
 from regather.kinds.video.packet_shards import META, PacketShard
 from regather.processors.base import DATA_ERRORS, FileSplitter, Processor, ShardView, SplitRequest, Splitter
 
@@ -45,6 +45,10 @@ class _FrameKind(Processor[FrameOptions]):
     @override
     def splitter(self, options: FrameOptions, request: SplitRequest) -> Splitter | FileSplitter:
         return splitter(options, request, halo=0 if self.chained else 1, carries=self.chained)
+
+    @override
+    def merges_outputs(self, options: FrameOptions) -> bool:
+        return not never_striped(options)
 
     @override
     def merge(self, outputs: Sequence[bytes | None], options: FrameOptions) -> bytes:

@@ -18,6 +18,8 @@ from regather.processors.splitting.npy import npy_splitter
 from regather.processors.splitting.rows import RowLayout
 
 _NPY_DTYPES = ("uint8", "uint16")
+_NEVER_STRIPED_PIXELS = 400_000
+"""Of four values of 16 bits, with a frame on either side, these are below 10 MiB; their background is below 8 MiB."""
 
 
 class FrameOptions(Options):
@@ -39,6 +41,14 @@ class FrameOptions(Options):
         default="auto", description="video: send it coded, cut at keyframes, or decode it while cutting"
     )
     threshold: int = Field(default=16, ge=0, le=65_535, description="a larger difference counts as a change")
+
+
+def never_striped(options: FrameOptions) -> bool:
+    """Whether the options alone tell that frames fit a shard and a carry, whatever the body is.
+
+    The result is the outputs joined then, which an audit can check against the log.
+    """
+    return bool(options.width and options.height and options.width * options.height <= _NEVER_STRIPED_PIXELS)
 
 
 def splitter(options: FrameOptions, request: SplitRequest, *, halo: int, carries: bool) -> Splitter | FileSplitter:
@@ -139,6 +149,11 @@ class _Making:
             request = with_usual_size(layout, request)
             if needs_stripes(layout, carries=self._carries):
                 self._check_npy(header.layout)
+                if never_striped(self._options):
+                    raise BadInput(
+                        f"a frame of {layout.values} values fits no shard, which options width and height promise; "
+                        "leave them out"
+                    )
                 layout = FrameLayout(layout.values, layout.dtype, frames=header.layout.height).check()
                 frames = OpenFrames(layout, header.layout.row_bytes, header.size_bytes)
                 return FrameFile(frames, self._request, halo=self._halo, carries=self._carries)
