@@ -22,7 +22,6 @@ from image_samples import (
     SMOOTH,
     Image,
     Pixels,
-    Sample,
     chunk,
     grey_tiff,
     saved,
@@ -98,14 +97,12 @@ def mutated(body: bytes, choice: random.Random) -> bytes:
     return bytes(damaged)
 
 
-FUZZED = [row for row in SAMPLES if row[0] in STRICT or row[1] in AS_STORED]
+FUZZED = [row for row, make in SAMPLES.items() if (row[0] in STRICT or row[1] in AS_STORED) and not make().why]
 
 
 @pytest.mark.parametrize("row", FUZZED, ids=" ".join)
 def test_a_damaged_file_is_refused_or_is_what_a_whole_file_decoder_sees(row: tuple[str, str], tmp_path: Path) -> None:
     sample = SAMPLES[row]()
-    if sample.pixels is None:
-        pytest.skip("refused anyway")
     choice = random.Random(" ".join(row))
     refusals = []
     for _ in range(25):
@@ -129,8 +126,6 @@ def test_a_damaged_file_is_refused_or_is_what_a_whole_file_decoder_sees(row: tup
 @pytest.mark.parametrize("row", [row for row in FUZZED if row[0] != "TIFF"], ids=" ".join)
 def test_a_file_that_is_cut_off_anywhere_is_refused(row: tuple[str, str], tmp_path: Path) -> None:
     sample = SAMPLES[row]()
-    if sample.pixels is None:
-        pytest.skip("refused anyway")
     size = len(sample.body)
     for end in [*range(12, size, max(1, size // 25)), size - 2, size - 1]:
         with pytest.raises(BadInput) as caught:
@@ -333,5 +328,5 @@ def test_fax_without_a_size_of_its_strips_is_refused(tmp_path: Path) -> None:
         pixels_of(body[: at + 8] + b"\xff\xff\xff\xff" + body[at + 12 :], tmp_path)
 
 
-def test_the_samples_are_not_all_refused() -> None:
-    assert sum(isinstance(SAMPLES[row](), Sample) for row in FUZZED) > 30
+def test_most_formats_and_codecs_are_damaged_here() -> None:
+    assert len(FUZZED) > 30
