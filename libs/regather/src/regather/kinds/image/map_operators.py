@@ -71,12 +71,30 @@ def gaussian(pixels: Any, sigma: float, edge: Edge) -> Any:
         for columns in _steps(values, _TILE_VALUES):
             tile = flat[rows.start : rows.stop + 2 * radius, columns.start : columns.stop].astype(work)
             middle[:, columns.start : columns.stop] = _weighted(tile, weights, 1)
+        if width <= 2 * radius:
+            narrow = _weighted_columns(middle.reshape(len(rows), width, channels), weights, edge)
+            result[rows.start : rows.stop] = _as_type(narrow, pixels.dtype).reshape(len(rows), values)
+            continue
         wide = columns_around(middle.reshape(len(rows), width, channels), radius, edge).reshape(len(rows), -1)
         for columns in _steps(values, _TILE_VALUES):
             tile = wide[:, columns.start : columns.stop + 2 * radius * channels]
             blurred = _weighted(tile.T, weights, channels).T
             result[rows.start : rows.stop, columns.start : columns.stop] = _as_type(blurred, pixels.dtype)
     return result.reshape(height, width, channels)
+
+
+def _weighted_columns(tile: Any, weights: list[Any], edge: Edge) -> Any:
+    """Return what _weighted() would, for an image that is narrower than what each pixel looks at."""
+    import numpy as np
+
+    width = tile.shape[1]
+    total = tile * weights[0]
+    for index, weight in enumerate(weights[1:], 1):
+        near = [outside(column - index, width, edge) for column in range(width)]
+        far = [outside(column + index, width, edge) for column in range(width)]
+        pair = tile.take(near, axis=1) + tile.take(far, axis=1)
+        np.add(total, pair * weight, out=total)
+    return total
 
 
 def _gaussian_weights(sigma: float) -> list[float]:
