@@ -1,14 +1,17 @@
 """Files cut in real children: pieces in order, refusals with their code, and children that die over a file."""
 
+import json
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from image_samples import SAMPLES
 
 from regather.core.errors import BadInput
 from regather.processors.base import Piece, SplitRequest
+from regather.processors.splitting.rows import Band
 from regather.runtime.execution import WorkLimits
 from regather.runtime.file_cut import FileCutter
 from regather.runtime.supervisor import Supervisor
@@ -69,3 +72,23 @@ async def test_a_reader_that_stops_holds_the_cutter_and_a_cancel_kills_it(
     await eventually(lambda: not processes.lives(child), what="the child's end")
     assert [entry.name for entry in tmp_path.iterdir()] == ["body"]
     assert len(await cut(supervisor, tmp_path, b"x" * 5000)) == 5
+
+
+async def test_every_image_format_is_cut_in_one_child_after_the_other(started: StartSupervisor, tmp_path: Path) -> None:
+    """The decoders fit the memory that the gateway gives a cut, and none of them leaves anything for the next file."""
+    supervisor = await started(registry="regather.processors.registry:all_kinds")
+    cutter = FileCutter(supervisor, WorkLimits(wall_s=60, memory_bytes=4 << 30))
+    path = tmp_path / "image"
+    for row, sample in ((row, make()) for row, make in SAMPLES.items()):
+        if row[0] in ("GIF", "BMP", "JPEG XL", "HEIC, AVIF"):
+            continue  # refused by their first bytes, in the gateway
+        path.write_bytes(sample.body)
+        options = json.dumps(sample.options).encode()
+        pieces = cutter.pieces("image.features", options, SplitRequest(4096), path)
+        if sample.pixels is None:
+            with pytest.raises(BadInput, match=sample.why):
+                [piece async for piece in pieces]
+        else:
+            bands = [Band.decode(piece.meta) async for piece in pieces]
+            assert (bands[-1].row0 + bands[-1].rows, bands[0].width) == sample.pixels.shape[:2]
+    assert supervisor.stats.deaths == supervisor.stats.kills == 0

@@ -3,7 +3,7 @@
 import io
 import json
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from regather.core.errors import PermanentError, UserError
 from regather.core.sharding import MAX_SHARD_BYTES
 from regather.kinds.image.bands import RADII, BandCounts, count_band
 from regather.kinds.image.features import HALO_ROWS, ImageFeatures, ImageOptions
+from regather.kinds.image.formats import FORMATS, format_of, not_an_image
 from regather.processors.base import HEAD_BYTES, Piece, ShardView, SplitRequest
 from regather.processors.splitting.rows import Band
 
@@ -181,3 +182,11 @@ def test_counts_of_the_largest_band_go_round() -> None:
     assert again.band.row0 == 1 << 40
     with pytest.raises(ValueError, match="no counts of a band"):
         BandCounts.decode(b"something else")
+
+
+def test_every_format_with_a_decoder_can_be_named_and_begins_like_no_other() -> None:
+    named = get_args(ImageOptions.model_fields["format"].annotation)
+    assert {known.option for known in FORMATS} == set(named) - {"auto", "raw", "npy"}
+    heads = [b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"RIFF\0\0\0\0WEBP", b"MM\0+", b"\xff\x4f\xff\x51"]
+    assert [format_of(head) for head in heads] == list(FORMATS)
+    assert not any(not_an_image(head) for head in heads)

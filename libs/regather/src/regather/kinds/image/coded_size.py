@@ -7,7 +7,7 @@ from collections.abc import Callable
 from regather.core.errors import BadInput
 from regather.kinds.image.strict_decoders import frame_at
 
-_JPEG = {6, 7, 33007, 34892}
+_JPEG = {7, 33007, 34892}
 _JPEG_2000 = {33003, 33004, 33005, 34712}
 _RATIOS = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}
 """JPEG XL's shapes: width to height."""

@@ -34,7 +34,7 @@ _MIN_IS_WHITE, _PALETTE, _YCBCR = 0, 3, 6
 _TAKEN_AS_STORED = {1, 2, 4, 5, 32803, 34892}
 """Min-is-black, RGB, mask, CMYK, the mosaic of a camera's sensor, linear raw."""
 
-_JPEG = {6, 7, 33007, 34892}
+_JPEG = {7, 33007, 34892}
 _SCALED_BITS = {1: 255, 2: 85, 4: 17}
 _WIDE_BITS = range(9, 16)
 _WHOLE_BITS = (8, 16, 32, 64)

@@ -96,7 +96,7 @@ class VipsSource:
         """Return the image as it is meant to be seen; a turned one is decoded as a whole."""
         if _orientation(self._image) == _UPRIGHT:
             return self._image
-        return self._load("random").autorot()
+        return self._load("sequential").copy_memory().autorot()  # in memory: libvips would take a file for much
 
     @contextlib.contextmanager
     def _own_words(self, what: str) -> Iterator[None]:
