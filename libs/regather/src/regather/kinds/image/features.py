@@ -57,13 +57,13 @@ class ImageOptions(Options):
     dtype: Literal["uint8", "uint16", "int8", "int16", "float32"] = Field(
         default="uint8", description="type of a value, little-endian"
     )
-    values: Literal["rescaled", "stored"] = Field(default="rescaled", description="which values of a DICOM file")
     low: float | None = Field(
         default=None, allow_inf_nan=False, description="float32: where the histogram's first bin begins; needs high"
     )
     high: float | None = Field(
         default=None, allow_inf_nan=False, description="float32: where the histogram's last bin ends; needs low"
     )
+    values: Literal["rescaled", "stored"] = Field(default="rescaled", description="which values of a DICOM file")
 
     @model_validator(mode="after")
     def _span_is_one(self) -> "ImageOptions":

@@ -322,9 +322,9 @@ def _operated(pixels: Any, band: MapBand, geometry: Geometry, options: MapOption
             return operators.rescale(pixels, options.factor, options.offset)
         case "resize":
             return operators.resize(pixels, band.row0, band.first, band.end, geometry)
-    padded = operators.surrounded(
+    rows = operators.rows_around(
         pixels, band.row0, band.first, band.end, height=height, radius=geometry.radius, edge=options.edge
     )
     if options.operator == "median":
-        return operators.median(padded, options.size)
-    return operators.gaussian(padded, options.sigma or 0)
+        return operators.median(operators.columns_around(rows, geometry.radius, options.edge), options.size)
+    return operators.gaussian(rows, options.sigma or 0, options.edge)

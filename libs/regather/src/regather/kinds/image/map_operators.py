@@ -38,44 +38,70 @@ def outside(index: int, size: int, edge: Edge) -> int:
     return index if index < size else 2 * size - 1 - index
 
 
-def surrounded(pixels: Any, row0: int, first: int, end: int, height: int, radius: int, edge: Edge) -> Any:
-    """Return rows `first - radius` to `end + radius - 1` of the image with `radius` columns more on either side.
-
-    `pixels` are the image's rows from `row0` on.
-    """
-    import numpy as np
-
+def rows_around(pixels: Any, row0: int, first: int, end: int, *, height: int, radius: int, edge: Edge) -> Any:
+    """Return rows `first - radius` to `end + radius - 1` of the image; `pixels` are its rows from `row0` on."""
     rows = [outside(row, height, edge) - row0 for row in range(first - radius, end + radius)]
     inside = rows == list(range(rows[0], rows[0] + len(rows)))
-    pixels = pixels[rows[0] : rows[-1] + 1] if inside else pixels[rows]
+    return pixels[rows[0] : rows[-1] + 1] if inside else pixels[rows]
+
+
+def columns_around(pixels: Any, radius: int, edge: Edge) -> Any:
+    """Return the same rows with `radius` columns more on either side; `pixels` (rows, columns, channels)."""
+    import numpy as np
+
     width = pixels.shape[1]
     left = [outside(column, width, edge) for column in range(-radius, 0)]
     right = [outside(column, width, edge) for column in range(width, width + radius)]
-    return np.concatenate([pixels[:, left], pixels, pixels[:, right]], axis=1) if radius else pixels
+    return np.concatenate([pixels[:, left], pixels, pixels[:, right]], axis=1)
 
 
-def gaussian(padded: Any, sigma: float) -> Any:
-    """Blur; `padded` (rows + 2 radius, columns + 2 radius, channels)."""
+def gaussian(pixels: Any, sigma: float, edge: Edge) -> Any:
+    """Blur; `pixels` (rows + 2 radius, columns, channels)."""
     import numpy as np
 
-    radius = gaussian_radius(sigma)
-    work = np.dtype(np.float32 if padded.dtype == np.uint8 else np.float64)
-    exponents = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in range(radius + 1)]
-    total = math.fsum([exponents[0], *exponents[1:], *exponents[1:]])
-    weights = [work.type(weight / total) for weight in exponents]
-    height, width, channels = padded.shape[0] - 2 * radius, padded.shape[1] - 2 * radius, padded.shape[2]
-    flat = padded.reshape(len(padded), -1)
-    result = np.empty((height, width * channels), padded.dtype)
-    for rows in _steps(height, _TILE_ROWS):
-        middle = np.empty((len(rows), flat.shape[1]), work)
-        for columns in _steps(flat.shape[1], _TILE_VALUES):
+    work = np.dtype(np.float32 if pixels.dtype == np.uint8 else np.float64)
+    weights = [work.type(weight) for weight in _gaussian_weights(sigma)]
+    radius = len(weights) - 1
+    _, width, channels = pixels.shape
+    height, values = pixels.shape[0] - 2 * radius, width * channels
+    flat = pixels.reshape(len(pixels), values)
+    result = np.empty((height, values), pixels.dtype)
+    for rows in _steps(height, max(_TILE_ROWS, _TILE_ROWS * _TILE_VALUES // values)):
+        middle = np.empty((len(rows), values), work)
+        for columns in _steps(values, _TILE_VALUES):
             tile = flat[rows.start : rows.stop + 2 * radius, columns.start : columns.stop].astype(work)
             middle[:, columns.start : columns.stop] = _weighted(tile, weights, 1)
-        for columns in _steps(width * channels, _TILE_VALUES):
-            tile = middle[:, columns.start : columns.stop + 2 * radius * channels]
+        if width <= 2 * radius:
+            narrow = _weighted_columns(middle.reshape(len(rows), width, channels), weights, edge)
+            result[rows.start : rows.stop] = _as_type(narrow, pixels.dtype).reshape(len(rows), values)
+            continue
+        wide = columns_around(middle.reshape(len(rows), width, channels), radius, edge).reshape(len(rows), -1)
+        for columns in _steps(values, _TILE_VALUES):
+            tile = wide[:, columns.start : columns.stop + 2 * radius * channels]
             blurred = _weighted(tile.T, weights, channels).T
-            result[rows.start : rows.stop, columns.start : columns.stop] = _as_type(blurred, padded.dtype)
+            result[rows.start : rows.stop, columns.start : columns.stop] = _as_type(blurred, pixels.dtype)
     return result.reshape(height, width, channels)
+
+
+def _weighted_columns(tile: Any, weights: list[Any], edge: Edge) -> Any:
+    """Return what _weighted() would, for an image that is narrower than what each pixel looks at."""
+    import numpy as np
+
+    width = tile.shape[1]
+    total = tile * weights[0]
+    for index, weight in enumerate(weights[1:], 1):
+        near = [outside(column - index, width, edge) for column in range(width)]
+        far = [outside(column + index, width, edge) for column in range(width)]
+        pair = tile.take(near, axis=1) + tile.take(far, axis=1)
+        np.add(total, pair * weight, out=total)
+    return total
+
+
+def _gaussian_weights(sigma: float) -> list[float]:
+    """Return the weights of the middle, of its neighbours, and so on."""
+    exponents = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in range(gaussian_radius(sigma) + 1)]
+    total = math.fsum([exponents[0], *exponents[1:], *exponents[1:]])
+    return [weight / total for weight in exponents]
 
 
 def _weighted(tile: Any, weights: list[Any], step: int) -> Any:

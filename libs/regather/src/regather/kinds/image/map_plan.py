@@ -20,6 +20,8 @@ MAX_RESULT_BYTES = 1024**3
 _LARGE_SHARD_BYTES = 8 * 1024 * 1024
 _OWN_PER_RADIUS = 8
 _HEAD_BYTES = 4096
+_STEPS = 1 << 31
+"""Values times the pixels on a line that each looks at: about three seconds of one core."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ def plan_map(
     if request.shards is not None:
         return MapPlan(height, block, _asked(request.shards, blocks, most, block))
     wanted = _wanted_blocks(geometry, block, shard_bytes(geometry, request, block))
-    return MapPlan(height, block, -(-blocks // min(most, wanted)))
+    return MapPlan(height, block, -(-blocks // min(most, wanted, _quick_blocks(geometry, block))))
 
 
 def shard_bytes(geometry: Geometry, request: SplitRequest, block: int = 1) -> int:
@@ -94,6 +96,12 @@ def _most_blocks(geometry: Geometry, block: int, block_bytes: int, head_bytes: i
             "neighbours' on either side; ask for a smaller radius, or cut the image into narrower ones"
         )
     return fits
+
+
+def _quick_blocks(geometry: Geometry, block: int) -> int:
+    """Return how many blocks are worked out in a few seconds, but no fewer than are needed to look around."""
+    row_steps = geometry.target.width * geometry.target.channels * (2 * geometry.radius + 1)
+    return max(1, -(-geometry.radius // block), _STEPS // (row_steps * block))
 
 
 def _rows(block: int) -> str:
