@@ -99,6 +99,8 @@ KINDS = [
     ("model.predict", {"output": "npy"}, npy(NUMBERS), near, True),
     ("model.predict", {"output": "npy"}, npy(np.asfortranarray(NUMBERS.astype(">f4"))), near, True),
     ("model.predict", {"output": "npy"}, npy(NUMBERS.astype(">i2")), near, True),
+    ("model.predict", {}, npy(NUMBERS[:0]), bytes, b""),
+    ("frames.track", {}, npy(VIDEO[:0]), bytes, b""),
     ("frames.motion", {}, npy(np.asfortranarray(VIDEO)), bytes, frames.lines(frames.motion(VIDEO))),
     ("frames.motion", {}, npy(VIDEO), bytes, frames.lines(frames.motion(VIDEO))),
     ("frames.track", {}, npy(VIDEO), bytes, frames.lines(frames.track(VIDEO))),
