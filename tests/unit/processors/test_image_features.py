@@ -187,6 +187,13 @@ def test_counts_of_the_largest_band_go_round() -> None:
 def test_every_format_with_a_decoder_can_be_named_and_begins_like_no_other() -> None:
     named = get_args(ImageOptions.model_fields["format"].annotation)
     assert {known.option for known in FORMATS} == set(named) - {"auto", "raw", "npy"}
-    heads = [b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"RIFF\0\0\0\0WEBP", b"MM\0+", b"\xff\x4f\xff\x51"]
+    heads = [
+        b"\x89PNG\r\n\x1a\n",
+        b"\xff\xd8\xff\xe0",
+        b"RIFF\0\0\0\0WEBP",
+        b"MM\0+",
+        b"\xff\x4f\xff\x51",
+        bytes(128) + b"DICM",
+    ]
     assert [format_of(head) for head in heads] == list(FORMATS)
     assert not any(not_an_image(head) for head in heads)
