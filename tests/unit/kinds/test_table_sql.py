@@ -110,6 +110,13 @@ def test_the_locked_engine_refuses_what_passes_the_checks_by_mistake(sql: str) -
     assert not list(Path("/tmp").glob("regather-must-not-*"))
 
 
+def test_a_byte_order_mark_inside_a_table_stays_where_it_is_at_any_cut() -> None:
+    body = b"a,b\n" + "\ufeffx,1\n".encode() * 400
+    for size_bytes in (1024, 3000, None):
+        rows = run(TableEtl(), body, {"distinct": "true"}, SplitRequest(size_bytes)).splitlines()
+        assert [json.loads(row) for row in rows] == [{"a": "\ufeffx", "b": 1}]
+
+
 def test_the_engine_has_one_thread_utc_and_the_memory_it_was_given() -> None:
     engine = Engine(256 * 1024**2)
     names = ("threads", "TimeZone", "memory_limit", "temp_directory", "python_enable_replacements")

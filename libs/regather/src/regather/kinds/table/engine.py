@@ -30,7 +30,6 @@ _SHARE = 0.7
 
 _SETTINGS = """
     SET timezone = 'UTC';
-    SET threads = 1;
     SET preserve_insertion_order = true;
     SET arrow_lossless_conversion = true;
     SET python_enable_replacements = false;
@@ -97,7 +96,7 @@ class Engine:
     def __init__(self, memory_bytes: int, *paths: str) -> None:
         import duckdb
 
-        self._connection = cast("Any", duckdb.connect(":memory:"))
+        self._connection = cast("Any", duckdb.connect(":memory:", config={"threads": 1, "async_threads": 0}))
         memory_files = [f"/memfd:{name} (deleted)" for name in (_SOURCE, _TARGET)]
         allowed = ", ".join(literal(path) for path in (*memory_files, *paths))
         self._connection.execute(_SETTINGS.format(allowed=allowed))

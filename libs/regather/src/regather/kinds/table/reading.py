@@ -11,6 +11,7 @@ from regather.kinds.table.options import ReadingOptions
 from regather.kinds.table.plan import Column, Plan, TableMeta
 
 _ARROW = "shard_rows"
+_BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ def shard_relation(
     """
     columns, first = meta.plan.named(names), meta.span.row0
     content = payload[meta.span.header_bytes :]
+    if meta.plan.format == "csv" and content.startswith(_BOM):  # the row's own; DuckDB takes one for the file's
+        content = _BOM + content
     if meta.plan.format == "arrow":
         with engine.arrow(_ARROW, _arrow_table(content)):
             yield typed_arrow(columns, first, dict(engine.describe(f"SELECT * FROM {_ARROW}")))
