@@ -30,7 +30,10 @@ INSPECT_BYTES = 1024 * 1024
 """So much of a body's beginning is sampled."""
 
 _JSON_BYTES = 6  # quotes, colon, comma of a name
-_STATE_BYTES, _STATES_OF_AN_AGGREGATE = 8, 4
+_GROUP_BYTES, _STATE_BYTES = 10, 8  # compressed, where each row is a group of its own
+_GROUPS_SHARD_BYTES = 4 * 1024 * 1024
+"""Default size of a shard that becomes groups. Starting a query costs as much as a quarter of a megabyte of rows, and
+what comes out is small; rows that come out would not fit an outcome."""
 
 OptionsT = TypeVar("OptionsT", bound=ReadingOptions)
 
@@ -46,6 +49,8 @@ class TableEtl(Processor[TableOptions]):
 
     def splitter(self, options: TableOptions, request: SplitRequest) -> Splitter | FileSplitter:
         """See Processor."""
+        if options.groups and request.shard_size_bytes is None and request.shards is None:
+            request = replace(request, shard_size_bytes=_GROUPS_SHARD_BYTES)
         return table_splitter(options, request, _names_read)
 
     def inspect(self, head: bytes, options: TableOptions, request: SplitRequest) -> bytes:
@@ -96,7 +101,8 @@ def table_splitter(
         request = SplitRequest(request.shard_size_bytes, content_type=request.content_type)
         options = options.model_copy(update={"format": "csv"})
     splitter = text_splitter(options, request)
-    return PlannedSplitter(splitter, request, options) if request.plan else splitter
+    values = not getattr(options, "groups", False)
+    return PlannedSplitter(splitter, request, options, values=values) if request.plan else splitter
 
 
 def _names_read(database: "Engine", options: TableOptions, plan: Plan) -> frozenset[str]:
@@ -108,7 +114,7 @@ def _names_read(database: "Engine", options: TableOptions, plan: Plan) -> frozen
 def _row_output_bytes(options: TableOptions, plan: Plan) -> int:
     """Return how much of a shard's output each row may take, whatever its values are: names of columns, or states."""
     if options.groups:
-        return _STATE_BYTES * (1 + _STATES_OF_AN_AGGREGATE * len(options.aggregate))
+        return _GROUP_BYTES + _STATE_BYTES * len(options.aggregate)
     names = options.select or tuple(column.name for column in plan.columns)
     return sum(len(name.encode()) + _JSON_BYTES for name in (*names, *options.derive))
 

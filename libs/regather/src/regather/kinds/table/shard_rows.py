@@ -18,15 +18,19 @@ class PlannedSplitter:
     """A splitter of text whose pieces carry the plan, and whose outputs fit a record.
 
     Names of columns and states of groups make an output larger than its shard. A piece for which that may be too much is
-    cut again at row ends; BadInput where the client asked for so many shards and not more.
+    cut again at row ends; BadInput where the client asked for so many shards and not more. `values`: the shard's own
+    values come out, beside what a row takes by the plan.
     """
 
-    def __init__(self, inner: Splitter, request: SplitRequest, options: ReadingOptions) -> None:
+    def __init__(
+        self, inner: Splitter, request: SplitRequest, options: ReadingOptions, *, values: bool = True
+    ) -> None:
         self._inner = inner
         self._options = options
         self._plan = Plan.decode(request.plan)
         self._encoded = b"\n" + self._plan.encode()
         self._shards = request.shards
+        self._values = int(values)
 
     def feed(self, data: bytes) -> Iterable[Piece]:
         """Cut on."""
@@ -39,7 +43,7 @@ class PlannedSplitter:
     def _planned(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
         for piece in pieces:
             span = RowSpan.decode(piece.meta)
-            output_bytes = span.rows * self._plan.row_output_bytes + len(piece.payload)
+            output_bytes = span.rows * self._plan.row_output_bytes + self._values * len(piece.payload)
             parts = min(span.rows, -(-output_bytes // _OUTPUT_BYTES))
             if parts > 1:
                 yield from self._parts(piece, span, parts)
