@@ -8,7 +8,7 @@ from regather.processors.base import Options, Processor, ShardView, SplitRequest
 from regather.processors.registry import Registry, all_kinds, parse_options
 from regather_gateway.kind_list import list_of_kinds
 
-REQUIRED = {"table.sql": {"map": "SELECT 1 FROM shard"}}
+REQUIRED = {"table.sql": {"map": "SELECT 1 FROM shard"}, "image.map": {"operator": "invert"}}
 
 
 async def test_kinds_are_listed_with_the_media_types_of_their_results(gateway: Any) -> None:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from regather.core.errors import BadInput, BadRequest, PermanentError, UserError
+from regather.kinds.image import EXTRA
 from regather.kinds.image.formats import FORMATS, Choice, ImageFormat, format_named, format_of, not_an_image
 from regather.kinds.image.map_cut import (
     BandMapSplitter,
@@ -27,7 +28,7 @@ from regather.kinds.image.map_geometry import Geometry, resized
 from regather.kinds.image.map_operators import gaussian_radius
 from regather.kinds.image.map_output import npy_header, tiff_header, tile_row_bytes, tile_size, tiles
 from regather.kinds.image.map_plan import MAX_RESULT_BYTES, MapPlan, plan_map, shard_bytes
-from regather.processors.base import FileSplitter, Options, Processor, ShardView, SplitRequest, Splitter
+from regather.processors.base import DATA_ERRORS, FileSplitter, Options, Processor, ShardView, SplitRequest, Splitter
 from regather.processors.splitting.npy import MAGIC, parse_header
 from regather.processors.splitting.rows import RowLayout, RowSplitter, raw_layout
 
@@ -105,6 +106,9 @@ class ImageMap(Processor[MapOptions]):
     """The operators: map_operators; sizes: map_geometry."""
 
     options_model = MapOptions
+    certain = DATA_ERRORS
+    extra = EXTRA
+    result_examples = ({"operator": "invert"},)
     merges: ClassVar[bool] = False
     gaps: ClassVar[bool] = False
 
