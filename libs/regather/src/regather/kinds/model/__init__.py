@@ -2,4 +2,4 @@
 
 from regather.processors.base import Extra
 
-EXTRA = Extra("regather[model]", ("numpy", "duckdb", "pyarrow", "onnxruntime"))
+EXTRA = Extra("regather[model]", ("numpy", "duckdb", "pyarrow", "onnx", "onnxruntime"))
