@@ -86,7 +86,7 @@ class ArrowTable:
 
 
 def _plain(values: Any) -> Any:
-    """A column in one piece, without a dictionary."""
+    """A column in one piece, without a dictionary or a type that extends another one."""
     import pyarrow as pa
 
     if isinstance(values, pa.ChunkedArray):
@@ -95,6 +95,8 @@ def _plain(values: Any) -> Any:
         values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
+    if isinstance(values.type, pa.BaseExtensionType):  # DuckDB writes truth values as bool8, one byte each
+        values = values.storage.cast(pa.bool_()) if isinstance(values.type, pa.Bool8Type) else values.storage
     return values
 
 
