@@ -114,12 +114,17 @@ def test_a_bad_row_of_ndjson_is_named(row: str, why: str) -> None:
     [
         (b"1,2,3,4\n5,6,7,8\n", "the first row has numbers and no names: say header=false"),
         (b",1.5,2,3,4\n0,5,6,7,8\n", "the first row has numbers and no names: say header=false"),
-        (b"a,b,c,d\r1,2,3,4\r5,6,7,8\r", "the header goes over a line end"),
     ],
 )
 def test_a_header_that_is_none_is_refused_at_the_cut(body: bytes, why: str) -> None:
     with pytest.raises(BadInput, match=why):
         run(body, CSV, model="reg")
+
+
+def test_rows_of_csv_end_with_cr_alone_too() -> None:
+    body = b"a,b,c,d\n1,2,3,4\n5,6,7,8\n"
+    for end in (b"\r", b"\r\n"):
+        assert run(body.replace(b"\n", end), CSV, model="reg") == run(body, CSV, model="reg")
 
 
 def test_a_header_of_numbers_is_one_where_it_is_said_or_as_pandas_writes_it() -> None:
@@ -314,7 +319,7 @@ def test_what_is_carried_is_text_where_json_has_no_such_type(folder: Path) -> No
         "2020-01-02": pa.array([18263], pa.date32()),
         "1.50": pa.array(["1.50"]).cast(pa.decimal128(5, 2)),
         "00ff": pa.array([b"\0\xff"]),
-        "12:00:00.000": pa.array([43200], pa.time32("s")),
+        "12:00:00.000000": pa.array([43200], pa.time32("s")),
     }
     for want, values in carried.items():
         table = parquet({"id": values, "a": [1], "b": [2]})
