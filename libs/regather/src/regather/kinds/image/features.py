@@ -129,13 +129,13 @@ def _by_looks(options: ImageOptions, request: SplitRequest) -> Splitter | FileSp
     known = format_of(head) or (format_named("dicom") if media_type == "application/dicom" else None)
     if known is not None:
         return _file(known, options, request)
-    refuse_other_arrays(head)
     stranger = not_an_image(head)
     if stranger is not None:
         raise BadInput(
             f"the body is {stranger}, which is not taken; send {_names()}, NPY or raw pixels "
             "(format=raw if these are raw pixels that only look like one)"
         )
+    refuse_other_arrays(head)
     if head and media_type in _MEDIA_TYPES:
         raise BadInput(
             f"the content type is {media_type}, but the body does not begin like a {_MEDIA_TYPES[media_type]} file "
