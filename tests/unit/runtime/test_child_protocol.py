@@ -50,9 +50,10 @@ works = st.builds(
     limits=limits,
 )
 times = st.integers(0, 2**62)
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=50)
 results = st.one_of(
     st.builds(Done, blobs, times, times),
-    st.builds(Failed, st.sampled_from(Reason), st.text(max_size=50), times, times, st.booleans()),
+    st.builds(Failed, st.sampled_from(Reason), texts, times, times, st.booleans(), texts),
     st.just(NotRun()),
 )
 TEN = Work(Call.PROCESS, "k", b"", [WorkItem(seq, b"") for seq in range(10)], WorkLimits(output_bytes=50_000))
@@ -114,6 +115,12 @@ def test_results_arrive_in_frames_however_the_stream_is_cut(
         Reply(0, 0, first, 0),
         Reply(LAST, len(first), second, growth_kib * 1024),
     ]
+
+
+def test_a_nul_in_an_error_is_escaped_and_does_not_end_it() -> None:
+    stream = b"".join(encode_reply(0, [Failed(Reason.RAISED, "a\0b", 1, 2, False, "c\0d")], flags=LAST))
+    (reply,) = replies_after(stream, chunk_bytes=1000)
+    assert reply.results == [Failed(Reason.RAISED, "a\\x00b", 1, 2, False, "c\\x00d")]
 
 
 def test_a_large_reply_arrives_in_pieces() -> None:

@@ -176,9 +176,9 @@ def _encode_result(result: Result) -> tuple[bytes, bytes]:
 
 
 def _encode_texts(failed: Failed) -> bytes:
-    """Return error and trace, together at most as long as an error may be; neither holds a NUL."""
-    error = cut_text(failed.error).encode()
-    trace = cut_text(failed.trace, max(0, MAX_ERROR_BYTES - len(error) - len(_NUL))).encode()
+    """Return error and trace, together at most as long as an error may be, with a NUL between them and none inside."""
+    error = cut_text(failed.error.replace("\0", "\\x00")).encode()
+    trace = cut_text(failed.trace.replace("\0", "\\x00"), max(0, MAX_ERROR_BYTES - len(error) - len(_NUL))).encode()
     return error + _NUL + trace if trace else error
 
 
