@@ -41,6 +41,13 @@ def cases(folder: Path) -> Iterator[Case]:
     yield from _images(here)
 
 
+def files_without_a_case(folder: Path) -> list[str]:
+    """The files in `folder`/files that no case is about; each must get its expectation here."""
+    names = [case.name.split("/")[-1] for case in cases(folder)]
+    files = sorted((folder / "files").glob("*")) if (folder / "files").is_dir() else []
+    return [path.name for path in files if not any(name.startswith(path.name.split(".")[0]) for name in names)]
+
+
 class _Folder:
     """The files by name; each is read when it is needed."""
 
