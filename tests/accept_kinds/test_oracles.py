@@ -52,7 +52,7 @@ def test_sums_are_exact_and_follow_ieee() -> None:
     assert exact_sum([1e308, 1e308]) == math.inf
     assert math.isnan(exact_sum([math.inf, -math.inf]))
     assert exact_sum([-1e308, -1e308]) == -math.inf
-    assert mean([1e17, 0.3, -1e17]) == 0.1
+    assert mean([1e17, 0.75, -1e17]) == 0.25
 
 
 def test_lists_are_split_outside_of_quotes_and_brackets() -> None:
