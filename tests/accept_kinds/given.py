@@ -233,19 +233,19 @@ def _one_zero() -> Want:
 
 def _large_parquet(file: _Folder) -> Iterator[Case]:
     low = file("E6_low_cardinality.parquet")
-    large = {"sizes": ("65536", "default")}
+    large = {"sizes": ("65536", "default")}  # 1,000,000 rows are more than 100,000 shards of 1,024 bytes
     options = {"group_by": "status", "aggregate": "n = count(); urls = count(distinct url)"}
     yield table(
         "given/E6_low_cardinality",
         low,
         table_format="parquet",
         **options,
-        settings={"sizes": ("4096", "65536", "default")},
+        settings=large,
     )
     for rows in (250000, 600000):
         events = file(f"E6c_events_{rows}.parquet")
         groups = {"group_by": "event, country", "aggregate": "n = count(); s = sum(v)"}
-        yield table(f"given/E6c_events_{rows}", events, table_format="parquet", **groups)
+        yield table(f"given/E6c_events_{rows}", events, table_format="parquet", **groups, settings=large)
     # Above 10 MiB of NDJSON: more than one shard may return, from a cut that the product chose itself.
     events = file("E6c_events_250000.parquet")
     yield table("given/E6c_events_250000-rows", events, table_format="parquet", settings=large)
