@@ -144,6 +144,7 @@ EXPRESSIONS = [
     ("filter", "startswith(region, 'E')", "starts_with"),
     ("derive", "x = region + 1", "derive x"),
     ("derive", "x = it's", "quote"),
+    ("derive", f"x = {'+'.join('1' * 450)}", "nested too deeply"),
     ("derive", "x = y; y = 1", "no column 'y'"),
     ("select", "nope", "no column 'nope'"),
     ("cast", "nope:int", "no column 'nope'"),
@@ -159,7 +160,7 @@ EXPRESSIONS = [
 ]
 
 
-@pytest.mark.parametrize(("option", "text", "why"), EXPRESSIONS, ids=[text for _, text, _ in EXPRESSIONS])
+@pytest.mark.parametrize(("option", "text", "why"), EXPRESSIONS, ids=[text[:40] for _, text, _ in EXPRESSIONS])
 def test_an_option_that_is_wrong_is_refused_by_name(option: str, text: str, why: str) -> None:
     with pytest.raises(BadRequest, match=why) as refused:
         run(TableEtl(), ORDERS, {option: text})

@@ -483,6 +483,12 @@ def test_a_shard_that_holds_no_frames_is_refused() -> None:
                 )
 
 
+def test_an_npy_file_without_frames_gives_an_empty_answer() -> None:
+    for kind, _ in KINDS:
+        for dtype in (np.uint8, np.dtype("<u2")):
+            assert run(kind, npy(np.zeros((0, 10, 18), dtype)), FrameOptions()) == b""
+
+
 def test_cutting_while_a_body_arrives_loads_no_engine() -> None:
     program = """
 import sys

@@ -164,7 +164,11 @@ def _only_value(engine: Engine, text: str, what: str) -> Node:
 
 def _select(engine: Engine, sql: str, what: str, offset: int) -> Node:
     """Return the parse tree of one SELECT; `offset` is where the client's text begins in it."""
-    parsed = json.loads(engine.run("SELECT json_serialize_sql(?)", [sql])[0][0])
+    serialized = engine.run("SELECT json_serialize_sql(?)", [sql])[0][0]
+    try:
+        parsed = json.loads(serialized)
+    except RecursionError:  # the parser nests a+b+c to the left, a level for each sign
+        raise _wrong(what, "it is nested too deeply; about 250 operators in a row are the most") from None
     if parsed["error"]:
         raise _wrong(what, _syntax(parsed, sql, offset))
     if len(parsed["statements"]) != 1:

@@ -135,9 +135,10 @@ def _pixel_run(shard: ShardView) -> _Run:
     pixels = PixelShard.decode(shard.meta)
     band = pixels.band
     rows = band.top + band.rows + band.bottom
-    values = np.frombuffer(shard.payload, "<u2" if band.dtype == "uint16" else band.dtype).reshape(rows, -1)
-    if values.shape[1] != pixels.stripe.count:
-        raise ValueError(f"a frame of {values.shape[1]} values, not {pixels.stripe.count}")
+    values = np.frombuffer(shard.payload, "<u2" if band.dtype == "uint16" else band.dtype)
+    if values.size != rows * pixels.stripe.count:
+        raise ValueError(f"{values.size} values, not {rows} frames of {pixels.stripe.count}")
+    values = values.reshape(rows, pixels.stripe.count)  # of an array without frames there is a shard without any
     times = pixels.times_us
     time_us = None if times is None else lambda number: times[number - band.row0]
     numbers = (band.row0 - band.top, band.row0, band.row0 + band.rows)
