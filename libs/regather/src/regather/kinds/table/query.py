@@ -40,9 +40,10 @@ _GROUP = '"$group"'
 class Query:
     """SQL of a job's two steps.
 
-    `names` are the columns read, in lower case. `shard` gives a shard's rows or states out of ROWS; `merged` gives the result out of
-    the table PARTS, empty where outputs are joined. `columns` are the result's names and types. `approximate` is as
-    `merged`, with the `estimated` figures from a sketch of what `listed` holds. `wide` are states of `wide_sums.py`.
+    `names` are the columns read, in lower case. `shard` gives a shard's rows or states out of ROWS; `merged` gives the
+    result out of the table PARTS, empty where outputs are joined. `columns` are the result's names and types.
+    `approximate` is as `merged`, with the `estimated` figures from a sketch of what `listed` holds. `wide` are states of
+    `wide_sums.py`, `keys` the columns that make the groups.
     """
 
     names: frozenset[str]
