@@ -18,7 +18,7 @@ need the values themselves: their states are lists, which the merge unnests.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from regather.core.errors import BadRequest
@@ -28,7 +28,11 @@ from regather.kinds.table.engine import quoted
 _HOLE = re.compile(r"\{(\d+)\}")
 _PART = re.compile(r"\{(x|high|rest|middle)\}")
 ROW = '"$row"'
-"""The row's number in the whole body; no column of a client can be named so in an expression."""
+"""The row's number in the whole body."""
+
+_OWN_NAME = re.compile(
+    r"\$(rows?|first|group|one|value|none|total|of|(s\d+_|x|high|rest|middle|o)\d+|v .*)", re.IGNORECASE
+)
 
 _WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
 _FLOATS = ("FLOAT", "DOUBLE")
@@ -127,14 +131,14 @@ def _exact(call: AggregateCall, final: str) -> Aggregate:
 
     Where there are such lists, `wide_sums.py` puts the total into one of a group's and null into the others.
     """
-    x, condition = "{x}", _condition(call)
     parts = ("{high}", "{middle}", "CAST(next_part({middle}, {rest}) AS BIGINT)")
-    states = [State(f"count({x}){condition}", "sum({0})")]
-    states += [State(f"sum({part}){condition}", "sum({0})") for part in parts]
-    outside = _condition(call, f"{{high}} IS NULL AND {x} IS NOT NULL")
-    states.append(State(f"list({x}){outside}", "any_value({0})"))
+    states = [State("count({x})", "sum({0})")]
+    states += [State(f"sum({part})", "sum({0})") for part in parts]
+    states.append(State("list({x}) FILTER (WHERE {high} IS NULL AND {x} IS NOT NULL)", "any_value({0})"))
     total = "CASE WHEN {0} = 0 THEN NULL ELSE coalesce({4}[1], exact_total({1}, {2}, {3})) END"
     summed = f"CAST({call.arguments[0].sql} AS DOUBLE)"
+    if call.condition:  # here, and not in the states, because a client's text may look like one of their holes
+        summed = f"CASE WHEN {call.condition.sql} THEN {summed} END"
     return Aggregate(tuple(states), final.replace("{sum}", total), wide=True, summed=summed)
 
 
@@ -220,6 +224,16 @@ def with_parts(rows: str, index: int, aggregate: Aggregate) -> tuple[str, list[s
     rows = f"(SELECT *, next_part({high}, {x}) AS {rest} FROM {rows})"
     rows = f"(SELECT *, CAST(trunc({rest}) AS BIGINT) AS {middle} FROM {rows})"
     return rows, [_PART.sub(lambda found: names[found[1]], state.partial) for state in aggregate.states]
+
+
+def check_own_names(names: Iterable[str], what: str) -> None:
+    """BadRequest for a name that a column of the queries made here has, too."""
+    own = sorted(name for name in names if _OWN_NAME.fullmatch(name))
+    if own:
+        raise BadRequest(
+            f"{what}: {', '.join(own)} is a name that these queries use themselves; rename the column",
+            code="bad-option",
+        )
 
 
 def filled(template: str, names: Sequence[str]) -> str:

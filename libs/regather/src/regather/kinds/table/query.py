@@ -10,7 +10,15 @@ from functools import lru_cache
 
 from regather.core.errors import BadRequest, UserError
 from regather.kinds.table import checks
-from regather.kinds.table.aggregates import ROW, Aggregate, aggregate_of, filled, state_names, with_parts
+from regather.kinds.table.aggregates import (
+    ROW,
+    Aggregate,
+    aggregate_of,
+    check_own_names,
+    filled,
+    state_names,
+    with_parts,
+)
 from regather.kinds.table.checks import AggregateCall, Expression
 from regather.kinds.table.engine import Engine, quoted
 from regather.kinds.table.failures import binding_error
@@ -30,11 +38,12 @@ _GROUP = '"$group"'
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """SQL with `{rows}` for the shard's relation.
+    """SQL of a job's two steps.
 
-    `names` are the columns read, in lower case. `shard` gives a shard's rows or states; `merged` gives the result out of
-    the table PARTS, empty where outputs are joined. `columns` are the result's names and types. `approximate` is as
-    `merged`, with the `estimated` figures from a sketch of what `listed` holds. `wide` are states of `wide_sums.py`.
+    `names` are the columns read, in lower case. `shard` gives a shard's rows or states out of ROWS; `merged` gives the
+    result out of the table PARTS, empty where outputs are joined. `columns` are the result's names and types.
+    `approximate` is as `merged`, with the `estimated` figures from a sketch of what `listed` holds. `wide` are states of
+    `wide_sums.py`, `keys` the columns that make the groups.
     """
 
     names: frozenset[str]
@@ -69,6 +78,8 @@ class _Builder:
 
     def build(self) -> Query:
         self._check_casts()
+        check_own_names(self._options.derive, "derive")
+        check_own_names(self._options.aggregate, "aggregate")
         rows = self._transformed()
         return self._grouped(rows) if self._options.groups else self._listed(rows)
 
@@ -240,6 +251,7 @@ class _Builder:
                 "(a text stands in single quotes)",
                 code="no-column",
             )
+        check_own_names(names, what)
         self._names |= set(names) & {column.name.lower() for column in self._plan.columns}
 
     def _type(self, rows: str, value: Expression, what: str) -> str:
