@@ -36,6 +36,7 @@ _OWN_NAME = re.compile(
 
 _WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
 _FLOATS = ("FLOAT", "DOUBLE")
+_UNKNOWN = '"NULL"'
 _SPREADS = {
     "stddev": "samp", "stddev_samp": "samp", "stddev_pop": "pop",
     "variance": "samp", "var_samp": "samp", "var_pop": "pop",
@@ -109,7 +110,7 @@ def _count(call: AggregateCall, kind: str, what: str) -> Aggregate:
 
 
 def _sum(call: AggregateCall, kind: str, what: str) -> Aggregate:
-    if kind in _FLOATS:
+    if kind in (*_FLOATS, _UNKNOWN):
         return _exact(call, "{sum}")
     if kind not in (*_WHOLE, "BOOLEAN", "INTERVAL") and not kind.startswith("DECIMAL"):
         raise _no_number(call, kind, what)
@@ -117,7 +118,7 @@ def _sum(call: AggregateCall, kind: str, what: str) -> Aggregate:
 
 
 def _mean(call: AggregateCall, kind: str, what: str) -> Aggregate:
-    if kind in _FLOATS:
+    if kind in (*_FLOATS, _UNKNOWN):
         return _exact(call, "{sum} / {0}")
     if kind not in _WHOLE and not kind.startswith("DECIMAL"):
         raise _no_number(call, kind, what)
@@ -159,7 +160,7 @@ def _placed(call: AggregateCall, kind: str, what: str) -> Aggregate:
 
 
 def _spread(call: AggregateCall, kind: str, what: str) -> Aggregate:
-    if kind not in (*_WHOLE, *_FLOATS) and not kind.startswith("DECIMAL"):
+    if kind not in (*_WHOLE, *_FLOATS, _UNKNOWN) and not kind.startswith("DECIMAL"):
         raise _no_number(call, kind, what)
     x, condition = f"CAST({call.arguments[0].sql} AS DOUBLE)", _condition(call)
     n, mean, spread = (f"{one}({x}){condition}" for one in ("count", "avg", "var_pop"))

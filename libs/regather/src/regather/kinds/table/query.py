@@ -24,7 +24,8 @@ from regather.kinds.table.engine import Engine, quoted
 from regather.kinds.table.failures import binding_error
 from regather.kinds.table.options import TableOptions
 from regather.kinds.table.plan import Plan
-from regather.kinds.table.reading import empty_relation
+from regather.kinds.table.reading import empty_relation, no_rows
+from regather.kinds.table.results import NO_COLUMN
 
 ROWS = '"$rows"'
 """Under this name the shard's SQL reads its rows."""
@@ -117,7 +118,7 @@ class _Builder:
         options = self._options
         selected = options.select or tuple(self._known.values())
         self._require(frozenset(name.lower() for name in selected), "select")
-        columns = [quoted(self._known[name.lower()]) for name in selected]
+        columns = [quoted(self._known[name.lower()]) for name in selected] or [f'NULL AS "{NO_COLUMN}"']
         order = checks.ordering(self._engine, options.order_by, "order_by") if options.order_by else ()
         self._require(frozenset().union(*(one.names for one, _ in order)), "order_by")
         if options.distinct and any(one.names - {name.lower() for name in selected} for one, _ in order):
@@ -243,6 +244,8 @@ class _Builder:
 
     def _require(self, names: Iterable[str], what: str) -> None:
         """Note what is read; BadRequest for a column that is not there."""
+        if not self._plan.columns and self._plan.format == "ndjson":
+            self._imagine(set(names) - set(self._known))
         missing = sorted(set(names) - set(self._known))
         if missing:
             shown = ", ".join(map(str, list(self._known.values())[:20])) or "none"
@@ -253,6 +256,12 @@ class _Builder:
             )
         check_own_names(names, what)
         self._names |= set(names) & {column.name.lower() for column in self._plan.columns}
+
+    def _imagine(self, names: set[str]) -> None:
+        """Take columns for there that a table without a row cannot show: it has no keys at all."""
+        self._known |= {name: name for name in names}
+        self._names |= names
+        self._empty = no_rows(self._names)
 
     def _type(self, rows: str, value: Expression, what: str) -> str:
         return self._engine.describe(self._check(f"SELECT {value.sql} AS x FROM {rows}", what))[0][1]
