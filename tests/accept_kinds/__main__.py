@@ -21,6 +21,7 @@ from typing import Any
 from accept_kinds.case import Case
 from accept_kinds.catalogue import all_cases, chosen, model_folder
 from accept_kinds.chain import judged
+from accept_kinds.given import files_without_a_case
 from accept_kinds.run import FAST_SIZES, SIZES, Findings
 from regather.kinds.model.onnx_model import find_model
 from regather_cli.report import write_report
@@ -83,6 +84,8 @@ def main() -> int:
         except START_ERRORS as error:
             print(error, file=sys.stderr)
             return 2
+    untold = [{"file": name, "error": "there is no case for it"} for name in files_without_a_case(asked.cases)]
+    findings.doubtful += untold
     document = {"seed": asked.seed, "sizes": sizes, "only": asked.only, **findings.document()}
     for failure in [*document["doubtful"], *document["failures"]]:
         print(json.dumps(failure, ensure_ascii=False), flush=True)

@@ -16,7 +16,7 @@ DEFAULT, ONE = "default", "one"
 class Gateway:
     """Speaks to one gateway, in an `async with`. `limit_s` is how long one job may take."""
 
-    def __init__(self, url: str, limit_s: float = 120.0) -> None:
+    def __init__(self, url: str, limit_s: float = 300.0) -> None:
         self._http = httpx2.AsyncClient(base_url=url, timeout=httpx2.Timeout(limit_s), verify=False)
         self.lost_answers = 0
         self._waits = max(1, round(limit_s / 30))

@@ -15,7 +15,9 @@ from accept_kinds.compare import difference, short
 
 EQUAL, REFUSED, WRONG, SILENT = "equal", "refused_rightly", "wrong", "silent"
 _CERTAIN = frozenset({"permanent", "returned-too-much", "unreadable"})
-_NEVER_SHOWN = re.compile(r"Traceback \(most|File \"|site-packages|/usr/|/tmp/|/work/|/home/|/opt/|\bat 0x[0-9a-f]{6}")
+_NEVER_SHOWN = re.compile(
+    r"Traceback \(most|File \"|site-packages|(?<![\w.:/])/(usr|tmp|home|opt|root|var|srv|mnt)/|\bat 0x[0-9a-f]{6}"
+)
 _REFUSALS = frozenset({400, 413, 415, 422})
 _NOT_THE_FILE = re.compile(r"unknown kind|option '[^']*' is unknown|unknown parameter", re.IGNORECASE)
 """Refusals that say nothing about the file or the expression: the case asks for what the product does not have."""

@@ -182,7 +182,7 @@ def _compressions(seed: int) -> Iterator[Case]:
     for name, content, says in (
         ("bz2", bz2.compress(body), "bz2|bzip2"),
         ("xz", lzma.compress(body), "xz|lzma"),
-        ("zip", _zip(body), "zip|archive|xlsx"),
+        ("zip", _zip(body), "zip|archive|xlsx|excel"),
         ("7z", b"7z\xbc\xaf\x27\x1c" + body, "7z|7-zip|archive"),
     ):
         refusal = Refusal(f"a {name} file is no table by itself", says=says, never="codec")

@@ -192,3 +192,21 @@ def test_a_row_that_does_not_fit_is_named(
         size_bytes = 100_000
     with pytest.raises((PermanentError, Exception), match=why):
         run(TableEtl(), body, options, SplitRequest(size_bytes))
+
+
+@pytest.mark.parametrize("body", [b"[]", b"[ ]\n"])
+def test_a_table_without_a_row_gives_an_empty_result(body: bytes) -> None:
+    assert run(TableEtl(), body) == b""
+    assert run(TableEtl(), body, {"filter": "x > 3", "select": "x", "order_by": "x", "limit": "3"}) == b""
+    assert run(TableEtl(), body, {"output": "csv"}) == b""
+    assert run(TableEtl(), body, {"output": "json"}) == b"[]"
+    groups = {"group_by": "k", "aggregate": "n = count(); s = sum(x); m = avg(y); q = median(z)"}
+    assert json.loads(run(TableEtl(), body, groups)) == {"groups": []}
+    one = json.loads(run(TableEtl(), body, {"aggregate": groups["aggregate"]}))
+    assert one == {"groups": [{"n": 0, "s": None, "m": None, "q": None}]}
+
+
+def test_a_bad_row_among_the_first_ones_does_not_hide_the_types_of_the_others() -> None:
+    body = b'a,b\n1,x\n2,"y"z\n3,w\n'
+    with pytest.raises(PermanentError, match="row 1: "):
+        run(TableEtl(), body, {"aggregate": "s = sum(a)"})

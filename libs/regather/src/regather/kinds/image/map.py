@@ -9,9 +9,9 @@ output says what it holds and merge() writes the file.
 import contextlib
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from regather.core.errors import BadInput, BadRequest, PermanentError, UserError
 from regather.kinds.image import EXTRA
@@ -50,6 +50,11 @@ _PARAMETERS: dict[str, frozenset[str]] = {
 _ALL_PARAMETERS = frozenset[str]().union(*_PARAMETERS.values())
 
 
+def _whole(value: object) -> object:
+    """Return a text of digits, as a query has it, as a number."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
 class MapOptions(Options):
     """What to do with which image. A raw image needs its width; a file says all that itself."""
 
@@ -61,7 +66,9 @@ class MapOptions(Options):
         allow_inf_nan=False,
         description="gaussian: standard deviation in pixels; it looks 4 of them far",
     )
-    size: Literal[3, 5, 7, 9] = Field(default=3, description="median: width and height of the window")
+    size: Annotated[Literal[3, 5, 7, 9], BeforeValidator(_whole)] = Field(
+        default=3, description="median: width and height of the window"
+    )
     value: float | None = Field(
         default=None, allow_inf_nan=False, description="threshold: what is above it becomes 255, the rest 0"
     )

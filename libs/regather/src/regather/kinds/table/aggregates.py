@@ -18,7 +18,7 @@ need the values themselves: their states are lists, which the merge unnests.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from regather.core.errors import BadRequest
@@ -28,10 +28,15 @@ from regather.kinds.table.engine import quoted
 _HOLE = re.compile(r"\{(\d+)\}")
 _PART = re.compile(r"\{(x|high|rest|middle)\}")
 ROW = '"$row"'
-"""The row's number in the whole body; no column of a client can be named so in an expression."""
+"""The row's number in the whole body."""
+
+_OWN_NAME = re.compile(
+    r"\$(rows?|first|group|one|value|none|total|of|(s\d+_|x|high|rest|middle|o)\d+|v .*)", re.IGNORECASE
+)
 
 _WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
 _FLOATS = ("FLOAT", "DOUBLE")
+_UNKNOWN = '"NULL"'
 _SPREADS = {
     "stddev": "samp", "stddev_samp": "samp", "stddev_pop": "pop",
     "variance": "samp", "var_samp": "samp", "var_pop": "pop",
@@ -105,7 +110,7 @@ def _count(call: AggregateCall, kind: str, what: str) -> Aggregate:
 
 
 def _sum(call: AggregateCall, kind: str, what: str) -> Aggregate:
-    if kind in _FLOATS:
+    if kind in (*_FLOATS, _UNKNOWN):
         return _exact(call, "{sum}")
     if kind not in (*_WHOLE, "BOOLEAN", "INTERVAL") and not kind.startswith("DECIMAL"):
         raise _no_number(call, kind, what)
@@ -113,7 +118,7 @@ def _sum(call: AggregateCall, kind: str, what: str) -> Aggregate:
 
 
 def _mean(call: AggregateCall, kind: str, what: str) -> Aggregate:
-    if kind in _FLOATS:
+    if kind in (*_FLOATS, _UNKNOWN):
         return _exact(call, "{sum} / {0}")
     if kind not in _WHOLE and not kind.startswith("DECIMAL"):
         raise _no_number(call, kind, what)
@@ -127,14 +132,14 @@ def _exact(call: AggregateCall, final: str) -> Aggregate:
 
     Where there are such lists, `wide_sums.py` puts the total into one of a group's and null into the others.
     """
-    x, condition = "{x}", _condition(call)
     parts = ("{high}", "{middle}", "CAST(next_part({middle}, {rest}) AS BIGINT)")
-    states = [State(f"count({x}){condition}", "sum({0})")]
-    states += [State(f"sum({part}){condition}", "sum({0})") for part in parts]
-    outside = _condition(call, f"{{high}} IS NULL AND {x} IS NOT NULL")
-    states.append(State(f"list({x}){outside}", "any_value({0})"))
+    states = [State("count({x})", "sum({0})")]
+    states += [State(f"sum({part})", "sum({0})") for part in parts]
+    states.append(State("list({x}) FILTER (WHERE {high} IS NULL AND {x} IS NOT NULL)", "any_value({0})"))
     total = "CASE WHEN {0} = 0 THEN NULL ELSE coalesce({4}[1], exact_total({1}, {2}, {3})) END"
     summed = f"CAST({call.arguments[0].sql} AS DOUBLE)"
+    if call.condition:  # here, and not in the states, because a client's text may look like one of their holes
+        summed = f"CASE WHEN {call.condition.sql} THEN {summed} END"
     return Aggregate(tuple(states), final.replace("{sum}", total), wide=True, summed=summed)
 
 
@@ -155,7 +160,7 @@ def _placed(call: AggregateCall, kind: str, what: str) -> Aggregate:
 
 
 def _spread(call: AggregateCall, kind: str, what: str) -> Aggregate:
-    if kind not in (*_WHOLE, *_FLOATS) and not kind.startswith("DECIMAL"):
+    if kind not in (*_WHOLE, *_FLOATS, _UNKNOWN) and not kind.startswith("DECIMAL"):
         raise _no_number(call, kind, what)
     x, condition = f"CAST({call.arguments[0].sql} AS DOUBLE)", _condition(call)
     n, mean, spread = (f"{one}({x}){condition}" for one in ("count", "avg", "var_pop"))
@@ -220,6 +225,16 @@ def with_parts(rows: str, index: int, aggregate: Aggregate) -> tuple[str, list[s
     rows = f"(SELECT *, next_part({high}, {x}) AS {rest} FROM {rows})"
     rows = f"(SELECT *, CAST(trunc({rest}) AS BIGINT) AS {middle} FROM {rows})"
     return rows, [_PART.sub(lambda found: names[found[1]], state.partial) for state in aggregate.states]
+
+
+def check_own_names(names: Iterable[str], what: str) -> None:
+    """BadRequest for a name that a column of the queries made here has, too."""
+    own = sorted(name for name in names if _OWN_NAME.fullmatch(name))
+    if own:
+        raise BadRequest(
+            f"{what}: {', '.join(own)} is a name that these queries use themselves; rename the column",
+            code="bad-option",
+        )
 
 
 def filled(template: str, names: Sequence[str]) -> str:

@@ -21,10 +21,11 @@ _PREFIX = "SELECT\n"
 _MORE_PARTS = ("modifiers", "where_clause", "group_expressions", "group_sets", "having", "sample", "qualify")
 _VALUES = frozenset(
     {"CONSTANT", "COLUMN_REF", "FUNCTION", "OPERATOR", "COMPARISON", "CONJUNCTION", "CAST", "CASE", "BETWEEN",
-     "COLLATE", "LAMBDA", "LAMBDA_REF", "TYPE"}
+     "LAMBDA", "LAMBDA_REF", "TYPE"}
 )  # fmt: skip
 _REFUSED_CLASSES = {
     "SUBQUERY": "a subquery",
+    "COLLATE": "a collation, which the values would lose between shard and merge (take lower(x), say),",
     "WINDOW": "a window function, whose answer would depend on the cut",
     "STAR": "a star",
     "PARAMETER": "a parameter",
@@ -119,6 +120,8 @@ def ordering(engine: Engine, text: str, what: str) -> tuple[tuple[Expression, st
     modifiers = node["modifiers"]
     if len(modifiers) != 1 or modifiers[0]["type"] != "ORDER_MODIFIER" or node["from_table"]["type"] != "EMPTY":
         raise _wrong(what, f"{text!r} is no list of things to sort by, such as: total desc, id")
+    if any(one["expression"]["class"] == "CONSTANT" for one in modifiers[0]["orders"]):
+        raise _wrong(what, f"{text!r} has a constant, which sorts nothing; columns are sorted by their names")
     return tuple((_of_node(engine, one["expression"], what), _direction(one)) for one in modifiers[0]["orders"])
 
 
@@ -154,6 +157,8 @@ def _only_value(engine: Engine, text: str, what: str) -> Node:
     if not text.strip():
         raise _wrong(what, "there is nothing")
     node = _select(engine, f"{_PREFIX}{text}\n", what, len(_PREFIX))
+    if node["type"] != "SELECT_NODE":  # UNION and its kin
+        raise _wrong(what, f"{text!r} is more than one expression")
     values = node["select_list"]
     more = any(node[part] for part in _MORE_PARTS) or node["cte_map"]["map"] or node["from_table"]["type"] != "EMPTY"
     if len(values) != 1 or more or values[0]["alias"]:

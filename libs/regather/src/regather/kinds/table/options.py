@@ -4,17 +4,19 @@ Only what needs no engine is checked here; expressions are checked in a child, a
 """
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from regather.processors.base import Options
 
-_QUOTED = r"""'(?:[^']|'')*'|"(?:[^"]|"")*\""""
-_NESTED = r"\((?:[^()'\"]|{quoted}|\((?:[^()'\"]|{quoted})*\))*\)".replace("{quoted}", _QUOTED)
+_QUOTED = r"""'(?:[^']|'')*+'|"(?:[^"]|"")*+\""""
+_NESTED = r"\((?:[^()'\"]|{quoted}|\((?:[^()'\"]|{quoted})*+\))*+\)".replace("{quoted}", _QUOTED)
 _PARTS = {
-    separator: re.compile(rf"(?:{_QUOTED}|{_NESTED}|[^{separator}'\"])+") for separator in (",", ";")
-}  # a separator inside quotes or parentheses does not separate
+    separator: re.compile(rf"(?:{_QUOTED}|{_NESTED}|[^{separator}'\"])++") for separator in (",", ";")
+}  # a separator inside quotes or parentheses does not separate; nothing is tried twice, or quotes would cost 2^n steps
 
 _TYPE_NAMES = {
     "int": "BIGINT", "integer": "BIGINT", "float": "DOUBLE", "str": "VARCHAR", "string": "VARCHAR", "text": "VARCHAR",
@@ -73,6 +75,13 @@ def _map(text: str, separator: str, between: str) -> dict[str, str]:
             raise ValueError(f"{name!r} is given twice")
         pairs[name] = value.strip()
     return pairs
+
+
+def _check_once(what: str, names: Iterable[str]) -> None:
+    """ValueError where two columns would have one name; SQL's names do not tell letter case apart."""
+    twice = [name for name, count in Counter(name.lower() for name in names).items() if count > 1]
+    if twice:
+        raise ValueError(f"{what}: {', '.join(map(repr, twice))} is given twice (letter case does not matter)")
 
 
 def type_name(text: str) -> str:
@@ -137,7 +146,7 @@ class TableOptions(ReadingOptions):
     )
     having: str = Field(default="", description="groups where this SQL expression is not true are dropped")
     order_by: str = Field(default="", description="what comes out is sorted: total desc, id")
-    limit: int | None = Field(default=None, ge=0, description="so many rows or groups come out at most")
+    limit: int | None = Field(default=None, ge=0, le=2**63 - 1, description="so many rows or groups come out at most")
     distinct: bool = Field(default=False, description="of equal rows only the first one comes out")
     output: Literal["ndjson", "csv", "json", "parquet", "arrow"] | None = Field(
         default=None, description="ndjson by default; without it groups come out as one JSON document"
@@ -153,9 +162,8 @@ class TableOptions(ReadingOptions):
             raise ValueError("select is for rows; with aggregate the columns are group_by's and aggregate's")
         if self.aggregate and self.distinct:
             raise ValueError("distinct is for rows; groups are distinct")
-        both = set(self.group_by) & set(self.aggregate)
-        if both:
-            raise ValueError(f"{sorted(both)} stand in group_by and in aggregate")
+        _check_once("select", self.select)
+        _check_once("group_by and aggregate", [*self.group_by, *self.aggregate])
         return self
 
     @property

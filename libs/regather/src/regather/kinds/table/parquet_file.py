@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from regather.core.errors import BadInput
-from regather.core.sharding import DEFAULT_SHARD_BYTES, MAX_SHARD_BYTES, check_asked_shards
+from regather.core.sharding import MAX_SHARD_BYTES, check_asked_shards
 from regather.kinds.table.engine import Engine, literal, quoted, reader
 from regather.kinds.table.failures import said
 from regather.kinds.table.plan import Column, Plan, TableMeta
@@ -18,6 +18,8 @@ from regather.processors.splitting.row_packer import RowSpan
 PARQUET_MAGIC = b"PAR1"
 _BATCH_ROWS = 122_880
 _OUTPUT_BYTES = 8 * 1024 * 1024
+_SHARD_BYTES = 8 * 1024 * 1024
+"""Default size of a shard as Arrow has it in memory; packed, it is a part of that."""
 
 
 class ParquetSplitter:
@@ -77,7 +79,7 @@ class ParquetSplitter:
                 raise BadInput(f"shards={request.shards} is more than the {total} rows of the file", code="bad-split")
             yield from ((total + later) // request.shards for later in reversed(range(request.shards)))
             return
-        size_bytes = DEFAULT_SHARD_BYTES if request.shard_size_bytes is None else request.shard_size_bytes
+        size_bytes = _SHARD_BYTES if request.shard_size_bytes is None else request.shard_size_bytes
         left = total
         while left:
             rows = min(left, tables.rows_of(size_bytes), _most_rows(plan))

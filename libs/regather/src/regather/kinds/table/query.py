@@ -10,13 +10,22 @@ from functools import lru_cache
 
 from regather.core.errors import BadRequest, UserError
 from regather.kinds.table import checks
-from regather.kinds.table.aggregates import ROW, Aggregate, aggregate_of, filled, state_names, with_parts
+from regather.kinds.table.aggregates import (
+    ROW,
+    Aggregate,
+    aggregate_of,
+    check_own_names,
+    filled,
+    state_names,
+    with_parts,
+)
 from regather.kinds.table.checks import AggregateCall, Expression
 from regather.kinds.table.engine import Engine, quoted
 from regather.kinds.table.failures import binding_error
 from regather.kinds.table.options import TableOptions
 from regather.kinds.table.plan import Plan
-from regather.kinds.table.reading import empty_relation
+from regather.kinds.table.reading import empty_relation, no_rows
+from regather.kinds.table.results import NO_COLUMN
 
 ROWS = '"$rows"'
 """Under this name the shard's SQL reads its rows."""
@@ -30,11 +39,12 @@ _GROUP = '"$group"'
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """SQL with `{rows}` for the shard's relation.
+    """SQL of a job's two steps.
 
-    `names` are the columns read, in lower case. `shard` gives a shard's rows or states; `merged` gives the result out of
-    the table PARTS, empty where outputs are joined. `columns` are the result's names and types. `approximate` is as
-    `merged`, with the `estimated` figures from a sketch of what `listed` holds. `wide` are states of `wide_sums.py`.
+    `names` are the columns read, in lower case. `shard` gives a shard's rows or states out of ROWS; `merged` gives the
+    result out of the table PARTS, empty where outputs are joined. `columns` are the result's names and types.
+    `approximate` is as `merged`, with the `estimated` figures from a sketch of what `listed` holds. `wide` are states of
+    `wide_sums.py`, `keys` the columns that make the groups.
     """
 
     names: frozenset[str]
@@ -69,6 +79,8 @@ class _Builder:
 
     def build(self) -> Query:
         self._check_casts()
+        check_own_names(self._options.derive, "derive")
+        check_own_names(self._options.aggregate, "aggregate")
         rows = self._transformed()
         return self._grouped(rows) if self._options.groups else self._listed(rows)
 
@@ -106,7 +118,7 @@ class _Builder:
         options = self._options
         selected = options.select or tuple(self._known.values())
         self._require(frozenset(name.lower() for name in selected), "select")
-        columns = [quoted(self._known[name.lower()]) for name in selected]
+        columns = [quoted(self._known[name.lower()]) for name in selected] or [f'NULL AS "{NO_COLUMN}"']
         order = checks.ordering(self._engine, options.order_by, "order_by") if options.order_by else ()
         self._require(frozenset().union(*(one.names for one, _ in order)), "order_by")
         if options.distinct and any(one.names - {name.lower() for name in selected} for one, _ in order):
@@ -232,6 +244,8 @@ class _Builder:
 
     def _require(self, names: Iterable[str], what: str) -> None:
         """Note what is read; BadRequest for a column that is not there."""
+        if not self._plan.columns and self._plan.format == "ndjson":
+            self._imagine(set(names) - set(self._known))
         missing = sorted(set(names) - set(self._known))
         if missing:
             shown = ", ".join(map(str, list(self._known.values())[:20])) or "none"
@@ -240,7 +254,14 @@ class _Builder:
                 "(a text stands in single quotes)",
                 code="no-column",
             )
+        check_own_names(names, what)
         self._names |= set(names) & {column.name.lower() for column in self._plan.columns}
+
+    def _imagine(self, names: set[str]) -> None:
+        """Take columns for there that a table without a row cannot show: it has no keys at all."""
+        self._known |= {name: name for name in names}
+        self._names |= names
+        self._empty = no_rows(self._names)
 
     def _type(self, rows: str, value: Expression, what: str) -> str:
         return self._engine.describe(self._check(f"SELECT {value.sql} AS x FROM {rows}", what))[0][1]

@@ -1,7 +1,7 @@
 """A shard's rows as a relation: SQL that reads the payload and gives each column its value and each row its number."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from regather.kinds.table.aggregates import ROW
@@ -37,6 +37,9 @@ def shard_relation(
 
     `names` are in lower case.
     """
+    if not meta.plan.columns and not meta.span.rows:
+        yield no_rows(names)
+        return
     columns, first = meta.plan.named(names), meta.span.row0
     content = payload[meta.span.header_bytes :]
     if meta.plan.format == "csv" and content.startswith(_BOM):  # the row's own; DuckDB takes one for the file's
@@ -55,6 +58,12 @@ def shard_relation(
 def empty_relation(plan: Plan) -> str:
     """Return SQL of a relation with the plan's columns and no row, to check expressions against."""
     fields = [f"CAST(NULL AS {column.type}) AS {quoted(column.name)}" for column in plan.columns]
+    return f"(SELECT {', '.join([*fields, f'CAST(NULL AS BIGINT) AS {ROW}'])} WHERE false)"
+
+
+def no_rows(names: Iterable[str]) -> str:
+    """Return SQL of a relation of nulls of no type, with these columns and no row."""
+    fields = [f"NULL AS {quoted(name)}" for name in sorted(names)]
     return f"(SELECT {', '.join([*fields, f'CAST(NULL AS BIGINT) AS {ROW}'])} WHERE false)"
 
 

@@ -9,6 +9,7 @@ import re
 import struct
 from collections.abc import Sequence
 
+from regather.core.errors import PermanentError
 from regather.kinds.table.engine import Engine, literal, quoted
 
 MEDIA_TYPES = {
@@ -19,6 +20,8 @@ MEDIA_TYPES = {
     "arrow": "application/vnd.apache.arrow.stream",
 }
 Columns = Sequence[tuple[str, str]]
+NO_COLUMN = "$nothing"
+"""What a table without a row and without a name has in place of columns."""
 
 _FLOATS = frozenset({"DOUBLE", "FLOAT"})
 _TEXT_OR_CONSTANT = re.compile(rb'"(?:[^"\\]|\\.)*+"|(-?\b(?:NaN|Infinity)\b)')
@@ -45,6 +48,8 @@ def groups_document(engine: Engine, sql: str, columns: Columns, estimated: Seque
 
 def ndjson(engine: Engine, sql: str, columns: Columns) -> bytes:
     """Return one JSON object a line."""
+    if _nothing(columns):
+        return b""
     fields = ", ".join(f"{literal(name)}: {_json_value(name, kind)}" for name, kind in columns)
     text = _joined(engine, f"SELECT CAST(to_json({{{fields}}}) AS VARCHAR) || chr(10) AS line FROM ({sql})")
     nested = any(("DOUBLE" in kind or "FLOAT" in kind) and kind not in _FLOATS for _, kind in columns)
@@ -53,11 +58,15 @@ def ndjson(engine: Engine, sql: str, columns: Columns) -> bytes:
 
 def csv_header(columns: Columns) -> bytes:
     """Return the first line of CSV."""
+    if _nothing(columns):
+        return b""
     return (",".join(map(_csv_name, (name for name, _ in columns))) + "\r\n").encode()
 
 
 def csv_rows(engine: Engine, sql: str, columns: Columns) -> bytes:
     """Return the rows as RFC 4180 has them: null is empty, an empty text is two quotes."""
+    if _nothing(columns):
+        return b""
     fields = " || ',' || ".join(_csv_value(name, kind) for name, kind in columns)
     return _joined(engine, f"SELECT {fields} || chr(13) || chr(10) AS line FROM ({sql})")
 
@@ -75,8 +84,14 @@ def join_csv(outputs: Sequence[bytes]) -> bytes:
     return outputs[0][_HEADER_BYTES.size : begin] + b"".join(output[begin:] for output in outputs)
 
 
+def _nothing(columns: Columns) -> bool:
+    return [name for name, _ in columns] == [NO_COLUMN]
+
+
 def _columnar(engine: Engine, sql: str, columns: Columns, output: str) -> bytes:
     """Parquet or an Arrow stream; whole numbers of 128 bits become decimals, which other readers know."""
+    if _nothing(columns):
+        raise PermanentError(f"the table has neither rows nor columns: there is nothing to write as {output}")
     fields = ", ".join(_columnar_value(name, kind) for name, kind in columns)
     exact = f"SELECT {fields} FROM ({sql})"
     if output == "parquet":

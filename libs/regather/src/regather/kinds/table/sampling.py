@@ -1,5 +1,6 @@
 """Types out of the first rows: DuckDB's own guess, taken back where its casts are more lenient than `fitting.py`."""
 
+import contextlib
 from collections.abc import Sequence
 
 from regather.core.errors import BadInput, BadRequest
@@ -10,14 +11,14 @@ from regather.kinds.table.options import ReadingOptions
 from regather.kinds.table.plan import Column, Plan
 from regather.kinds.table.reading import Dialect, json_objects, raw_csv, raw_ndjson
 
+_TRIED_ROWS = 100
 _FALLBACKS = ("DOUBLE", "VARCHAR")
 """What a column is taken for where its texts do not fit the guessed type: the first of these that they fit."""
 
 
 def sampled_csv(engine: Engine, header: bytes, rows: bytes, dialect: Dialect, options: ReadingOptions) -> Plan:
     """Return the plan of CSV with this header (empty: none) and these first rows."""
-    with engine.source(header + rows) as source:
-        guessed = _sniffed(engine, source, dialect, header=bool(header))
+    guessed = _guessed(engine, header, rows, dialect)
     names = [name if header else f"c{index}" for index, (name, _, _) in enumerate(guessed)]
     columns = [_column(name, kind, pattern, options) for name, (_, kind, pattern) in zip(names, guessed, strict=True)]
     if rows:
@@ -77,6 +78,31 @@ def _sniffed(engine: Engine, source: Source, dialect: Dialect, *, header: bool) 
         raise BadInput(f"the first rows are no CSV: {said(error)}", code="csv-invalid") from error
     patterns = {"DATE": date or "", "TIMESTAMP": timestamp or ""}
     return [(one["name"], one["type"], patterns.get(one["type"], "")) for one in columns]
+
+
+def _guessed(engine: Engine, header: bytes, rows: bytes, dialect: Dialect) -> list[tuple[str, str, str]]:
+    """Return name, type and pattern of each column; rows that are none do not keep the others from being looked at."""
+    with engine.source(header + rows) as source:
+        try:
+            return _sniffed(engine, source, dialect, header=bool(header))
+        except BadInput:
+            good = _good_rows(engine, header, rows, dialect)
+    if not good:
+        raise BadInput(
+            "none of the first rows looks like the header: are delimiter and quote right?", code="csv-invalid"
+        )
+    with engine.source(header + good) as source:
+        return _sniffed(engine, source, dialect, header=bool(header))
+
+
+def _good_rows(engine: Engine, header: bytes, rows: bytes, dialect: Dialect) -> bytes:
+    """Return those of the first rows that DuckDB reads together with the header, one by one."""
+    good: list[bytes] = []
+    for row in rows.splitlines(keepends=True)[:_TRIED_ROWS]:
+        with engine.source(header + row) as source, contextlib.suppress(BadInput):
+            _sniffed(engine, source, dialect, header=bool(header))
+            good.append(row)
+    return b"".join(good)
 
 
 def _fitting_csv(engine: Engine, source: Source, columns: Sequence[Column], dialect: Dialect) -> list[Column]:

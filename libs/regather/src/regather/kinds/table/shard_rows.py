@@ -22,9 +22,7 @@ class PlannedSplitter:
     values come out, beside what a row takes by the plan.
     """
 
-    def __init__(
-        self, inner: Splitter, request: SplitRequest, options: ReadingOptions, *, values: bool = True
-    ) -> None:
+    def __init__(self, inner: Splitter, request: SplitRequest, options: ReadingOptions, *, values: bool = True) -> None:
         self._inner = inner
         self._options = options
         self._plan = Plan.decode(request.plan)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from regather.core.errors import BadRequest, PermanentError
 from regather.kinds.table import checks
-from regather.kinds.table.aggregates import ROW
+from regather.kinds.table.aggregates import ROW, check_own_names
 from regather.kinds.table.engine import Engine, engine, quoted
 from regather.kinds.table.failures import binding_error, is_of_data, said
 from regather.kinds.table.merging import packed, unpacked
@@ -29,6 +29,7 @@ def check_queries(database: Engine, options: SqlOptions, plan: Plan) -> frozense
     for what, sql, table in (("map", options.map, _SHARD), ("reduce", options.reduce, _PARTS)):
         if sql.strip() or what == "map":
             checks.query(database, sql, what, frozenset({table}))
+    check_own_names((column.name for column in plan.columns), "map")
     for name in options.cast:
         if not plan.named([name.lower()]):
             raise BadRequest(f"cast: there is no column {name!r}", code="no-column")

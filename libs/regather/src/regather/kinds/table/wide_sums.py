@@ -33,13 +33,13 @@ def with_totals(engine: Engine, keys: Sequence[str], column: str) -> Any:
     rows = engine.run(f'SELECT "$group", {sums}, {kept} FROM ({numbered}) GROUP BY "$group" HAVING count({column}) > 0')
     totals = [[_total([int(one or 0) for one in row[1:4]], row[4])] for row in rows]
     table = pa.table(
-        {"g": pa.array([row[0] for row in rows], pa.int64()), "t": pa.array(totals, pa.list_(pa.float64()))}
+        {"$of": pa.array([row[0] for row in rows], pa.int64()), "$total": pa.array(totals, pa.list_(pa.float64()))}
     )
     first = f'row_number() OVER ({partition}ORDER BY "$first") = 1 AS "$one"'
     with engine.arrow(_TOTALS, table):
         return engine.table(
-            f'SELECT n.* EXCLUDE ("$group", "$one") REPLACE (CASE WHEN "$one" THEN t END AS {column}) '
-            f'FROM (SELECT *, {first} FROM ({numbered})) AS n LEFT JOIN {_TOTALS} ON "$group" = g ORDER BY "$first"'
+            f'SELECT n.* EXCLUDE ("$group", "$one") REPLACE (CASE WHEN "$one" THEN "$total" END AS {column}) '
+            f'FROM (SELECT *, {first} FROM ({numbered})) AS n LEFT JOIN {_TOTALS} ON "$group" = "$of" ORDER BY "$first"'
         )
 
 
