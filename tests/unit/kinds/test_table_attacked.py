@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping
+from decimal import Decimal, localcontext
 from typing import Any
 
 import pytest
 
-from regather.core.errors import BadRequest
+from regather.core.errors import BadRequest, PermanentError
 from regather.kinds.table.etl import TableEtl
 from regather.kinds.table.sql import TableSql
 from regather.processors.base import SplitRequest
@@ -103,3 +104,51 @@ def test_nothing_is_sorted_by_a_constant() -> None:
 def test_a_limit_that_no_engine_can_count_to_is_refused_before_the_cut() -> None:
     with pytest.raises(BadRequest, match="limit"):
         parse_options(TableEtl(), {"limit": 10**30})
+
+
+@pytest.mark.parametrize("map_sql", ["from shard", "table shard", "select s from shard s", "select shard from shard"])
+def test_a_late_key_is_not_lost_in_a_map_that_takes_whole_rows(map_sql: str) -> None:
+    late = b'{"k":"a","x":1}\n' * 80_000 + b'{"k":"b","x":2,"z":9}\n'
+    with pytest.raises(PermanentError, match=r'row 80000: the key "z"'):
+        run(TableSql(), late, {"map": map_sql, "reduce": "select count(*) as n from parts"})
+
+
+def test_a_late_key_does_no_harm_where_rows_are_counted_alone() -> None:
+    late = b'{"k":"a","x":1}\n' * 80_000 + b'{"k":"b","x":2,"z":9}\n'
+    asked = {"map": "select count(*) as n from shard", "reduce": "select sum(n) as n from parts"}
+    assert json.loads(run(TableSql(), late, asked)) == {"n": 80_001}
+
+
+@pytest.mark.parametrize("number", ["12345678901234567.5", "-1234567890.1234567e3", "0.12345678901234567"])
+def test_a_json_number_that_a_double_rounds_is_no_decimal(number: str) -> None:
+    options = (
+        {"cast": "a:decimal(38,17)", "aggregate": "s = sum(a)"} if number[0] == "0" else {"cast": "a:decimal(38,2)"}
+    )
+    with pytest.raises(PermanentError, match=r"row 1: .*in quotes"):
+        run(TableEtl(), f'{{"a": 0.1}}\n{{"a": {number}}}\n'.encode(), options)
+
+
+def test_json_numbers_of_few_digits_and_texts_are_exact_decimals() -> None:
+    values = [
+        "0.1",
+        "-1e-7",
+        "123456789012.345",
+        "-100000000000000000000000001",
+        "0",
+        '"12345678901234567890.123456789"',
+    ]
+    body = "".join(f'{{"a": {value}}}\n' for value in values).encode()
+    rows = run(TableEtl(), body, {"cast": "a:decimal(38,9)", "output": "csv"}).decode().split()
+    places = Decimal("1e-9")
+    with localcontext(prec=50):
+        assert [Decimal(row) for row in rows[1:]] == [Decimal(one.strip('"')).quantize(places) for one in values]
+
+
+def test_rows_without_a_column_are_refused_in_words() -> None:
+    with pytest.raises(BadRequest, match="no column"):
+        run(TableEtl(), b"[]", {})
+
+
+def test_a_share_out_of_range_is_said_of_the_aggregate() -> None:
+    with pytest.raises(BadRequest, match=r"^aggregate: "):
+        run(TableEtl(), BODY, {"aggregate": "q = quantile(x, 2)"})

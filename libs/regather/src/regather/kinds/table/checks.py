@@ -131,6 +131,16 @@ def query(engine: Engine, text: str, what: str, tables: frozenset[str]) -> None:
     _check_query(engine, node, what, tables)
 
 
+@lru_cache(maxsize=16)
+def takes_whole_rows(engine: Engine, text: str) -> bool:
+    """Whether a query takes all columns whatever their names: with a star, or a table's name as a value."""
+    found = list(_everything(_select(engine, text, "map", 0)))
+    bases = [one for one in found if one.get("type") == "BASE_TABLE"]
+    tables = {name.lower() for one in bases for name in (one["table_name"], one["alias"])}
+    references = [one["column_names"][-1].lower() for one in found if one.get("class") == "COLUMN_REF"]
+    return not tables.isdisjoint(references) or any(one.get("class") == "STAR" for one in found)
+
+
 def _check_query(engine: Engine, node: Any, what: str, tables: frozenset[str]) -> None:
     known = tables | {entry["key"].lower() for found in _nodes(node, "cte_map") for entry in found["cte_map"]["map"]}
     for one in _everything(node):

@@ -39,7 +39,8 @@ def value_of_json(column: Column, value: str) -> str:
     if column.type == "JSON":
         return value
     if column.cast:
-        return value_of_text(column, _text_of_json(value))
+        text = value_of_text(column, _text_of_json(value))
+        return _unless_rounded(column, value, text) if column.type.startswith("DECIMAL") else text
     return f"coalesce({_json_attempt(column, value)}, {_complaint(column, f'CAST({value} AS VARCHAR)')})"
 
 
@@ -84,6 +85,19 @@ def _json_attempt(column: Column, value: str) -> str:
         number = f"NOT starts_with({raw}, '\"') AND {raw} NOT IN ('true', 'false')"
         return f"CASE WHEN {number} THEN {_attempt(column, raw, '.')} END"
     return f"CASE WHEN starts_with({raw}, '\"') THEN {_attempt(column, _text_of_json(value), '.')} END"
+
+
+def _unless_rounded(column: Column, value: str, converted: str) -> str:
+    """SQL for a decimal, where the JSON number still has all its digits.
+
+    DuckDB reads a JSON number with a fraction or an exponent as a double, which keeps any 15 digits and not always more.
+    """
+    raw = f"CAST({value} AS VARCHAR)"
+    digits = f"regexp_replace(split_part({raw}, 'e', 1), '^-?0*[.]?0*|[.]', '', 'g')"
+    rounded = f"regexp_full_match({raw}, '[^\"]*[.e].*') AND length({digits}) > 15"
+    begin = literal(f"column {quoted(column.name)} is about ")
+    end = literal(", a JSON number of more digits than a double keeps; write it in quotes")
+    return f"CASE WHEN {rounded} THEN misfit({raw}, {begin}, {end}) ELSE {converted} END"
 
 
 def _text_of_json(value: str) -> str:

@@ -117,6 +117,8 @@ class _Builder:
     def _listed(self, rows: str) -> Query:
         options = self._options
         selected = options.select or tuple(self._known.values())
+        if not selected:
+            raise BadRequest("the rows have no column, so that nothing can come out", code="no-column")
         self._require(frozenset(name.lower() for name in selected), "select")
         columns = [quoted(self._known[name.lower()]) for name in selected] or [f'NULL AS "{NO_COLUMN}"']
         order = checks.ordering(self._engine, options.order_by, "order_by") if options.order_by else ()
@@ -281,7 +283,8 @@ class _Builder:
 
     def _check_over(self, merged: str, shard: str) -> str:
         states = f"({over(self._empty, shard)})"
-        return self._bound(over(states, merged, PARTS), "having" if self._options.having else "order_by")
+        asked = [name for name in ("having", "order_by") if getattr(self._options, name)]
+        return self._bound(over(states, merged, PARTS), " or ".join(["aggregate", *asked]))
 
 
 def _unnested(keys: Sequence[str], index: int, name: str, one: Aggregate, *, rough: bool) -> str:

@@ -134,7 +134,8 @@ def _refitted(
     A date whose values are numbers, too, is one of infinities: numbers.
     """
     fits = _all_true(engine, source, tests)
-    are_numbers = _all_true(engine, source, numbers)
+    doubted = {one.name for one in columns if not fits.get(one.name, True) or one.type == "DATE"}
+    are_numbers = _all_true(engine, source, {name: sql for name, sql in numbers.items() if name in doubted})
 
     def refit(column: Column) -> Column:
         number = are_numbers.get(column.name, False)

@@ -67,7 +67,7 @@ def reduced(outputs: Sequence[bytes], options: SqlOptions) -> bytes:
 def _run(database: Engine, payload: bytes, meta: TableMeta, options: SqlOptions) -> bytes:
     names = frozenset(column.name.lower() for column in meta.plan.columns)
     with shard_relation(database, payload, meta, options, names) as relation:
-        if meta.plan.format == "ndjson" and "*" in options.map:
+        if meta.plan.format == "ndjson" and checks.takes_whole_rows(database, options.map):
             check_keys(database, payload[meta.span.header_bytes :], meta)
         with _query(database, "map", _SHARD, _without_row(relation), options.map) as columns:
             answer = f"SELECT * FROM {_ANSWER}_{_SHARD}"
