@@ -69,7 +69,7 @@ async def test_without_the_wish_to_skip_the_job_fails_and_names_the_row(client: 
 
 async def test_a_shard_with_more_bad_rows_than_are_looked_for_is_a_gap(client: Client) -> None:
     submission = Submission("table.etl", {"cast": "amount:int"}, shard_size_bytes=64 * 1024, on_error="skip")
-    job_id = str((await client.submit(submission, table(2_000, dict.fromkeys(range(17), "?"))))["job_id"])
+    job_id = str((await client.submit(submission, table(100, dict.fromkeys(range(17), "?"))))["job_id"])
     document = await client.wait(job_id, timeout_s=120)
     assert (document["state"], document["shards"]["gaps"], document["shards"]["bad_rows"]) == ("partial", [[0, 0]], 0)
     assert "too many rows are bad: 0, 1, 2," in document["errors"][0]["error"]

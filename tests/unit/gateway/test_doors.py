@@ -232,7 +232,7 @@ async def test_data_above_the_limit_of_the_spool_is_a_413(start_gateway: Any) ->
 
 
 async def test_data_above_the_memory_of_the_spool_arrives_whole(gateway: Any) -> None:
-    payload = "".join(f"{number:07d}\n" for number in range(400_000))
+    payload = "".join(f"{number:079d}\n" for number in range(40_000))
 
     await through(gateway, gateway.client.post("/process-data", json={"payload": payload}))
 

@@ -12,7 +12,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import table_etl
 
@@ -65,6 +65,7 @@ def test_groups_and_rows_equal_the_reference_at_random_shard_sizes(seed: int) ->
     assert run(KIND, gzip.compress(body), ROWS, request) == run(KIND, body, ROWS, request)
 
 
+@settings(max_examples=40)  # each runs an engine some times
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=60), st.data())
 def test_sums_of_floats_are_exact_at_every_cut(values: list[float], data: st.DataObject) -> None:
     body = "".join(f'{{"v": {value!r}, "pad": "{"x" * 90}"}}\n' for value in values).encode()
