@@ -2,10 +2,12 @@
 
 import io
 import json
+import random
 from collections.abc import Mapping
 from decimal import Decimal, localcontext
 from typing import Any
 
+import duckdb
 import pyarrow.parquet as pq
 import pytest
 
@@ -170,3 +172,14 @@ def test_whole_numbers_of_128_bits_without_a_sign_keep_their_digits_in_parquet()
     options = {"derive": "y = 12345678901234567890123::uhugeint", "select": "y", "output": "parquet", "limit": 1}
     table = pq.read_table(io.BytesIO(run(TableEtl(), BODY, options)))
     assert table.column("y").to_pylist() == [Decimal(12345678901234567890123)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_means_of_large_whole_numbers_are_duckdbs(seed: int) -> None:
+    draw = random.Random(seed)
+    values = [draw.choice([draw.randrange(-(2**62), 2**62), draw.randrange(9), 2**63 - 1]) for _ in range(201)]
+    body = "k,x\n" + "".join(f"{index % 20},{value}\n" for index, value in enumerate(values))
+    found = groups(body.encode(), {"group_by": "k", "aggregate": "m = avg(x)"})
+    rows = ", ".join(f"({index % 20}, {value}::bigint)" for index, value in enumerate(values))
+    wanted = duckdb.sql(f"SELECT k, avg(x) FROM (VALUES {rows}) t(k, x) GROUP BY k ORDER BY k").fetchall()
+    assert [(group["k"], group["m"]) for group in found] == wanted
