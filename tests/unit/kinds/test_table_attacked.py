@@ -1,10 +1,14 @@
 """Requests made to break tables: answers against DuckDB on the whole file at every cut, or a refusal that says why."""
 
+import io
 import json
+import random
 from collections.abc import Mapping
 from decimal import Decimal, localcontext
 from typing import Any
 
+import duckdb
+import pyarrow.parquet as pq
 import pytest
 
 from regather.core.errors import BadRequest, PermanentError
@@ -152,3 +156,30 @@ def test_rows_without_a_column_are_refused_in_words() -> None:
 def test_a_share_out_of_range_is_said_of_the_aggregate() -> None:
     with pytest.raises(BadRequest, match=r"^aggregate: "):
         run(TableEtl(), BODY, {"aggregate": "q = quantile(x, 2)"})
+
+
+@pytest.mark.parametrize("size_bytes", [1024, None])
+@pytest.mark.parametrize("first", ["0", "-0"])
+def test_of_two_zeros_the_first_one_stays(first: str, size_bytes: int | None) -> None:
+    body = b"x,pad\n" + f"{first},a\n0,a\n-0,a\n".encode() * 200
+    rows = run(TableEtl(), body, {"cast": "x:float", "distinct": True}, SplitRequest(size_bytes))
+    assert rows.decode() == f'{{"x":{float(first)},"pad":"a"}}\n'
+    (group,) = groups(body, {"cast": "x:float", "group_by": "x", "aggregate": "n = count(); d = count(distinct x)"})
+    assert (str(group["x"]), group["n"], group["d"]) == (str(float(first)), 600, 1)
+
+
+def test_whole_numbers_of_128_bits_without_a_sign_keep_their_digits_in_parquet() -> None:
+    options = {"derive": "y = 12345678901234567890123::uhugeint", "select": "y", "output": "parquet", "limit": 1}
+    table = pq.read_table(io.BytesIO(run(TableEtl(), BODY, options)))
+    assert table.column("y").to_pylist() == [Decimal(12345678901234567890123)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_means_of_large_whole_numbers_are_duckdbs(seed: int) -> None:
+    draw = random.Random(seed)
+    values = [draw.choice([draw.randrange(-(2**62), 2**62), draw.randrange(9), 2**63 - 1]) for _ in range(201)]
+    body = "k,x\n" + "".join(f"{index % 20},{value}\n" for index, value in enumerate(values))
+    found = groups(body.encode(), {"group_by": "k", "aggregate": "m = avg(x)"})
+    rows = ", ".join(f"({index % 20}, {value}::bigint)" for index, value in enumerate(values))
+    wanted = duckdb.sql(f"SELECT k, avg(x) FROM (VALUES {rows}) t(k, x) GROUP BY k ORDER BY k").fetchall()
+    assert [(group["k"], group["m"]) for group in found] == wanted

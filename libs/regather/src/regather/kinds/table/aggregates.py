@@ -37,6 +37,7 @@ _OWN_NAME = re.compile(
 _WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
 _FLOATS = ("FLOAT", "DOUBLE")
 _UNKNOWN = '"NULL"'
+_EXACT_DOUBLE = 2**53  # up to here a double holds every whole number
 _SPREADS = {
     "stddev": "samp", "stddev_samp": "samp", "stddev_pop": "pop",
     "variance": "samp", "var_samp": "samp", "var_pop": "pop",
@@ -124,7 +125,13 @@ def _mean(call: AggregateCall, kind: str, what: str) -> Aggregate:
         raise _no_number(call, kind, what)
     x, condition = call.arguments[0].sql, _condition(call)
     states = (State(f"count({x}){condition}", "sum({0})"), State(f"sum({x}){condition}", "sum({0})"))
-    return Aggregate(states, "CAST({1} AS DOUBLE) / {0}")
+    mean = "CAST({1} AS DOUBLE) / {0}"
+    if kind in _WHOLE:  # a sum that no double holds would be rounded twice: before the division, and by it
+        parts = "CAST({1} // {0} AS DOUBLE) + CAST({1} % {0} AS DOUBLE) / {0}"
+        mean = (
+            f"CASE WHEN {{1}} BETWEEN -{_EXACT_DOUBLE} AND {_EXACT_DOUBLE} THEN {mean} WHEN {{0}} > 0 THEN {parts} END"
+        )
+    return Aggregate(states, mean)
 
 
 def _exact(call: AggregateCall, final: str) -> Aggregate:

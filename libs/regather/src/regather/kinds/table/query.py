@@ -140,9 +140,9 @@ class _Builder:
         options = self._options
         first, ordered = PARTS, ", ".join(way)
         if options.distinct:
-            once = "SELECT * FROM {0} QUALIFY row_number() OVER (PARTITION BY {1} ORDER BY {2}) = 1"
-            shard = filled(once, [f"({shard})", ", ".join(columns), ROW])
-            first = f"({filled(once, [PARTS, ', '.join(columns), ROW])})"
+            once = f"SELECT DISTINCT ON ({', '.join(columns)}) * FROM"  # a window would give 0.0 for -0.0
+            shard = f"{once} ({shard}) ORDER BY {ROW}"
+            first = f"({once} {PARTS} ORDER BY {ROW})"
         limit = "" if options.limit is None else f" LIMIT {options.limit}"
         if limit:
             shard = f"SELECT * FROM ({shard}) ORDER BY {ordered}{limit}"

@@ -107,7 +107,9 @@ def _columnar(engine: Engine, sql: str, columns: Columns, output: str) -> bytes:
 
 
 def _columnar_value(name: str, kind: str) -> str:
-    return f"CAST({quoted(name)} AS DECIMAL(38,0)) AS {quoted(name)}" if kind == "HUGEINT" else quoted(name)
+    return (
+        f"CAST({quoted(name)} AS DECIMAL(38,0)) AS {quoted(name)}" if kind in ("HUGEINT", "UHUGEINT") else quoted(name)
+    )
 
 
 def _joined(engine: Engine, sql: str) -> bytes:
