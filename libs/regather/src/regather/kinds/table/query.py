@@ -117,8 +117,6 @@ class _Builder:
     def _listed(self, rows: str) -> Query:
         options = self._options
         selected = options.select or tuple(self._known.values())
-        if not selected:
-            raise BadRequest("the rows have no column, so that nothing can come out", code="no-column")
         self._require(frozenset(name.lower() for name in selected), "select")
         columns = [quoted(self._known[name.lower()]) for name in selected] or [f'NULL AS "{NO_COLUMN}"']
         order = checks.ordering(self._engine, options.order_by, "order_by") if options.order_by else ()

@@ -49,6 +49,8 @@ def sampled_ndjson(engine: Engine, rows: bytes, options: ReadingOptions) -> Plan
             )
         _check_keys(keys)
         columns = [_column(name, _flat(kind), "", options) for name, kind in found if name in keys]
+        if not columns:
+            raise BadInput("the rows have no column, so that nothing can come out", code="no-column")
         return Plan("ndjson", tuple(_fitting_json(engine, source, columns)))
 
 
