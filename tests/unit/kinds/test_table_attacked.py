@@ -11,7 +11,7 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from regather.core.errors import BadRequest, PermanentError
+from regather.core.errors import BadInput, BadRequest, PermanentError
 from regather.kinds.table.etl import TableEtl
 from regather.kinds.table.sql import TableSql
 from regather.processors.base import SplitRequest
@@ -149,8 +149,8 @@ def test_json_numbers_of_few_digits_and_texts_are_exact_decimals() -> None:
 
 
 def test_rows_without_a_column_are_refused_in_words() -> None:
-    with pytest.raises(BadRequest, match="no column"):
-        run(TableEtl(), b"[]", {})
+    with pytest.raises(BadInput, match="no column"):
+        run(TableEtl(), b'{"": 1, "b": 2}\n', {})
 
 
 def test_a_share_out_of_range_is_said_of_the_aggregate() -> None:
