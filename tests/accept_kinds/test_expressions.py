@@ -8,7 +8,7 @@ from accept_kinds.in_process import answer
 from accept_kinds.judge import Answer
 from regather.processors.base import SplitRequest
 
-FEW = 40
+FEW = 15  # the suite itself, `make accept-kinds`, tries hundreds
 
 
 def test_generated_expressions_equal_duckdb_at_any_cut() -> None:
@@ -39,8 +39,8 @@ def test_a_product_that_loses_its_last_row_is_caught() -> None:
             return found
         return Answer(200, found.document, _shortened(found.result))
 
-    tried = try_expressions(1, 15, product)
-    assert tried.words["wrong"] + tried.words["silent"] >= 10
+    tried = try_expressions(1, 8, product)
+    assert tried.words["wrong"] + tried.words["silent"] >= 5
 
 
 def _shortened(result: bytes) -> bytes:
