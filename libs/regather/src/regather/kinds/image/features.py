@@ -29,6 +29,7 @@ from regather.core.errors import BadInput, BadRequest, PermanentError, UserError
 from regather.kinds.image import EXTRA
 from regather.kinds.image.formats import FORMATS, Choice, ImageFormat, format_named, format_of, not_an_image
 from regather.kinds.image.image_file import ImageFileSplitter
+from regather.kinds.image.limits import check_options_agree
 from regather.processors.base import DATA_ERRORS, FileSplitter, Options, Processor, ShardView, SplitRequest, Splitter
 from regather.processors.splitting.npy import MAGIC, npy_splitter, refuse_other_arrays
 from regather.processors.splitting.rows import Band, RowLayout, RowSplitter, raw_layout
@@ -183,10 +184,7 @@ def _agreement(options: ImageOptions) -> Callable[[RowLayout], None]:
                 f"the file holds {layout.channels} channels of {layout.dtype}; "
                 f"an image has 1 to {_MAX_CHANNELS} of {', '.join(_DTYPES)}"
             )
-        for name in options.model_fields_set & {"width", "height", "channels", "dtype"}:
-            asked, found = getattr(options, name), getattr(layout, name)
-            if asked is not None and asked != found:
-                raise BadInput(f"option {name} is {asked}, but the file says {found}")
+        check_options_agree(options, layout)
         _check_span(options, layout.dtype)
 
     return check

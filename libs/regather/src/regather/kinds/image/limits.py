@@ -1,6 +1,7 @@
 """How many pixels a file may come to: a bomb is refused before its pixels are decoded."""
 
 from regather.core.errors import BadInput
+from regather.processors.base import Options
 from regather.processors.splitting.inflate import MAX_RATIO
 from regather.processors.splitting.rows import RowLayout
 
@@ -29,3 +30,11 @@ def check_size(layout: RowLayout, file_bytes: int, max_bytes: int | None) -> Non
         )
     if max_bytes is not None and size_bytes > max_bytes:
         raise BadInput(f"the image has {size_bytes} bytes of pixels; at most {max_bytes}", code="inflates-too-much")
+
+
+def check_options_agree(options: Options, layout: RowLayout) -> None:
+    """BadInput where the client gave width, height, channels or dtype, and the file says otherwise."""
+    for name in options.model_fields_set & {"width", "height", "channels", "dtype"}:
+        asked, found = getattr(options, name), getattr(layout, name)
+        if asked is not None and asked != found:
+            raise BadInput(f"option {name} is {asked}, but the file says {found}")

@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from regather.core.errors import BadInput, BadRequest, PermanentError, UserError
 from regather.kinds.image import EXTRA
 from regather.kinds.image.formats import FORMATS, Choice, ImageFormat, format_named, format_of, not_an_image
+from regather.kinds.image.limits import check_options_agree
 from regather.kinds.image.map_cut import (
     BandMapSplitter,
     MapBand,
@@ -266,10 +267,7 @@ def _agreement(options: MapOptions) -> Callable[[RowLayout], None]:
                 f"the file holds {layout.channels} channels of {layout.dtype}; "
                 f"taken are 1 to {_MAX_CHANNELS} of {', '.join(_DTYPES)}"
             )
-        for name in options.model_fields_set & {"width", "height", "channels", "dtype"}:
-            asked, found = getattr(options, name), getattr(layout, name)
-            if asked is not None and asked != found:
-                raise BadInput(f"option {name} is {asked}, but the file says {found}")
+        check_options_agree(options, layout)
         _check_operator(options, layout.dtype)
 
     return check
