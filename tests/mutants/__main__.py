@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from mutants import rows, tree
+from mutants import page, rows, tree
 from mutants.patches import LEVELS, HeaderError, Mutant, parse, with_seed
 from mutants.rows import Row
 from regather_cli.report import commit, write_report
@@ -41,6 +41,8 @@ def main() -> int:
         found = list(pool.map(lambda mutant: _try_out(mutant, arguments), mutants))
         caught = [(row.caught_by, row.seed) for row in found if row.caught_by and row.seed is not None]
         control = _sum(before, _control(pool, [at for at in caught if at not in known]))
+    if arguments.write_seeds:
+        page.PAGE.write_text(page.with_rows(page.PAGE.read_text(), page.rows()))
     document = rows.document(found, control, time.monotonic() - started_s)
     whole = {"commit": commit(), **document} if arguments.only else write_report("mutants", document, started_s)
     print(json.dumps(whole))
@@ -128,7 +130,7 @@ def _write_seed(row: Row) -> None:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m mutants", description=__doc__)
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="only these; nothing is written then")
-    parser.add_argument("--write-seeds", action="store_true", help="put what caught each one into its header")
+    parser.add_argument("--write-seeds", action="store_true", help="put what caught each one into header and docs")
     for level, seeds in BUDGET.items():
         text = f"how many seeds of the {level} to search when the one in the header shows nothing"
         parser.add_argument(f"--{level}", type=int, default=seeds, metavar="SEEDS", help=text)

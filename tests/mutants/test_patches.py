@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mutants import tree
+from mutants import page, tree
 from mutants.patches import MEANT, HeaderError, Mutant, parse, with_seed
 
 PATCHES = sorted(tree.PATCHES.glob("*.patch"))
@@ -64,10 +64,13 @@ def test_there_is_a_mutant_for_every_invariant() -> None:
 
 
 def test_every_mutant_stands_in_the_docs_with_what_catches_it() -> None:
-    page = (tree.ROOT / "docs/operations/mutants.md").read_text()
-    rows = [line for line in page.splitlines() if line.startswith("| `")]
-    mutants = [parse(path.stem, path.read_text()) for path in PATCHES]
-    assert rows == [f"| `{m.name}` | {m.breaks} | {m.invariant} | {m.level} {m.seed} |" for m in mutants]
+    assert page.rows_of(page.PAGE.read_text()) == page.rows()
+
+
+def test_a_row_of_the_docs_is_replaced_by_the_new_one_of_the_same_mutant() -> None:
+    text = "# Mutants\n\n| `a` | one | I1 | rules 1 |\n| `b` | two | I2 | loops 2 |\n"
+    replaced = page.with_rows(text, ["| `b` | two | I2 | loops 99 |"])
+    assert replaced == text.replace("loops 2", "loops 99")
 
 
 def test_a_patch_that_does_not_fit_any_more_is_told(tmp_path: Path) -> None:
