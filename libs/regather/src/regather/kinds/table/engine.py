@@ -8,12 +8,16 @@ mean UTC everywhere. What must be read as a file (CSV and JSON have no other doo
 only paths that the locked database may open are those of memory files with our names. A name appears in the list as the
 kernel shows it, because DuckDB compares real paths.
 
+A small shard costs its query's parsing and binding more than its rows. So the SQL of a job's shards is the same text: the
+memory file stays open for the next content, buffers have few sizes, and the first row's number is a variable.
+
 Everything a client wrote passes `checks.py` before it reaches this module; the lock is the second wall, not the first.
 """
 
 import contextlib
 import os
 import resource
+import weakref
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +29,7 @@ _SOURCE, _TARGET = "regather-source", "regather-target"
 _MAX_MEMORY_BYTES = 4 * 1024**3
 _MIN_MEMORY_BYTES = 64 * 1024**2
 _MIN_BUFFER_BYTES = 64 * 1024
+_KEPT_STATEMENTS = 8
 _SHARE = 0.7
 """Of the memory that a child may still take: the rest is Arrow's, Python's and the answer's."""
 
@@ -72,7 +77,7 @@ _MACROS = """
 """
 """Words of the SQL that a job's query is made of; macros keep it short, because parsing is what a small shard pays for.
 
-`whole` and its kin are the rules of `fitting.py`, `inside` and `next_part` those of `aggregates.py`. `exact_total` is what
+`whole` and its kin are the rules of `fitting.py`; `inside` and `next_part` those of `aggregates.py`. `exact_total` is what
 three whole numbers in units of 1, 2^-62 and 2^-124 add up to, as a double. Digits are carried until middle and low are in
 [0, 2^62), then `rounding.py` rounds once. (A sum above 9.2e18 is rounded twice; its terms have one sign by then.)
 """
@@ -87,7 +92,7 @@ class Source(NamedTuple):
     @property
     def buffer_bytes(self) -> int:
         """So much is read at once: all of it. DuckDB's default is 32 MB, which it would fill with zeros for each shard."""
-        return max(_MIN_BUFFER_BYTES, self.size_bytes + 1024)
+        return max(_MIN_BUFFER_BYTES, 1 << (self.size_bytes + 1023).bit_length())
 
 
 class Engine:
@@ -106,6 +111,9 @@ class Engine:
         )
         self._connection.execute(_MACROS)
         self._connection.execute(f"SET memory_limit = '{memory_bytes}B'; SET lock_configuration = true")
+        self._bound = lru_cache(_KEPT_STATEMENTS)(self._connection.sql)
+        self._sources: list[int] = []
+        weakref.finalize(self, _close_all, self._sources)
 
     def run(self, sql: str, parameters: list[object] | None = None) -> list[tuple[Any, ...]]:
         """Run one statement; all its rows."""
@@ -116,6 +124,14 @@ class Engine:
     def table(self, sql: str) -> Any:
         """Run one SELECT; its rows as a pyarrow Table."""
         return self._connection.sql(sql).to_arrow_table()
+
+    def table_again(self, sql: str) -> Any:
+        """As table(), for a SELECT that many shards run; what it reads may have changed, but not the columns of that."""
+        return self._bound(sql).to_arrow_table()
+
+    def let(self, variable: str, number: int) -> None:
+        """Set what `getvariable('variable')` gives in SQL."""
+        self._connection.execute(f"SET VARIABLE {variable} = {number}")
 
     def batches(self, sql: str, rows: int) -> Any:
         """Run one SELECT; a pyarrow RecordBatchReader of so many rows a batch."""
@@ -137,9 +153,13 @@ class Engine:
     @contextlib.contextmanager
     def source(self, content: bytes) -> Iterator["Source"]:
         """Inside the block the content can be read as a file."""
-        with _memory_file(_SOURCE) as fd:
+        fd = self._sources.pop() if self._sources else os.memfd_create(_SOURCE)
+        try:
             _write(fd, content)
             yield Source(literal(_path(fd)), len(content))
+        finally:
+            os.ftruncate(fd, 0)
+            self._sources.append(fd)
 
     def write(self, sql: str, how: str) -> bytes:
         """Return what `COPY (sql) TO ... (how)` writes."""
@@ -198,11 +218,16 @@ def _path(fd: int) -> str:
     return f"/proc/self/fd/{fd}"
 
 
+def _close_all(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
 def _write(fd: int, content: bytes) -> None:
-    view = memoryview(content)
-    while view:
+    view, at = memoryview(content), 0
+    while at < len(view):
         try:
-            view = view[os.write(fd, view) :]
+            at += os.pwrite(fd, view[at:], at)
         except OSError as error:
             raise PermanentError(f"the shard of {len(content)} bytes does not fit this worker's file limit") from error
 

@@ -14,6 +14,9 @@ _WHOLE_TYPES = frozenset(
     {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT"}
 )
 _FLOATS = frozenset({"DOUBLE", "FLOAT"})
+NATIVE = frozenset({"DOUBLE"})
+"""Types for which reading CSV and casting a text do the same."""
+
 _BOOLEANS = "('true', 'false', 't', 'f', 'yes', 'no', 'y', 'n', '1', '0')"
 _OFFSET = r".*:[0-9.]+\s*(Z|z|UTC|[+-][0-9]{1,2}(:?[0-9]{2})?)\s*"
 _CANONICAL_TIMESTAMP = 19  # characters of 2024-01-01 00:00:00

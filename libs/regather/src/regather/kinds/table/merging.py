@@ -18,7 +18,9 @@ def packed(table: Any) -> bytes:
     import pyarrow as pa
 
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as stream:
+    with pa.ipc.new_stream(
+        sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
+    ) as stream:
         stream.write_table(table)
     content: bytes = sink.getvalue().to_pybytes()
     return content

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 
 from regather.kinds.table.aggregates import ROW
 from regather.kinds.table.engine import Engine, Source, literal, quoted
-from regather.kinds.table.fitting import value_of_json, value_of_text
+from regather.kinds.table.fitting import NATIVE, value_of_json, value_of_text
 from regather.kinds.table.options import ReadingOptions
 from regather.kinds.table.plan import Column, Plan, TableMeta
 
 _ARROW = "shard_rows"
+_FIRST_ROW = "first_row"
+_UNDERSCORE = b"_"
+"""The only thing that DuckDB takes for part of a double and `fitting.py` does not."""
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -31,28 +34,36 @@ def dialect_of(plan: Plan, options: ReadingOptions) -> Dialect:
 
 @contextlib.contextmanager
 def shard_relation(
-    engine: Engine, payload: bytes, meta: TableMeta, options: ReadingOptions, names: frozenset[str]
+    engine: Engine,
+    payload: bytes,
+    meta: TableMeta,
+    options: ReadingOptions,
+    names: frozenset[str],
+    *,
+    quick: bool = False,
 ) -> Iterator[str]:
     """Inside the block the yielded SQL gives the named columns, typed, and the row's number.
 
-    `names` are in lower case.
+    `names` are in lower case. `quick`: the same values at less cost, but errors that may name no column.
     """
     if not meta.plan.columns and not meta.span.rows:
         yield no_rows(names)
         return
-    columns, first = meta.plan.named(names), meta.span.row0
+    columns = meta.plan.named(names)
+    engine.let(_FIRST_ROW, meta.span.row0)
     content = payload[meta.span.header_bytes :]
     if meta.plan.format == "csv" and content.startswith(_BOM):  # the row's own; DuckDB takes one for the file's
         content = _BOM + content
     if meta.plan.format == "arrow":
         with engine.arrow(_ARROW, _arrow_table(content)):
-            yield typed_arrow(columns, first, dict(engine.describe(f"SELECT * FROM {_ARROW}")))
+            yield typed_arrow(columns, dict(engine.describe(f"SELECT * FROM {_ARROW}")))
     else:
         with engine.source(content) as source:
             if meta.plan.format == "csv":
-                yield typed_csv(source, meta.plan.columns, columns, dialect_of(meta.plan, options), first)
+                native = quick and options.decimal == "." and _UNDERSCORE not in content
+                yield typed_csv(source, meta.plan.columns, columns, dialect_of(meta.plan, options), native=native)
             else:
-                yield typed_ndjson(source, columns, first)
+                yield typed_ndjson(source, columns)
 
 
 def empty_relation(plan: Plan) -> str:
@@ -67,9 +78,14 @@ def no_rows(names: Iterable[str]) -> str:
     return f"(SELECT {', '.join([*fields, f'CAST(NULL AS BIGINT) AS {ROW}'])} WHERE false)"
 
 
-def raw_csv(source: Source, columns: Sequence[Column], dialect: Dialect, *, lenient: bool = False) -> str:
-    """Return SQL of all columns as texts; `lenient` leaves out rows that are none, as a sample may."""
-    types = ", ".join(f"{literal(column.name)}: 'VARCHAR'" for column in columns)
+def raw_csv(
+    source: Source, columns: Sequence[Column], dialect: Dialect, *, lenient: bool = False, native: bool = False
+) -> str:
+    """Return SQL of all columns as texts; `lenient` leaves out rows that are none, as a sample may.
+
+    `native`: columns of doubles come as doubles, which DuckDB makes of the same texts as a cast does.
+    """
+    types = ", ".join(f"{literal(column.name)}: '{_type_of_csv(column, native=native)}'" for column in columns)
     nulls = ", ".join(map(literal, dialect.nulls))
     quote = literal(dialect.quote)
     return (
@@ -80,14 +96,21 @@ def raw_csv(source: Source, columns: Sequence[Column], dialect: Dialect, *, leni
     )
 
 
+def _type_of_csv(column: Column, *, native: bool) -> str:
+    return column.type if native and column.type in NATIVE else "VARCHAR"
+
+
 def typed_csv(
-    source: Source, all_columns: Sequence[Column], columns: Sequence[Column], dialect: Dialect, first: int
+    source: Source, all_columns: Sequence[Column], columns: Sequence[Column], dialect: Dialect, *, native: bool = False
 ) -> str:
-    """Return SQL of the columns with their values."""
+    """Return SQL of the columns with their values; `native` as raw_csv() has it."""
     values = [
-        f"{value_of_text(column, quoted(column.name), dialect.decimal)} AS {quoted(column.name)}" for column in columns
+        quoted(column.name)
+        if _type_of_csv(column, native=native) == column.type
+        else f"{value_of_text(column, quoted(column.name), dialect.decimal)} AS {quoted(column.name)}"
+        for column in columns
     ]
-    return _numbered(raw_csv(source, all_columns, dialect), columns, values, first)
+    return _numbered(raw_csv(source, all_columns, dialect, native=native), columns, values)
 
 
 def raw_ndjson(source: Source, columns: Sequence[Column], *, lenient: bool = False) -> str:
@@ -105,17 +128,17 @@ def json_objects(source: Source, *, lenient: bool = False) -> str:
     return f"read_json_objects({source.path}, format = 'newline_delimited', {limits})"
 
 
-def typed_ndjson(source: Source, columns: Sequence[Column], first: int) -> str:
+def typed_ndjson(source: Source, columns: Sequence[Column]) -> str:
     """Return SQL of the columns with their values; a key that a row lacks is null."""
     values = [f"{value_of_json(column, quoted(column.name))} AS {quoted(column.name)}" for column in columns]
     rows = raw_ndjson(source, columns) if columns else json_objects(source)
-    return _numbered(rows, columns, values, first)
+    return _numbered(rows, columns, values)
 
 
-def typed_arrow(columns: Sequence[Column], first: int, found: dict[str, str]) -> str:
+def typed_arrow(columns: Sequence[Column], found: dict[str, str]) -> str:
     """Return SQL of the columns with their values, casts done. `found` are the types of the shard's own columns."""
     values = [f"{_arrow_value(column, found[column.name])} AS {quoted(column.name)}" for column in columns]
-    return _numbered(_ARROW, columns, values, first)
+    return _numbered(_ARROW, columns, values)
 
 
 def _arrow_value(column: Column, found: str) -> str:
@@ -127,9 +150,9 @@ def _arrow_value(column: Column, found: str) -> str:
     return f"CAST({name} AS {column.type})"
 
 
-def _numbered(source: str, columns: Sequence[Column], values: Sequence[str], first: int) -> str:
+def _numbered(source: str, columns: Sequence[Column], values: Sequence[str]) -> str:
     names = [quoted(column.name) for column in columns]
-    number = f"row_number() OVER () + {first - 1} AS {ROW}"
+    number = f"row_number() OVER () - 1 + CAST(getvariable('{_FIRST_ROW}') AS BIGINT) AS {ROW}"
     return f"(SELECT {', '.join([*values, ROW])} FROM (SELECT {', '.join([*names, number])} FROM {source}))"
 
 

@@ -62,12 +62,23 @@ def merged_output(outputs: Sequence[bytes], options: TableOptions) -> bytes:
 
 
 def _run(database: Engine, payload: bytes, meta: TableMeta, options: TableOptions) -> bytes:
+    """Read the quick way; where that fails read the complete way, whose errors name column and value."""
+    try:
+        return _output(database, payload, meta, options, quick=True)
+    except Exception as error:
+        if not is_of_data(error):
+            raise
+    return _output(database, payload, meta, options, quick=False)
+
+
+def _output(database: Engine, payload: bytes, meta: TableMeta, options: TableOptions, *, quick: bool) -> bytes:
     query = query_of(database, options, meta.plan)
-    with shard_relation(database, payload, meta, options, query.names) as relation:
+    with shard_relation(database, payload, meta, options, query.names, quick=quick) as relation:
         sql = over(relation, query.shard)
         if query.merged:
             plan = meta.plan.encode()
-            return _PLAN_BYTES.pack(len(plan)) + plan + packed(database.table(sql))
+            table = database.table if meta.plan.format == "arrow" else database.table_again
+            return _PLAN_BYTES.pack(len(plan)) + plan + packed(table(sql))
         if meta.plan.format == "ndjson" and not options.select:
             check_keys(database, payload[meta.span.header_bytes :], meta)
         return ndjson(database, sql, query.columns)
