@@ -12,6 +12,7 @@ from regather.core.errors import BadInput, BadRequest
 from regather.core.sharding import DEFAULT_SHARD_BYTES, MAX_SHARD_BYTES, MIN_SHARD_BYTES
 from regather.kinds.model.options import PredictOptions
 from regather.kinds.model.shard_meta import with_first_row
+from regather.kinds.table.parquet.slices import Demand
 from regather.kinds.table.parquet_file import PARQUET_MAGIC, ParquetSplitter
 from regather.kinds.table.plan import Plan
 from regather.processors.base import FileSplitter, Piece, ShardRows, SplitRequest, Splitter
@@ -85,7 +86,7 @@ class _ParquetRows:
     """Rows of a Parquet file with all of its columns; the model's child chooses among them by name."""
 
     def __init__(self, request: SplitRequest) -> None:
-        self._inner = ParquetSplitter(request, {}, _all_names)
+        self._inner = ParquetSplitter(request, {}, _all_columns)
 
     def cut(self, path: Path) -> Iterator[Piece]:
         """Yield the file's pieces in order."""
@@ -94,8 +95,8 @@ class _ParquetRows:
             yield Piece(piece.payload, span)
 
 
-def _all_names(_engine: object, plan: Plan) -> frozenset[str]:
-    return frozenset(column.name.lower() for column in plan.columns)
+def _all_columns(_engine: object, plan: Plan) -> Demand:
+    return Demand(frozenset(column.name.lower() for column in plan.columns))
 
 
 def _plain_splitter(options: PredictOptions, request: SplitRequest, head: bytes | None) -> Splitter | FileSplitter:

@@ -24,6 +24,7 @@ from regather.processors.base import DATA_ERRORS, FileSplitter, Processor, Shard
 
 if TYPE_CHECKING:
     from regather.kinds.table.engine import Engine
+    from regather.kinds.table.parquet.slices import Demand
 
 _PARQUET_MAGIC = b"PAR1"
 INSPECT_BYTES = 1024 * 1024
@@ -49,9 +50,14 @@ class TableEtl(Processor[TableOptions]):
 
     def splitter(self, options: TableOptions, request: SplitRequest) -> Splitter | FileSplitter:
         """See Processor."""
-        if options.groups and request.shard_size_bytes is None and request.shards is None:
+        if (
+            options.groups
+            and request.shard_size_bytes is None
+            and request.shards is None
+            and not _is_parquet(options, request)
+        ):
             request = replace(request, shard_size_bytes=_GROUPS_SHARD_BYTES)
-        return table_splitter(options, request, _names_read)
+        return table_splitter(options, request, _demand)
 
     def inspect(self, head: bytes, options: TableOptions, request: SplitRequest) -> bytes:
         """See Processor."""
@@ -59,7 +65,7 @@ class TableEtl(Processor[TableOptions]):
         from regather.kinds.table.inspection import plan_of
 
         plan = plan_of(engine(), head, options, request, whole=len(head) < self.inspect_bytes)
-        _names_read(engine(), options, plan)
+        _demand(engine(), options, plan)
         return replace(plan, row_output_bytes=_row_output_bytes(options, plan)).encode()
 
     def process(self, shard: ShardView, options: TableOptions) -> bytes:
@@ -90,13 +96,13 @@ class TableEtl(Processor[TableOptions]):
 
 
 def table_splitter(
-    options: OptionsT, request: SplitRequest, names_read: "Callable[[Engine, OptionsT, Plan], frozenset[str]]"
+    options: OptionsT, request: SplitRequest, demand: "Callable[[Engine, OptionsT, Plan], Demand]"
 ) -> Splitter | FileSplitter:
-    """Return what cuts a table; `names_read` checks options against the columns of a file that has its own."""
-    if (request.head or b"").startswith(_PARQUET_MAGIC) and options.format in ("auto", "parquet"):
+    """Return what cuts a table; `demand` checks options against the columns of a file that has its own."""
+    if _is_parquet(options, request):
         from regather.kinds.table.parquet_file import ParquetSplitter
 
-        return ParquetSplitter(request, options.cast, lambda engine, plan: names_read(engine, options, plan))
+        return ParquetSplitter(request, options.cast, lambda engine, plan: demand(engine, options, plan))
     if request.head is None and options.format == "parquet":
         request = SplitRequest(request.shard_size_bytes, content_type=request.content_type)
         options = options.model_copy(update={"format": "csv"})
@@ -105,10 +111,19 @@ def table_splitter(
     return PlannedSplitter(splitter, request, options, values=values) if request.plan else splitter
 
 
-def _names_read(database: "Engine", options: TableOptions, plan: Plan) -> frozenset[str]:
+def _is_parquet(options: ReadingOptions, request: SplitRequest) -> bool:
+    return (request.head or b"").startswith(_PARQUET_MAGIC) and options.format in ("auto", "parquet")
+
+
+def _demand(database: "Engine", options: TableOptions, plan: Plan) -> "Demand":
+    from regather.kinds.table.parquet.slices import Demand
     from regather.kinds.table.query import query_of
 
-    return query_of(database, options, plan).names
+    query = query_of(database, options, plan)
+    keys = frozenset(name.lower() for name in options.group_by)
+    derived = {name.lower() for name in options.derive}
+    bounded = options.groups and query.fixed_states and not keys & derived
+    return Demand(query.names, keys, _GROUP_BYTES + _STATE_BYTES * query.states if bounded else None)
 
 
 def _row_output_bytes(options: TableOptions, plan: Plan) -> int:

@@ -1,9 +1,11 @@
-"""Cutting Parquet files by rows, as DuckDB reads them, into Arrow streams; runs in a killable child.
+"""Cutting Parquet files by rows; runs in a killable child. Columns that the job does not read stay in the file.
 
-DuckDB gives types and values their meaning here, too. Columns that the job does not read stay in the file.
+Whole row groups travel as they lie there where that is possible and no size was asked for (`parquet/slices.py`). Else the
+rows are decoded as DuckDB reads them, and travel as Arrow streams. DuckDB gives types and values their meaning either way.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from regather.core.errors import BadInput
 from regather.core.sharding import MAX_SHARD_BYTES, check_asked_shards
 from regather.kinds.table.engine import Engine, literal, quoted, reader
 from regather.kinds.table.failures import said
+from regather.kinds.table.parquet.footer import NoSlices
+from regather.kinds.table.parquet.slices import Demand, Slice, slices
 from regather.kinds.table.plan import Column, Plan, TableMeta
 from regather.processors.base import Piece, SplitRequest
 from regather.processors.splitting.row_packer import RowSpan
@@ -23,19 +27,19 @@ _SHARD_BYTES = 8 * 1024 * 1024
 
 
 class ParquetSplitter:
-    """Whole rows in even shards, each an Arrow stream of the columns that the job reads.
+    """Whole rows in shards, each of the columns that the job reads.
 
-    `cast` are types that the client asks for; `names_read` gives the names of columns that are read, in lower case.
+    `cast` are types that the client asks for; `demand` says what the job wants of a table with these columns.
     BadInput for what is no Parquet, is cut off or damaged, or has rows that fit no shard; BadRequest where options and
     columns do not fit together.
     """
 
     def __init__(
-        self, request: SplitRequest, cast: Mapping[str, str], names_read: Callable[[Engine, Plan], frozenset[str]]
+        self, request: SplitRequest, cast: Mapping[str, str], demand: Callable[[Engine, Plan], Demand]
     ) -> None:
         self._request = request
         self._cast = {name.lower(): kind for name, kind in cast.items()}
-        self._names_read = names_read
+        self._demand = demand
 
     def cut(self, path: Path) -> Iterator[Piece]:
         """Yield the shards in order; one without rows if the file has none."""
@@ -43,12 +47,28 @@ class ParquetSplitter:
         source = f"read_parquet({literal(str(path))})"
         try:
             plan = self._plan(engine, source)
-            names = self._names_read(engine, plan)
+            demand = self._demand(engine, plan)
+            columns = plan.named(demand.names)
+            pieces = self._slices(path, plan, demand)
+            if pieces is not None:
+                yield from pieces
+                return
             total = int(engine.run(f"SELECT count(*) FROM {source}")[0][0])
-            columns = plan.named(names)
             yield from self._pieces(engine, source, Plan("arrow", columns), total)
         except _errors() as error:
             raise BadInput(f"the Parquet file cannot be read: {said(error)}", code="parquet-invalid") from error
+
+    def _slices(self, path: Path, plan: Plan, demand: Demand) -> Iterator[Piece] | None:
+        """Return the pieces as row groups, or None where the file has to be decoded."""
+        if self._request.shards is not None or self._request.shard_size_bytes is not None:
+            return None
+        found = slices(path, [column.name for column in plan.columns], demand)
+        try:
+            first = next(found)
+        except NoSlices:
+            return None
+        columns = plan.named(demand.names)
+        return (_sliced(part, Plan("parquet", columns)) for part in chain([first], found))
 
     def _plan(self, engine: Engine, source: str) -> Plan:
         found = engine.describe(f"SELECT * FROM {source}")
@@ -142,6 +162,10 @@ def _piece(table: Any, first: int, plan: Plan) -> Piece:
             code="row-too-large",
         )
     return Piece(payload, TableMeta(RowSpan(first, table.num_rows, 0, "arrow"), plan).encode())
+
+
+def _sliced(part: Slice, plan: Plan) -> Piece:
+    return Piece(part.content, TableMeta(RowSpan(part.row0, part.rows, 0, "parquet"), plan).encode())
 
 
 def _errors() -> tuple[type[Exception], ...]:

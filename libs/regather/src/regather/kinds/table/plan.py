@@ -23,7 +23,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Columns in the order of the body; `format` is what the rows of a shard are (csv, ndjson, arrow).
+    """Columns in the order of the body; `format` is what the rows of a shard are (csv, ndjson, arrow, parquet).
 
     `row_output_bytes` is what a row takes of its shard's output beside its values, at most.
     """
@@ -32,6 +32,11 @@ class Plan:
     columns: tuple[Column, ...]
     delimiter: str = ","
     row_output_bytes: int = 0
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the values of a shard are texts, whose types the plan alone knows."""
+        return self.format in ("csv", "ndjson")
 
     def encode(self) -> bytes:
         """Return the plan as JSON, without what is usual."""

@@ -4,6 +4,7 @@ A `Query` is built once per job and child, against the plan's types, and BadRequ
 names, types. Its SQL reads the shard's relation as ROWS, which has the columns that it reads and the row's number.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -33,6 +34,7 @@ ROWS = '"$rows"'
 PARTS = "parts"
 """Under this name the merge's SQL reads the states of all shards, one after the other."""
 
+_GROWING = re.compile(r"VARCHAR|BLOB|JSON|BIT\b|\]|MAP|VARIANT|GEOMETRY|BIGNUM")
 _FIRST = '"$first"'
 _GROUP = '"$group"'
 
@@ -44,7 +46,8 @@ class Query:
     `names` are the columns read, in lower case. `shard` gives a shard's rows or states out of ROWS; `merged` gives the
     result out of the table PARTS, empty where outputs are joined. `columns` are the result's names and types.
     `approximate` is as `merged`, with the `estimated` figures from a sketch of what `listed` holds. `wide` are states of
-    `wide_sums.py`, `keys` the columns that make the groups.
+    `wide_sums.py`, `keys` the columns that make the groups. A shard gives `states` columns beside these; `fixed_states`
+    says that none of them grows with the rows' values.
     """
 
     names: frozenset[str]
@@ -56,6 +59,8 @@ class Query:
     listed: tuple[str, ...] = ()
     wide: tuple[str, ...] = ()
     keys: tuple[str, ...] = field(default=())
+    states: int = 0
+    fixed_states: bool = False
 
 
 def query_of(engine: Engine, options: TableOptions, plan: Plan) -> Query:
@@ -157,7 +162,8 @@ class _Builder:
             states += [f"{sql} AS {name}" for sql, name in zip(partials, state_names(index, one), strict=True)]
         group = f" GROUP BY {', '.join(keys)}" if keys else ""
         shard = f"SELECT {', '.join([*keys, f'min({ROW}) AS {_FIRST}', *states])} FROM {rows}{group}"
-        self._check(shard, "aggregate")
+        kinds = self._engine.describe(self._check(shard, "aggregate"))[len(keys) + 1 :]
+        wide = tuple(state_names(index, one)[-1] for index, one in enumerate(made.values()) if one.wide)
         exact, rough = (self._merged(keys, made, rough=rough) for rough in (False, True))
         final = self._check_over(exact, shard)
         return Query(
@@ -170,8 +176,10 @@ class _Builder:
             listed=tuple(
                 name for index, one in enumerate(made.values()) if one.approximate for name in state_names(index, one)
             ),
-            wide=tuple(state_names(index, one)[-1] for index, one in enumerate(made.values()) if one.wide),
+            wide=wide,
             keys=tuple(keys),
+            states=len(kinds),
+            fixed_states=not any(_GROWING.search(kind) for name, kind in kinds if quoted(name) not in wide),
         )
 
     def _aggregate(self, rows: str, name: str, text: str) -> Aggregate:

@@ -59,7 +59,11 @@ def shard_relation(
             yield typed_arrow(columns, dict(engine.describe(f"SELECT * FROM {_ARROW}")))
     else:
         with engine.source(content) as source:
-            if meta.plan.format == "csv":
+            if meta.plan.format == "parquet":
+                yield typed_parquet(
+                    source, columns, dict(engine.describe(f"SELECT * FROM read_parquet({source.path})"))
+                )
+            elif meta.plan.format == "csv":
                 native = quick and options.decimal == "." and _UNDERSCORE not in content
                 yield typed_csv(source, meta.plan.columns, columns, dialect_of(meta.plan, options), native=native)
             else:
@@ -139,6 +143,13 @@ def typed_arrow(columns: Sequence[Column], found: dict[str, str]) -> str:
     """Return SQL of the columns with their values, casts done. `found` are the types of the shard's own columns."""
     values = [f"{_arrow_value(column, found[column.name])} AS {quoted(column.name)}" for column in columns]
     return _numbered(_ARROW, columns, values)
+
+
+def typed_parquet(source: Source, columns: Sequence[Column], found: dict[str, str]) -> str:
+    """As typed_arrow(), for row groups as they lie in a file."""
+    values = [f"{_arrow_value(column, found[column.name])} AS {quoted(column.name)}" for column in columns]
+    number = f"file_row_number + CAST(getvariable('{_FIRST_ROW}') AS BIGINT) AS {ROW}"
+    return f"(SELECT {', '.join([*values, number])} FROM read_parquet({source.path}, file_row_number = true))"
 
 
 def _arrow_value(column: Column, found: str) -> str:

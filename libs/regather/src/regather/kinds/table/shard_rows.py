@@ -1,9 +1,10 @@
 """Shards with a plan: cut so that their outputs fit, and as rows of which some are picked."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
-from regather.core.errors import BadInput
+from regather.core.errors import BadInput, PermanentError
 from regather.kinds.table.options import ReadingOptions
 from regather.kinds.table.plan import Plan, TableMeta
 from regather.processors.base import Piece, ShardRows, SplitRequest, Splitter
@@ -81,9 +82,28 @@ class PlannedRows:
 def rows_of(payload: bytes, meta: TableMeta, options: ReadingOptions) -> ShardRows:
     """Return the rows of a shard; nothing is interpreted."""
     span, plan = meta.span, meta.plan
+    if plan.format == "parquet":
+        return PlannedRows(ArrowRows(_decoded(payload, meta), span), replace(plan, format="arrow"))
     if plan.format == "arrow":
         return PlannedRows(ArrowRows(payload, span), plan)
     dialect = NDJSON
     if plan.format == "csv":
         dialect = csv_dialect(plan.delimiter, quote=options.quote or None, header=False)._replace(keep_empty_rows=True)
     return PlannedRows(TextRows(payload, span, dialect), plan)
+
+
+def _decoded(payload: bytes, meta: TableMeta) -> bytes:
+    """Return the rows of row groups as Arrow; PermanentError where they cannot be read."""
+    from regather.kinds.table.engine import engine
+    from regather.kinds.table.failures import is_of_data, said
+    from regather.kinds.table.merging import packed
+
+    database = engine()
+    try:
+        with database.source(payload) as source:
+            return packed(database.table(f"SELECT * FROM read_parquet({source.path})"))
+    except Exception as error:
+        if not is_of_data(error):
+            raise
+        rows = f"rows {meta.span.row0} to {meta.span.row0 + meta.span.rows - 1}"
+        raise PermanentError(f"{rows}: the Parquet file cannot be read: {said(error)}") from error

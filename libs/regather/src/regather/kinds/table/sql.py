@@ -20,6 +20,7 @@ from regather.processors.base import DATA_ERRORS, FileSplitter, Processor, Shard
 
 if TYPE_CHECKING:
     from regather.kinds.table.engine import Engine
+    from regather.kinds.table.parquet.slices import Demand
     from regather.kinds.table.plan import Plan
 
 _MAX_SQL_CHARACTERS = 20_000
@@ -53,7 +54,7 @@ class TableSql(Processor[SqlOptions]):
 
     def splitter(self, options: SqlOptions, request: SplitRequest) -> Splitter | FileSplitter:
         """See Processor."""
-        return table_splitter(options, request, _check)
+        return table_splitter(options, request, _demand)
 
     def inspect(self, head: bytes, options: SqlOptions, request: SplitRequest) -> bytes:
         """See Processor."""
@@ -87,6 +88,12 @@ class TableSql(Processor[SqlOptions]):
         from regather.kinds.table.sql_shards import reduced
 
         return reduced([output for output in outputs if output is not None], options)
+
+
+def _demand(database: "Engine", options: SqlOptions, plan: "Plan") -> "Demand":
+    from regather.kinds.table.parquet.slices import Demand
+
+    return Demand(_check(database, options, plan))
 
 
 def _check(database: "Engine", options: SqlOptions, plan: "Plan") -> frozenset[str]:

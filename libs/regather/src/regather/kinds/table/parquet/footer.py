@@ -1,0 +1,214 @@
+"""The footer of a Parquet file: where the bytes of each row group's columns lie, and a footer for some of them.
+
+Field numbers are those of https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift. What is
+not understood here for certain (encryption, columns in other files, offsets outside of the file) is NoSlices: such a file
+is decoded instead of cut.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from regather.kinds.table.parquet.compact import BINARY, I32, I64, LIST, STRUCT, Struct, decode, encode
+
+MAGIC = b"PAR1"
+_TAIL_BYTES = 8
+_MOST_FOOTER_BYTES = 16 * 1024 * 1024
+_PAGE_HEADER_BYTES = 64 * 1024
+
+_SCHEMA, _ROWS, _GROUPS, _ORDERS, _ENCRYPTION = 2, 3, 4, 7, 8  # of FileMetaData
+_NAME, _CHILDREN = 4, 5  # of SchemaElement
+_COLUMNS, _GROUP_BYTES, _GROUP_ROWS = 1, 2, 3  # of RowGroup
+_FILE, _CHUNK_OFFSET, _META, _CRYPTO, _ENCRYPTED = 1, 2, 3, 8, 9  # of ColumnChunk
+_SIZE, _DATA, _DICTIONARY, _STATISTICS, _BLOOM, _BLOOM_BYTES = 7, 9, 11, 13, 14, 15  # of ColumnMetaData
+_INDEX_PAGE = 10
+_PAGE_TYPE, _PAGE_ENCODING, _PAGE_BYTES, _DICTIONARY_HEADER = 1, 2, 2, 7
+_DICTIONARY_PAGE = 2
+_BY_DICTIONARY = (2, 8)  # PLAIN_DICTIONARY, RLE_DICTIONARY
+
+
+class NoSlices(Exception):
+    """The file is none, or none that can be cut at its row groups."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One column of one row group: its bytes, and whether all its values are named by its dictionary."""
+
+    begin: int
+    size_bytes: int
+    by_dictionary: bool
+    struct: Struct
+
+
+@dataclass(frozen=True, slots=True)
+class RowGroup:
+    """`chunks` in the order of the schema's leaves."""
+
+    rows: int
+    chunks: tuple[Chunk, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A column of the table: the elements of the schema that describe it, and its leaves."""
+
+    name: str
+    elements: range
+    leaves: range
+
+    @property
+    def nested(self) -> bool:
+        """Whether its values are lists, objects or maps."""
+        return len(self.elements) > 1
+
+
+class Footer:
+    """A file's footer; NoSlices for one that is not wholly understood."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        try:
+            self._struct = _read(file)
+            self.fields = _fields(self._struct)
+            end = file.seek(0, os.SEEK_END) - _TAIL_BYTES
+            self.groups = tuple(_group(group, end) for group in _items(self._struct, _GROUPS, STRUCT))
+            self._check(end)
+        except (ValueError, KeyError, IndexError, TypeError, UnicodeDecodeError) as error:
+            raise NoSlices(str(error)) from error
+
+    @property
+    def rows(self) -> int:
+        """Of the whole file."""
+        return sum(group.rows for group in self.groups)
+
+    def slice(self, file: BinaryIO, groups: Sequence[RowGroup], fields: Sequence[Field]) -> bytes:
+        """Return a Parquet file of these row groups with these columns alone; nothing is decoded."""
+        content = bytearray(MAGIC)
+        leaves = [leaf for field in fields for leaf in field.leaves]
+        written = []
+        for group in groups:
+            columns = [_moved(group.chunks[leaf], file, content) for leaf in leaves]
+            sizes = sum(group.chunks[leaf].size_bytes for leaf in leaves)
+            written.append({_COLUMNS: (LIST, (STRUCT, columns)), 2: (I64, sizes), 3: (I64, group.rows)})
+        footer = encode(self._of(written, sum(group.rows for group in groups), fields, leaves))
+        return bytes(content + footer + len(footer).to_bytes(4, "little") + MAGIC)
+
+    def _of(self, groups: list[Struct], rows: int, fields: Sequence[Field], leaves: Sequence[int]) -> Struct:
+        elements = _items(self._struct, _SCHEMA, STRUCT)
+        root = elements[0] | {_CHILDREN: (I32, len(fields))}
+        kept = [root, *(elements[index] for field in fields for index in field.elements)]
+        struct = self._struct | {
+            _SCHEMA: (LIST, (STRUCT, kept)),
+            _ROWS: (I64, rows),
+            _GROUPS: (LIST, (STRUCT, groups)),
+        }
+        if _ORDERS in struct:
+            orders = _items(struct, _ORDERS, STRUCT)
+            struct[_ORDERS] = LIST, (STRUCT, [orders[leaf] for leaf in leaves])
+        return struct
+
+    def _check(self, end: int) -> None:
+        leaves = sum(len(field.leaves) for field in self.fields)
+        if _ENCRYPTION in self._struct or any(len(group.chunks) != leaves for group in self.groups):
+            raise NoSlices("the file is encrypted, or a row group lacks columns")
+        if self._struct[_ROWS][1] != self.rows:
+            raise NoSlices("the row groups have not as many rows as the file says")
+
+
+def dictionary_of(file: BinaryIO, chunk: Chunk) -> tuple[int, int]:
+    """Return how many values a chunk's dictionary has, and how many bytes these take; NoSlices if it has none."""
+    file.seek(chunk.begin)
+    try:
+        header, _ = decode(file.read(_PAGE_HEADER_BYTES))
+        if header[_PAGE_TYPE][1] != _DICTIONARY_PAGE:
+            raise NoSlices("a chunk's first page is no dictionary")
+        return header[_DICTIONARY_HEADER][1][1][1], header[_PAGE_BYTES][1]
+    except (ValueError, KeyError, TypeError) as error:
+        raise NoSlices(str(error)) from error
+
+
+def _read(file: BinaryIO) -> Struct:
+    end = file.seek(0, os.SEEK_END)
+    file.seek(max(0, end - _TAIL_BYTES))
+    tail = file.read(_TAIL_BYTES)
+    size = int.from_bytes(tail[:4], "little")
+    if tail[4:] != MAGIC or size > min(_MOST_FOOTER_BYTES, end - _TAIL_BYTES):
+        raise NoSlices("there is no footer, or a very long one")
+    file.seek(end - _TAIL_BYTES - size)
+    return decode(file.read(size))[0]
+
+
+def _items(struct: Struct, number: int, kind: int) -> list[Any]:
+    found, (of, items) = struct[number]
+    if (found, of) != (LIST, kind) and items:
+        raise NoSlices(f"field {number} is no list of type {kind}")
+    return list(items)
+
+
+def _fields(struct: Struct) -> tuple[Field, ...]:
+    elements = _items(struct, _SCHEMA, STRUCT)
+    fields: list[Field] = []
+    at, leaf = 1, 0
+    for _ in range(elements[0][_CHILDREN][1]):
+        end, leaves = _subtree(elements, at)
+        kind, name = elements[at][_NAME]
+        if kind != BINARY:
+            raise NoSlices("a column's name is no text")
+        fields.append(Field(name.decode(), range(at, end), range(leaf, leaf + leaves)))
+        at, leaf = end, leaf + leaves
+    if at != len(elements):
+        raise NoSlices("the schema is no tree")
+    return tuple(fields)
+
+
+def _subtree(elements: Sequence[Struct], at: int) -> tuple[int, int]:
+    """Return where the tree ends that begins with this element, and how many leaves it has."""
+    open_elements, leaves = 1, 0
+    while open_elements:
+        children = elements[at].get(_CHILDREN, (I32, 0))[1]
+        open_elements += children - 1
+        leaves += not children
+        at += 1
+    return at, leaves
+
+
+def _group(group: Struct, end: int) -> RowGroup:
+    chunks = tuple(_chunk(chunk, end) for chunk in _items(group, _COLUMNS, STRUCT))
+    return RowGroup(group[_GROUP_ROWS][1], chunks)
+
+
+def _chunk(struct: Struct, end: int) -> Chunk:
+    if struct.keys() & {_FILE, _CRYPTO, _ENCRYPTED}:
+        raise NoSlices("a column is encrypted, or lies in another file")
+    meta: Struct = struct[_META][1]
+    begin = min(offset for offset in _offsets(meta) if offset > 0)
+    size_bytes = meta[_SIZE][1]
+    if begin < len(MAGIC) or size_bytes <= 0 or begin + size_bytes > end:
+        raise NoSlices("a column lies outside of the file")
+    return Chunk(begin, size_bytes, _by_dictionary(meta), struct)
+
+
+def _offsets(meta: Struct) -> Iterable[int]:
+    return (meta[number][1] for number in (_DATA, _DICTIONARY) if number in meta)
+
+
+def _by_dictionary(meta: Struct) -> bool:
+    if _STATISTICS not in meta or _DICTIONARY not in meta:
+        return False
+    pages = _items(meta, _STATISTICS, STRUCT)
+    return bool(pages) and all(
+        page[_PAGE_TYPE][1] == _DICTIONARY_PAGE or page[_PAGE_ENCODING][1] in _BY_DICTIONARY for page in pages
+    )
+
+
+def _moved(chunk: Chunk, file: BinaryIO, content: bytearray) -> Struct:
+    """Copy a chunk to the end of `content`; return what the new footer says of it."""
+    shift = len(content) - chunk.begin
+    file.seek(chunk.begin)
+    content += file.read(chunk.size_bytes)
+    meta = {number: entry for number, entry in chunk.struct[_META][1].items() if number not in (_BLOOM, _BLOOM_BYTES)}
+    for number in (_DATA, _INDEX_PAGE, _DICTIONARY):
+        if number in meta and meta[number][1] > 0:
+            meta[number] = I64, meta[number][1] + shift
+    return {_CHUNK_OFFSET: (I64, 0), _META: (STRUCT, meta)}
