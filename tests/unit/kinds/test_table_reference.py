@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from reference import table_etl
 
@@ -65,11 +66,20 @@ def test_groups_and_rows_equal_the_reference_at_random_shard_sizes(seed: int) ->
     assert run(KIND, gzip.compress(body), ROWS, request) == run(KIND, body, ROWS, request)
 
 
-@settings(max_examples=40)  # each runs an engine some times
-@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=60), st.data())
-def test_sums_of_floats_are_exact_at_every_cut(values: list[float], data: st.DataObject) -> None:
+FLOATS = st.one_of(
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.floats(-5e9, 5e9),
+    st.floats(0.01, 100),
+    st.sampled_from([2.0**32, math.nextafter(2.0**32, 0), -(2.0**-72), 2.0**-73, 2.0**-20, 1e-6, 9.5e-7, -0.1]),
+)
+
+
+@settings(max_examples=80)  # each runs an engine some times
+@given(st.one_of(st.lists(FLOATS, min_size=1, max_size=60), st.lists(st.floats(-5e9, 5e9), min_size=1)), st.data())
+@example([0.1] * 10 + [-0.3] * 7, None)
+def test_sums_of_floats_are_exact_at_every_cut(values: list[float], data: st.DataObject | None) -> None:
     body = "".join(f'{{"v": {value!r}, "pad": "{"x" * 90}"}}\n' for value in values).encode()
-    request = SplitRequest(data.draw(st.integers(1024, 4096)))
+    request = SplitRequest(data.draw(st.integers(1024, 4096)) if data else 1024)
     (group,) = json.loads(run(KIND, body, {"cast": "v:float", "aggregate": "s = sum(v)"}, request))["groups"]
     wanted = table_etl.exact_sum(values)
     large = abs(wanted) == float("inf")

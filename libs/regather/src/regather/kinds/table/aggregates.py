@@ -13,6 +13,10 @@ of three such parts, each below 2^62, and whole numbers of 128 bits hold 2^64 of
 together; `wide_sums.py` adds what is kept one by one. This replaces a running sum, whose error
 depends on the cut, and compensated sums, which still lose everything where large terms cancel out.
 
+Most doubles need less: one below 2^32 in size that is a multiple of 2^-72, as every double above 9.6e-7 is, is the sum of
+two whole numbers below 2^53, in units of 2^-20 and 2^-72. The quick query adds up these two, and puts each group's sums
+into the three parts. Any other double ends it, and the shard runs the complete query.
+
 Variances are merged by the update of Chan, Golub and LeVeque (1979). A median, a quantile and a count of distinct values
 need the values themselves: their states are lists, which the merge unnests.
 """
@@ -26,12 +30,12 @@ from regather.kinds.table.checks import AggregateCall
 from regather.kinds.table.engine import quoted
 
 _HOLE = re.compile(r"\{(\d+)\}")
-_PART = re.compile(r"\{(x|high|rest|middle)\}")
+_PART = re.compile(r"\{(x|high|rest|middle|coarse|fine)\}")
 ROW = '"$row"'
 """The row's number in the whole body."""
 
 _OWN_NAME = re.compile(
-    r"\$(rows?|first|group|one|value|none|total|of|(s\d+_|x|high|rest|middle|o)\d+|v .*)", re.IGNORECASE
+    r"\$(rows?|first|group|one|value|none|total|of|(s\d+_|x|high|rest|middle|coarse|fine|o)\d+|v .*)", re.IGNORECASE
 )
 
 _WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
@@ -197,6 +201,15 @@ def _holistic(call: AggregateCall, kind: str, what: str) -> Aggregate:
     return Aggregate((state,), f"{name}({{0}}, {share})", values=True, approximate=f"approx_quantile({{0}}, {share})")
 
 
+_QUICK_STATES = (
+    "count({x})",
+    "high_of(sum({coarse}))",
+    "middle_of(sum({coarse}), sum({fine}))",
+    "low_of(sum({fine}))",
+    "CAST(NULL AS DOUBLE[])",
+)
+"""The states of _exact() where no double has to be kept."""
+
 _Maker = Callable[[AggregateCall, str, str], Aggregate]
 _MAKERS: dict[str, _Maker] = {
     "count": _count, "sum": _sum, "mean": _mean, "avg": _mean, "min": _least, "max": _least, "first": _placed,
@@ -225,13 +238,38 @@ def with_parts(rows: str, index: int, aggregate: Aggregate) -> tuple[str, list[s
     """
     if not aggregate.summed:
         return rows, [state.partial for state in aggregate.states]
-    names = {part: quoted(f"${part}{index}") for part in ("x", "high", "rest", "middle")}
-    x, high, rest, middle = names.values()
-    rows = f"(SELECT *, {aggregate.summed} AS {x} FROM {rows})"
-    rows = f"(SELECT *, inside({x}) AS {high} FROM {rows})"
-    rows = f"(SELECT *, next_part({high}, {x}) AS {rest} FROM {rows})"
-    rows = f"(SELECT *, CAST(trunc({rest}) AS BIGINT) AS {middle} FROM {rows})"
-    return rows, [_PART.sub(lambda found: names[found[1]], state.partial) for state in aggregate.states]
+    names = _part_names(index)
+    x, high, rest = names["x"], names["high"], names["rest"]
+    rows = _selected(rows, aggregate.summed, x)
+    rows = _selected(rows, f"inside({x})", high)
+    rows = _selected(rows, f"next_part({high}, {x})", rest)
+    rows = _selected(rows, f"CAST(trunc({rest}) AS BIGINT)", names["middle"])
+    return rows, [_filled_parts(state.partial, names) for state in aggregate.states]
+
+
+def with_two_parts(rows: str, index: int, aggregate: Aggregate) -> tuple[str, list[str]]:
+    """As with_parts(), for the quick query."""
+    if not aggregate.summed:
+        return rows, [state.partial for state in aggregate.states]
+    names = _part_names(index)
+    x, coarse, rest = names["x"], names["coarse"], names["rest"]
+    rows = _selected(rows, aggregate.summed, x)
+    rows = _selected(rows, f"coarse({x})", coarse)
+    rows = _selected(rows, f"rest_of({coarse}, {x})", rest)
+    rows = _selected(rows, f"fine({x}, {rest})", names["fine"])
+    return rows, [_filled_parts(partial, names) for partial in _QUICK_STATES]
+
+
+def _selected(rows: str, value: str, name: str) -> str:
+    return f"(SELECT *, {value} AS {name} FROM {rows})"
+
+
+def _part_names(index: int) -> dict[str, str]:
+    return {part: quoted(f"${part}{index}") for part in ("x", "high", "rest", "middle", "coarse", "fine")}
+
+
+def _filled_parts(partial: str, names: dict[str, str]) -> str:
+    return _PART.sub(lambda found: names[found[1]], partial)
 
 
 def check_own_names(names: Iterable[str], what: str) -> None:

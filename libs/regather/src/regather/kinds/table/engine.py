@@ -60,6 +60,14 @@ _MACROS = """
         CASE WHEN abs(x) < 4611686018427387904.0 AND (abs(x) >= 2.117582368135751e-22 OR x = 0)
              THEN CAST(trunc(x) AS BIGINT) END;
     CREATE MACRO next_part(whole_part, x) AS (x - whole_part) * 4611686018427387904.0;
+    CREATE MACRO coarse(x) AS CASE WHEN abs(x) < 4294967296.0 THEN CAST(trunc(x * 1048576.0) AS BIGINT) END;
+    CREATE MACRO rest_of(coarse_part, x) AS (x * 1048576.0 - coarse_part) * 4503599627370496.0;
+    CREATE MACRO fine(x, rest) AS
+        CASE WHEN trunc(rest) = rest THEN CAST(rest AS BIGINT)
+             WHEN x IS NOT NULL THEN error('a double for the complete query') END;
+    CREATE MACRO high_of(c) AS c >> 20;
+    CREATE MACRO middle_of(c, f) AS ((c & 1048575) << 42) + (f >> 10);
+    CREATE MACRO low_of(f) AS (f & 1023) << 52;
     CREATE MACRO carry(low) AS
         CASE WHEN low >= 0 THEN low // 4611686018427387904
              ELSE -((4611686018427387903 - low) // 4611686018427387904) END;
@@ -77,9 +85,9 @@ _MACROS = """
 """
 """Words of the SQL that a job's query is made of; macros keep it short, because parsing is what a small shard pays for.
 
-`whole` and its kin are the rules of `fitting.py`; `inside` and `next_part` those of `aggregates.py`. `exact_total` is what
-three whole numbers in units of 1, 2^-62 and 2^-124 add up to, as a double. Digits are carried until middle and low are in
-[0, 2^62), then `rounding.py` rounds once. (A sum above 9.2e18 is rounded twice; its terms have one sign by then.)
+`whole` and its kin are the rules of `fitting.py`; from `inside` to `low_of` stand those of `aggregates.py`. `exact_total`
+is what three whole numbers in units of 1, 2^-62 and 2^-124 add up to, as a double. Digits are carried until middle and low
+are in [0, 2^62), then `rounding.py` rounds once. (A sum above 9.2e18 is rounded twice; its terms have one sign by then.)
 """
 
 

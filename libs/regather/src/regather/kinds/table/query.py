@@ -5,7 +5,7 @@ names, types. Its SQL reads the shard's relation as ROWS, which has the columns 
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -19,6 +19,7 @@ from regather.kinds.table.aggregates import (
     filled,
     state_names,
     with_parts,
+    with_two_parts,
 )
 from regather.kinds.table.checks import AggregateCall, Expression
 from regather.kinds.table.engine import Engine, quoted
@@ -43,15 +44,16 @@ _GROUP = '"$group"'
 class Query:
     """SQL of a job's two steps.
 
-    `names` are the columns read, in lower case. `shard` gives a shard's rows or states out of ROWS; `merged` gives the
-    result out of the table PARTS, empty where outputs are joined. `columns` are the result's names and types.
-    `approximate` is as `merged`, with the `estimated` figures from a sketch of what `listed` holds. `wide` are states of
-    `wide_sums.py`, `keys` the columns that make the groups. A shard gives `states` columns beside these; `fixed_states`
-    says that none of them grows with the rows' values.
+    `names` are the columns read, in lower case. `shard` gives a shard's rows or states out of ROWS; `quick` gives the same
+    at less cost, or fails. `merged` gives the result out of the table PARTS, empty where outputs are joined. `columns` are
+    the result's names and types. `approximate` is as `merged`, with the `estimated` figures from a sketch of what `listed`
+    holds. `wide` are states of `wide_sums.py`, `keys` the columns that make the groups. A shard gives `states` columns
+    beside these; `fixed_states` says that none of them grows with the rows' values.
     """
 
     names: frozenset[str]
     shard: str
+    quick: str
     merged: str
     columns: tuple[tuple[str, str], ...]
     approximate: str = ""
@@ -130,13 +132,14 @@ class _Builder:
             raise BadRequest("order_by of distinct rows can use the columns of select alone", code="bad-option")
         kinds = tuple(self._engine.describe(self._check(f"SELECT {', '.join(columns)} FROM {rows}", "select")))
         if options.joined:
-            return Query(frozenset(self._names), f"SELECT {', '.join(columns)} FROM {rows}", "", kinds)
+            shard = f"SELECT {', '.join(columns)} FROM {rows}"
+            return Query(frozenset(self._names), shard, shard, "", kinds)
         keys = [f"{one.sql} AS {quoted(f'$o{index}')}" for index, (one, _) in enumerate(order)]
         way = [*(f"{quoted(f'$o{index}')} {way}" for index, (_, way) in enumerate(order)), ROW]
         shard = f"SELECT {', '.join([*columns, ROW, *keys])} FROM {rows}"
         shard, merged = self._narrowed(shard, columns, way)
         self._check(shard, "order_by" if options.order_by else "select")
-        return Query(frozenset(self._names), shard, merged, kinds)
+        return Query(frozenset(self._names), shard, shard, merged, kinds)
 
     def _narrowed(self, shard: str, columns: Sequence[str], way: Sequence[str]) -> tuple[str, str]:
         """Return the shard's and the merge's SQL with distinct, order and limit; both do the same, on more rows."""
@@ -156,12 +159,7 @@ class _Builder:
         self._require(frozenset(name.lower() for name in options.group_by), "group_by")
         keys = [quoted(self._known[name.lower()]) for name in options.group_by]
         made = {name: self._aggregate(rows, name, text) for name, text in options.aggregate.items()}
-        states: list[str] = []
-        for index, one in enumerate(made.values()):
-            rows, partials = with_parts(rows, index, one)
-            states += [f"{sql} AS {name}" for sql, name in zip(partials, state_names(index, one), strict=True)]
-        group = f" GROUP BY {', '.join(keys)}" if keys else ""
-        shard = f"SELECT {', '.join([*keys, f'min({ROW}) AS {_FIRST}', *states])} FROM {rows}{group}"
+        shard, quick = (_states(rows, keys, made.values(), parted) for parted in (with_parts, with_two_parts))
         kinds = self._engine.describe(self._check(shard, "aggregate"))[len(keys) + 1 :]
         wide = tuple(state_names(index, one)[-1] for index, one in enumerate(made.values()) if one.wide)
         exact, rough = (self._merged(keys, made, rough=rough) for rough in (False, True))
@@ -169,6 +167,7 @@ class _Builder:
         return Query(
             frozenset(self._names),
             shard,
+            quick,
             exact,
             tuple(self._engine.describe(final)),
             rough,
@@ -291,6 +290,21 @@ class _Builder:
         states = f"({over(self._empty, shard)})"
         asked = [name for name in ("having", "order_by") if getattr(self._options, name)]
         return self._bound(over(states, merged, PARTS), " or ".join(["aggregate", *asked]))
+
+
+def _states(
+    rows: str,
+    keys: Sequence[str],
+    aggregates: Iterable[Aggregate],
+    parted: Callable[[str, int, Aggregate], tuple[str, list[str]]],
+) -> str:
+    """SQL of a shard's groups with their states."""
+    states: list[str] = []
+    for index, one in enumerate(aggregates):
+        rows, partials = parted(rows, index, one)
+        states += [f"{sql} AS {name}" for sql, name in zip(partials, state_names(index, one), strict=True)]
+    group = f" GROUP BY {', '.join(keys)}" if keys else ""
+    return f"SELECT {', '.join([*keys, f'min({ROW}) AS {_FIRST}', *states])} FROM {rows}{group}"
 
 
 def _unnested(keys: Sequence[str], index: int, name: str, one: Aggregate, *, rough: bool) -> str:

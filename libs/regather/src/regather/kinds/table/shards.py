@@ -62,7 +62,7 @@ def merged_output(outputs: Sequence[bytes], options: TableOptions) -> bytes:
 
 
 def _run(database: Engine, payload: bytes, meta: TableMeta, options: TableOptions) -> bytes:
-    """Read the quick way; where that fails read the complete way, whose errors name column and value."""
+    """Run the quick query; where that fails run the complete one, whose errors name column and value."""
     try:
         return _output(database, payload, meta, options, quick=True)
     except Exception as error:
@@ -74,7 +74,7 @@ def _run(database: Engine, payload: bytes, meta: TableMeta, options: TableOption
 def _output(database: Engine, payload: bytes, meta: TableMeta, options: TableOptions, *, quick: bool) -> bytes:
     query = query_of(database, options, meta.plan)
     with shard_relation(database, payload, meta, options, query.names, quick=quick) as relation:
-        sql = over(relation, query.shard)
+        sql = over(relation, query.quick if quick else query.shard)
         if query.merged:
             plan = meta.plan.encode()
             table = database.table_again if meta.plan.is_text else database.table

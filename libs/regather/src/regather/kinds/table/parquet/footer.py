@@ -92,7 +92,8 @@ class Footer:
             sizes = sum(group.chunks[leaf].size_bytes for leaf in leaves)
             written.append({_COLUMNS: (LIST, (STRUCT, columns)), 2: (I64, sizes), 3: (I64, group.rows)})
         footer = encode(self._of(written, sum(group.rows for group in groups), fields, leaves))
-        return bytes(content + footer + len(footer).to_bytes(4, "little") + MAGIC)
+        content += footer + len(footer).to_bytes(4, "little") + MAGIC
+        return bytes(content)
 
     def _of(self, groups: list[Struct], rows: int, fields: Sequence[Field], leaves: Sequence[int]) -> Struct:
         elements = _items(self._struct, _SCHEMA, STRUCT)
