@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,17 @@ def test_files_that_duckdb_writes_are_cut_too(options: dict[str, str], tmp_path:
     body = path.read_bytes()
     assert formats(pieces(body, options)) == {"parquet"}
     assert run(KIND, body, options) == run(KIND, body, options, SplitRequest(100_000))
+
+
+def test_statistics_that_leave_out_nan_leave_no_row_out() -> None:
+    content = pa.table({"g": ["a", "a", "b", "b"], "x": [1.0, math.nan, 3.0, -0.0]})
+    body = written(content)
+    options = {"filter": "x > 2", "group_by": "g", "aggregate": "n = count(); s = sum(x); hi = max(x)"}
+    assert formats(pieces(body, options)) == {"parquet"}
+    assert json.loads(run(KIND, body, options))["groups"] == [
+        {"g": "a", "n": 1, "s": "NaN", "hi": "NaN"},
+        {"g": "b", "n": 1, "s": 3.0, "hi": 3.0},
+    ]
 
 
 def test_only_the_columns_that_the_job_reads_travel() -> None:

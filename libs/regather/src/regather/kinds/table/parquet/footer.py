@@ -21,8 +21,8 @@ _SCHEMA, _ROWS, _GROUPS, _ORDERS, _ENCRYPTION = 2, 3, 4, 7, 8  # of FileMetaData
 _NAME, _CHILDREN = 4, 5  # of SchemaElement
 _COLUMNS, _GROUP_BYTES, _GROUP_ROWS = 1, 2, 3  # of RowGroup
 _FILE, _CHUNK_OFFSET, _META, _CRYPTO, _ENCRYPTED = 1, 2, 3, 8, 9  # of ColumnChunk
-_SIZE, _DATA, _DICTIONARY, _STATISTICS, _BLOOM, _BLOOM_BYTES = 7, 9, 11, 13, 14, 15  # of ColumnMetaData
-_INDEX_PAGE = 10
+_SIZE, _DATA, _INDEX_PAGE, _DICTIONARY, _PAGES = 7, 9, 10, 11, 13  # of ColumnMetaData
+_LEFT_OUT = frozenset({12, 14, 15, 16, 17})  # also of that: statistics, Bloom filters
 _PAGE_TYPE, _PAGE_ENCODING, _PAGE_BYTES, _DICTIONARY_HEADER = 1, 2, 2, 7
 _DICTIONARY_PAGE = 2
 _BY_DICTIONARY = (2, 8)  # PLAIN_DICTIONARY, RLE_DICTIONARY
@@ -195,20 +195,24 @@ def _offsets(meta: Struct) -> Iterable[int]:
 
 
 def _by_dictionary(meta: Struct) -> bool:
-    if _STATISTICS not in meta or _DICTIONARY not in meta:
+    if _PAGES not in meta or _DICTIONARY not in meta:
         return False
-    pages = _items(meta, _STATISTICS, STRUCT)
+    pages = _items(meta, _PAGES, STRUCT)
     return bool(pages) and all(
         page[_PAGE_TYPE][1] == _DICTIONARY_PAGE or page[_PAGE_ENCODING][1] in _BY_DICTIONARY for page in pages
     )
 
 
 def _moved(chunk: Chunk, file: BinaryIO, content: bytearray) -> Struct:
-    """Copy a chunk to the end of `content`; return what the new footer says of it."""
+    """Copy a chunk to the end of `content`; return what the new footer says of it.
+
+    Statistics stay behind. Writers leave NaN out of the least and the greatest value, and DuckDB infers from these that
+    a comparison is true for each row.
+    """
     shift = len(content) - chunk.begin
     file.seek(chunk.begin)
     content += file.read(chunk.size_bytes)
-    meta = {number: entry for number, entry in chunk.struct[_META][1].items() if number not in (_BLOOM, _BLOOM_BYTES)}
+    meta = {number: entry for number, entry in chunk.struct[_META][1].items() if number not in _LEFT_OUT}
     for number in (_DATA, _INDEX_PAGE, _DICTIONARY):
         if number in meta and meta[number][1] > 0:
             meta[number] = I64, meta[number][1] + shift
