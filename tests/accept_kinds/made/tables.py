@@ -16,6 +16,10 @@ from accept_kinds.made import columns
 from accept_kinds.oracles.table import written_csv
 
 ROWS = 300
+GROUPS = {
+    "group_by": "text",
+    "aggregate": "n = count(); k = count(double); s = sum(double); lo = min(int); m = mean(int)",
+}
 FEW = ("1024", "default")
 
 
@@ -48,6 +52,11 @@ def _parquet_types(seed: int) -> Iterator[Case]:
     for name in columns.PARQUET_ONLY:
         made = columns.table_of((name,), ROWS, seed)
         yield table(f"types/parquet-{name}", columns.as_parquet(made), table_format="parquet", settings={"sizes": FEW})
+    for name in (*columns.COLUMNS, *columns.PARQUET_ONLY):
+        made = columns.table_of((name, "text"), ROWS, seed)
+        counted = {"group_by": "text", "aggregate": f'n = count("{name}"); all_rows = count()'}
+        body = columns.as_parquet(made, row_group_size=70)
+        yield table(f"types/parquet-groups-{name}", body, table_format="parquet", settings={"sizes": FEW}, **counted)
 
 
 def _parquet_files(seed: int) -> Iterator[Case]:
@@ -56,6 +65,8 @@ def _parquet_files(seed: int) -> Iterator[Case]:
     for codec in ("none", "snappy", "gzip", "brotli", "lz4", "zstd"):
         body = columns.as_parquet(made, compression=codec)
         yield table(f"parquet/codec-{codec}", body, table_format="parquet", settings={"fast": codec == "brotli", **few})
+        groups = columns.as_parquet(made, compression=codec, row_group_size=500)
+        yield table(f"parquet/groups-{codec}", groups, table_format="parquet", settings=few, **GROUPS)
     variants = {
         "pages-v2": {"data_page_version": "2.0"},
         "no-dictionary": {"use_dictionary": False},
@@ -67,7 +78,9 @@ def _parquet_files(seed: int) -> Iterator[Case]:
         "checksums": {"write_page_checksum": True},
     }
     for name, settings in variants.items():
-        yield table(f"parquet/{name}", columns.as_parquet(made, **settings), table_format="parquet", settings=few)
+        body = columns.as_parquet(made, **settings)
+        yield table(f"parquet/{name}", body, table_format="parquet", settings=few)
+        yield table(f"parquet/groups-{name}", body, table_format="parquet", settings=few, **GROUPS)
     names = pa.table([pa.array(range(50)), pa.array(range(50))], names=["Ünit price", "select"])
     spaces = {"derive": 'total = "Ünit price" * "select"', "select": '"Ünit price", total'}
     yield table("parquet/names", columns.as_parquet(names), table_format="parquet", **spaces)
