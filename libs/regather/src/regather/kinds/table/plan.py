@@ -25,13 +25,15 @@ class Column:
 class Plan:
     """Columns in the order of the body; `format` is what the rows of a shard are (csv, ndjson, arrow, parquet).
 
-    `row_output_bytes` is what a row takes of its shard's output beside its values, at most.
+    `row_output_bytes` is what a row takes of its shard's output beside its values, at most. `ends_in_delimiter`: rows of
+    CSV have a delimiter behind their last field, which the header has not.
     """
 
     format: str
     columns: tuple[Column, ...]
     delimiter: str = ","
     row_output_bytes: int = 0
+    ends_in_delimiter: bool = False
 
     @property
     def is_text(self) -> bool:
@@ -41,15 +43,19 @@ class Plan:
     def encode(self) -> bytes:
         """Return the plan as JSON, without what is usual."""
         columns = [[one.name, one.type, int(one.cast), one.pattern] for one in self.columns]
-        document = {"format": self.format, "columns": columns, "delimiter": self.delimiter}
-        return json.dumps(document | {"row_output_bytes": self.row_output_bytes}, separators=(",", ":")).encode()
+        document: dict[str, object] = {"format": self.format, "columns": columns, "delimiter": self.delimiter}
+        document["row_output_bytes"] = self.row_output_bytes
+        if self.ends_in_delimiter:
+            document["ends_in_delimiter"] = True
+        return json.dumps(document, separators=(",", ":")).encode()
 
     @classmethod
     def decode(cls, document: bytes) -> "Plan":
         """Read what encode() wrote; ValueError, KeyError or TypeError for anything else."""
         given = json.loads(document)
         columns = tuple(Column(name, kind, bool(cast), pattern) for name, kind, cast, pattern in given["columns"])
-        return cls(given["format"], columns, given["delimiter"], given["row_output_bytes"])
+        ends = given.get("ends_in_delimiter", False)
+        return cls(given["format"], columns, given["delimiter"], given["row_output_bytes"], ends)
 
     def named(self, names: Iterable[str]) -> tuple[Column, ...]:
         """Return the columns with one of these names in lower case, in their order."""

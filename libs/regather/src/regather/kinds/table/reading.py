@@ -15,6 +15,7 @@ _FIRST_ROW = "first_row"
 _UNDERSCORE = b"_"
 """The only thing that DuckDB takes for part of a double and `fitting.py` does not."""
 _BOM = b"\xef\xbb\xbf"
+_NO_TEXT, _EMPTY = "chr(0)", "''"  # the cut refuses NUL
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +26,13 @@ class Dialect:
     quote: str = '"'
     nulls: tuple[str, ...] = ("",)
     decimal: str = "."
+    ends_in_delimiter: bool = False
+    """Rows may have empty fields behind the last column; else a field too many is an error of its row."""
 
 
 def dialect_of(plan: Plan, options: ReadingOptions) -> Dialect:
     """Return the dialect of a plan's rows."""
-    return Dialect(plan.delimiter, options.quote, options.nulls or ("",), options.decimal)
+    return Dialect(plan.delimiter, options.quote, options.nulls or ("",), options.decimal, plan.ends_in_delimiter)
 
 
 @contextlib.contextmanager
@@ -87,17 +90,34 @@ def raw_csv(
 ) -> str:
     """Return SQL of all columns as texts; `lenient` leaves out rows that are none, as a sample may.
 
-    `native`: columns of doubles come as doubles, which DuckDB makes of the same texts as a cast does.
+    `native`: columns of doubles come as doubles, which DuckDB makes of the same texts as a cast does; a null is an error.
     """
     types = ", ".join(f"{literal(column.name)}: '{_type_of_csv(column, native=native)}'" for column in columns)
-    nulls = ", ".join(map(literal, dialect.nulls))
     quote = literal(dialect.quote)
-    return (
+    rows = (
         f"read_csv({source.path}, auto_detect = false, header = false, columns = {{{types}}}, "
         f"delim = {literal(dialect.delimiter)}, quote = {quote}, escape = {quote}, new_line = '\\n', comment = '', "
-        f"nullstr = [{nulls}], strict_mode = true, max_line_size = {source.buffer_bytes}, "
-        f"buffer_size = {source.buffer_bytes}, ignore_errors = {lenient})"
+        f"nullstr = [{_EMPTY if dialect.ends_in_delimiter else _NO_TEXT}], strict_mode = true, "
+        f"max_line_size = {source.buffer_bytes}, buffer_size = {source.buffer_bytes}, ignore_errors = {lenient})"
     )
+    values = ", ".join(
+        _or_null(quoted(column.name), dialect)
+        if _type_of_csv(column, native=native) == "VARCHAR"
+        else quoted(column.name)
+        for column in columns
+    )
+    return f"(SELECT {values} FROM {rows})"
+
+
+def _or_null(name: str, dialect: Dialect) -> str:
+    """SQL of a field as a text, or null.
+
+    DuckDB would find nulls itself, but it leaves out fields behind the last column, without a word, that are null. So it
+    knows of no null, or, where rows end in a delimiter, of empty fields alone.
+    """
+    text = f"coalesce({name}, {_EMPTY})" if dialect.ends_in_delimiter else name
+    condition = " AND ".join(f"{text} <> {literal(null)}" for null in dialect.nulls)  # IN takes longer for a few
+    return f"CASE WHEN {condition} THEN {text} END AS {name}"
 
 
 def _type_of_csv(column: Column, *, native: bool) -> str:

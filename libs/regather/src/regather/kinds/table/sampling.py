@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 from regather.core.errors import BadInput, BadRequest
 from regather.kinds.table.engine import Engine, Source, literal, quoted
@@ -11,6 +12,7 @@ from regather.kinds.table.options import ReadingOptions
 from regather.kinds.table.plan import Column, Plan
 from regather.kinds.table.reading import Dialect, json_objects, raw_csv, raw_ndjson
 
+_BEHIND = "$behind"
 _TRIED_ROWS = 100
 _FALLBACKS = ("DOUBLE", "VARCHAR")
 """What a column is taken for where its texts do not fit the guessed type: the first of these that they fit."""
@@ -18,13 +20,22 @@ _FALLBACKS = ("DOUBLE", "VARCHAR")
 
 def sampled_csv(engine: Engine, header: bytes, rows: bytes, dialect: Dialect, options: ReadingOptions) -> Plan:
     """Return the plan of CSV with this header (empty: none) and these first rows."""
-    guessed = _guessed(engine, header, rows, dialect)
-    names = [name if header else f"c{index}" for index, (name, _, _) in enumerate(guessed)]
-    columns = [_column(name, kind, pattern, options) for name, (_, kind, pattern) in zip(names, guessed, strict=True)]
+    columns = _named_columns(_guessed(engine, header, rows, dialect), options, header=bool(header))
     if rows:
         with engine.source(rows) as source:
+            ends = f"{dialect.delimiter}\n".encode() in rows and _all_end_in_delimiter(engine, source, columns, dialect)
+        if ends:
+            dialect = replace(dialect, ends_in_delimiter=True)
+            guessed = _guessed(engine, header, rows, replace(dialect, nulls=(*dialect.nulls, "")))
+            columns = _named_columns(guessed, options, header=bool(header))
+        with engine.source(rows) as source:
             columns = _fitting_csv(engine, source, columns, dialect)
-    return Plan("csv", tuple(columns), dialect.delimiter)
+    return Plan("csv", tuple(columns), dialect.delimiter, ends_in_delimiter=dialect.ends_in_delimiter)
+
+
+def _named_columns(guessed: Sequence[tuple[str, str, str]], options: ReadingOptions, *, header: bool) -> list[Column]:
+    names = [name if header else f"c{index}" for index, (name, _, _) in enumerate(guessed)]
+    return [_column(name, kind, pattern, options) for name, (_, kind, pattern) in zip(names, guessed, strict=True)]
 
 
 def sampled_ndjson(engine: Engine, rows: bytes, options: ReadingOptions) -> Plan:
@@ -105,6 +116,16 @@ def _good_rows(engine: Engine, header: bytes, rows: bytes, dialect: Dialect) -> 
             _sniffed(engine, source, dialect, header=bool(header))
             good.append(row)
     return b"".join(good)
+
+
+def _all_end_in_delimiter(engine: Engine, source: Source, columns: Sequence[Column], dialect: Dialect) -> bool:
+    """Whether all rows that can be read have one field more than the header, which is empty."""
+    wide = [*columns, Column(_BEHIND, "VARCHAR")]
+    empty = replace(dialect, nulls=("",))
+    behind = f"SELECT count(*), count({quoted(_BEHIND)}) FROM {raw_csv(source, wide, empty, lenient=True)}"
+    ((rows, filled),) = engine.run(behind)
+    ((exact,),) = engine.run(f"SELECT count(*) FROM {raw_csv(source, columns, empty, lenient=True)}")
+    return bool(rows and not filled and not exact)
 
 
 def _fitting_csv(engine: Engine, source: Source, columns: Sequence[Column], dialect: Dialect) -> list[Column]:
