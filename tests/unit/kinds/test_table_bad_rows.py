@@ -6,7 +6,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from regather.core.errors import PermanentError
+from regather.core.errors import BadInput, PermanentError
 from regather.kinds.table.etl import TableEtl
 from regather.kinds.table.sql import TableSql
 from regather.processors.base import SplitRequest
@@ -21,15 +21,15 @@ def rows(body: bytes, options: dict[str, Any] | None = None, size_bytes: int | N
 
 
 @pytest.mark.parametrize("size_bytes", SIZES)
-@pytest.mark.parametrize("options", [{}, {"select": "a"}, {"aggregate": "n = count()"}, {"nulls": "NA"}])
-@pytest.mark.parametrize("extra", [",", ",,", ',""', ", ", ",NA", ",9"])
+@pytest.mark.parametrize("options", [{}, {"aggregate": "n = count()"}, {"nulls": "NA"}])
+@pytest.mark.parametrize("extra", [",", ",,", ',""', ", ", ",NA"])
 def test_a_field_too_many_is_a_bad_row_whatever_it_holds(
     extra: str, options: dict[str, str], size_bytes: int | None
 ) -> None:
-    body = b"a,b\n" + b"1,2\n" * 601 + f"3,4{extra}\n5,6\n".encode()
-    with pytest.raises(PermanentError, match=r"row 601: Expected Number of Columns: 2 Found: [34]"):
+    body = b"a,b\n" + b"1,2\n" * 301 + f"3,4{extra}\n5,6\n".encode()
+    with pytest.raises(PermanentError, match=r"row 301: Expected Number of Columns: 2 Found: [34]"):
         run(TableEtl(), body, options, SplitRequest(size_bytes))
-    with pytest.raises(PermanentError, match="row 601: "):
+    with pytest.raises(PermanentError, match="row 301: "):
         run(TableSql(), body, {"map": "select a from shard"}, SplitRequest(size_bytes))
 
 
@@ -66,3 +66,52 @@ def test_texts_are_null_where_duckdb_has_them_null(text: str, nulls: str, tmp_pa
     expected = [value for (value,) in duckdb.sql(sql).fetchall()]
     options = {"nulls": nulls, "select": "a"} if nulls else {"select": "a"}
     assert [row["a"] for row in rows(body.encode(), options)] == expected
+
+
+WITHOUT_A_GOOD_ROW = [
+    (b"a,b\n1\n2\n", "row 0: Expected Number of Columns: 2 Found: 1;"),
+    (b"a,b\n1,2,3\n4,5,6\n", "row 0: Expected Number of Columns: 2 Found: 3;"),
+    (b"a,b\n1;2\n3;4\n", "row 0: Expected .* are delimiter and quote right"),
+    (b'a,b\n"1"x,2\n"3"y,4\n', "row 0: Value with unterminated quote found;"),
+    (b"{1}\n{2}\n", "row 0: Malformed JSON unexpected character;"),
+    (b'{"a":1} {"a":2}\n{"a"}\n', "row 0: Malformed JSON unexpected content after document;"),
+    (b'{}\n{"a":\n', "row 1: Malformed JSON unexpected end of data;"),
+    (b"{}\n5\n", "row 1: the row is no JSON object: 5;"),
+    (b"5\n{}\n", "row 0: the row is no JSON object: 5;"),
+    (b"{}\n{}\n", "none of the first rows is a JSON object with a key"),
+    (b'[1,"a"]', "row 0 is no JSON object"),
+]
+
+
+@pytest.mark.parametrize(("body", "why"), WITHOUT_A_GOOD_ROW, ids=[repr(body)[:30] for body, _ in WITHOUT_A_GOOD_ROW])
+@pytest.mark.parametrize("options", [{}, {"cast": "a:int"}, {"aggregate": "s = sum(b)"}])
+def test_of_rows_that_are_all_bad_the_first_one_is_named(body: bytes, why: str, options: dict[str, str]) -> None:
+    given = options if body[:1] in b"{[5" else {"format": "csv", **options}
+    with pytest.raises(BadInput, match=why):
+        run(TableEtl(), body, {"format": "ndjson", **given} if body[:1] == b"5" else given)
+
+
+@pytest.mark.parametrize("size_bytes", SIZES)
+@pytest.mark.parametrize("other", ["null", '"x"', '[{"a":1}]', " 5"])
+@pytest.mark.parametrize("options", [{}, {"cast": "a:json"}, {"aggregate": "n = count()"}])
+@pytest.mark.parametrize("row", ['{"a":"y"}', ' {"a":"y","b":1}'])
+def test_a_json_value_that_is_no_object_is_a_bad_row_and_changes_no_other(
+    row: str, options: dict[str, str], other: str, size_bytes: int | None
+) -> None:
+    """Of one such row DuckDB's reader took all objects beside it for values of the one column."""
+    lines = [row] * 300 + [other] + [row] * 3
+    bodies = ["\n".join(lines).encode(), f"[{','.join(lines)}]".encode()]
+    for body in bodies:
+        with pytest.raises(PermanentError, match="row 300: the row is no JSON object: "):
+            run(TableEtl(), body, options, SplitRequest(size_bytes))
+        with pytest.raises(PermanentError, match="row 300: "):
+            run(TableSql(), body, {"map": "select count(*) as n from shard"}, SplitRequest(size_bytes))
+
+
+def test_a_value_that_does_not_fit_is_named_before_a_later_row_that_is_no_object() -> None:
+    with pytest.raises(PermanentError, match="row 1: column"):
+        rows(b'{"a":1}\n{"a":"x"}\nnull\n', {"cast": "a:int"})
+
+
+def test_carriage_returns_inside_of_objects_are_white_space_to_the_sample_too() -> None:
+    assert rows(b'{"a":1,\r"b":2}\n{"a":1,\r"b":2}\n') == [{"a": 1, "b": 2}] * 2

@@ -15,7 +15,7 @@ _CSV_LINE = re.compile(r"CSV Error on Line: (\d+)")
 _JSON_FILE = re.compile(r' in file "[^"]*"')
 _PLACE = re.compile(r",? ?(?:at byte \d+ )?in line \d+:?")
 _PATH = re.compile(r"""(?i:\bfile )?['"]?(?<![\w.])/[^\s'"]+['"]?""")
-_SETTING = re.compile(r"""(?:,? or|\.? *Use) "?SET [a-z_]+.*$""")  # no client can change a setting
+_SETTING = re.compile(r"""(?:(?:,? or|\.? *Use) "?SET [a-z_]+|\. Try auto-detecting).*$""")  # no client can do that
 _SQL_LINE = re.compile(r"LINE \d+: ")
 _SHOWN_SQL = 30
 _MAX_TEXT = 300
@@ -29,7 +29,7 @@ def said(error: BaseException) -> str:
         details = [line for line in lines[1:] if not line.startswith("Original Line")]
         first = details[0].strip() if details else "it does not look like the other rows"
     first = _SETTING.sub("", first) + _place_of(lines)
-    text = _PATH.sub(" the file", _PLACE.sub("", _JSON_FILE.sub("", first))).strip()
+    text = _PATH.sub(" the file", _PLACE.sub("", _JSON_FILE.sub("", first))).strip().removesuffix(".")
     return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 3] + "..."
 
 

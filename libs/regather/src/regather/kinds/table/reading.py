@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from regather.kinds.table.aggregates import ROW
 from regather.kinds.table.engine import Engine, Source, literal, quoted
 from regather.kinds.table.fitting import NATIVE, value_of_json, value_of_text
+from regather.kinds.table.json_rows import check_objects
 from regather.kinds.table.options import ReadingOptions
 from regather.kinds.table.plan import Column, Plan, TableMeta
 
@@ -61,6 +62,8 @@ def shard_relation(
         with engine.arrow(_ARROW, _arrow_table(content)):
             yield typed_arrow(columns, dict(engine.describe(f"SELECT * FROM {_ARROW}")))
     else:
+        if meta.plan.format == "ndjson":
+            check_objects(content, meta.span.rows)
         with engine.source(content) as source:
             if meta.plan.format == "parquet":
                 yield typed_parquet(
@@ -142,7 +145,7 @@ def raw_ndjson(source: Source, columns: Sequence[Column], *, lenient: bool = Fal
     types = ", ".join(f"{literal(column.name)}: 'JSON'" for column in columns)
     return (
         f"read_json({source.path}, format = 'newline_delimited', auto_detect = false, columns = {{{types}}}, "
-        f"maximum_object_size = {source.buffer_bytes}, ignore_errors = {lenient})"
+        f"records = true, maximum_object_size = {source.buffer_bytes}, ignore_errors = {lenient})"
     )
 
 

@@ -8,6 +8,7 @@ from regather.core.errors import BadInput, BadRequest
 from regather.kinds.table.engine import Engine, Source, literal, quoted
 from regather.kinds.table.failures import said
 from regather.kinds.table.fitting import fits_all, json_fits_all
+from regather.kinds.table.json_rows import check_objects
 from regather.kinds.table.options import ReadingOptions
 from regather.kinds.table.plan import Column, Plan
 from regather.kinds.table.reading import Dialect, json_objects, raw_csv, raw_ndjson
@@ -29,8 +30,20 @@ def sampled_csv(engine: Engine, header: bytes, rows: bytes, dialect: Dialect, op
             guessed = _guessed(engine, header, rows, replace(dialect, nulls=(*dialect.nulls, "")))
             columns = _named_columns(guessed, options, header=bool(header))
         with engine.source(rows) as source:
+            _check_some_row(engine, source, columns, dialect)
             columns = _fitting_csv(engine, source, columns, dialect)
     return Plan("csv", tuple(columns), dialect.delimiter, ends_in_delimiter=dialect.ends_in_delimiter)
+
+
+def _check_some_row(engine: Engine, source: Source, columns: Sequence[Column], dialect: Dialect) -> None:
+    """BadInput that names the first row where none can be read: types out of nothing would be blamed for that."""
+    if engine.run(f"SELECT 1 FROM {raw_csv(source, columns, dialect, lenient=True)} LIMIT 1"):
+        return
+    try:
+        engine.run(f"SELECT * FROM {raw_csv(source, columns, dialect)}")
+    except Exception as error:
+        why = f"row 0: {said(error)}; none of the first rows can be read: are delimiter and quote right?"
+        raise BadInput(why, code="csv-invalid") from error
 
 
 def _named_columns(guessed: Sequence[tuple[str, str, str]], options: ReadingOptions, *, header: bool) -> list[Column]:
@@ -42,7 +55,8 @@ def sampled_ndjson(engine: Engine, rows: bytes, options: ReadingOptions) -> Plan
     """Return the plan of NDJSON with these first rows: columns in the order in which their keys first occur."""
     if not rows:
         return Plan("ndjson", ())
-    rows = b"".join(line for line in rows.splitlines(keepends=True) if line.lstrip().startswith(b"{"))
+    lines = _lines(rows)
+    rows = b"".join(line for line in lines if line.lstrip().startswith(b"{"))
     if not rows:  # another row is a bad row; here there is no other
         raise BadInput("row 0 is no JSON object, and none of the first rows is", code="json-invalid")
     with engine.source(rows) as source:
@@ -55,14 +69,29 @@ def sampled_ndjson(engine: Engine, rows: bytes, options: ReadingOptions) -> Plan
         except Exception as error:
             raise BadInput(f"the first rows are no NDJSON: {said(error)}", code="json-invalid") from error
         if not keys:
-            raise BadInput(
-                "none of the first rows is a JSON object with a key: there are no columns", code="json-invalid"
-            )
+            raise BadInput(f"{_why_no_keys(engine, lines)}: there are no columns", code="json-invalid")
         _check_keys(keys)
         columns = [_column(name, _flat(kind), "", options) for name, kind in found if name in keys]
         if not columns:
             raise BadInput("the rows have no column, so that nothing can come out", code="no-column")
         return Plan("ndjson", tuple(_fitting_json(engine, source, columns)))
+
+
+def _lines(rows: bytes) -> list[bytes]:
+    """Whole rows of NDJSON; a lone CR ends none."""
+    return [line + b"\n" for line in rows.split(b"\n")[:-1]]
+
+
+def _why_no_keys(engine: Engine, lines: Sequence[bytes]) -> str:
+    none = "none of the first rows is a JSON object with a key"
+    for number, line in enumerate(lines[:_TRIED_ROWS]):
+        try:
+            check_objects(line, 1)
+            with engine.source(line) as source:
+                engine.run(f"SELECT count(json) FROM {json_objects(source)}")
+        except Exception as error:
+            return f"row {number}: {said(error)}; {none}"
+    return none
 
 
 def _flat(kind: str) -> str:
@@ -100,11 +129,7 @@ def _guessed(engine: Engine, header: bytes, rows: bytes, dialect: Dialect) -> li
             return _sniffed(engine, source, dialect, header=bool(header))
         except BadInput:
             good = _good_rows(engine, header, rows, dialect)
-    if not good:
-        raise BadInput(
-            "none of the first rows looks like the header: are delimiter and quote right?", code="csv-invalid"
-        )
-    with engine.source(header + good) as source:
+    with engine.source(header + good) as source:  # of the header alone: _check_some_row() says what is wrong then
         return _sniffed(engine, source, dialect, header=bool(header))
 
 
