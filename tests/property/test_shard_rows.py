@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from regather.core.errors import PermanentError
 from regather.kinds.model.predict import ModelPredict, PredictOptions
 from regather.kinds.table.etl import TableEtl
 from regather.processors.base import FileSplitter, Options, Piece, Processor, ShardView, SplitRequest
@@ -98,6 +99,56 @@ def test_rows_of_numbers(form: str, cuts: list[int]) -> None:
     lines = [",".join(f"{value:.7g}" for value in row) for row in table.tolist()]
     body = table.tobytes() if form == "raw" else "\n".join(lines).encode()
     check(ModelPredict(), options, cut(ModelPredict(), options, body), cuts)
+
+
+def csv_rows(rows: int) -> bytes:
+    return b"a,b\n" + b"".join(b"%d,%d\n" % (row, row % 7) for row in range(rows))
+
+
+def ndjson_rows(rows: int) -> bytes:
+    return b"".join(b'{"a":%d,"b":%d}\n' % (row, row % 7) for row in range(rows))
+
+
+def parquet_rows(rows: int) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"a": list(range(rows)), "b": [row % 7 for row in range(rows)]}), sink)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize("body_of", [csv_rows, ndjson_rows, parquet_rows])
+@settings(max_examples=15, deadline=None)
+@given(gaps=st.lists(st.integers(0, 199), min_size=1, max_size=12, unique=True), data=st.data())
+def test_a_row_keeps_its_number_behind_rows_that_were_left_out(
+    body_of: Callable[[int], bytes], gaps: list[int], data: st.DataObject
+) -> None:
+    """The bad row that is named is the one whose value it has, also where rows of such a shard are picked once more."""
+    bad = data.draw(st.sampled_from([row for row in range(200) if row not in gaps]))
+    options = parse_options(TableEtl(), {"derive": f"c = if(a = {bad}, 'x', '1')::int"})
+    for piece in run_kind.cut(TableEtl(), body_of(200), options, SplitRequest(1024)):
+        rows = TableEtl().rows(ShardView(piece.payload, piece.meta, 0, 0), options)
+        keep = [range(row, row + 1) for row in rows.numbers if row not in gaps]
+        if not keep:
+            continue
+        picked = rows.pick(keep)
+        again = TableEtl().rows(ShardView(picked.payload, picked.meta, 0, 0), options)
+        places = again.numbers
+        middle = data.draw(st.integers(0, len(places) - 1))
+        twice = again.pick([places[:middle], places[middle:]])
+        for shard in (picked, twice):
+            if any(bad in rows for rows in keep):
+                with pytest.raises(PermanentError, match=f"row {bad}: "):
+                    process(TableEtl(), options, shard)
+            else:
+                assert process(TableEtl(), options, shard).count(b"\n") == len(keep)
+
+
+def test_an_unknown_key_behind_a_gap_is_named_by_its_row() -> None:
+    options = parse_options(TableEtl(), {})
+    (piece,) = run_kind.cut(TableEtl(), ndjson_rows(9), options, SplitRequest())
+    payload = piece.payload.replace(b'{"a":7,', b'{"z":7,')
+    rows = TableEtl().rows(ShardView(payload, piece.meta, 0, 0), options)
+    with pytest.raises(PermanentError, match='row 7: the key "z"'):
+        process(TableEtl(), options, rows.pick([range(2), range(5, 9)]))
 
 
 @pytest.mark.parametrize("rows", [0, 1, 3])

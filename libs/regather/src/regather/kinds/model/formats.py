@@ -61,7 +61,7 @@ def delimiter_of(span: RowSpan, options: PredictOptions) -> str:
 
 def _splitters_word(meta: bytes, fields: Iterable[str]) -> bytes:
     found = json.loads(meta)
-    return json.dumps({name: found[name] for name in fields}).encode()
+    return json.dumps({name: found[name] for name in fields if name in found}).encode()
 
 
 def _splitter(options: PredictOptions, request: SplitRequest) -> Splitter | FileSplitter:

@@ -34,7 +34,7 @@ class ShardMeta:
         try:
             found: dict[str, Any] = json.loads(meta)
             kind = RowSpan if "format" in found else Band
-            where = kind(**{field.name: found[field.name] for field in fields(kind)})
+            where = kind(**{field.name: found[field.name] for field in fields(kind) if field.name != _PICKED})
             picked = found.get(_PICKED) or [[where.row0, where.row0 + where.rows]]
             names = found.get(_NAMES)
             width = None if isinstance(where, Band) else found.get(_WIDTH)

@@ -7,7 +7,7 @@ from regather.processors.base import Piece, ShardRows
 
 
 def first_bad_row(rows: ShardRows, run: Callable[[Piece], object]) -> tuple[int, BaseException] | None:
-    """Return the row's number and its error; None if all rows together do not fail any more.
+    """Return the row's index in the shard, from 0, and its error; None if all rows together do not fail any more.
 
     A longer beginning fails where a shorter one did, so halving finds the row in log2 of their number of runs.
     """
@@ -23,7 +23,7 @@ def first_bad_row(rows: ShardRows, run: Callable[[Piece], object]) -> tuple[int,
             good = middle
         else:
             bad, error = middle, found
-    return numbers[bad - 1], error
+    return bad - 1, error
 
 
 def _error(rows: ShardRows, count: int, run: Callable[[Piece], object]) -> BaseException | None:

@@ -93,7 +93,7 @@ def check_keys(database: Engine, content: bytes, meta: TableMeta) -> None:
     if found:
         ((number, key),) = found
         raise PermanentError(
-            f"row {meta.span.row0 + number - 1}: the key {json.dumps(key)} is in none of the rows that types were "
+            f"row {meta.span.number(number - 1)}: the key {json.dumps(key)} is in none of the rows that types were "
             "sampled from; name it in cast, or name the columns that are wanted in select"
         )
 
@@ -108,6 +108,9 @@ def _named(
 
     try:
         found = first_bad_row(rows_of(payload, meta, options), run_piece)
-    except PermanentError as of_row:
-        return of_row
-    return row_error(*found) if found else PermanentError(f"rows from {meta.span.row0} on: {said(error)}")
+    except PermanentError as named:
+        return named
+    if found:
+        index, of_row = found
+        return row_error(meta.span.number(index), of_row)
+    return PermanentError(f"rows from {meta.span.row0} on: {said(error)}")

@@ -1,7 +1,8 @@
 """Packing rows of different lengths into shards: whole rows, and the header in front of each where it is wanted."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
 from regather.core.errors import BadInput
@@ -16,22 +17,56 @@ _SMALL_CHUNKS = 1_024
 class RowSpan:
     """A shard's `meta`: its rows are `row0` to `row0 + rows - 1` of the body, counted from 0 without the header.
 
-    `header_bytes` of the payload are the header; `format` is what the rows are (csv, ndjson, lines).
+    `header_bytes` of the payload are the header; `format` is what the rows are (csv, ndjson, lines). Where rows are left
+    out between others, `picked` are the numbers of those that are there, as ranges: (begin, end), ascending.
     """
 
     row0: int
     rows: int
     header_bytes: int = 0
     format: str = "lines"
+    picked: tuple[tuple[int, int], ...] = ()
 
     def encode(self) -> bytes:
         """As JSON."""
-        return json.dumps(asdict(self), separators=(",", ":")).encode()
+        fields = asdict(self)
+        if not self.picked:
+            del fields["picked"]
+        return json.dumps(fields, separators=(",", ":")).encode()
 
     @classmethod
     def decode(cls, meta: bytes) -> "RowSpan":
         """Read what encode() wrote; ValueError or TypeError for anything else."""
-        return cls(**json.loads(meta))
+        fields = json.loads(meta)
+        return cls(**fields | {"picked": tuple((begin, end) for begin, end in fields.get("picked", ()))})
+
+    def number(self, index: int) -> int:
+        """Return the number in the whole body of the row that stands at `index`, from 0, in the shard."""
+        for begin, end in self.picked:
+            if index < end - begin:
+                return begin + index
+            index -= end - begin
+        return self.row0 + index
+
+    def pick(self, keep: Sequence[range]) -> "RowSpan":
+        """Return the span of some rows, as ranges of row0 to row0 + rows - 1: a shard with gaps counts over them."""
+        found: list[tuple[int, int]] = []
+        for begin, end in self._numbers(keep):
+            if found and found[-1][1] == begin:
+                begin = found.pop()[0]
+            found.append((begin, end))
+        picked = tuple(found) if len(found) > 1 else ()
+        return replace(self, row0=found[0][0] if found else keep[0].start, rows=sum(map(len, keep)), picked=picked)
+
+    def _numbers(self, keep: Sequence[range]) -> Iterator[tuple[int, int]]:
+        """Numbers in the whole body, as ranges."""
+        for rows in keep:
+            place = self.row0
+            for begin, end in self.picked or ((self.row0, self.row0 + self.rows),):
+                first, last = max(place, rows.start), min(place + end - begin, rows.stop)
+                if first < last:
+                    yield begin + first - place, begin + last - place
+                place += end - begin
 
 
 class Rows(NamedTuple):

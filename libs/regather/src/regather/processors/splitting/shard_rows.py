@@ -1,4 +1,8 @@
-"""Shards of the splitters here as rows of which some are picked; a bad row is never interpreted, only cut out."""
+"""Shards of the splitters here as rows of which some are picked; a bad row is never interpreted, only cut out.
+
+Rows keep their numbers in the whole body. Of a shard that has gaps itself, `numbers` count over the gaps; what is picked
+from it says the true ones, too (`RowSpan.picked`).
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,7 +32,7 @@ class TextRows:
         """See ShardRows; the header stays."""
         row0, ends = self._span.row0, self._ends
         parts = [self._payload[ends[rows.start - row0] : ends[rows.stop - row0]] for rows in keep]
-        return Piece(b"".join([self._payload[: ends[0]], *parts]), _span_of(self._span, keep).encode())
+        return Piece(b"".join([self._payload[: ends[0]], *parts]), self._span.pick(keep).encode())
 
 
 class BandRows:
@@ -76,7 +80,7 @@ class ArrowRows:
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, picked.schema) as stream:
             stream.write_table(picked.combine_chunks())
-        return Piece(sink.getvalue().to_pybytes(), _span_of(self._span, keep).encode())
+        return Piece(sink.getvalue().to_pybytes(), self._span.pick(keep).encode())
 
 
 def _row_ends(payload: bytes, header_bytes: int, dialect: Dialect) -> list[int]:
@@ -87,7 +91,3 @@ def _row_ends(payload: bytes, header_bytes: int, dialect: Dialect) -> list[int]:
     for row in rows.mask.split(b"\n")[:-1]:
         ends.append(ends[-1] + len(row) + 1)
     return ends
-
-
-def _span_of(span: RowSpan, keep: Sequence[range]) -> RowSpan:
-    return replace(span, row0=keep[0].start, rows=sum(map(len, keep)))
