@@ -116,7 +116,7 @@ def parquet_rows(rows: int) -> bytes:
 
 
 @pytest.mark.parametrize("body_of", [csv_rows, ndjson_rows, parquet_rows])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(gaps=st.lists(st.integers(0, 199), min_size=1, max_size=12, unique=True), data=st.data())
 def test_a_row_keeps_its_number_behind_rows_that_were_left_out(
     body_of: Callable[[int], bytes], gaps: list[int], data: st.DataObject

@@ -29,7 +29,8 @@ from regather.kinds.table.parquet.compact import (
     encode,
 )
 from regather.kinds.table.parquet.footer import Footer, NoSlices
-from regather.kinds.table.parquet.slices import Demand, Slice, slices
+from regather.kinds.table.parquet.slices import Slice, slices
+from regather.kinds.table.plan import RowUse
 from regather.processors.base import Piece, SplitRequest
 from regather.processors.registry import parse_options
 from regather.processors.splitting.row_packer import RowSpan
@@ -251,9 +252,9 @@ def test_row_groups_are_put_together_up_to_a_size_and_apart_again(tmp_path: Path
     path = tmp_path / "it.parquet"
     large = pa.table({"g": ["a", "b"] * 100_000, "v": [float(index) for index in range(200_000)]})
     path.write_bytes(written(large, row_group_size=10_000, use_dictionary=["g"], compression="none"))
-    demand = Demand(frozenset({"g", "v"}), frozenset({"g"}), 50)
-    found: list[Slice] = list(slices(path, ["g", "v"], demand))
+    use = RowUse(frozenset({"g", "v"}), keys=frozenset({"g"}), group_bytes=50)
+    found: list[Slice] = list(slices(path, ["g", "v"], use))
     assert sum(one.rows for one in found) == 200_000
     assert [one.rows for one in found] == [200_000]
-    few = [one.rows for one in slices(path, ["g", "v"], Demand(demand.names, demand.keys, 2_000_000))]
+    few = [one.rows for one in slices(path, ["g", "v"], use._replace(group_bytes=2_000_000))]
     assert len(few) == 20  # three groups of this size fit an output, not six

@@ -12,7 +12,8 @@ from regather.kinds.table.engine import Engine
 from regather.kinds.table.etl import TableEtl
 from regather.kinds.table.sql import TableSql
 from regather.processors.base import SplitRequest
-from regather.testing.run_kind import run
+from regather.processors.registry import parse_options
+from regather.testing.run_kind import cut, processed, run
 
 ORDERS = b"id,region,amount,qty\n" + b"".join(
     b"%d,%s,%d.5,%d\n" % (n, (b"EU", b"US", b"APAC")[n % 3], n % 70, n % 9) for n in range(400)
@@ -211,3 +212,34 @@ def test_a_bad_row_among_the_first_ones_does_not_hide_the_types_of_the_others() 
     body = b'a,b\n1,x\n2,"y"z\n3,w\n'
     with pytest.raises(PermanentError, match="row 1: "):
         run(TableEtl(), body, {"aggregate": "s = sum(a)"})
+
+
+@pytest.mark.parametrize(
+    ("header", "sql"),
+    [
+        (b"a", f"select a as {'long' * 15} from shard"),
+        (b"name" * 15, "select * from shard"),
+        (b"a", "select a, a + 1 as b, a + 2 as c, a + 3 as d, a + 4 as e from shard"),
+    ],
+)
+def test_an_output_fits_whatever_its_columns_are_called(header: bytes, sql: str) -> None:
+    body = header + b"\n" + b"1\n" * 250_000
+    options = parse_options(TableSql(), {"map": sql})
+    pieces = cut(TableSql(), body, options, SplitRequest())
+    outputs = processed(TableSql(), pieces, options)
+    assert max(map(len, outputs)) < 10 * 1024 * 1024
+    assert sum(output.count(b"\n") for output in outputs) == 250_000
+    asked = cut(TableSql(), body, options, SplitRequest(shards=2))
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("options", [{"derive": "%s = a" % ("long" * 20)}, {"derive": "x = a", "select": "x"}])
+def test_rows_of_parquet_fit_whatever_they_are_called(options: dict[str, str], tmp_path: Path) -> None:
+    duckdb.sql(f"COPY (SELECT 1 AS a FROM range(150_000)) TO '{tmp_path / 'ones.parquet'}'")
+    body = (tmp_path / "ones.parquet").read_bytes()
+    queries = {"map": f"select a as {'long' * 20} from shard"}
+    for kind, asked in ((TableEtl(), options), (TableSql(), queries)):
+        parsed = parse_options(kind, asked)
+        outputs = processed(kind, cut(kind, body, parsed, SplitRequest()), parsed)
+        assert max(map(len, outputs)) < 10 * 1024 * 1024
+        assert sum(output.count(b"\n") for output in outputs) == 150_000

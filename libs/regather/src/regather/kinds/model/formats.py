@@ -12,9 +12,8 @@ from regather.core.errors import BadInput, BadRequest
 from regather.core.sharding import DEFAULT_SHARD_BYTES, MAX_SHARD_BYTES, MIN_SHARD_BYTES
 from regather.kinds.model.options import PredictOptions
 from regather.kinds.model.shard_meta import with_first_row
-from regather.kinds.table.parquet.slices import Demand
 from regather.kinds.table.parquet_file import PARQUET_MAGIC, ParquetSplitter
-from regather.kinds.table.plan import Plan
+from regather.kinds.table.plan import Plan, RowUse
 from regather.processors.base import FileSplitter, Piece, ShardRows, SplitRequest, Splitter
 from regather.processors.splitting.inflate import Inflater, InflatingSplitter, codec_of
 from regather.processors.splitting.json_array import JsonArraySplitter
@@ -95,8 +94,8 @@ class _ParquetRows:
             yield Piece(piece.payload, span)
 
 
-def _all_columns(_engine: object, plan: Plan) -> Demand:
-    return Demand(frozenset(column.name.lower() for column in plan.columns))
+def _all_columns(_engine: object, plan: Plan) -> RowUse:
+    return RowUse(frozenset(column.name.lower() for column in plan.columns))
 
 
 def _plain_splitter(options: PredictOptions, request: SplitRequest, head: bytes | None) -> Splitter | FileSplitter:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from regather.core.errors import PermanentError
 from regather.kinds.table import EXTRA
 from regather.kinds.table.options import ReadingOptions, TableOptions
-from regather.kinds.table.plan import Plan, TableMeta
+from regather.kinds.table.plan import Plan, RowUse, TableMeta, bytes_of_names
 from regather.kinds.table.results import MEDIA_TYPES
 from regather.kinds.table.shard_rows import PlannedSplitter, rows_of
 from regather.kinds.table.text_input import text_splitter
@@ -24,13 +24,11 @@ from regather.processors.base import DATA_ERRORS, FileSplitter, Processor, Shard
 
 if TYPE_CHECKING:
     from regather.kinds.table.engine import Engine
-    from regather.kinds.table.parquet.slices import Demand
 
 _PARQUET_MAGIC = b"PAR1"
 INSPECT_BYTES = 1024 * 1024
 """So much of a body's beginning is sampled."""
 
-_JSON_BYTES = 6  # quotes, colon, comma of a name
 _GROUP_BYTES, _STATE_BYTES = 10, 8  # compressed, where each row is a group of its own
 _GROUPS_SHARD_BYTES = 4 * 1024 * 1024
 """Default size of a shard that becomes groups. Starting a query costs as much as a quarter of a megabyte of rows, and
@@ -57,7 +55,7 @@ class TableEtl(Processor[TableOptions]):
             and not _is_parquet(options, request)
         ):
             request = replace(request, shard_size_bytes=_GROUPS_SHARD_BYTES)
-        return table_splitter(options, request, _demand)
+        return table_splitter(options, request, _use)
 
     def inspect(self, head: bytes, options: TableOptions, request: SplitRequest) -> bytes:
         """See Processor."""
@@ -65,8 +63,7 @@ class TableEtl(Processor[TableOptions]):
         from regather.kinds.table.inspection import plan_of
 
         plan = plan_of(engine(), head, options, request, whole=len(head) < self.inspect_bytes)
-        _demand(engine(), options, plan)
-        return replace(plan, row_output_bytes=_row_output_bytes(options, plan)).encode()
+        return replace(plan, row_output_bytes=_use(engine(), options, plan).output_bytes).encode()
 
     def process(self, shard: ShardView, options: TableOptions) -> bytes:
         """See Processor."""
@@ -96,13 +93,13 @@ class TableEtl(Processor[TableOptions]):
 
 
 def table_splitter(
-    options: OptionsT, request: SplitRequest, demand: "Callable[[Engine, OptionsT, Plan], Demand]"
+    options: OptionsT, request: SplitRequest, use: "Callable[[Engine, OptionsT, Plan], RowUse]"
 ) -> Splitter | FileSplitter:
-    """Return what cuts a table; `demand` checks options against the columns of a file that has its own."""
+    """Return what cuts a table; `use` checks options against the columns of a file that has its own."""
     if _is_parquet(options, request):
         from regather.kinds.table.parquet_file import ParquetSplitter
 
-        return ParquetSplitter(request, options.cast, lambda engine, plan: demand(engine, options, plan))
+        return ParquetSplitter(request, options.cast, lambda engine, plan: use(engine, options, plan))
     if request.head is None and options.format == "parquet":
         request = SplitRequest(request.shard_size_bytes, content_type=request.content_type)
         options = options.model_copy(update={"format": "csv"})
@@ -115,23 +112,16 @@ def _is_parquet(options: ReadingOptions, request: SplitRequest) -> bool:
     return (request.head or b"").startswith(_PARQUET_MAGIC) and options.format in ("auto", "parquet")
 
 
-def _demand(database: "Engine", options: TableOptions, plan: Plan) -> "Demand":
-    from regather.kinds.table.parquet.slices import Demand
+def _use(database: "Engine", options: TableOptions, plan: Plan) -> RowUse:
     from regather.kinds.table.query import query_of
 
     query = query_of(database, options, plan)
-    keys = frozenset(name.lower() for name in options.group_by)
-    derived = {name.lower() for name in options.derive}
-    bounded = options.groups and query.fixed_states and not keys & derived
-    return Demand(query.names, keys, _GROUP_BYTES + _STATE_BYTES * query.states if bounded else None)
-
-
-def _row_output_bytes(options: TableOptions, plan: Plan) -> int:
-    """Return how much of a shard's output each row may take, whatever its values are: names of columns, or states."""
     if options.groups:
-        return _GROUP_BYTES + _STATE_BYTES * len(options.aggregate)
-    names = options.select or tuple(column.name for column in plan.columns)
-    return sum(len(name.encode()) + _JSON_BYTES for name in (*names, *options.derive))
+        keys = frozenset(name.lower() for name in options.group_by)
+        bounded = query.fixed_states and not keys & {name.lower() for name in options.derive}
+        row_bytes = _GROUP_BYTES + _STATE_BYTES * len(options.aggregate)
+        return RowUse(query.names, row_bytes, keys, _GROUP_BYTES + _STATE_BYTES * query.states if bounded else None)
+    return RowUse(query.names, bytes_of_names(name for name, _ in query.columns))
 
 
 def meta_of(shard: ShardView) -> TableMeta:

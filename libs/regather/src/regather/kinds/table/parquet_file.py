@@ -14,8 +14,8 @@ from regather.core.sharding import MAX_SHARD_BYTES, check_asked_shards
 from regather.kinds.table.engine import Engine, literal, quoted, reader
 from regather.kinds.table.failures import said
 from regather.kinds.table.parquet.footer import NoSlices
-from regather.kinds.table.parquet.slices import Demand, Slice, slices
-from regather.kinds.table.plan import Column, Plan, TableMeta
+from regather.kinds.table.parquet.slices import Slice, slices
+from regather.kinds.table.plan import Column, Plan, RowUse, TableMeta
 from regather.processors.base import Piece, SplitRequest
 from regather.processors.splitting.row_packer import RowSpan
 
@@ -29,17 +29,15 @@ _SHARD_BYTES = 8 * 1024 * 1024
 class ParquetSplitter:
     """Whole rows in shards, each of the columns that the job reads.
 
-    `cast` are types that the client asks for; `demand` says what the job wants of a table with these columns.
+    `cast` are types that the client asks for; `use` says what the job does with rows of a plan.
     BadInput for what is no Parquet, is cut off or damaged, or has rows that fit no shard; BadRequest where options and
     columns do not fit together.
     """
 
-    def __init__(
-        self, request: SplitRequest, cast: Mapping[str, str], demand: Callable[[Engine, Plan], Demand]
-    ) -> None:
+    def __init__(self, request: SplitRequest, cast: Mapping[str, str], use: Callable[[Engine, Plan], RowUse]) -> None:
         self._request = request
         self._cast = {name.lower(): kind for name, kind in cast.items()}
-        self._demand = demand
+        self._use = use
 
     def cut(self, path: Path) -> Iterator[Piece]:
         """Yield the shards in order; one without rows if the file has none."""
@@ -47,27 +45,27 @@ class ParquetSplitter:
         source = f"read_parquet({literal(str(path))})"
         try:
             plan = self._plan(engine, source)
-            demand = self._demand(engine, plan)
-            columns = plan.named(demand.names)
-            pieces = self._slices(path, plan, demand)
+            use = self._use(engine, plan)
+            pieces = self._slices(path, plan, use)
             if pieces is not None:
                 yield from pieces
                 return
             total = int(engine.run(f"SELECT count(*) FROM {source}")[0][0])
-            yield from self._pieces(engine, source, Plan("arrow", columns), total)
+            read = Plan("arrow", plan.named(use.names), row_output_bytes=use.output_bytes)
+            yield from self._pieces(engine, source, read, total)
         except _errors() as error:
             raise BadInput(f"the Parquet file cannot be read: {said(error)}", code="parquet-invalid") from error
 
-    def _slices(self, path: Path, plan: Plan, demand: Demand) -> Iterator[Piece] | None:
+    def _slices(self, path: Path, plan: Plan, use: RowUse) -> Iterator[Piece] | None:
         """Return the pieces as row groups, or None where the file has to be decoded."""
         if self._request.shards is not None or self._request.shard_size_bytes is not None:
             return None
-        found = slices(path, [column.name for column in plan.columns], demand)
+        found = slices(path, [column.name for column in plan.columns], use)
         try:
             first = next(found)
         except NoSlices:
             return None
-        columns = plan.named(demand.names)
+        columns = plan.named(use.names)
         return (_sliced(part, Plan("parquet", columns)) for part in chain([first], found))
 
     def _plan(self, engine: Engine, source: str) -> Plan:
@@ -144,8 +142,9 @@ class _Tables:
 
 
 def _most_rows(plan: Plan) -> int:
-    """How many rows an output can surely hold, where each repeats the columns' names."""
-    return max(1, _OUTPUT_BYTES // (16 + sum(len(column.name) + 24 for column in plan.columns)))
+    """How many rows an output can surely hold, where each repeats the names of the columns that are read, or come out."""
+    read_bytes = 16 + sum(len(column.name) + 24 for column in plan.columns)
+    return max(1, _OUTPUT_BYTES // max(read_bytes, plan.row_output_bytes))
 
 
 def _piece(table: Any, first: int, plan: Plan) -> Piece:

@@ -3,8 +3,11 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from regather.processors.splitting.row_packer import RowSpan
+
+_JSON_BYTES = 6  # quotes, colon, comma of a name
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,20 @@ class Plan:
         return tuple(column for column in self.columns if column.name.lower() in wanted)
 
 
+class RowUse(NamedTuple):
+    """What a job does with a row.
+
+    `names` are the columns that it reads, in lower case; `output_bytes` is what it writes of a row beside values, at most.
+    Where groups of a bounded size come out, `keys` are the columns that make them, and `group_bytes` is what each takes
+    beside these; else it is None.
+    """
+
+    names: frozenset[str]
+    output_bytes: int = 0
+    keys: frozenset[str] = frozenset()
+    group_bytes: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class TableMeta:
     """A shard's `meta`: which rows it has, and the plan."""
@@ -79,3 +96,8 @@ class TableMeta:
         """Read what encode() wrote; ValueError, KeyError or TypeError for anything else."""
         span, _, plan = meta.partition(b"\n")
         return cls(RowSpan.decode(span), Plan.decode(plan))
+
+
+def bytes_of_names(names: Iterable[str]) -> int:
+    """Return how much of a row in NDJSON the names of its columns take."""
+    return sum(len(name.encode()) + _JSON_BYTES for name in names)

@@ -7,6 +7,7 @@ up, do not depend on the cut; an average of averages does. The rest is as in `ta
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -14,14 +15,13 @@ from pydantic import Field
 from regather.kinds.table import EXTRA
 from regather.kinds.table.etl import INSPECT_BYTES, meta_of, table_splitter
 from regather.kinds.table.options import ReadingOptions
+from regather.kinds.table.plan import Plan, RowUse, bytes_of_names
 from regather.kinds.table.results import MEDIA_TYPES
 from regather.kinds.table.shard_rows import rows_of
 from regather.processors.base import DATA_ERRORS, FileSplitter, Processor, ShardRows, ShardView, SplitRequest, Splitter
 
 if TYPE_CHECKING:
     from regather.kinds.table.engine import Engine
-    from regather.kinds.table.parquet.slices import Demand
-    from regather.kinds.table.plan import Plan
 
 _MAX_SQL_CHARACTERS = 20_000
 
@@ -54,7 +54,7 @@ class TableSql(Processor[SqlOptions]):
 
     def splitter(self, options: SqlOptions, request: SplitRequest) -> Splitter | FileSplitter:
         """See Processor."""
-        return table_splitter(options, request, _demand)
+        return table_splitter(options, request, _use)
 
     def inspect(self, head: bytes, options: SqlOptions, request: SplitRequest) -> bytes:
         """See Processor."""
@@ -62,7 +62,9 @@ class TableSql(Processor[SqlOptions]):
         from regather.kinds.table.inspection import plan_of
 
         plan = plan_of(engine(), head, options, request, whole=len(head) < self.inspect_bytes)
-        _check(engine(), options, plan)
+        use = _use(engine(), options, plan)
+        if request.shards is None:  # so many may be right: a map that groups makes less than it reads
+            plan = replace(plan, row_output_bytes=use.output_bytes)
         return plan.encode()
 
     def process(self, shard: ShardView, options: SqlOptions) -> bytes:
@@ -90,13 +92,9 @@ class TableSql(Processor[SqlOptions]):
         return reduced([output for output in outputs if output is not None], options)
 
 
-def _demand(database: "Engine", options: SqlOptions, plan: "Plan") -> "Demand":
-    from regather.kinds.table.parquet.slices import Demand
-
-    return Demand(_check(database, options, plan))
-
-
-def _check(database: "Engine", options: SqlOptions, plan: "Plan") -> frozenset[str]:
+def _use(database: "Engine", options: SqlOptions, plan: Plan) -> RowUse:
+    """All columns count as read: which of them a query uses is DuckDB's to find out."""
     from regather.kinds.table.sql_shards import check_queries
 
-    return check_queries(database, options, plan)
+    made = check_queries(database, options, plan)
+    return RowUse(frozenset(column.name.lower() for column in plan.columns), bytes_of_names(made))

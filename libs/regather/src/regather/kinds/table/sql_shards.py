@@ -21,11 +21,8 @@ from regather.kinds.table.sql import SqlOptions
 _SHARD, _PARTS, _ANSWER = "shard", "parts", "answer"
 
 
-def check_queries(database: Engine, options: SqlOptions, plan: Plan) -> frozenset[str]:
-    """BadRequest where a query is no SELECT of its table, or does not fit the columns; else the columns' names.
-
-    All columns count as read: which of them a query uses is DuckDB's to find out.
-    """
+def check_queries(database: Engine, options: SqlOptions, plan: Plan) -> tuple[str, ...]:
+    """BadRequest where a query is no SELECT of its table, or does not fit the columns; else names of what `map` gives."""
     for what, sql, table in (("map", options.map, _SHARD), ("reduce", options.reduce, _PARTS)):
         if sql.strip() or what == "map":
             checks.query(database, sql, what, frozenset({table}))
@@ -38,7 +35,7 @@ def check_queries(database: Engine, options: SqlOptions, plan: Plan) -> frozense
             nothing = ", ".join(f"CAST(NULL AS {kind}) AS {quoted(name)}" for name, kind in columns)
             with _query(database, "reduce", _PARTS, f"(SELECT {nothing} WHERE false)", options.reduce):
                 pass
-    return frozenset(column.name.lower() for column in plan.columns)
+        return tuple(name for name, _ in columns)
 
 
 def mapped(payload: bytes, meta: TableMeta, options: SqlOptions) -> bytes:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from regather.kinds.table.parquet.footer import Field, Footer, NoSlices, RowGroup, dictionary_of
+from regather.kinds.table.plan import RowUse
 
 _SHARD_BYTES = 4 * 1024 * 1024
 """Row groups are put together up to here."""
@@ -26,19 +27,6 @@ _SHARD_BYTES = 4 * 1024 * 1024
 _MOST_BYTES = 8 * 1024 * 1024
 _MOST_ROWS = 1 << 20  # a state may hold eight bytes of each, and has to fit a record of 10 MiB
 _OUTPUT_BYTES = 8 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Demand:
-    """What a job wants of a file.
-
-    `names` are the columns that it reads, in lower case. If groups come out, `keys` are the columns that make them, also in
-    lower case, and `group_bytes` is what each takes beside these; None if rows come out, or groups of any size.
-    """
-
-    names: frozenset[str]
-    keys: frozenset[str] = frozenset()
-    group_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +38,7 @@ class Slice:
     content: bytes
 
 
-def slices(path: Path, names: Sequence[str], demand: Demand) -> Iterator[Slice]:
+def slices(path: Path, names: Sequence[str], use: RowUse) -> Iterator[Slice]:
     """Yield a file as shards; `names` are its columns as DuckDB calls them.
 
     NoSlices, before the first, for a file that must be decoded.
@@ -59,13 +47,13 @@ def slices(path: Path, names: Sequence[str], demand: Demand) -> Iterator[Slice]:
         footer = Footer(file)
         if [field.name for field in footer.fields] != list(names):
             raise NoSlices("DuckDB calls the columns by other names")
-        wanted = [field for field in footer.fields if field.name.lower() in demand.names]
-        if demand.group_bytes is None or not wanted or not footer.rows:
+        wanted = [field for field in footer.fields if field.name.lower() in use.names]
+        if use.group_bytes is None or not wanted or not footer.rows:
             raise NoSlices("rows come out, or there are none")
-        keys = [field for field in wanted if field.name.lower() in demand.keys]
+        keys = [field for field in wanted if field.name.lower() in use.keys]
         groups = [group for group in footer.groups if group.rows]
         sizes = [_Size.of(group, wanted, _dictionaries(file, group, keys)) for group in groups]
-        cut = list(_packed(sizes, demand.group_bytes))
+        cut = list(_packed(sizes, use.group_bytes))
         row0 = 0
         for part in cut:
             chosen = groups[part.start : part.stop]
