@@ -123,13 +123,36 @@ def test_a_late_key_does_no_harm_where_rows_are_counted_alone() -> None:
     assert json.loads(run(TableSql(), late, asked)) == {"n": 80_001}
 
 
-@pytest.mark.parametrize("number", ["12345678901234567.5", "-1234567890.1234567e3", "0.12345678901234567"])
-def test_a_json_number_that_a_double_rounds_is_no_decimal(number: str) -> None:
-    options = (
-        {"cast": "a:decimal(38,17)", "aggregate": "s = sum(a)"} if number[0] == "0" else {"cast": "a:decimal(38,2)"}
-    )
-    with pytest.raises(PermanentError, match=r"row 1: .*in quotes"):
-        run(TableEtl(), f'{{"a": 0.1}}\n{{"a": {number}}}\n'.encode(), options)
+@pytest.mark.parametrize("size_bytes", [1024, None])
+@pytest.mark.parametrize(
+    "number", ["12345678901234567.50", "-1234567890.1234567e3", "0.12345678901234567", "1.10", "1E-2"]
+)
+def test_a_json_number_is_the_decimal_and_the_text_that_is_written(number: str, size_bytes: int | None) -> None:
+    body = f'{{"b": [1.5, {{"a": 7.25}}], "a": 0.1}}\n{{"a": {number}, "c": 1.10}}\n'.encode() * 40
+    for rows in (body, b"[" + b",".join(body.splitlines()) + b"]"):
+        texts = run(TableEtl(), rows, {"cast": "a:str", "select": "a, c"}, SplitRequest(size_bytes)).splitlines()
+        assert [json.loads(line)["a"] for line in texts] == ["0.1", number] * 40
+        assert json.loads(texts[1])["c"] == 1.1
+        digits = {"cast": "a:decimal(38,17)", "derive": "t = a::varchar", "select": "t"}
+        decimals = run(TableEtl(), rows, digits, SplitRequest(size_bytes)).splitlines()
+        with localcontext(prec=50):
+            assert Decimal(json.loads(decimals[1])["t"]) == Decimal(number)
+
+
+def test_a_whole_number_with_a_fraction_of_zero_keeps_all_of_its_digits() -> None:
+    body = b'{"a": 9007199254740993.0, "B": "x"}\n{"a": 1e3}\n{"a": 7}\n{"a": "8.0"}\n'
+    rows = run(TableEtl(), body, {"cast": "A:int, b:str", "select": "a"}).splitlines()
+    assert [json.loads(line)["a"] for line in rows] == [9007199254740993, 1000, 7, 8]
+
+
+def test_what_only_one_of_two_readers_of_json_takes_is_a_bad_row() -> None:
+    for line in (
+        b'{"a": 1.5,}',
+        b'{"a": 1.5} {}',
+        b'{"a": 1.5, "b": "\\ud835"}',
+    ):
+        with pytest.raises(PermanentError, match="row 1: "):
+            run(TableEtl(), b'{"a": 0.5}\n' + line + b"\n", {"cast": "a:str"})
 
 
 def test_json_numbers_of_few_digits_and_texts_are_exact_decimals() -> None:

@@ -79,6 +79,7 @@ WITHOUT_A_GOOD_ROW = [
     (b"{}\n5\n", "row 1: the row is no JSON object: 5;"),
     (b"5\n{}\n", "row 0: the row is no JSON object: 5;"),
     (b"{}\n{}\n", "none of the first rows is a JSON object with a key"),
+    (b'{"a":1}\n{"a":' + b"[" * 5000 + b"]" * 5000 + b"}\n", "row 1: .*depth"),
     (b'[1,"a"]', "row 0 is no JSON object"),
 ]
 

@@ -35,7 +35,8 @@ ROW = '"$row"'
 """The row's number in the whole body."""
 
 _OWN_NAME = re.compile(
-    r"\$(rows?|first|group|one|value|none|total|of|(s\d+_|x|high|rest|middle|coarse|fine|o)\d+|v .*)", re.IGNORECASE
+    r"\$(rows?|first|group|one|value|none|total|of|(s\d+_|x|high|rest|middle|coarse|fine|o)\d+|(v|text) .*)",
+    re.IGNORECASE,
 )
 
 _WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")

@@ -10,7 +10,7 @@ Who asks for int in `cast` gets 7 out of 7.0, too, which is how pandas writes th
 from regather.kinds.table.engine import literal, quoted
 from regather.kinds.table.plan import Column
 
-_WHOLE_TYPES = frozenset(
+WHOLE_TYPES = frozenset(
     {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT"}
 )
 _FLOATS = frozenset({"DOUBLE", "FLOAT"})
@@ -34,16 +34,17 @@ def fits_all(column: Column, text: str, decimal: str = ".") -> str:
     return f"bool_and({text} IS NULL OR {_attempt(column, text, decimal)} IS NOT NULL)"
 
 
-def value_of_json(column: Column, value: str) -> str:
+def value_of_json(column: Column, value: str, text: str = "") -> str:
     """Return SQL for the value of the JSON that the SQL `value` gives; null stays null.
 
-    A sampled type takes JSON of its own kind alone: a text that looks like a number is no number. A cast takes both.
+    A sampled type takes JSON of its own kind alone: a text that looks like a number is no number. A cast takes both; then
+    `text`, if there is one, is SQL for how a number is written, null for what is none.
     """
     if column.type == "JSON":
         return value
     if column.cast:
-        text = value_of_text(column, _text_of_json(value))
-        return _unless_rounded(column, value, text) if column.type.startswith("DECIMAL") else text
+        written = f"coalesce({text}, {_text_of_json(value)})" if text else _text_of_json(value)
+        return value_of_text(column, written)
     return f"coalesce({_json_attempt(column, value)}, {_complaint(column, f'CAST({value} AS VARCHAR)')})"
 
 
@@ -60,7 +61,7 @@ def _attempt(column: Column, text: str, decimal: str) -> str:
     if column.pattern:
         return f"CAST(try_strptime({text}, {literal(column.pattern)}) AS {kind})"
     cast = f"TRY_CAST({text} AS {kind})"
-    if kind in _WHOLE_TYPES:
+    if kind in WHOLE_TYPES:
         return f"{'whole_cast' if column.cast else 'whole'}({text}, {cast})"
     condition = _condition(kind, text)
     return f"CASE WHEN {condition} THEN {cast} END" if condition else cast
@@ -84,23 +85,10 @@ def _json_attempt(column: Column, value: str) -> str:
         return f"CASE WHEN starts_with({raw}, '\"') THEN {_text_of_json(value)} END"
     if kind == "BOOLEAN":
         return f"CASE {raw} WHEN 'true' THEN true WHEN 'false' THEN false END"
-    if kind in _WHOLE_TYPES or kind in _FLOATS:
+    if kind in WHOLE_TYPES or kind in _FLOATS:
         number = f"NOT starts_with({raw}, '\"') AND {raw} NOT IN ('true', 'false')"
         return f"CASE WHEN {number} THEN {_attempt(column, raw, '.')} END"
     return f"CASE WHEN starts_with({raw}, '\"') THEN {_attempt(column, _text_of_json(value), '.')} END"
-
-
-def _unless_rounded(column: Column, value: str, converted: str) -> str:
-    """SQL for a decimal, where the JSON number still has all its digits.
-
-    DuckDB reads a JSON number with a fraction or an exponent as a double, which keeps any 15 digits and not always more.
-    """
-    raw = f"CAST({value} AS VARCHAR)"
-    digits = f"regexp_replace(split_part({raw}, 'e', 1), '^-?0*[.]?0*|[.]', '', 'g')"
-    rounded = f"regexp_full_match({raw}, '[^\"]*[.e].*') AND length({digits}) > 15"
-    begin = literal(f"column {quoted(column.name)} is about ")
-    end = literal(", a JSON number of more digits than a double keeps; write it in quotes")
-    return f"CASE WHEN {rounded} THEN misfit({raw}, {begin}, {end}) ELSE {converted} END"
 
 
 def _text_of_json(value: str) -> str:

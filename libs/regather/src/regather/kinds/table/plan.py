@@ -38,11 +38,6 @@ class Plan:
     row_output_bytes: int = 0
     ends_in_delimiter: bool = False
 
-    @property
-    def is_text(self) -> bool:
-        """Whether the values of a shard are texts, whose types the plan alone knows."""
-        return self.format in ("csv", "ndjson")
-
     def encode(self) -> bytes:
         """Return the plan as JSON, without what is usual."""
         columns = [[one.name, one.type, int(one.cast), one.pattern] for one in self.columns]

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from regather.kinds.table.aggregates import ROW
 from regather.kinds.table.engine import Engine, Source, literal, quoted
 from regather.kinds.table.fitting import NATIVE, value_of_json, value_of_text
-from regather.kinds.table.json_rows import check_objects
+from regather.kinds.table.json_rows import asks_for_text, check_objects, number_texts, text_name
 from regather.kinds.table.options import ReadingOptions
 from regather.kinds.table.plan import Column, Plan, TableMeta
 
-_ARROW = "shard_rows"
+_ARROW, _TEXTS = "shard_rows", "number_texts"
 _FIRST_ROW = "first_row"
 _UNDERSCORE = b"_"
 """The only thing that DuckDB takes for part of a double and `fitting.py` does not."""
@@ -64,16 +64,19 @@ def shard_relation(
     else:
         if meta.plan.format == "ndjson":
             check_objects(content, meta.span.rows)
+            texts = number_texts(content, [column for column in columns if asks_for_text(column)])
         with engine.source(content) as source:
             if meta.plan.format == "parquet":
-                yield typed_parquet(
-                    source, columns, dict(engine.describe(f"SELECT * FROM read_parquet({source.path})"))
-                )
+                found = engine.describe(f"SELECT * FROM read_parquet({source.path})")
+                yield typed_parquet(source, columns, dict(found))
             elif meta.plan.format == "csv":
                 native = quick and options.decimal == "." and _UNDERSCORE not in content
                 yield typed_csv(source, meta.plan.columns, columns, dialect_of(meta.plan, options), native=native)
-            else:
+            elif texts is None:
                 yield typed_ndjson(source, columns)
+            else:
+                with engine.arrow(_TEXTS, texts):
+                    yield typed_ndjson(source, columns, frozenset(texts.column_names))
 
 
 def empty_relation(plan: Plan) -> str:
@@ -155,11 +158,17 @@ def json_objects(source: Source, *, lenient: bool = False) -> str:
     return f"read_json_objects({source.path}, format = 'newline_delimited', {limits})"
 
 
-def typed_ndjson(source: Source, columns: Sequence[Column]) -> str:
-    """Return SQL of the columns with their values; a key that a row lacks is null."""
-    values = [f"{value_of_json(column, quoted(column.name))} AS {quoted(column.name)}" for column in columns]
+def typed_ndjson(source: Source, columns: Sequence[Column], texts: frozenset[str] = frozenset()) -> str:
+    """Return SQL of the columns with their values; a key that a row lacks is null. `texts` are names of number_texts()."""
+    written = {column: quoted(text_name(column)) if text_name(column) in texts else "" for column in columns}
+    values = [
+        f"{value_of_json(column, quoted(column.name), text)} AS {quoted(column.name)}"
+        for column, text in written.items()
+    ]
     rows = raw_ndjson(source, columns) if columns else json_objects(source)
-    return _numbered(rows, columns, values)
+    if texts:
+        rows = f"{rows} POSITIONAL JOIN {_TEXTS}"
+    return _numbered(rows, [*columns, *(Column(name, "VARCHAR") for name in sorted(texts))], values)
 
 
 def typed_arrow(columns: Sequence[Column], found: dict[str, str]) -> str:

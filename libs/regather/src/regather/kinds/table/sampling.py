@@ -60,16 +60,17 @@ def sampled_ndjson(engine: Engine, rows: bytes, options: ReadingOptions) -> Plan
     if not rows:  # another row is a bad row; here there is no other
         raise BadInput("row 0 is no JSON object, and none of the first rows is", code="json-invalid")
     with engine.source(rows) as source:
-        how = f"format = 'newline_delimited', sample_size = -1, maximum_object_size = {source.buffer_bytes}"
-        sql = f"SELECT * FROM read_json({source.path}, {how}, ignore_errors = true)"
         objects = f"{json_objects(source, lenient=True)} WHERE json_type(json) = 'OBJECT'"
         try:
-            found = engine.describe(sql)
+            found = engine.describe(_sampled_json(source))
             keys = {row[0] for row in engine.run(f"SELECT DISTINCT unnest(json_keys(json)) FROM {objects}")}
         except Exception as error:
-            raise BadInput(f"the first rows are no NDJSON: {said(error)}", code="json-invalid") from error
+            where = _first_bad(engine, lines) or f"the first rows are no NDJSON: {said(error)}"
+            raise BadInput(where, code="json-invalid") from error
         if not keys:
-            raise BadInput(f"{_why_no_keys(engine, lines)}: there are no columns", code="json-invalid")
+            bad = _first_bad(engine, lines)
+            none = "none of the first rows is a JSON object with a key: there are no columns"
+            raise BadInput(f"{bad}; {none}" if bad else none, code="json-invalid")
         _check_keys(keys)
         columns = [_column(name, _flat(kind), "", options) for name, kind in found if name in keys]
         if not columns:
@@ -77,21 +78,27 @@ def sampled_ndjson(engine: Engine, rows: bytes, options: ReadingOptions) -> Plan
         return Plan("ndjson", tuple(_fitting_json(engine, source, columns)))
 
 
+def _sampled_json(source: Source) -> str:
+    how = f"format = 'newline_delimited', sample_size = -1, maximum_object_size = {source.buffer_bytes}"
+    return f"SELECT * FROM read_json({source.path}, {how}, ignore_errors = true)"
+
+
 def _lines(rows: bytes) -> list[bytes]:
     """Whole rows of NDJSON; a lone CR ends none."""
     return [line + b"\n" for line in rows.split(b"\n")[:-1]]
 
 
-def _why_no_keys(engine: Engine, lines: Sequence[bytes]) -> str:
-    none = "none of the first rows is a JSON object with a key"
+def _first_bad(engine: Engine, lines: Sequence[bytes]) -> str:
+    """Which of the first rows is the first one that cannot be read, and why; empty if none is."""
     for number, line in enumerate(lines[:_TRIED_ROWS]):
         try:
             check_objects(line, 1)
             with engine.source(line) as source:
                 engine.run(f"SELECT count(json) FROM {json_objects(source)}")
+                engine.describe(_sampled_json(source))
         except Exception as error:
-            return f"row {number}: {said(error)}; {none}"
-    return none
+            return f"row {number}: {said(error)}"
+    return ""
 
 
 def _flat(kind: str) -> str:

@@ -77,7 +77,7 @@ def _output(database: Engine, payload: bytes, meta: TableMeta, options: TableOpt
         sql = over(relation, query.quick if quick else query.shard)
         if query.merged:
             plan = meta.plan.encode()
-            table = database.table_again if meta.plan.is_text else database.table
+            table = database.table_again if meta.plan.format == "csv" else database.table
             return _PLAN_BYTES.pack(len(plan)) + plan + packed(table(sql))
         if meta.plan.format == "ndjson" and not options.select:
             check_keys(database, payload[meta.span.header_bytes :], meta)
