@@ -10,13 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from regather.kinds.table.sql_text import partition, split
 from regather.processors.base import Options
-
-_QUOTED = r"""'(?:[^']|'')*+'|"(?:[^"]|"")*+\""""
-_NESTED = r"\((?:[^()'\"]|{quoted}|\((?:[^()'\"]|{quoted})*+\))*+\)".replace("{quoted}", _QUOTED)
-_PARTS = {
-    separator: re.compile(rf"(?:{_QUOTED}|{_NESTED}|[^{separator}'\"])++") for separator in (",", ";")
-}  # a separator inside quotes or parentheses does not separate; nothing is tried twice, or quotes would cost 2^n steps
 
 _TYPE_NAMES = {
     "int": "BIGINT", "integer": "BIGINT", "float": "DOUBLE", "str": "VARCHAR", "string": "VARCHAR", "text": "VARCHAR",
@@ -31,15 +26,9 @@ _DECIMAL = re.compile(r"DECIMAL\s*\(\s*(\d{1,2})\s*(?:,\s*(\d{1,2})\s*)?\)")
 _MAX_DIGITS = 38
 
 
-def _split(text: str, separator: str) -> list[str]:
-    if _PARTS[separator].sub("", text).strip(separator):
-        raise ValueError(f"a quote is opened in {text!r} and not closed")
-    return [part.strip() for part in _PARTS[separator].findall(text) if part.strip()]
-
-
 def _list(value: object) -> object:
     """`a, b` as a list."""
-    return [_bare(part) for part in _split(value, ",")] if isinstance(value, str) else value
+    return [_bare(part) for part in split(value, ",", names=True)] if isinstance(value, str) else value
 
 
 def _bare(text: str) -> str:
@@ -66,8 +55,8 @@ def _assignments(value: object) -> object:
 
 def _map(text: str, separator: str, between: str) -> dict[str, str]:
     pairs: dict[str, str] = {}
-    for part in _split(text, separator):
-        name, found, value = part.rpartition(between) if between == ":" else part.partition(between)
+    for part in split(text, separator, names=between == ":"):
+        name, found, value = part.rpartition(between) if between == ":" else partition(part, between)
         name = _bare(name.strip())
         if not found or not name or not value.strip():
             raise ValueError(f"{part!r} is not NAME{between}VALUE")
