@@ -21,6 +21,7 @@ from regather.processors.splitting.npy import MAGIC, NpySplitter, npy_splitter, 
 from regather.processors.splitting.row_packer import RowSpan
 from regather.processors.splitting.rows import Band, RowLayout, RowSplitter, raw_layout
 from regather.processors.splitting.shard_rows import ArrowRows, BandRows, TextRows
+from regather.processors.splitting.text_decoder import head_text
 from regather.processors.splitting.text_rows import NDJSON, Dialect, TextRowSplitter, csv_dialect
 
 TSV = "tsv"
@@ -33,7 +34,6 @@ _MEDIA_TYPES = {
     "application/jsonl": "ndjson",
     "application/json": "json",
 }
-_WHITE_SPACE_AND_BOM = b"\xef\xbb\xbf \t\r\n"
 _Cut = Callable[[SplitRequest], Splitter | FileSplitter]
 
 
@@ -131,8 +131,7 @@ def _format(options: PredictOptions, content_type: str, head: bytes | None) -> s
     media_type = content_type.split(";", maxsplit=1)[0].strip().lower()
     if media_type in _MEDIA_TYPES or options.features is not None:
         return _MEDIA_TYPES.get(media_type, "raw")
-    first = (head or b"").lstrip(_WHITE_SPACE_AND_BOM)[:1]
-    chosen = {b"[": "json", b"{": "ndjson"}.get(first)
+    chosen = {"[": "json", "{": "ndjson"}.get(head_text(head or b"").lstrip(" \t\r\n")[:1])
     if chosen is None:
         raise BadRequest(
             "the format of the rows cannot be told: send a content type (text/csv, application/x-ndjson), say "

@@ -7,7 +7,7 @@ from regather.kinds.table.options import ReadingOptions
 from regather.processors.base import SplitRequest, Splitter
 from regather.processors.splitting.inflate import Inflater, InflatingSplitter, codec_of
 from regather.processors.splitting.json_array import JsonArraySplitter
-from regather.processors.splitting.text_decoder import check_encoding
+from regather.processors.splitting.text_decoder import check_encoding, head_text
 from regather.processors.splitting.text_rows import NDJSON, TextRowSplitter, csv_dialect
 
 _TABS = "text/tab-separated-values"
@@ -17,7 +17,6 @@ _FORMATS = {
     "application/x-ndjson": "ndjson",
     "application/jsonl": "ndjson",
 }
-_WHITE_SPACE_AND_BOM = b"\xef\xbb\xbf \t\r\n"
 OnHeader = Callable[[bytes], None]
 
 
@@ -45,7 +44,7 @@ def _plain(options: ReadingOptions, request: SplitRequest, head: bytes, on_heade
     if table_format == "ndjson":
         return TextRowSplitter(request, NDJSON._replace(encoding=check_encoding(options.encoding)))
     if table_format == "json":
-        return JsonArraySplitter(request)
+        return JsonArraySplitter(request, check_encoding(options.encoding))
     dialect = csv_dialect(
         delimiter_of(options, request),
         quote=options.quote or None,
@@ -66,5 +65,5 @@ def _format(options: ReadingOptions, request: SplitRequest, head: bytes) -> str:
     media_type = request.content_type.split(";")[0].strip().lower()
     if media_type in _FORMATS:
         return _FORMATS[media_type]
-    text = head.lstrip(_WHITE_SPACE_AND_BOM)
-    return {b"[": "json", b"{": "ndjson"}.get(text[:1], "csv")
+    text = head_text(head, check_encoding(options.encoding)).lstrip(" \t\r\n")
+    return {"[": "json", "{": "ndjson"}.get(text[:1], "csv")

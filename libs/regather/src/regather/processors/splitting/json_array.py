@@ -13,7 +13,7 @@ from regather.core.errors import BadInput
 from regather.core.sharding import MAX_SHARD_BYTES
 from regather.processors.base import Piece, SplitRequest
 from regather.processors.splitting.row_packer import RowPacker, Rows
-from regather.processors.splitting.text_decoder import NotText, TextDecoder
+from regather.processors.splitting.text_decoder import UTF8, NotText, TextDecoder
 
 MAX_DEPTH = 64
 _WHITESPACE = rb"[ \t\r\n]*+"
@@ -41,12 +41,12 @@ class JsonArraySplitter:
     An array without elements is one shard of zero rows. BadInput names the element, the byte and what is wrong there.
     """
 
-    def __init__(self, request: SplitRequest) -> None:
+    def __init__(self, request: SplitRequest, encoding: str = UTF8) -> None:
         if request.shards is not None:  # white space and commas go, so the rows' bytes are not known beforehand
             request = SplitRequest(None, request.shards, None, request.content_type)
         self._packer = RowPacker(request, "ndjson")
         self._packer.begin()
-        self._decoder = TextDecoder()
+        self._decoder = TextDecoder(encoding)
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._scan_from_bytes = 1

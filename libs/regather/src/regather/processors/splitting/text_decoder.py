@@ -50,6 +50,17 @@ def check_encoding(name: str) -> str:
 _CODECS = frozenset(codecs.lookup(name).name for name in _STATELESS.split())
 
 
+def head_text(head: bytes, encoding: str = UTF8) -> str:
+    """Return the text that a body begins with, as far as it can be read; `encoding` as check_encoding() returned it."""
+    codec, head = _by_mark(head) or (encoding, head)
+    return head.decode(codec, "ignore")
+
+
+def _by_mark(head: bytes) -> tuple[str, bytes] | None:
+    """The encoding that a byte order mark says, and what follows the mark."""
+    return next(((codec, head[len(mark) :]) for mark, codec in _BOMS if head.startswith(mark)), None)
+
+
 class NotText(Exception):
     """A byte that no text has. `before` is the text between the last that was returned and it, as UTF-8."""
 
@@ -110,11 +121,7 @@ class TextDecoder:
     def _decide(self, head: bytes) -> bytes:
         """Find out what the body is from its beginning; return what follows its byte order mark."""
         self._decided = True
-        for mark, codec in _BOMS:
-            if head.startswith(mark):
-                self._codec = codec
-                head = head[len(mark) :]
-                break
+        self._codec, head = _by_mark(head) or (self._codec, head)
         found = describe(head)
         if found is not None:
             raise NotText(b"", 0, f"this is no text but {found}", "not-text")
