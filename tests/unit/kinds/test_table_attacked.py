@@ -171,9 +171,21 @@ def test_json_numbers_of_few_digits_and_texts_are_exact_decimals() -> None:
         assert [Decimal(row) for row in rows[1:]] == [Decimal(one.strip('"')).quantize(places) for one in values]
 
 
-def test_rows_without_a_column_are_refused_in_words() -> None:
-    with pytest.raises(BadInput, match="no column"):
-        run(TableEtl(), b'{"": 1, "b": 2}\n', {})
+@pytest.mark.parametrize("options", [{}, {"select": "b"}, {"aggregate": "n = count()"}, {"cast": "b:int"}])
+@pytest.mark.parametrize("body", [b'{"":1}\n', b'{"":1,"b":2}\n', b'{"b":2}\n{"b":3,"":1}\n', b'[{"b":2,"":1}]'])
+def test_an_empty_key_is_refused_by_its_cause(body: bytes, options: dict[str, str]) -> None:
+    with pytest.raises(BadInput, match="a key of the first rows is empty") as refused:
+        run(TableEtl(), body, options)
+    assert refused.value.code == "bad-header"
+    with pytest.raises(BadInput, match="rename the key"):
+        run(TableSql(), body, {"map": "select * from shard"})
+
+
+def test_a_late_empty_key_is_a_bad_row_where_it_would_be_lost() -> None:
+    body = b'{"b":1}\n' * 140_000 + b'{"b":2,"":1}\n'
+    with pytest.raises(PermanentError, match=r'row 140000: the key "" .*rename it'):
+        run(TableEtl(), body)
+    assert json.loads(run(TableEtl(), body, {"aggregate": "s = sum(b)"})) == {"groups": [{"s": 140_002}]}
 
 
 def test_a_share_out_of_range_is_said_of_the_aggregate() -> None:

@@ -209,6 +209,11 @@ def _all_true(engine: Engine, source: str, tests: dict[str, str]) -> dict[str, b
 
 
 def _check_keys(keys: set[str]) -> None:
+    if "" in keys:  # DuckDB would show such rows as one column that holds them whole
+        raise BadInput(
+            'a key of the first rows is empty ("": ...), and SQL has no name for such a column; rename the key',
+            code="bad-header",
+        )
     seen: dict[str, str] = {}
     for key in sorted(keys):
         if key.lower() in seen:

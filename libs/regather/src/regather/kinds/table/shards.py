@@ -92,9 +92,14 @@ def check_keys(database: Engine, content: bytes, meta: TableMeta) -> None:
         found = database.run(f"SELECT n, k FROM ({keys}) WHERE NOT list_contains(?, k) ORDER BY n LIMIT 1", [known])
     if found:
         ((number, key),) = found
+        way = (
+            "name it in cast, or name the columns that are wanted in select"
+            if key
+            else "SQL has no such name; rename it"
+        )
         raise PermanentError(
             f"row {meta.span.number(number - 1)}: the key {json.dumps(key)} is in none of the rows that types were "
-            "sampled from; name it in cast, or name the columns that are wanted in select"
+            f"sampled from; {way}"
         )
 
 
