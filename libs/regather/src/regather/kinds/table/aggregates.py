@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from regather.core.errors import BadRequest
 from regather.kinds.table.checks import AggregateCall
 from regather.kinds.table.engine import quoted
+from regather.kinds.table.fitting import UNKNOWN
 
 _HOLE = re.compile(r"\{(\d+)\}")
 _PART = re.compile(r"\{(x|high|rest|middle|coarse|fine)\}")
@@ -41,7 +42,6 @@ _OWN_NAME = re.compile(
 
 _WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
 _FLOATS = ("FLOAT", "DOUBLE")
-_UNKNOWN = '"NULL"'
 _EXACT_DOUBLE = 2**53  # up to here a double holds every whole number
 _SPREADS = {
     "stddev": "samp", "stddev_samp": "samp", "stddev_pop": "pop",
@@ -116,7 +116,7 @@ def _count(call: AggregateCall, kind: str, what: str) -> Aggregate:
 
 
 def _sum(call: AggregateCall, kind: str, what: str) -> Aggregate:
-    if kind in (*_FLOATS, _UNKNOWN):
+    if kind in (*_FLOATS, UNKNOWN):
         return _exact(call, "{sum}")
     if kind not in (*_WHOLE, "BOOLEAN", "INTERVAL") and not kind.startswith("DECIMAL"):
         raise _no_number(call, kind, what)
@@ -124,7 +124,7 @@ def _sum(call: AggregateCall, kind: str, what: str) -> Aggregate:
 
 
 def _mean(call: AggregateCall, kind: str, what: str) -> Aggregate:
-    if kind in (*_FLOATS, _UNKNOWN):
+    if kind in (*_FLOATS, UNKNOWN):
         return _exact(call, "{sum} / {0}")
     if kind not in _WHOLE and not kind.startswith("DECIMAL"):
         raise _no_number(call, kind, what)
@@ -172,7 +172,7 @@ def _placed(call: AggregateCall, kind: str, what: str) -> Aggregate:
 
 
 def _spread(call: AggregateCall, kind: str, what: str) -> Aggregate:
-    if kind not in (*_WHOLE, *_FLOATS, _UNKNOWN) and not kind.startswith("DECIMAL"):
+    if kind not in (*_WHOLE, *_FLOATS, UNKNOWN) and not kind.startswith("DECIMAL"):
         raise _no_number(call, kind, what)
     x, condition = f"CAST({call.arguments[0].sql} AS DOUBLE)", _condition(call)
     n, mean, spread = (f"{one}({x}){condition}" for one in ("count", "avg", "var_pop"))
@@ -220,8 +220,9 @@ _MAKERS: dict[str, _Maker] = {
 
 def _no_number(call: AggregateCall, kind: str, what: str) -> BadRequest:
     argument = call.arguments[0].sql.strip("()\n ")
+    text = " (so is a column of which no sampled row has a value)" if kind in ("VARCHAR", "JSON") else ""
     return BadRequest(
-        f"{what}: {call.function}() needs numbers, and {argument} is {kind}; give the type in cast, such as "
+        f"{what}: {call.function}() needs numbers, and {argument} is {kind}{text}; give the type in cast, such as "
         f"{argument}:float",
         code="bad-option",
     )

@@ -17,6 +17,9 @@ _FLOATS = frozenset({"DOUBLE", "FLOAT"})
 NATIVE = frozenset({"DOUBLE"})
 """Types for which reading CSV and casting a text do the same."""
 
+UNKNOWN = '"NULL"'
+"""The type of a column in which the whole body has no value: it is null as a number, as a text, and as anything else."""
+
 _BOOLEANS = "('true', 'false', 't', 'f', 'yes', 'no', 'y', 'n', '1', '0')"
 _OFFSET = r".*:[0-9.]+\s*(Z|z|UTC|[+-][0-9]{1,2}(:?[0-9]{2})?)\s*"
 _CANONICAL_TIMESTAMP = 19  # characters of 2024-01-01 00:00:00
@@ -26,6 +29,8 @@ def value_of_text(column: Column, text: str, decimal: str = ".") -> str:
     """Return SQL for the value of the text that the SQL `text` gives; null stays null."""
     if column.type == "VARCHAR":
         return text
+    if column.type == UNKNOWN:
+        return _complaint(column, text)
     return f"coalesce({_attempt(column, text, decimal)}, {_complaint(column, text)})"
 
 
@@ -42,6 +47,8 @@ def value_of_json(column: Column, value: str, text: str = "") -> str:
     """
     if column.type == "JSON":
         return value
+    if column.type == UNKNOWN:
+        return _complaint(column, f"CAST({value} AS VARCHAR)")
     if column.cast:
         written = f"coalesce({text}, {_text_of_json(value)})" if text else _text_of_json(value)
         return value_of_text(column, written)

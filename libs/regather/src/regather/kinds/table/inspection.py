@@ -28,6 +28,6 @@ def plan_of(engine: Engine, head: bytes, options: ReadingOptions, request: Split
     spans = [RowSpan.decode(piece.meta) for piece in pieces]
     rows = b"".join(piece.payload[span.header_bytes :] for piece, span in zip(pieces, spans, strict=True))
     if spans[0].format == "ndjson":
-        return sampled_ndjson(engine, rows, options)
+        return sampled_ndjson(engine, rows, options, whole=whole)
     dialect = Dialect(delimiter_of(options, request), options.quote, options.nulls or ("",), options.decimal)
-    return sampled_csv(engine, b"".join(headers), rows, dialect, options)
+    return sampled_csv(engine, b"".join(headers), rows, dialect, options, whole=whole)

@@ -24,6 +24,7 @@ from regather.kinds.table.aggregates import (
 from regather.kinds.table.checks import AggregateCall, Expression
 from regather.kinds.table.engine import Engine, quoted
 from regather.kinds.table.failures import binding_error
+from regather.kinds.table.fitting import UNKNOWN
 from regather.kinds.table.options import TableOptions
 from regather.kinds.table.plan import Plan
 from regather.kinds.table.reading import empty_relation, no_rows
@@ -103,7 +104,7 @@ class _Builder:
         if self._options.filter:
             condition = self._expression(self._options.filter, "filter")
             kind = self._type(sql, condition, "filter")
-            if kind not in ("BOOLEAN", '"NULL"'):
+            if kind not in ("BOOLEAN", UNKNOWN):
                 raise BadRequest(f"filter is {kind}, and must be true or false for each row", code="bad-option")
             sql = f"(SELECT * FROM {sql} WHERE {condition.sql})"
         return sql

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from regather.core.errors import PermanentError
 from regather.kinds.table.engine import Engine, literal, quoted
+from regather.kinds.table.fitting import UNKNOWN
 
 MEDIA_TYPES = {
     "ndjson": "application/x-ndjson",
@@ -107,9 +108,8 @@ def _columnar(engine: Engine, sql: str, columns: Columns, output: str) -> bytes:
 
 
 def _columnar_value(name: str, kind: str) -> str:
-    return (
-        f"CAST({quoted(name)} AS DECIMAL(38,0)) AS {quoted(name)}" if kind in ("HUGEINT", "UHUGEINT") else quoted(name)
-    )
+    other = {"HUGEINT": "DECIMAL(38,0)", "UHUGEINT": "DECIMAL(38,0)", UNKNOWN: "VARCHAR"}.get(kind)
+    return f"CAST({quoted(name)} AS {other}) AS {quoted(name)}" if other else quoted(name)
 
 
 def _joined(engine: Engine, sql: str) -> bytes:

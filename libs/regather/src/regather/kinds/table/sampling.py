@@ -7,7 +7,7 @@ from dataclasses import replace
 from regather.core.errors import BadInput, BadRequest
 from regather.kinds.table.engine import Engine, Source, literal, quoted
 from regather.kinds.table.failures import said
-from regather.kinds.table.fitting import fits_all, json_fits_all
+from regather.kinds.table.fitting import UNKNOWN, fits_all, json_fits_all
 from regather.kinds.table.json_rows import check_objects
 from regather.kinds.table.options import ReadingOptions
 from regather.kinds.table.plan import Column, Plan
@@ -19,8 +19,10 @@ _FALLBACKS = ("DOUBLE", "VARCHAR")
 """What a column is taken for where its texts do not fit the guessed type: the first of these that they fit."""
 
 
-def sampled_csv(engine: Engine, header: bytes, rows: bytes, dialect: Dialect, options: ReadingOptions) -> Plan:
-    """Return the plan of CSV with this header (empty: none) and these first rows."""
+def sampled_csv(
+    engine: Engine, header: bytes, rows: bytes, dialect: Dialect, options: ReadingOptions, *, whole: bool
+) -> Plan:
+    """Return the plan of CSV with this header (empty: none) and these first rows; `whole`: there are no others."""
     columns = _named_columns(_guessed(engine, header, rows, dialect), options, header=bool(header))
     if rows:
         with engine.source(rows) as source:
@@ -32,6 +34,10 @@ def sampled_csv(engine: Engine, header: bytes, rows: bytes, dialect: Dialect, op
         with engine.source(rows) as source:
             _check_some_row(engine, source, columns, dialect)
             columns = _fitting_csv(engine, source, columns, dialect)
+            if whole:
+                columns = _without_values(engine, raw_csv(source, columns, dialect, lenient=True), columns)
+    elif whole:
+        columns = [one if one.cast else Column(one.name, UNKNOWN) for one in columns]
     return Plan("csv", tuple(columns), dialect.delimiter, ends_in_delimiter=dialect.ends_in_delimiter)
 
 
@@ -51,8 +57,11 @@ def _named_columns(guessed: Sequence[tuple[str, str, str]], options: ReadingOpti
     return [_column(name, kind, pattern, options) for name, (_, kind, pattern) in zip(names, guessed, strict=True)]
 
 
-def sampled_ndjson(engine: Engine, rows: bytes, options: ReadingOptions) -> Plan:
-    """Return the plan of NDJSON with these first rows: columns in the order in which their keys first occur."""
+def sampled_ndjson(engine: Engine, rows: bytes, options: ReadingOptions, *, whole: bool) -> Plan:
+    """Return the plan of NDJSON with these first rows: columns in the order in which their keys first occur.
+
+    `whole`: there are no other rows.
+    """
     if not rows:
         return Plan("ndjson", ())
     lines = _lines(rows)
@@ -75,7 +84,10 @@ def sampled_ndjson(engine: Engine, rows: bytes, options: ReadingOptions) -> Plan
         columns = [_column(name, _flat(kind), "", options) for name, kind in found if name in keys]
         if not columns:
             raise BadInput("the rows have no column, so that nothing can come out", code="no-column")
-        return Plan("ndjson", tuple(_fitting_json(engine, source, columns)))
+        columns = _fitting_json(engine, source, columns)
+        if whole:
+            columns = _without_values(engine, raw_ndjson(source, columns, lenient=True), columns)
+        return Plan("ndjson", tuple(columns))
 
 
 def _sampled_json(source: Source) -> str:
@@ -179,6 +191,13 @@ def _fitting_json(engine: Engine, source: Source, columns: Sequence[Column]) -> 
     texts = [one for one in refitted if one.type == "VARCHAR" and not one.cast]
     mixed = _all_true(engine, rows, {one.name: json_fits_all(one, quoted(one.name)) for one in texts})
     return [Column(one.name, "JSON") if mixed.get(one.name) is False else one for one in refitted]
+
+
+def _without_values(engine: Engine, source: str, columns: Sequence[Column]) -> list[Column]:
+    """Return the columns of a whole body; those without a value have no type, so that what is asked of them is null."""
+    asked = {one.name: f"count({quoted(one.name)}) > 0" for one in columns if one.type in ("VARCHAR", "JSON")}
+    filled = _all_true(engine, source, asked)
+    return [one if one.cast or filled.get(one.name, True) else Column(one.name, UNKNOWN) for one in columns]
 
 
 def _refitted(
