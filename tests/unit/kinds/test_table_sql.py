@@ -1,6 +1,7 @@
 """`table.sql`, and what no client's SQL can do: by the checks, and by the lock of the engine behind them."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -243,3 +244,36 @@ def test_rows_of_parquet_fit_whatever_they_are_called(options: dict[str, str], t
         outputs = processed(kind, cut(kind, body, parsed, SplitRequest()), parsed)
         assert max(map(len, outputs)) < 10 * 1024 * 1024
         assert sum(output.count(b"\n") for output in outputs) == 150_000
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select * from (with z as (select 2 as b) select * from z) s, z",
+        "with x as (select * from z), z as (select 1 as a) select * from x",
+        "select (with z as (select 1 as b) select b from z) as c from shard where a in (select b from z)",
+        "with x as materialized (with z as (from shard) from z) from x, z",
+        "with recursive x as (select 1 as a union all select a + 1 from z), z as (select 2 as a) select * from x",
+        "(with z as (select 1 as a) select a from z) union all select a from z",
+    ],
+)
+@pytest.mark.parametrize("name", ["z", "sqlite_master", "duckdb_settings"])
+def test_a_name_of_with_is_known_where_sql_knows_it_alone(sql: str, name: str) -> None:
+    """A table of DuckDB's own could be read under the name of a WITH elsewhere in the query."""
+    with pytest.raises(BadRequest, match=f"there is no table '{name}' here; there is shard"):
+        run(TableSql(), b"a\n1\n2\n", {"map": re.sub(r"\bz\b", name, sql)})
+
+
+@pytest.mark.parametrize(
+    ("sql", "values"),
+    [
+        ("with x as (select 1 as a), y as (select * from X) select * from y", [1]),
+        ("with shard as (select a + 1 as a from shard) select * from shard", [2, 3]),
+        ("with recursive x as (select 1 as a union all select a + 1 from x where a < 3) select * from x", [1, 2, 3]),
+        ("select * from (with z as (from shard) select * from (select * from z) t) s", [1, 2]),
+        ("with x as (from shard) select a from x where a = (select max(a) from x)", [2]),
+        ("with z as (select 7 as a) (select a from shard) union all select a from z", [1, 2, 7]),
+    ],
+)
+def test_names_of_with_can_be_used(sql: str, values: list[int]) -> None:
+    assert [row["a"] for row in answer({"map": sql}, body=b"a\n1\n2\n")] == values

@@ -142,11 +142,10 @@ def takes_whole_rows(engine: Engine, text: str) -> bool:
 
 
 def _check_query(engine: Engine, node: Any, what: str, tables: frozenset[str]) -> None:
-    known = tables | {entry["key"].lower() for found in _nodes(node, "cte_map") for entry in found["cte_map"]["map"]}
+    for missing in _unknown_tables(node, tables):
+        raise _wrong(what, f"there is no table {missing!r} here; there is {', '.join(sorted(tables))}")
     for one in _everything(node):
         kind = one.get("type")
-        if kind == "BASE_TABLE" and one["table_name"].lower() not in known:
-            raise _wrong(what, f"there is no table {one['table_name']!r}; there is {', '.join(sorted(tables))}")
         if kind == "BASE_TABLE" and (one["schema_name"] or one["catalog_name"]):
             raise _wrong(what, f"a table's name has one part; {one['table_name']!r} has more")
         if kind == "TABLE_FUNCTION" and one["function"]["function_name"].lower() not in _ROW_MAKERS:
@@ -161,6 +160,23 @@ def _check_query(engine: Engine, node: Any, what: str, tables: frozenset[str]) -
             raise _wrong(what, "only one SELECT can stand here")
         if one.get("sample"):
             raise _wrong(what, "a sample is not allowed: its rows are drawn by chance")
+
+
+def _unknown_tables(node: Any, known: frozenset[str]) -> Iterator[str]:
+    """Tables that are read where no one of their name is known: a name of WITH is, in its query and in those behind it."""
+    if isinstance(node, list):
+        for entry in node:
+            yield from _unknown_tables(entry, known)
+    if not isinstance(node, Mapping):
+        return
+    for entry in node.get("cte_map", {}).get("map", ()):
+        known |= {entry["key"].lower()}  # in its own query, too: WITH RECURSIVE may, and DuckDB refuses the others
+        yield from _unknown_tables(entry["value"], known)
+    if node.get("type") == "BASE_TABLE" and node["table_name"].lower() not in known:
+        yield node["table_name"]
+    for key, value in node.items():
+        if key != "cte_map":
+            yield from _unknown_tables(value, known)
 
 
 def _only_value(engine: Engine, text: str, what: str) -> Node:
