@@ -88,3 +88,21 @@ def test_a_clean_environment_without_extras_has_the_plain_kinds(tmp_path: Path, 
     if built.returncode:
         pytest.skip(f"the packages cannot be had: {built.stderr.strip()[-300:]}")
     check_lacking(json.loads(run(LOOK, python)[0]))
+
+
+CUT = """
+import hashlib, sys
+from regather.processors.splitting.row_grammar import LARGE_BYTES, RowGrammar, csv_dialect
+
+block, grammar = b'1,"a, b",c\\n' * LARGE_BYTES, RowGrammar(csv_dialect())
+for part in (block[: LARGE_BYTES - 1], block):
+    (data, mask), rest = grammar.rows(part)
+    print("numpy" in sys.modules, hashlib.sha256(data + mask + rest).hexdigest())
+"""
+
+
+def test_large_blocks_with_quotes_alone_import_numpy_and_have_the_same_rows_without() -> None:
+    with_numpy, without = run(SERVICES + CUT), run(BLOCKED + SERVICES + CUT)
+    assert [line.split()[0] for line in with_numpy] == ["False", "True"]
+    assert [line.split()[0] for line in without] == ["False", "False"]
+    assert [line.split()[1] for line in with_numpy] == [line.split()[1] for line in without]

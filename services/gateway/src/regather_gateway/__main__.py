@@ -1,6 +1,7 @@
 """`python -m regather_gateway`: read the settings, build the gateway, serve until SIGTERM."""
 
 import asyncio
+import os
 import sys
 
 from regather.processors.registry import installed
@@ -53,6 +54,7 @@ def main() -> int:
     """Run the service; the exit code."""
     settings = GatewaySettings()
     configure_logs("gateway", settings.log_level)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # else NumPy starts a thread per core, for nothing (ADR 0027)
     return event_loop.run(run(settings))
 
 

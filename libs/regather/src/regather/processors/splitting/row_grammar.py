@@ -9,18 +9,25 @@ behind one space there; then a doubled quote is a quote, spaces may follow the c
 again. Any other quote is data. Bytes behind a closing quote are no CSV; the row that has them ends as if they were plain,
 and the parser refuses it.
 
-How it is fast: most blocks hold no quote, then every LF is a row end and rows are only counted. A block with quotes goes
-through possessive expressions that match many rows at once: the first knows only quoted fields without a quote in them, the
-second every field that holds no line end. Where the second stops, at a line end inside of quotes or a malformed field, a
-window of rows goes through a third, row by row. None gives back what it has matched, so all are linear.
+How it is fast: most blocks hold no quote, then every LF is a row end and rows are only counted. Of a large block with
+quotes `quoted_blocks.py` finds the rows at once, up to the first quote at an odd place. What is left, and a small block,
+goes through possessive expressions that match many rows at once: the first knows only quoted fields without a quote in
+them, the second every field that holds no line end. Where the second stops, at a line end inside of quotes or a malformed
+field, a window of rows goes through a third, row by row. None gives back what it has matched, so all are linear.
 """
 
 import re
 from itertools import accumulate
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from regather.core.errors import BadRequest
 from regather.processors.splitting.row_packer import NO_ROWS, Rows, join_rows
+
+if TYPE_CHECKING:
+    from regather.processors.splitting.quoted_blocks import QuotedBlocks
+
+LARGE_BYTES = 32 * 1024
+"""Arrays cost some 0.1 ms for each block, however short: below this the expressions are as fast."""
 
 _LINE = re.compile(rb"[^\r\n]*+(?:\r\n?|\n)")
 _LF = 0x0A
@@ -85,15 +92,21 @@ def csv_dialect(
 
 
 class RowGrammar:
-    """Finds the rows of one dialect. `keep_empty_rows` overrides the dialect's word once the first row is known."""
+    """Finds the rows of one dialect. `keep_empty_rows` overrides the dialect's word once the first row is known.
 
-    def __init__(self, dialect: Dialect) -> None:
+    Blocks with quotes are read by arrays from `large_bytes` on, if NumPy is installed; that changes no row.
+    """
+
+    def __init__(self, dialect: Dialect, *, large_bytes: int = LARGE_BYTES) -> None:
         self.keep_empty_rows = bool(dialect.keep_empty_rows)
         self._cr = dialect.cr_ends_rows
         self._blank_rows = dialect.blank_rows
         self._quote = dialect.quote.encode() if dialect.quote else None
         self._comment = dialect.comment.encode() if dialect.comment else None
-        d, ends = re.escape(dialect.delimiter.encode()), rb"\r\n" if self._cr else rb"\n"
+        self._delimiter = dialect.delimiter.encode()
+        self._large_bytes = large_bytes
+        self._arrays: QuotedBlocks | None = None
+        d, ends = re.escape(self._delimiter), rb"\r\n" if self._cr else rb"\n"
         end = rb"(?:\r\n?|\n)" if self._cr else rb"\n"
         comment = rb"%b[^%b]*+|" % (re.escape(self._comment), ends) if self._comment else b""
         field, one_line = _fields(dialect, d, ends)
@@ -116,8 +129,7 @@ class RowGrammar:
         if self._quote is None or self._quote not in block:
             end = max(block.rfind(b"\n"), block.rfind(b"\r") if self._cr else -1) + 1
             return self._lines(block[:end] if end < len(block) else block), block[end:] + held
-        parts: list[Rows] = []
-        at = 0
+        parts, at = self._at_once(block)
         while at < len(block):
             stop = self._simple_end(block, at)
             if stop > at:
@@ -154,6 +166,26 @@ class RowGrammar:
         while (field := self._field.match(row, at)) is not None:
             columns, at = columns + 1, field.end()
         return columns
+
+    def _at_once(self, block: bytes) -> tuple[list[Rows], int]:
+        """Return the rows that arrays find in a large block, and where they end."""
+        if len(block) < self._large_bytes:
+            return [], 0
+        self._arrays = self._arrays or self._make_arrays()
+        if self._arrays is None:
+            return [], 0
+        end, mask, plain = self._arrays.find(block, empty_rows=self.keep_empty_rows)
+        part = block[:end]
+        return ([Rows(part, mask or part) if plain else self._lines(part)] if part else []), end
+
+    def _make_arrays(self) -> "QuotedBlocks | None":
+        """Return what reads large blocks, None without NumPy, which is imported when the first of them is here."""
+        try:
+            from regather.processors.splitting.quoted_blocks import QuotedBlocks
+        except ImportError:
+            return None
+        assert self._quote is not None
+        return QuotedBlocks(self._quote, self._delimiter, cr=self._cr, comments=self._comment is not None)
 
     def _simple_end(self, block: bytes, at: int) -> int:
         """Return where the last row ends before which no quoted field holds a line end."""

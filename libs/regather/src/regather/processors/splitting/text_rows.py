@@ -6,7 +6,14 @@ from functools import partial
 from regather.core.errors import BadInput
 from regather.core.sharding import MAX_SHARD_BYTES
 from regather.processors.base import Piece, SplitRequest
-from regather.processors.splitting.row_grammar import LINES, NDJSON, Dialect, RowGrammar, csv_dialect
+from regather.processors.splitting.row_grammar import (
+    LARGE_BYTES,
+    LINES,
+    NDJSON,
+    Dialect,
+    RowGrammar,
+    csv_dialect,
+)
 from regather.processors.splitting.row_packer import RowPacker
 from regather.processors.splitting.text_decoder import NotText, TextDecoder
 
@@ -19,16 +26,22 @@ class TextRowSplitter:
     """Whole rows of text in even shards of UTF-8; holds one and a half shards, the row at hand and the chunk at hand.
 
     Every row of a shard is ended by one LF. `check_header` gets the header as a row like that, and may refuse it. BadInput
-    says row and byte: a row that fits no shard, an open quote at the end, bytes that are no text.
+    says row and byte: a row that fits no shard, an open quote at the end, bytes that are no text. `large_bytes`: see
+    RowGrammar.
     """
 
     def __init__(
-        self, request: SplitRequest, dialect: Dialect = LINES, check_header: Callable[[bytes], None] | None = None
+        self,
+        request: SplitRequest,
+        dialect: Dialect = LINES,
+        check_header: Callable[[bytes], None] | None = None,
+        *,
+        large_bytes: int = LARGE_BYTES,
     ) -> None:
         self._dialect = dialect
         self._check_header = check_header
         self._decoder = TextDecoder(dialect.encoding)
-        self._grammar = RowGrammar(dialect)
+        self._grammar = RowGrammar(dialect, large_bytes=large_bytes)
         self._packer = RowPacker(request, dialect.format)
         self._lines_to_skip = dialect.skip_rows
         self._begun = False
