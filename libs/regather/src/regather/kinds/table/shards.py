@@ -16,13 +16,17 @@ from regather.kinds.table.failures import is_of_data, row_error, said
 from regather.kinds.table.merging import merged, packed
 from regather.kinds.table.options import ReadingOptions, TableOptions
 from regather.kinds.table.plan import Plan, TableMeta
-from regather.kinds.table.query import over, query_of
+from regather.kinds.table.query import Query, over, query_of
 from regather.kinds.table.reading import json_objects, shard_relation
 from regather.kinds.table.results import ndjson
 from regather.kinds.table.shard_rows import rows_of
 from regather.processors.base import Piece
 
 _PLAN_BYTES = struct.Struct("<I")
+_KEPT_QUERIES = 16
+_COMPLETE: set[Query] = set()
+"""Queries of this process that run the complete way at once."""
+
 OptionsT = TypeVar("OptionsT", bound=ReadingOptions)
 Run = Callable[[Engine, bytes, TableMeta, OptionsT], bytes]
 
@@ -63,12 +67,22 @@ def merged_output(outputs: Sequence[bytes], options: TableOptions) -> bytes:
 
 def _run(database: Engine, payload: bytes, meta: TableMeta, options: TableOptions) -> bytes:
     """Run the quick query; where that fails run the complete one, whose errors name column and value."""
-    try:
-        return _output(database, payload, meta, options, quick=True)
-    except Exception as error:
-        if not is_of_data(error):
-            raise
+    query = query_of(database, options, meta.plan)
+    if query not in _COMPLETE:
+        try:
+            return _output(database, payload, meta, options, quick=True)
+        except Exception as error:
+            if not is_of_data(error):
+                raise
+        _remember(query)
     return _output(database, payload, meta, options, quick=False)
+
+
+def _remember(query: Query) -> None:
+    """What the quick query fails for once, such as a null among doubles, it mostly fails for in the next shard, too."""
+    if len(_COMPLETE) >= _KEPT_QUERIES:
+        _COMPLETE.clear()
+    _COMPLETE.add(query)
 
 
 def _output(database: Engine, payload: bytes, meta: TableMeta, options: TableOptions, *, quick: bool) -> bytes:
