@@ -17,6 +17,7 @@ from reference import bytes_digest, image_features
 from regather.kinds.bytes_digest import BytesDigest
 from regather.kinds.image.bands import BandCounts
 from regather.kinds.image.features import ImageFeatures, ImageOptions
+from regather.kinds.image.slopes import NARROW_RANGE
 from regather.processors.base import Options, Piece, Processor, ShardView, SplitRequest
 from regather.processors.splitting.rows import Band
 
@@ -101,6 +102,25 @@ def test_bands_of_many_tiles_equal_the_reference(dtype: str) -> None:
     Floats, whose exact sums take the reference long, have one channel.
     """
     image = noise(500, 1200, 1 if dtype == "float32" else 3, dtype, flatness=3)
+    request = SplitRequest(shards=2, size_bytes=image.nbytes)
+    got = sharded(ImageFeatures(), options_for(image), request, image.tobytes())
+    assert got == image_features.image_features(image)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "lowest", "highest"),
+    [
+        ("uint16", 0, 4095),  # one level: 12 bits in 16
+        ("int16", -1024, 3071),  # two levels: Hounsfield units
+        ("uint16", 61_000, 61_000),
+        ("uint16", 100, 100 + NARROW_RANGE),  # the largest slopes of 16 bits
+        ("uint16", 100, 101 + NARROW_RANGE),
+        ("int16", -32_768, 32_767),
+        ("uint8", 0, 255),
+    ],
+)
+def test_extremes_of_a_part_of_the_type_equal_the_reference(dtype: str, lowest: int, highest: int) -> None:
+    image = np.random.default_rng(3).choice(np.array([lowest, highest], dtype), (300, 700, 1))
     request = SplitRequest(shards=2, size_bytes=image.nbytes)
     got = sharded(ImageFeatures(), options_for(image), request, image.tobytes())
     assert got == image_features.image_features(image)

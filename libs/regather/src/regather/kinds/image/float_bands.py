@@ -18,20 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regather.kinds.image.bands import (
-    BINS,
-    LEVELS,
-    OCTANTS,
-    RADII,
-    TILE_VALUES,
-    Counts,
-    band_pixels,
-    octants_of,
-    pair_codes,
-    pattern_codes,
-    rows_around,
-    tally,
-)
+from regather.kinds.image.bands import BINS, RADII, TILE_VALUES, band_pixels
+from regather.kinds.image.slopes import OCTANTS, octants_of
+from regather.kinds.image.tallies import ByteTally, Counts
+from regather.kinds.image.texture import LEVELS, Flags, PairCounts, pattern_codes, rows_around
 from regather.processors.splitting.rows import Band
 
 UNIT_BITS = 298
@@ -43,7 +33,6 @@ COUNTED = ("count", "nan_pixels", "inf_pixels", "inner_pixels")
 MAGIC = b"RIF2"
 _HEAD = struct.Struct("<4sI")
 Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 Sums = dict[str, Any]
 
 
@@ -133,8 +122,8 @@ class _FloatWalk:
         ]
         self._octants = [0] * OCTANTS
         self._histogram = np.zeros((band.channels, BINS), np.int64)
-        self._patterns = np.zeros((len(RADII), BINS), np.int64)
-        self._pairs = np.zeros((len(RADII), LEVELS * LEVELS), np.int64)
+        self._patterns = [ByteTally() for _ in RADII]
+        self._pairs = [PairCounts(radius) for radius in RADII]
 
     def add(self, pixels: NDArray[Any], first: int, end: int) -> None:
         """Add the rows `first` to `end - 1` of the payload."""
@@ -150,18 +139,17 @@ class _FloatWalk:
         self._add_histogram(bins[:, own], finite[:, own])
         levels = bins >> np.uint8(4)
         valid = None if whole else finite
-        for index, radius in enumerate(RADII):
-            self._pairs[index] += tally(pair_codes(levels, own, radius, valid))
+        for radius, pairs, patterns in zip(RADII, self._pairs, self._patterns, strict=True):
+            pairs.add(levels, own, valid)
             around = rows_around(clean, own, radius)
-            self._patterns[index] += tally(
-                pattern_codes(around, radius, None if whole else rows_around(finite, own, radius))
-            )
+            patterns.add(pattern_codes(around, radius, None if whole else rows_around(finite, own, radius)))
         self._add_slopes(rows_around(clean, own, 1).astype(np.float64), rows_around(finite, own, 1), whole=whole)
 
     def counts(self) -> FloatCounts:
         """What was added, once all is."""
-        pairs = self._pairs.reshape(len(RADII), LEVELS, LEVELS)
-        return FloatCounts(self._band, self._channels, self._octants, self._histogram, self._patterns, pairs)
+        patterns = np.stack([tally.counts() for tally in self._patterns])
+        pairs = np.stack([pairs.counts() for pairs in self._pairs]).reshape(len(RADII), LEVELS, LEVELS)
+        return FloatCounts(self._band, self._channels, self._octants, self._histogram, patterns, pairs)
 
     def _bins(self, clean: NDArray[Any]) -> NDArray[np.uint8]:
         if self._span is not None:

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regather.core.seq_ranges import ranges
-from regather.kinds.image.bands import LEVELS, RADII, SUMS, BandCounts
+from regather.kinds.image.bands import RADII, SUMS, BandCounts
 from regather.kinds.image.figures import Slopes, entropy, ratio, variance
 from regather.kinds.image.float_bands import MAGIC, FloatCounts
 from regather.kinds.image.float_summary import add_float_sums, float_channels, float_slopes, placed_float_sums
+from regather.kinds.image.texture import LEVELS
 from regather.processors.splitting.rows import Band
 
 Document = dict[str, Any]
