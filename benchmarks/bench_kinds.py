@@ -27,6 +27,7 @@ from regather_cli.stack import Role, Stack, StackSettings
 
 KIB, MIB = 1024, 1024 * 1024
 SHARD_BYTES: tuple[int | None, ...] = (256 * KIB, MIB, 4 * MIB)
+SIDE = 10_240
 CSV_ROWS, PARQUET_ROWS, LARGE_ROWS = 1_000_000, 10_000_000, 10_000_000
 GROUPS = {
     "cast": "price:float, qty:int",
@@ -144,15 +145,23 @@ async def large(product: Product, folder: Path, rounds: int) -> Figures:
 
 
 async def dicom(product: Product, folder: Path, rounds: int) -> Figures:
-    """200 MB of DICOM through image.features."""
-    path = data.dicom_file(folder / "image.dcm")
-    runs = []
+    """200 MB of DICOM through image.features, and the same pixels as TIFF and NPY in turns with it."""
+    path = data.dicom_file(folder / "image.dcm", SIDE, SIDE)
+    files = {
+        "regather": path,
+        "tiff": data.tiff_file(folder / "image.tif", SIDE, SIDE, path),
+        "npy": data.npy_file(folder / "image.npy", SIDE, SIDE, path),
+    }
+    found: dict[str, list[Figures]] = defaultdict(list)
+    answers = set()
     for _ in range(rounds):
-        figures, result = await product.run(Submission("image.features", {}), path)
-        if json.loads(result)["rows"] != 10_240:
-            raise RuntimeError("a wrong answer: there are 10,240 rows")
-        runs.append(figures)
-    return {"regather": medians(runs)}
+        for name, file in files.items():
+            figures, result = await product.run(Submission("image.features", {}), file)
+            found[name].append(figures)
+            answers.add(result)
+    if len(answers) != 1 or json.loads(answers.pop())["rows"] != SIDE:
+        raise RuntimeError(f"a wrong answer: there are {SIDE} rows, and three files of the same pixels")
+    return {name: medians(runs) for name, runs in found.items()}
 
 
 async def groups(product: Product, folder: Path, rounds: int) -> Figures:

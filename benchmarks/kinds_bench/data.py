@@ -71,3 +71,23 @@ def dicom_file(path: Path, rows: int = 10_240, columns: int = 10_240) -> Path:
     found.PixelData = ((y + x) % 3840 + noise).astype("<u2").tobytes()
     found.save_as(path, enforce_file_format=True)
     return path
+
+
+def npy_file(path: Path, rows: int, columns: int, dicom: Path) -> Path:
+    """The pixels of a file of dicom_file() as NPY."""
+    if not path.exists():
+        np.save(path, _pixels(dicom, rows, columns))
+    return path
+
+
+def tiff_file(path: Path, rows: int, columns: int, dicom: Path) -> Path:
+    """The pixels of a file of dicom_file() as TIFF, uncompressed, in strips of 64 rows."""
+    import tifffile
+
+    if not path.exists():
+        tifffile.imwrite(path, _pixels(dicom, rows, columns), rowsperstrip=64)
+    return path
+
+
+def _pixels(dicom: Path, rows: int, columns: int) -> Any:
+    return np.frombuffer(dicom.read_bytes()[-2 * rows * columns :], "<u2").reshape(rows, columns)

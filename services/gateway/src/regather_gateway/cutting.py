@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from dataclasses import dataclass, replace
 
-from regather.processors.base import HEAD_BYTES, FileSplitter, Piece, Splitter
+from regather.processors.base import HEAD_BYTES, ArrivingFileSplitter, FileSplitter, Piece, Splitter
 from regather.runtime.file_cut import CutLost, FileCutter
 from regather_gateway.order import JobOrder
 from regather_gateway.problems import Problem
@@ -57,27 +57,31 @@ class Cutting:
         """Yield the pieces in runs. Raises BadInput for a body that cannot be cut, Problem 503 where a child was lost."""
         head = await body.head(HEAD_BYTES)
         splitter = order.splitter(head[:HEAD_BYTES])
-        if isinstance(splitter, FileSplitter):
-            runs = self._of_file(order, head, body)
-        else:
-            if order.processor.inspect_bytes:
-                head += await body.head(order.processor.inspect_bytes - len(head))
-                splitter = await self._inspected(order, head)
-            runs = _of_stream(splitter, head, body)
+        wanted_bytes = _inspected_bytes(order, splitter)
+        if wanted_bytes:
+            head += await body.head(wanted_bytes - len(head))
+            splitter = await self._inspected(order, splitter, head, wanted_bytes)
+        runs = (
+            self._of_file(order, head, body) if isinstance(splitter, FileSplitter) else _of_stream(splitter, head, body)
+        )
         async with contextlib.aclosing(runs):
             async for run in runs:
                 yield run
 
-    async def _inspected(self, order: JobOrder, head: bytes) -> Splitter:
-        seen = head[: order.processor.inspect_bytes]
+    async def _inspected(
+        self, order: JobOrder, splitter: Splitter | FileSplitter, head: bytes, wanted_bytes: int
+    ) -> Splitter | FileSplitter:
+        """Return the splitter that a child's look at the head asks for."""
         try:
-            plan = await self.files.inspect(order.kind, order.options_json, order.split, seen)
+            plan = await self.files.inspect(order.kind, order.options_json, order.split, head[:wanted_bytes])
         except CutLost as error:
             raise _lost(error) from error
-        splitter = replace(order, split=replace(order.split, plan=plan)).splitter(head[:HEAD_BYTES])
-        if isinstance(splitter, FileSplitter):
-            raise TypeError(f"{type(splitter).__name__} cuts files: it must be chosen by the head alone")
-        return splitter
+        if not plan and isinstance(splitter, FileSplitter):
+            return splitter
+        planned = replace(order, split=replace(order.split, plan=plan)).splitter(head[:HEAD_BYTES])
+        if isinstance(planned, FileSplitter):
+            raise TypeError(f"{type(planned).__name__} cuts files: it must be chosen by the head alone")
+        return planned
 
     async def _of_file(self, order: JobOrder, head: bytes, body: CountedBody) -> Runs:
         async with self.spool.file() as file:
@@ -93,6 +97,13 @@ class Cutting:
                         yield (piece,)
             except CutLost as error:
                 raise _lost(error) from error
+
+
+def _inspected_bytes(order: JobOrder, splitter: Splitter | FileSplitter) -> int:
+    """Return how much of the body a child looks at before it is cut; 0 for nothing."""
+    if isinstance(splitter, ArrivingFileSplitter):
+        return splitter.inspect_bytes
+    return 0 if isinstance(splitter, FileSplitter) else order.processor.inspect_bytes
 
 
 def _lost(error: CutLost) -> Problem:

@@ -112,6 +112,19 @@ class FileSplitter(Protocol):
         """Yield the file's pieces in order; at least one, or BadInput."""
 
 
+@runtime_checkable
+class ArrivingFileSplitter(FileSplitter, Protocol):
+    """A FileSplitter of a format of which some files can be cut while they arrive, as their beginning shows.
+
+    Processor.inspect() gets so much of the body. A plan makes the kind's splitter() be called again, with `request.plan`,
+    for a Splitter that cuts the body while it arrives; an empty plan says that the body must be there as a whole.
+    """
+
+    @property
+    def inspect_bytes(self) -> int:
+        """How much of the body inspect() is given; 0 if this body is not worth it."""
+
+
 class Processor(ABC, Generic[OptionsT]):
     """One kind of job. Instances are stateless; `options` is what `options_model` made of the client's options."""
 
@@ -158,7 +171,8 @@ class Processor(ABC, Generic[OptionsT]):
     def inspect(self, head: bytes, options: OptionsT, request: SplitRequest) -> bytes:
         """Look at the body's beginning in a killable child; the returned plan reaches the splitter as `request.plan`.
 
-        Not called for bodies that a FileSplitter cuts. BadRequest or BadInput refuses the job before anything is sent.
+        Of bodies that a FileSplitter cuts it is asked only if that is an ArrivingFileSplitter. BadRequest or BadInput
+        refuses the job before anything is sent.
         """
         raise NotImplementedError(f"{type(self).__name__} sets inspect_bytes but has no inspect()")
 

@@ -6,7 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from regather.processors.base import HEAD_BYTES, FileSplitter, Options, Piece, Processor, ShardView, SplitRequest
+from regather.processors.base import (
+    HEAD_BYTES,
+    ArrivingFileSplitter,
+    FileSplitter,
+    Options,
+    Piece,
+    Processor,
+    ShardView,
+    SplitRequest,
+)
 from regather.processors.registry import parse_options
 
 
@@ -27,16 +36,18 @@ def cut(kind: Processor[Any], body: bytes, options: Options, request: SplitReque
     request = replace(request, size_bytes=len(body), head=body[:HEAD_BYTES])
     kind.splitter(options, replace(request, head=None))
     splitter = kind.splitter(options, request)
-    if isinstance(splitter, FileSplitter):
+    wanted_bytes = 0 if isinstance(splitter, FileSplitter) else kind.inspect_bytes
+    if isinstance(splitter, ArrivingFileSplitter):
+        wanted_bytes = splitter.inspect_bytes
+    plan = kind.inspect(body[:wanted_bytes], options, request) if wanted_bytes else b""
+    if isinstance(splitter, FileSplitter) and not plan:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "body"
             path.write_bytes(body)
             return list(splitter.cut(path))
-    if kind.inspect_bytes:
-        plan = kind.inspect(body[: kind.inspect_bytes], options, request)
-        planned = kind.splitter(options, replace(request, plan=plan))
-        assert not isinstance(planned, FileSplitter)
-        splitter = planned
+    if wanted_bytes:
+        splitter = kind.splitter(options, replace(request, plan=plan))
+    assert not isinstance(splitter, FileSplitter)
     return [*splitter.feed(body), *splitter.finish()]
 
 

@@ -185,7 +185,9 @@ class Bounded:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self.size_bytes = os.fstat(file.fileno()).st_size
+        at = file.tell()
+        self.size_bytes = file.seek(0, os.SEEK_END)
+        file.seek(at)
 
     def read(self, size: int = -1) -> bytes:
         """Read so many bytes, or what is left if there are fewer."""

@@ -6,13 +6,16 @@ pydicom reads the data elements, imagecodecs decodes. What each step takes and r
 dicom_values. No error names anything but tags, sizes and places.
 """
 
+import io
 import tempfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from regather.core.errors import BadInput
-from regather.kinds.image.dicom_elements import DEFLATED, refused
+from regather.kinds.image.arriving import ArrivingPlan
+from regather.kinds.image.dicom_elements import DEFLATED, EXPLICIT_LITTLE, IMPLICIT_LITTLE, refused
 from regather.kinds.image.dicom_frames import Decoded, decoder, read_frame
 from regather.kinds.image.dicom_header import MAGIC, MAGIC_AT, UNDEFINED, PixelHeader, find_data_set, read_header
 from regather.kinds.image.dicom_values import ValueRules, Values, value_rules
@@ -20,7 +23,7 @@ from regather.kinds.image.formats import Choice
 from regather.kinds.image.limits import is_bomb, too_large
 from regather.processors.splitting.rows import RowLayout
 
-__all__ = ["MAGIC", "MAGIC_AT", "MEDIA_TYPE", "is_dicom", "open_choice", "open_dicom"]
+__all__ = ["MAGIC", "MAGIC_AT", "MEDIA_TYPE", "is_dicom", "open_choice", "open_dicom", "plan_arriving"]
 
 MEDIA_TYPE = "application/dicom"
 _STEP_BYTES = 1024 * 1024
@@ -55,6 +58,23 @@ def open_choice(path: Path, choice: Choice) -> "DicomFile":
     if choice.level:
         raise BadInput("a DICOM file has no levels; choose a frame by page", code="image-invalid")
     return open_dicom(path, page=choice.page, values=choice.values)
+
+
+def plan_arriving(head: bytes, size_bytes: int, choice: Choice) -> ArrivingPlan | None:
+    """Return how to cut a file that begins so while it arrives; None if it must be there as a whole to tell or to cut.
+
+    For uncompressed frames whose samples stand in the order of the pixels; `size_bytes` is the file's length. A head that
+    breaks off before the pixel data, or that is damaged, gives None: the whole file tells which of the two it is.
+    """
+    file = io.BytesIO(head)
+    try:
+        syntax, start = find_data_set(file)
+        if syntax not in (IMPLICIT_LITTLE, EXPLICIT_LITTLE) or choice.level:
+            return None
+        header = read_header(file, syntax, start, choice.page)
+        return _Plain(file, replace(header, size_bytes=size_bytes), choice.page, choice.values).arriving()
+    except BadInput:
+        return None
 
 
 class DicomFile:
@@ -102,6 +122,15 @@ class _Plain:
         frame_bytes = self._plane_bytes * self._planes
         self._check_size(frame_bytes)
         self._first_byte = frame_bytes * page
+
+    def arriving(self) -> ArrivingPlan | None:
+        """Return where little-endian rows stand and what their samples become; None if rows alone do not say it."""
+        rule, header = self.rules.by_sample(), self.header
+        if rule is None or self._planes > 1:
+            return None
+        layout = RowLayout(header.columns, self.rules.channels, rule.dtype, header.rows)
+        identity = self.rules.table is None
+        return ArrivingPlan(header.offset + self._first_byte, layout, b"" if identity else rule.encode())
 
     def raw(self, first: int, count: int) -> Any:
         """Return samples (rows, columns, samples) as they stand in the file, in this machine's byte order."""

@@ -14,12 +14,15 @@ others are float32, or float64 with 32 bits allocated. Colours become RGB: YBR a
 tables (8 or 16 bits). Formulas: PS3.3, C.7.6.3.1 and C.11.1.
 """
 
-from dataclasses import dataclass
-from typing import Any, Literal
+import json
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any, Literal, Protocol
 
 from regather.kinds.image.dicom_elements import quiet, refused
 from regather.kinds.image.dicom_header import Palette, PixelHeader
 from regather.kinds.image.refusals import unsupported
+from regather.processors.splitting.rows import ITEM_BYTES
 
 Values = Literal["rescaled", "stored"]
 _GREY = ("MONOCHROME1", "MONOCHROME2")
@@ -28,6 +31,59 @@ _WHOLE_TYPES = {
     "uint8": (0, 2**8 - 1), "int8": (-(2**7), 2**7 - 1), "int16": (-(2**15), 2**15 - 1), "uint16": (0, 2**16 - 1),
     "int32": (-(2**31), 2**31 - 1), "uint32": (0, 2**32 - 1),
 }  # fmt: skip
+
+
+class SampleBits(Protocol):
+    """Which bits of a sample are its number."""
+
+    @property
+    def bits_allocated(self) -> int:
+        """Bits that it takes."""
+
+    @property
+    def bits_stored(self) -> int:
+        """Bits that count."""
+
+    @property
+    def high_bit(self) -> int:
+        """The highest one of those."""
+
+    @property
+    def signed(self) -> bool:
+        """Whether that one is a sign."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRule:
+    """From the samples of a grey or RGB file to their values of `dtype`, without the rest of its header.
+
+    For samples of 8 and 16 bits whose values take as many bytes. ValueError and TypeError for what encode() did not write.
+    """
+
+    bits_allocated: int
+    bits_stored: int
+    high_bit: int
+    signed: bool
+    slope: float
+    intercept: float
+    dtype: str
+
+    def encode(self) -> bytes:
+        """As JSON."""
+        return json.dumps(asdict(self), separators=(",", ":")).encode()
+
+    @classmethod
+    def decode(cls, rule: bytes) -> "SampleRule":
+        """Read what encode() wrote."""
+        return cls(**json.loads(rule))
+
+    def apply(self, samples: bytes) -> bytes:
+        """Return the values of little-endian samples, little-endian as well."""
+        import numpy as np
+
+        raw = np.frombuffer(samples, f"<u{self.bits_allocated // 8}")
+        table = _kept_table(self)
+        return samples if table is None else table.take(raw).astype(table.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +103,18 @@ class ValueRules:
     slope: float
     intercept: float
 
+    def by_sample(self) -> SampleRule | None:
+        """Return the rule for each sample by itself; None if there is none, or if values take more bytes than samples."""
+        header = self.header
+        if self.photometric in (*_YBR, "PALETTE COLOR") or header.tag != "PixelData" or header.bits_allocated > 16:
+            return None
+        if ITEM_BYTES[self.dtype] != header.bits_allocated // 8:
+            return None
+        return SampleRule(
+            header.bits_allocated, header.bits_stored, header.high_bit, header.signed,
+            self.slope, self.intercept, self.dtype,
+        )  # fmt: skip
+
     def apply(self, raw: Any) -> Any:
         """Return the values of samples (rows, columns, samples) of `raw_dtype`: (rows, columns, channels) of `dtype`."""
         if self.photometric in _YBR:
@@ -62,6 +130,12 @@ class ValueRules:
         if (self.slope, self.intercept) != (1, 0):
             values = values.astype(np.float64) * self.slope + self.intercept
         return values.astype(self.dtype)
+
+
+@lru_cache(maxsize=2)
+def _kept_table(rule: SampleRule) -> Any:
+    """Return the table of a rule; a child works on many shards of one file."""
+    return _table(rule, rule.slope, rule.intercept, rule.dtype)
 
 
 def value_rules(header: PixelHeader, photometric: str, values: Values) -> ValueRules:
@@ -134,20 +208,20 @@ def _float_dtype(header: PixelHeader, slope: float, intercept: float) -> str:
     return f"float{header.bits_allocated}" if (slope, intercept) == (1, 0) else "float64"
 
 
-def _stored(header: PixelHeader, raw: Any) -> Any:
+def _stored(bits: SampleBits, raw: Any) -> Any:
     """Return the numbers in raw bits: those below HighBit, with their sign."""
-    up = header.bits_allocated - 1 - header.high_bit
-    down = header.bits_allocated - header.bits_stored
+    up = bits.bits_allocated - 1 - bits.high_bit
+    down = bits.bits_allocated - bits.bits_stored
     shifted = raw << up
-    return (shifted.view(f"i{raw.dtype.itemsize}") if header.signed else shifted) >> down
+    return (shifted.view(f"i{raw.dtype.itemsize}") if bits.signed else shifted) >> down
 
 
-def _table(header: PixelHeader, slope: float, intercept: float, dtype: str) -> Any:
+def _table(sample: SampleBits, slope: float, intercept: float, dtype: str) -> Any:
     """Return the value of each pattern of bits, or None where the bits are the value."""
     import numpy as np
 
-    bits = np.arange(1 << header.bits_allocated, dtype=f"u{header.bits_allocated // 8}")
-    stored = _stored(header, bits)
+    bits = np.arange(1 << sample.bits_allocated, dtype=f"u{sample.bits_allocated // 8}")
+    stored = _stored(sample, bits)
     whole = slope.is_integer() and intercept.is_integer() and dtype != "float32"
     table = stored.astype(np.int64) * int(slope) + int(intercept) if whole else stored * slope + intercept
     table = table.astype(dtype)

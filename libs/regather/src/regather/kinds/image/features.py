@@ -27,15 +27,20 @@ from pydantic import Field, model_validator
 
 from regather.core.errors import BadInput, BadRequest, PermanentError, UserError
 from regather.kinds.image import EXTRA
+from regather.kinds.image.arriving import ArrivingPlan, ArrivingSplitter, band_and_rule
 from regather.kinds.image.formats import FORMATS, Choice, ImageFormat, format_named, format_of, not_an_image
 from regather.kinds.image.image_file import ImageFileSplitter
-from regather.kinds.image.limits import check_options_agree
+from regather.kinds.image.limits import check_options_agree, check_size
 from regather.processors.base import DATA_ERRORS, FileSplitter, Options, Processor, ShardView, SplitRequest, Splitter
 from regather.processors.splitting.npy import MAGIC, npy_splitter, refuse_other_arrays
 from regather.processors.splitting.rows import Band, RowLayout, RowSplitter, raw_layout
 
 HALO_ROWS = 3
 _MAX_CHANNELS = 16
+_INSPECT_BYTES = 64 * 1024
+_ARRIVING_FROM_BYTES = 4 * 1024 * 1024
+"""A smaller file is cut as fast when it is there."""
+
 _DTYPES = ("uint8", "uint16", "int8", "int16", "float32")
 _NPY_TYPES = frozenset({"application/x-npy", "application/npy", "application/x-numpy"})
 _MEDIA_TYPES = {
@@ -88,6 +93,8 @@ class ImageFeatures(Processor[ImageOptions]):
 
     def splitter(self, options: ImageOptions, request: SplitRequest) -> Splitter | FileSplitter:
         """See Processor."""
+        if request.plan:
+            return ArrivingSplitter(ArrivingPlan.decode(request.plan), request, halo=HALO_ROWS)
         if options.format == "raw":
             return _raw(options, request)
         if options.format == "npy":
@@ -99,16 +106,30 @@ class ImageFeatures(Processor[ImageOptions]):
             raise BadInput(f"format is {options.format}, but the body does not begin like a {known.name} file")
         return _file(known, options, request)
 
+    def inspect(self, head: bytes, options: ImageOptions, request: SplitRequest) -> bytes:
+        """See Processor: a DICOM file may be cut while it arrives."""
+        from regather.kinds.image.dicom_file import plan_arriving
+
+        size_bytes = request.size_bytes
+        plan = None if size_bytes is None else plan_arriving(head, size_bytes, _choice(options))
+        if plan is None or size_bytes is None:
+            return b""
+        check_size(plan.layout, size_bytes, request.max_bytes)
+        _agreement(options)(plan.layout)
+        return plan.encode()
+
     def process(self, shard: ShardView, options: ImageOptions) -> bytes:
         """See Processor."""
         from regather.kinds.image.bands import count_band
         from regather.kinds.image.float_bands import count_float_band
 
         try:
-            band = Band.decode(shard.meta)
+            meta, rule = band_and_rule(shard.meta)
+            band = Band.decode(meta)
+            payload = _values(shard.payload, rule) if rule else shard.payload
             if band.dtype == "float32":
-                return count_float_band(shard.payload, band, options.span).encode()
-            return count_band(shard.payload, band).encode()
+                return count_float_band(payload, band, options.span).encode()
+            return count_band(payload, band).encode()
         except (ValueError, TypeError, KeyError) as error:
             raise PermanentError(f"shard {shard.seq} is no band of an image: {error}") from error
 
@@ -161,8 +182,25 @@ def _names() -> str:
 
 
 def _file(known: ImageFormat, options: ImageOptions, request: SplitRequest) -> FileSplitter:
-    choice = Choice(options.page, options.level, options.values)
-    return ImageFileSplitter(request, halo=HALO_ROWS, choice=choice, known=known, check=_agreement(options))
+    large = request.size_bytes is not None and request.size_bytes >= _ARRIVING_FROM_BYTES
+    return ImageFileSplitter(
+        request,
+        halo=HALO_ROWS,
+        choice=_choice(options),
+        known=known,
+        check=_agreement(options),
+        inspect_bytes=_INSPECT_BYTES if large and known.option == "dicom" else 0,
+    )
+
+
+def _choice(options: ImageOptions) -> Choice:
+    return Choice(options.page, options.level, options.values)
+
+
+def _values(samples: bytes, rule: bytes) -> bytes:
+    from regather.kinds.image.dicom_values import SampleRule
+
+    return SampleRule.decode(rule).apply(samples)
 
 
 def _npy(options: ImageOptions, request: SplitRequest) -> Splitter | FileSplitter:

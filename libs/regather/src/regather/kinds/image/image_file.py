@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from regather.core.errors import BadInput
-from regather.core.sharding import DEFAULT_SHARD_BYTES
+from regather.kinds.image.arriving import without_length
 from regather.kinds.image.formats import Choice, ImageFormat, format_of
 from regather.kinds.image.limits import check_size
 from regather.kinds.image.pixel_source import PixelSource
@@ -48,7 +48,10 @@ class ImageFileSplitter:
         choice: Choice | None = None,
         known: ImageFormat | None = None,
         check: Callable[[RowLayout], None] | None = None,
+        inspect_bytes: int = 0,
     ) -> None:
+        self.inspect_bytes = inspect_bytes
+        """See ArrivingFileSplitter."""
         self._request = request
         self._halo = halo
         self._choice = choice
@@ -62,12 +65,7 @@ class ImageFileSplitter:
             check_size(layout, path.stat().st_size, self._request.max_bytes)
             if self._check is not None:
                 self._check(layout)
-            yield from cut_rows(source, RowSplitter(layout, self._sizes(), halo=self._halo))
-
-    def _sizes(self) -> SplitRequest:
-        if self._request.shards is not None:
-            return SplitRequest(shards=self._request.shards)
-        return SplitRequest(self._request.shard_size_bytes or DEFAULT_SHARD_BYTES)
+            yield from cut_rows(source, RowSplitter(layout, without_length(self._request), halo=self._halo))
 
 
 def cut_rows(source: PixelSource, splitter: RowSplitter) -> Iterator[Piece]:

@@ -17,6 +17,8 @@ ITEM_BYTES = {
 }  # fmt: skip
 """Bytes of one value; all little-endian."""
 
+_MOST_DEFAULT_BYTES = 4 * 1024 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class RowLayout:
@@ -139,9 +141,15 @@ def raw_layout(layout: RowLayout, request: SplitRequest) -> RowLayout:
     return RowLayout(layout.width, layout.channels, layout.dtype, rows)
 
 
+def _default_bytes(layout: RowLayout, halo: int) -> int:
+    """Return how large a shard is if nobody says: of long rows so large that its neighbours' are a sixteenth of it."""
+    halo_bytes = 2 * halo * layout.row_bytes
+    return max(DEFAULT_SHARD_BYTES, min(_MOST_DEFAULT_BYTES, 16 * halo_bytes))
+
+
 def _plan(layout: RowLayout, request: SplitRequest, halo: int) -> Plan:
     total = layout.height or None
     if request.shards is not None:
         return plan_by_count(request.shards, total, unit_bytes=layout.row_bytes, halo_units=halo)
-    size_bytes = DEFAULT_SHARD_BYTES if request.shard_size_bytes is None else request.shard_size_bytes
+    size_bytes = _default_bytes(layout, halo) if request.shard_size_bytes is None else request.shard_size_bytes
     return plan_by_size(units_per_shard(size_bytes, layout.row_bytes, halo_units=halo), total)
