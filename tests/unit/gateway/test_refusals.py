@@ -154,3 +154,15 @@ async def test_a_conflict_that_does_not_pass_is_not_called_retryable(gateway: An
 
     assert (open_still.json()["code"], open_still.json()["retryable"]) == ("redrive-conflict", False)
     assert (early.json()["code"], early.json()["retryable"]) == ("not-ready", True)
+
+
+async def test_a_result_that_is_sure_to_be_too_large_is_refused_before_anything_is_sent(start_gateway: Any) -> None:
+    async with start_gateway(max_result_bytes=10_000) as gateway:
+        query = "kind=image.map&option.operator=invert&option.format=raw&option.width=100&option.channels=1"
+        answer = await gateway.client.post(f"/v1/jobs?{query}", content=bytes(10_100))
+        published = await gateway.published()
+        fits = await gateway.client.post(f"/v1/jobs?{query}", content=bytes(9_000))
+    assert answer.status_code == 422
+    assert "at most 10000" in answer.json()["detail"]
+    assert published == 0
+    assert fits.status_code == 202

@@ -92,6 +92,14 @@ def test_raw_pixels_that_look_like_a_file_are_taken_if_the_client_says_so() -> N
     assert len(cut(b"\x89PNG" * 3, ImageOptions(format="raw", width=4))) == 1
 
 
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_raw_pixels_that_begin_like_a_pickle_are_taken_if_the_client_says_so(protocol: int) -> None:
+    body = bytes([0x80, protocol, 7, 9])
+    with pytest.raises(UserError, match=r"a Python pickle.*\(format=raw if these are raw pixels"):
+        cut(body, ImageOptions(width=2, channels=1))
+    assert len(cut(body, ImageOptions(width=2, channels=1, format="raw"))) == 1
+
+
 def test_an_image_of_one_row_has_values_but_no_slopes() -> None:
     result = merged(outputs(cut(bytes(range(30)), ImageOptions(width=10))))
     assert result["inner_pixels"] == 0

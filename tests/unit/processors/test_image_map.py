@@ -331,3 +331,35 @@ def test_shards_that_cannot_be_are_refused() -> None:
 def test_media_types_follow_the_output() -> None:
     types = {output: KIND.media_type(options_of(operator="median", output=output)) for output in ("npy", "tiff", "raw")}
     assert types == {"npy": "application/x-npy", "tiff": "image/tiff", "raw": "application/octet-stream"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "result_bytes"),
+    [
+        ({"operator": "invert"}, 29 * 23 * 3),
+        ({"operator": "invert", "output": "raw"}, 29 * 23 * 3),
+        ({"operator": "invert", "output": "tiff"}, 256 * 32 * 3),
+        ({"operator": "resize", "scale": 2}, 4 * 29 * 23 * 3),
+    ],
+)
+@pytest.mark.parametrize("form", ["npy", "raw", "tiff"])
+def test_a_result_that_is_sure_to_be_too_large_is_refused_before_the_cut(
+    asked: dict[str, Any], result_bytes: int, form: str, tmp_path: Path
+) -> None:
+    image = IMAGES["uint8"]
+    file = io.BytesIO()
+    tifffile.imwrite(file, image)
+    body = {"npy": npy(image), "raw": image.tobytes(), "tiff": file.getvalue()}[form]
+    options = options_of(**asked, **({"width": 23, "height": 29} if form == "raw" else {}))
+    allowed, refused = (
+        SplitRequest(size_bytes=len(body), max_result_bytes=limit) for limit in (result_bytes, result_bytes - 1)
+    )
+    assert cut(body, options, allowed, tmp_path)
+    with pytest.raises(BadInput, match=rf"has {result_bytes} bytes and more, .* at most {result_bytes - 1} "):
+        cut(body, options, refused, tmp_path)
+
+
+def test_raw_pixels_whose_result_is_too_large_are_refused_before_a_byte_has_come() -> None:
+    request = SplitRequest(size_bytes=3 * 23 * 29, max_result_bytes=2000)
+    with pytest.raises(BadInput, match="REGATHER_MAX_RESULT_BYTES"):
+        KIND.splitter(options_of(operator="invert", format="raw", width=23), request)

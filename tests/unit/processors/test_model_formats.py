@@ -210,6 +210,15 @@ def test_every_type_of_an_array_gives_its_numbers(dtype: str, form: str, folder:
     assert np.array_equal(array(run(body, model="reg", output="npy", **options)), want)
 
 
+def test_raw_rows_that_begin_like_a_pickle_are_taken_if_the_client_says_so(folder: Path) -> None:
+    rows = np.array([[0x80, 4, 7, 9]], np.uint8)
+    options = {"model": "reg", "features": "4", "dtype": "uint8", "output": "npy"}
+    with pytest.raises(UserError, match=r"a Python pickle.*\(format=raw if these are raw rows"):
+        run(rows.tobytes(), **options)
+    want = model_predict.answers(MODELS / "reg.onnx", {"x": rows.astype(np.float32)})["y"]
+    assert np.array_equal(array(run(rows.tobytes(), format="raw", **options)), want)
+
+
 def test_a_body_without_rows_is_an_empty_result(folder: Path) -> None:
     for output, want in (("ndjson", b""), ("csv", b"row,class,p\r\n")):
         assert run(b"a,b,c,d\n", CSV, model="two", output=output) == want

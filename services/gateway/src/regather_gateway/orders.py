@@ -63,6 +63,7 @@ def make_order(wish: Wish, registry: Registry, settings: GatewaySettings) -> Job
             size_bytes=wish.size_bytes,
             content_type=wish.content_type,
             max_bytes=settings.max_body_bytes,
+            max_result_bytes=settings.max_result_bytes,
         ),
         timeout_ms=round(timeout_s * 1000),
         deadline_ms=round(deadline_s * 1000),

@@ -18,6 +18,12 @@ class GatewaySettings(ServiceSettings):
         ge=1024,
         description="longest data of a JSON or form request, or of a file that is cut as a whole; then 413",
     )
+    max_result_bytes: int = Field(
+        default=256 * _MIB,
+        ge=1024,
+        le=_GIB,
+        description="the aggregators' REGATHER_MAX_RESULT_BYTES: a job whose result is sure to be larger is refused",
+    )
     spool_dir: str = Field(default="", description="where such data waits above 1 MiB; empty: the system's own choice")
     cut_slots: int = Field(default=2, ge=1, le=64, description="files that are cut at once, each in a killable child")
     cut_timeout_s: float = Field(default=300.0, gt=0, description="cutting one file is killed after")

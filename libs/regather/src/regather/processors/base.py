@@ -57,8 +57,9 @@ class SplitRequest:
     `shard_size_bytes` is a target between 1,024 and 10,485,760; `shards` asks for that many even shards instead and
     needs `size_bytes`, the length of the body if the client told it; `content_type` is the body's. `head` is how the
     body begins (HEAD_BYTES of it, fewer if it is shorter), None while only the request is checked and no byte is here.
-    `max_bytes` is the most that a compressed body may inflate to. `plan` is what inspect() returned about this body,
-    empty for kinds that do not inspect.
+    `max_bytes` is the most that a compressed body may inflate to, `max_result_bytes` the most that the job's result may
+    have: a kind that can tell the size of a result refuses a larger one. `plan` is what inspect() returned about this
+    body, empty for kinds that do not inspect.
     """
 
     shard_size_bytes: int | None = None
@@ -67,6 +68,7 @@ class SplitRequest:
     content_type: str = "application/octet-stream"
     head: bytes | None = None
     max_bytes: int | None = None
+    max_result_bytes: int | None = None
     plan: bytes = b""
 
 

@@ -157,7 +157,7 @@ def _by_looks(options: ImageOptions, request: SplitRequest) -> Splitter | FileSp
             f"the body is {stranger}, which is not taken; send {_names()}, NPY or raw pixels "
             "(format=raw if these are raw pixels that only look like one)"
         )
-    refuse_other_arrays(head)
+    refuse_other_arrays(head, way_out="format=raw if these are raw pixels that only look like one")
     if head and media_type in _MEDIA_TYPES:
         raise BadInput(
             f"the content type is {media_type}, but the body does not begin like a {_MEDIA_TYPES[media_type]} file "

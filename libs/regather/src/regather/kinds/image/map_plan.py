@@ -58,6 +58,12 @@ def plan_map(
             f"the result of {geometry.target.width} x {height} pixels has {blocks * block_bytes + head_bytes} bytes; "
             f"at most {MAX_RESULT_BYTES}",
         )
+    if request.max_result_bytes is not None and blocks * block_bytes > request.max_result_bytes:
+        raise BadInput(
+            f"the result of {geometry.target.width} x {height} pixels has {blocks * block_bytes} bytes and more, and one "
+            f"here has at most {request.max_result_bytes} (REGATHER_MAX_RESULT_BYTES): ask for a smaller one, or cut the "
+            "image into several"
+        )
     most = _most_blocks(geometry, block, block_bytes, head_bytes)
     if request.shards is not None:
         return MapPlan(height, block, _asked(request.shards, blocks, most, block))

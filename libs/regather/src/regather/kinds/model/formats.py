@@ -99,7 +99,8 @@ def _all_columns(_engine: object, plan: Plan) -> RowUse:
 
 
 def _plain_splitter(options: PredictOptions, request: SplitRequest, head: bytes | None) -> Splitter | FileSplitter:
-    refuse_other_arrays(head or b"")
+    if options.format != "raw":
+        refuse_other_arrays(head or b"", way_out="format=raw if these are raw rows that only look like one")
     chosen = _format(options, request.content_type, head)
     if chosen == "npy":
         header = parse_header(head) if head else None

@@ -110,11 +110,14 @@ def parse_header(head: bytes | bytearray, *, frames: bool = False) -> NpyHeader 
     return _header(text, start, start + header_bytes, frames=frames)
 
 
-def refuse_other_arrays(head: bytes | bytearray) -> None:
-    """BadInput for a body that is no NPY file but another file of arrays: .npz, a pickle, HDF5, MATLAB."""
+def refuse_other_arrays(head: bytes | bytearray, way_out: str = "") -> None:
+    """BadInput for a body that is no NPY file but another file of arrays: .npz, a pickle, HDF5, MATLAB.
+
+    `way_out` says what to send where the body only looks like one: two bytes are soon alike.
+    """
     for magic, name in _OTHER_FILES.items():
         if head.startswith(magic):
-            raise BadInput(f"the body is {name}")
+            raise BadInput(f"the body is {name}" + (f" ({way_out})" if way_out else ""))
 
 
 def _header(text: str, offset: int, size_bytes: int, *, frames: bool) -> NpyHeader:
