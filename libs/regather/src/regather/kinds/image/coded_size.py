@@ -4,8 +4,7 @@ import re
 import struct
 from collections.abc import Callable
 
-from regather.core.errors import BadInput
-from regather.kinds.image.strict_decoders import frame_at
+from regather.kinds.image.codestream import Codestream, jpeg_2000_head, jpeg_head
 
 _JPEG = {7, 33007, 34892}
 _JPEG_2000 = {33003, 33004, 33005, 34712}
@@ -20,13 +19,8 @@ def coded_size(compression: int, data: bytes) -> tuple[int, int] | None:
         return None
     try:
         return reader(data)
-    except (BadInput, LookupError, ValueError, struct.error):
+    except (LookupError, ValueError, struct.error):
         return 0, 0
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int]:
-    height, width = struct.unpack_from(">HH", data, frame_at(data) + 5)
-    return width, height
 
 
 def _png_size(data: bytes) -> tuple[int, int]:
@@ -34,9 +28,8 @@ def _png_size(data: bytes) -> tuple[int, int]:
     return width, height
 
 
-def _jpeg2000_size(data: bytes) -> tuple[int, int]:
-    right, bottom, left, top = struct.unpack_from(">IIII", data, data.index(b"\xff\x4f\xff\x51") + 8)
-    return right - left, bottom - top
+def _codestream_size(head: Codestream | None) -> tuple[int, int]:
+    return (0, 0) if head is None else (head.width, head.height)
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
@@ -96,8 +89,8 @@ class _Bits:
 
 
 _READERS: dict[int, Callable[[bytes], tuple[int, int]]] = {
-    **dict.fromkeys(_JPEG, _jpeg_size),
-    **dict.fromkeys(_JPEG_2000, _jpeg2000_size),
+    **dict.fromkeys(_JPEG, lambda data: _codestream_size(jpeg_head(data))),
+    **dict.fromkeys(_JPEG_2000, lambda data: _codestream_size(jpeg_2000_head(data))),
     34933: _png_size,
     **dict.fromkeys((34927, 50001), _webp_size),
     **dict.fromkeys((22610, 34934), _jpegxr_size),

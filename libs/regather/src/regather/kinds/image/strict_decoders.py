@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from regather.core.errors import BadInput
+from regather.kinds.image.codestream import jpeg_head
 from regather.kinds.image.refusals import damaged, unsupported
 
 Inflate = Callable[[bytes, int], bytes]
@@ -61,7 +62,10 @@ def check_jpeg(data: bytes, tables: bytes | None) -> None:
     """Refuse a JPEG strip or tile that libjpeg as much as warns of; BadInput or pyvips.Error."""
     import pyvips
 
-    if data[frame_at(data) + 1] not in _SOF_BASELINE:
+    head = jpeg_head(data)
+    if head is None:
+        raise damaged("JPEG", "it has no frame header")
+    if head.marker not in _SOF_BASELINE:
         raise unsupported("TIFF", "lossless or arithmetic JPEG strips", "save it with deflate, LZW or Zstandard")
     whole = data if not tables else tables[:-2] + data[2:]
     pyvips.vips_lib.vips_error_clear()
@@ -69,20 +73,6 @@ def check_jpeg(data: bytes, tables: bytes | None) -> None:
         pyvips.Image.jpegload_buffer(whole, fail_on="warning", access="sequential").copy_memory()
     finally:
         pyvips.vips_lib.vips_error_clear()
-
-
-def frame_at(data: bytes) -> int:
-    """Return where the frame marker (SOFn) of a JPEG image stands; BadInput if there is none."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:  # every marker begins so
-        marker = data[at + 1]
-        if marker == 0xFF:  # a fill byte
-            at += 1
-            continue
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return at
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    raise damaged("JPEG", "it has no frame header")
 
 
 def dtype_name(dtype: Any) -> str:

@@ -6,7 +6,7 @@ import re
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, Protocol
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from regather.core.errors import BadInput
 from regather.processors.base import Piece, Splitter
@@ -45,9 +45,33 @@ class _Member(Protocol):
     def steps(self, data: bytes) -> Iterator[bytes]: ...
 
 
-class _GzipMember:
-    def __init__(self) -> None:
-        self._inflate = zlib.decompressobj(wbits=31)
+class _Decompressor(Protocol):
+    """What gzip's decompressor has in common with the others, by the names of the standard library."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
+class _BufferingDecompressor(_Decompressor, Protocol):
+    """One that keeps what it has not inflated yet, and says when that is used up."""
+
+    @property
+    def needs_input(self) -> bool: ...
+
+
+InflateT = TypeVar("InflateT", bound=_Decompressor)
+
+
+class _OneMember(Generic[InflateT]):
+    """What a decompressor says of its member."""
+
+    def __init__(self, inflate: InflateT) -> None:
+        self._inflate = inflate
 
     @property
     def eof(self) -> bool:
@@ -56,6 +80,13 @@ class _GzipMember:
     @property
     def unused_data(self) -> bytes:
         return self._inflate.unused_data
+
+
+class _GzipMember(_OneMember["zlib._Decompress"]):
+    """A member whose decompressor gives back what it has not inflated yet."""
+
+    def __init__(self) -> None:
+        super().__init__(zlib.decompressobj(wbits=31))
 
     def steps(self, data: bytes) -> Iterator[bytes]:
         while True:
@@ -65,17 +96,8 @@ class _GzipMember:
                 return
 
 
-class _ZstdFrame:
-    def __init__(self) -> None:
-        self._inflate = ZstdDecompressor()
-
-    @property
-    def eof(self) -> bool:
-        return self._inflate.eof
-
-    @property
-    def unused_data(self) -> bytes:
-        return self._inflate.unused_data
+class _BufferedMember(_OneMember[_BufferingDecompressor]):
+    """A Zstandard frame, or a stream of bzip2 or xz."""
 
     def steps(self, data: bytes) -> Iterator[bytes]:
         yield self._inflate.decompress(data, _STEP_BYTES)
@@ -83,40 +105,8 @@ class _ZstdFrame:
             yield self._inflate.decompress(b"", _STEP_BYTES)
 
 
-class _Bzip2Stream:
-    def __init__(self) -> None:
-        self._inflate = bz2.BZ2Decompressor()
-
-    @property
-    def eof(self) -> bool:
-        return self._inflate.eof
-
-    @property
-    def unused_data(self) -> bytes:
-        return self._inflate.unused_data
-
-    def steps(self, data: bytes) -> Iterator[bytes]:
-        yield self._inflate.decompress(data, _STEP_BYTES)
-        while not self._inflate.eof and not self._inflate.needs_input:
-            yield self._inflate.decompress(b"", _STEP_BYTES)
-
-
-class _XzStream:
-    def __init__(self) -> None:
-        self._inflate = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_BYTES)
-
-    @property
-    def eof(self) -> bool:
-        return self._inflate.eof
-
-    @property
-    def unused_data(self) -> bytes:
-        return self._inflate.unused_data
-
-    def steps(self, data: bytes) -> Iterator[bytes]:
-        yield self._inflate.decompress(data, _STEP_BYTES)
-        while not self._inflate.eof and not self._inflate.needs_input:
-            yield self._inflate.decompress(b"", _STEP_BYTES)
+def _xz() -> _BufferedMember:
+    return _BufferedMember(lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_BYTES))
 
 
 class _SkippableFrame:
@@ -149,9 +139,9 @@ class _Codec(NamedTuple):
 
 _CODECS = {
     "gzip": _Codec(GZIP_MAGIC, _GzipMember),
-    "zstd": _Codec(ZSTD_MAGIC, _ZstdFrame),
-    "bzip2": _Codec(BZIP2_MAGIC, _Bzip2Stream),
-    "xz": _Codec(XZ_MAGIC, _XzStream),
+    "zstd": _Codec(ZSTD_MAGIC, lambda: _BufferedMember(ZstdDecompressor())),
+    "bzip2": _Codec(BZIP2_MAGIC, lambda: _BufferedMember(bz2.BZ2Decompressor())),
+    "xz": _Codec(XZ_MAGIC, _xz),
 }
 CODECS = ("gzip", "zstd")
 """Those that are content codings of HTTP."""
