@@ -20,6 +20,7 @@ from regather_gateway.admission import Admission
 from regather_gateway.cutting import Cutting
 from regather_gateway.gateway import Gateway
 from regather_gateway.job_table import JobTable
+from regather_gateway.lingering import Lingering
 from regather_gateway.metrics import samples
 from regather_gateway.producing import Producers
 from regather_gateway.redrive import Redriver
@@ -86,6 +87,7 @@ def create_app(
         events=events,
         admission=Admission(settings.max_concurrent_jobs),
     )
+    app.add_middleware(Lingering)
     problems.install(app)
     app.include_router(probes_router(Probes("gateway", lambda: gateway.not_ready_because, lambda: samples(gateway))))
     app.include_router(routes.router)
