@@ -8,6 +8,7 @@ or a control character. Both are made in the child, right after the exception: w
 client, and whatever the exception's own methods do (raise, return megabytes) happens inside the child's limits.
 """
 
+import errno
 import os
 import sys
 import traceback
@@ -38,6 +39,7 @@ _STACK_WORDS = (
     "  <no Python",
     "  ...",
 )
+_UNMAPPED = ("failed to map segment", "cannot allocate memory", "cannot map")
 _NEVER_CERTAIN = (MemoryError, OSError)
 _TYPE_NAME = type.__dict__["__name__"]
 
@@ -65,8 +67,8 @@ def explain(error: BaseException, processor: Processor[Any] | None) -> FailureTe
 
 
 def _explained(error: BaseException, processor: Processor[Any] | None) -> FailureText:
-    if isinstance(error, MemoryError):
-        return _accident(Reason.OUT_OF_MEMORY, error, processor)
+    if _lacks_memory(error):
+        return _accident(Reason.OUT_OF_MEMORY, error, processor, advice=_more_memory(error))
     if isinstance(error, UserError):  # said on purpose: no stack is needed
         return FailureText(Reason.PERMANENT, said_on_purpose(error), retryable=False)
     if isinstance(error, SystemExit):
@@ -76,6 +78,24 @@ def _explained(error: BaseException, processor: Processor[Any] | None) -> Failur
     if _is_certain(error, processor):
         return _accident(Reason.PERMANENT, error, processor, retryable=False)
     return _accident(Reason.RAISED, error, processor)
+
+
+def _lacks_memory(error: BaseException) -> bool:
+    """Whether memory was missing, in the words of Python, of the loader of a library, or of DuckDB."""
+    if isinstance(error, ImportError):
+        return any(words in _message(error).lower() for words in _UNMAPPED)
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or type_name(error) == "OutOfMemoryException"
+
+
+def _more_memory(error: BaseException) -> str:
+    if isinstance(error, ImportError):
+        return (
+            "; a shard's child imports its engine within the shard's memory: the worker needs a larger "
+            "REGATHER_MEMORY_LIMIT_BYTES (340 MiB for table kinds, beside what the data needs)"
+        )
+    return "; ask for a smaller shard_size, or give the worker a larger REGATHER_MEMORY_LIMIT_BYTES if it has one"
 
 
 def too_much(size_bytes: int, work: Work) -> FailureText:
@@ -130,14 +150,19 @@ def _is_own(line: str) -> bool:
 
 
 def _accident(
-    reason: Reason, error: BaseException, processor: Processor[Any] | None, *, retryable: bool = True
+    reason: Reason,
+    error: BaseException,
+    processor: Processor[Any] | None,
+    *,
+    retryable: bool = True,
+    advice: str = "",
 ) -> FailureText:
     """Word what nobody raised for a client to read: the type, the message without paths, and the frames."""
     summary = type_name(error)
     message = one_line(without_paths(_message(error)))
     if message:
         summary = f"{summary}: {message}"
-    summary = cut_text(summary, _MESSAGE_BYTES)
+    summary = cut_text(summary, _MESSAGE_BYTES) + advice
     frames = cut_text(_frames(error.__traceback__), MAX_ERROR_BYTES - 2 * _MESSAGE_BYTES)
     if _is_built_in(processor):
         return FailureText(reason, summary, retryable, frames)
