@@ -9,75 +9,55 @@ checks the options against them. The plan travels with each shard. A row that do
 expression fails for, is a bad row; errors name it, counted from 0 without the header.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from regather.core.errors import PermanentError
-from regather.kinds.table import EXTRA
-from regather.kinds.table.options import ReadingOptions, TableOptions
-from regather.kinds.table.plan import Plan, RowUse, TableMeta, bytes_of_names
+from regather.kinds.table.options import TableOptions
+from regather.kinds.table.plan import Plan, RowUse, bytes_of_names
+from regather.kinds.table.processor import TableProcessor, is_parquet, meta_of
 from regather.kinds.table.results import MEDIA_TYPES
-from regather.kinds.table.shard_rows import PlannedSplitter, rows_of
-from regather.kinds.table.text_input import text_splitter
-from regather.processors.base import DATA_ERRORS, FileSplitter, Processor, ShardRows, ShardView, SplitRequest, Splitter
+from regather.processors.base import FileSplitter, ShardView, SplitRequest, Splitter
 
 if TYPE_CHECKING:
     from regather.kinds.table.engine import Engine
-
-_PARQUET_MAGIC = b"PAR1"
-INSPECT_BYTES = 1024 * 1024
-"""So much of a body's beginning is sampled."""
 
 _GROUP_BYTES, _STATE_BYTES = 10, 8  # compressed, where each row is a group of its own
 _GROUPS_SHARD_BYTES = 4 * 1024 * 1024
 """Default size of a shard that becomes groups. Starting a query costs as much as a quarter of a megabyte of rows, and
 what comes out is small; rows that come out would not fit an outcome."""
 
-OptionsT = TypeVar("OptionsT", bound=ReadingOptions)
 
-
-class TableEtl(Processor[TableOptions]):
+class TableEtl(TableProcessor[TableOptions]):
     """Filter, cast, derive, group and aggregate the rows of a table; or rows out, in their order or sorted."""
 
     options_model = TableOptions
-    certain = DATA_ERRORS
-    extra = EXTRA
     result_examples = ({"aggregate": "n = count()"},)
-    inspect_bytes = INSPECT_BYTES
 
     def splitter(self, options: TableOptions, request: SplitRequest) -> Splitter | FileSplitter:
         """See Processor."""
-        if (
-            options.groups
-            and request.shard_size_bytes is None
-            and request.shards is None
-            and not _is_parquet(options, request)
-        ):
+        asked = request.shard_size_bytes is not None or request.shards is not None
+        if options.groups and not asked and not is_parquet(options, request):
             request = replace(request, shard_size_bytes=_GROUPS_SHARD_BYTES)
-        return table_splitter(options, request, _use)
+        return super().splitter(options, request)
 
-    def inspect(self, head: bytes, options: TableOptions, request: SplitRequest) -> bytes:
-        """See Processor."""
-        from regather.kinds.table.engine import engine
-        from regather.kinds.table.inspection import plan_of
+    def use(self, database: "Engine", options: TableOptions, plan: Plan) -> RowUse:
+        """See TableProcessor."""
+        from regather.kinds.table.query import query_of
 
-        plan = plan_of(engine(), head, options, request, whole=len(head) < self.inspect_bytes)
-        return replace(plan, row_output_bytes=_use(engine(), options, plan).output_bytes).encode()
+        query = query_of(database, options, plan)
+        if options.groups:
+            keys = frozenset(name.lower() for name in options.group_by)
+            bounded = query.fixed_states and not keys & {name.lower() for name in options.derive}
+            row_bytes = _GROUP_BYTES + _STATE_BYTES * len(options.aggregate)
+            return RowUse(query.names, row_bytes, keys, _GROUP_BYTES + _STATE_BYTES * query.states if bounded else None)
+        return RowUse(query.names, bytes_of_names(name for name, _ in query.columns))
 
     def process(self, shard: ShardView, options: TableOptions) -> bytes:
         """See Processor."""
         from regather.kinds.table.shards import shard_output
 
         return shard_output(shard.payload, meta_of(shard), options)
-
-    def rows(self, shard: ShardView, options: TableOptions) -> ShardRows:
-        """See Processor."""
-        return rows_of(shard.payload, meta_of(shard), options)
-
-    def merges_outputs(self, options: TableOptions) -> bool:
-        """Rows of NDJSON in their own order are joined as they are."""
-        return not options.joined
 
     def media_type(self, options: TableOptions) -> str:
         """See Processor."""
@@ -90,43 +70,3 @@ class TableEtl(Processor[TableOptions]):
         from regather.kinds.table.shards import merged_output
 
         return merged_output([output for output in outputs if output is not None], options)
-
-
-def table_splitter(
-    options: OptionsT, request: SplitRequest, use: "Callable[[Engine, OptionsT, Plan], RowUse]"
-) -> Splitter | FileSplitter:
-    """Return what cuts a table; `use` checks options against the columns of a file that has its own."""
-    if _is_parquet(options, request):
-        from regather.kinds.table.parquet_file import ParquetSplitter
-
-        return ParquetSplitter(request, options.cast, lambda engine, plan: use(engine, options, plan))
-    if request.head is None and options.format == "parquet":
-        request = SplitRequest(request.shard_size_bytes, content_type=request.content_type)
-        options = options.model_copy(update={"format": "csv"})
-    splitter = text_splitter(options, request)
-    values = not getattr(options, "groups", False)
-    return PlannedSplitter(splitter, request, options, values=values) if request.plan else splitter
-
-
-def _is_parquet(options: ReadingOptions, request: SplitRequest) -> bool:
-    return (request.head or b"").startswith(_PARQUET_MAGIC) and options.format in ("auto", "parquet")
-
-
-def _use(database: "Engine", options: TableOptions, plan: Plan) -> RowUse:
-    from regather.kinds.table.query import query_of
-
-    query = query_of(database, options, plan)
-    if options.groups:
-        keys = frozenset(name.lower() for name in options.group_by)
-        bounded = query.fixed_states and not keys & {name.lower() for name in options.derive}
-        row_bytes = _GROUP_BYTES + _STATE_BYTES * len(options.aggregate)
-        return RowUse(query.names, row_bytes, keys, _GROUP_BYTES + _STATE_BYTES * query.states if bounded else None)
-    return RowUse(query.names, bytes_of_names(name for name, _ in query.columns))
-
-
-def meta_of(shard: ShardView) -> TableMeta:
-    """Return what a shard's meta says; PermanentError for anything else."""
-    try:
-        return TableMeta.decode(shard.meta)
-    except (ValueError, TypeError, KeyError) as error:
-        raise PermanentError(f"shard {shard.seq} is no part of a table: {error}") from error

@@ -122,6 +122,16 @@ class ReadingOptions(Options):
     def _types(cls, value: dict[str, str]) -> dict[str, str]:
         return {name: type_name(kind) for name, kind in value.items()}
 
+    @property
+    def groups(self) -> bool:
+        """Whether groups come out, and not rows."""
+        return False
+
+    @property
+    def joined(self) -> bool:
+        """Whether the result is the shards' outputs one after the other."""
+        return False
+
 
 class TableOptions(ReadingOptions):
     """What is done, in this order: cast, derive, filter; group and aggregate, having; select, distinct, order, limit."""

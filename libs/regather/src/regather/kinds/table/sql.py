@@ -7,18 +7,15 @@ up, do not depend on the cut; an average of averages does. The rest is as in `ta
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from regather.kinds.table import EXTRA
-from regather.kinds.table.etl import INSPECT_BYTES, meta_of, table_splitter
 from regather.kinds.table.options import ReadingOptions
 from regather.kinds.table.plan import Plan, RowUse, bytes_of_names
+from regather.kinds.table.processor import TableProcessor, meta_of
 from regather.kinds.table.results import MEDIA_TYPES
-from regather.kinds.table.shard_rows import rows_of
-from regather.processors.base import DATA_ERRORS, FileSplitter, Processor, ShardRows, ShardView, SplitRequest, Splitter
+from regather.processors.base import ShardView, SplitRequest
 
 if TYPE_CHECKING:
     from regather.kinds.table.engine import Engine
@@ -43,43 +40,28 @@ class SqlOptions(ReadingOptions):
         return not self.reduce and self.output == "ndjson"
 
 
-class TableSql(Processor[SqlOptions]):
+class TableSql(TableProcessor[SqlOptions]):
     """Run SQL over each shard of a table, and SQL over what that gave."""
 
     options_model = SqlOptions
-    certain = DATA_ERRORS
-    extra = EXTRA
     result_examples = ({"map": "SELECT * FROM shard"},)
-    inspect_bytes = INSPECT_BYTES
 
-    def splitter(self, options: SqlOptions, request: SplitRequest) -> Splitter | FileSplitter:
-        """See Processor."""
-        return table_splitter(options, request, _use)
+    def use(self, database: "Engine", options: SqlOptions, plan: Plan) -> RowUse:
+        """See TableProcessor. All columns count as read: which of them a query uses is DuckDB's to find out."""
+        from regather.kinds.table.sql_shards import check_queries
 
-    def inspect(self, head: bytes, options: SqlOptions, request: SplitRequest) -> bytes:
-        """See Processor."""
-        from regather.kinds.table.engine import engine
-        from regather.kinds.table.inspection import plan_of
+        made = check_queries(database, options, plan)
+        return RowUse(frozenset(column.name.lower() for column in plan.columns), bytes_of_names(made))
 
-        plan = plan_of(engine(), head, options, request, whole=len(head) < self.inspect_bytes)
-        use = _use(engine(), options, plan)
-        if request.shards is None:  # so many may be right: a map that groups makes less than it reads
-            plan = replace(plan, row_output_bytes=use.output_bytes)
-        return plan.encode()
+    def row_output_bytes(self, use: RowUse, request: SplitRequest) -> int:
+        """So many shards as were asked for may be right: a map that groups makes less than it reads."""
+        return use.output_bytes if request.shards is None else 0
 
     def process(self, shard: ShardView, options: SqlOptions) -> bytes:
         """See Processor."""
         from regather.kinds.table.sql_shards import mapped
 
         return mapped(shard.payload, meta_of(shard), options)
-
-    def rows(self, shard: ShardView, options: SqlOptions) -> ShardRows:
-        """See Processor."""
-        return rows_of(shard.payload, meta_of(shard), options)
-
-    def merges_outputs(self, options: SqlOptions) -> bool:
-        """Rows of NDJSON without a reduce are joined as they are."""
-        return not options.joined
 
     def media_type(self, options: SqlOptions) -> str:
         """See Processor."""
@@ -90,11 +72,3 @@ class TableSql(Processor[SqlOptions]):
         from regather.kinds.table.sql_shards import reduced
 
         return reduced([output for output in outputs if output is not None], options)
-
-
-def _use(database: "Engine", options: SqlOptions, plan: Plan) -> RowUse:
-    """All columns count as read: which of them a query uses is DuckDB's to find out."""
-    from regather.kinds.table.sql_shards import check_queries
-
-    made = check_queries(database, options, plan)
-    return RowUse(frozenset(column.name.lower() for column in plan.columns), bytes_of_names(made))

@@ -1,0 +1,80 @@
+"""What the kinds of tables have in common: how a body is sampled and cut, and what the rows of a shard are."""
+
+from abc import abstractmethod
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
+from regather.core.errors import PermanentError
+from regather.kinds.table import EXTRA
+from regather.kinds.table.options import ReadingOptions
+from regather.kinds.table.plan import Plan, RowUse, TableMeta
+from regather.kinds.table.shard_rows import PlannedSplitter, rows_of
+from regather.kinds.table.text_input import text_splitter
+from regather.processors.base import DATA_ERRORS, FileSplitter, Processor, ShardRows, ShardView, SplitRequest, Splitter
+
+if TYPE_CHECKING:
+    from regather.kinds.table.engine import Engine
+
+_PARQUET_MAGIC = b"PAR1"
+_INSPECT_BYTES = 1024 * 1024
+"""So much of a body's beginning is sampled."""
+
+OptionsT = TypeVar("OptionsT", bound=ReadingOptions)
+
+
+class TableProcessor(Processor[OptionsT]):
+    """A kind whose body is a table."""
+
+    certain = DATA_ERRORS
+    extra = EXTRA
+    inspect_bytes = _INSPECT_BYTES
+
+    @abstractmethod
+    def use(self, database: "Engine", options: OptionsT, plan: Plan) -> RowUse:
+        """Return what a job does with rows; BadRequest where its options do not fit the plan."""
+
+    def row_output_bytes(self, use: RowUse, request: SplitRequest) -> int:
+        """Return what a row's output takes beside values, for cutting shards again that make too much."""
+        return use.output_bytes
+
+    def splitter(self, options: OptionsT, request: SplitRequest) -> Splitter | FileSplitter:
+        """See Processor."""
+        if is_parquet(options, request):
+            from regather.kinds.table.parquet_file import ParquetSplitter
+
+            return ParquetSplitter(request, options.cast, lambda engine, plan: self.use(engine, options, plan))
+        if request.head is None and options.format == "parquet":
+            request = SplitRequest(request.shard_size_bytes, content_type=request.content_type)
+            options = options.model_copy(update={"format": "csv"})
+        splitter = text_splitter(options, request)
+        return PlannedSplitter(splitter, request, options, values=not options.groups) if request.plan else splitter
+
+    def inspect(self, head: bytes, options: OptionsT, request: SplitRequest) -> bytes:
+        """See Processor."""
+        from regather.kinds.table.engine import engine
+        from regather.kinds.table.inspection import plan_of
+
+        plan = plan_of(engine(), head, options, request, whole=len(head) < self.inspect_bytes)
+        use = self.use(engine(), options, plan)
+        return replace(plan, row_output_bytes=self.row_output_bytes(use, request)).encode()
+
+    def rows(self, shard: ShardView, options: OptionsT) -> ShardRows:
+        """See Processor."""
+        return rows_of(shard.payload, meta_of(shard), options)
+
+    def merges_outputs(self, options: OptionsT) -> bool:
+        """Rows of NDJSON in their own order are joined as they are."""
+        return not options.joined
+
+
+def is_parquet(options: ReadingOptions, request: SplitRequest) -> bool:
+    """Whether the body is a Parquet file."""
+    return (request.head or b"").startswith(_PARQUET_MAGIC) and options.format in ("auto", "parquet")
+
+
+def meta_of(shard: ShardView) -> TableMeta:
+    """Return what a shard's meta says; PermanentError for anything else."""
+    try:
+        return TableMeta.decode(shard.meta)
+    except (ValueError, TypeError, KeyError) as error:
+        raise PermanentError(f"shard {shard.seq} is no part of a table: {error}") from error
