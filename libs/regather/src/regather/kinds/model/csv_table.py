@@ -3,36 +3,32 @@
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from regather.core.sharding import MAX_SHARD_BYTES
-from regather.kinds.model.arrow_columns import arrow_type, matrix_of, side_by_side, whole_columns
-from regather.kinds.model.features import numbers_found, numbers_of
-from regather.kinds.model.formats import delimiter_of, header_names
+from regather.kinds.model.arrow_columns import arrow_type, whole_columns
+from regather.kinds.model.features import numbers_found
+from regather.kinds.model.formats import header_names
 from regather.kinds.model.numbers import Place, bad_row, convert, from_texts
 from regather.kinds.model.options import PredictOptions
-from regather.kinds.model.shard_meta import ShardMeta
+from regather.kinds.model.shard_meta import ShardMeta, delimiter_of
 from regather.kinds.model.signature import TEXT, Columns
+from regather.kinds.model.text_table import TextTable, Values
 from regather.processors.splitting.row_packer import RowSpan
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_Values = dict[int, Any]
 
-
-class CsvTable:
+class CsvTable(TextTable):
     """Fields of CSV. Without a header the columns are c0, c1, and so on, as many as the body's first row has."""
 
     def __init__(self, payload: bytes, meta: ShardMeta, options: PredictOptions) -> None:
+        super().__init__(meta, options.missing)
         assert isinstance(meta.where, RowSpan)
         self._body = payload[meta.where.header_bytes :]
-        self._meta = meta
-        self._missing = options.missing
         self._delimiter = delimiter_of(meta.where, options)
-        self._values: _Values = {}
-        self.numbers = numbers_of(meta)
         header = payload[: meta.where.header_bytes]
         names = header_names(header, self._delimiter) if header else self._names_without_header()
         self.columns = Columns(names, named=bool(header))
@@ -44,25 +40,9 @@ class CsvTable:
             found = self._slow(dtypes)
         self._values = found
 
-    def matrix(self, columns: Sequence[int], dtype: str) -> "NDArray[Any]":
-        """Return columns side by side."""
-        if (fast := self._fast(columns, dtype)) is not None:
-            return fast
-        parts = [self._column(column, dtype) for column in columns]
-        return side_by_side(parts, len(self.numbers), dtype)
-
     def carried(self, column: int) -> list[object]:
         """Return a column's texts."""
         return list(self._values[column])
-
-    def _fast(self, columns: Sequence[int], dtype: str) -> "NDArray[Any] | None":
-        """All columns at once where Arrow has read them as one type."""
-        values = [self._values[column] for column in columns]
-        kinds = {getattr(column, "dtype", None) for column in values}
-        if dtype == TEXT or len(kinds) != 1 or None in kinds:
-            return None
-        names = [self.columns.names[column] for column in columns]
-        return matrix_of(values, names, dtype, Place(self.numbers, ", ".join(names[:3])))
 
     def _column(self, column: int, dtype: str) -> "NDArray[Any]":
         import numpy as np
@@ -77,7 +57,7 @@ class CsvTable:
             else from_texts(values, dtype, self._missing, place)
         )
 
-    def _slow(self, dtypes: Mapping[int, str]) -> _Values:
+    def _slow(self, dtypes: Mapping[int, str]) -> Values:
         lines = self._rows()
         kept = [index for index, row in enumerate(lines) if row]  # a blank line is no row
         self.numbers = numbers_found(self._meta, kept, len(lines))
@@ -107,7 +87,7 @@ class CsvTable:
         return [f"c{index}" for index in range(width)]
 
 
-def _arrow_csv(body: bytes, width: int, dtypes: Mapping[int, str], delimiter: str, missing: str) -> _Values | None:
+def _arrow_csv(body: bytes, width: int, dtypes: Mapping[int, str], delimiter: str, missing: str) -> Values | None:
     """Columns as Arrow reads them; None where it refuses, or where it is more generous than our rules."""
     import pyarrow as pa
     from pyarrow import csv as arrow_csv

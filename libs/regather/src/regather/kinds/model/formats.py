@@ -11,20 +11,16 @@ from pathlib import Path
 from regather.core.errors import BadInput, BadRequest
 from regather.core.sharding import DEFAULT_SHARD_BYTES, MAX_SHARD_BYTES, MIN_SHARD_BYTES
 from regather.kinds.model.options import PredictOptions
-from regather.kinds.model.shard_meta import with_first_row
-from regather.kinds.table.parquet_file import PARQUET_MAGIC, ParquetSplitter
-from regather.kinds.table.plan import Plan, RowUse
-from regather.processors.base import FileSplitter, Piece, ShardRows, SplitRequest, Splitter
+from regather.kinds.model.parquet_rows import PARQUET_MAGIC, ParquetRows
+from regather.kinds.model.shard_meta import TSV, with_first_row
+from regather.processors.base import FileSplitter, Piece, SplitRequest, Splitter
 from regather.processors.splitting.inflate import Inflater, InflatingSplitter, codec_of
 from regather.processors.splitting.json_array import JsonArraySplitter
 from regather.processors.splitting.npy import MAGIC, NpySplitter, npy_splitter, parse_header, refuse_other_arrays
-from regather.processors.splitting.row_packer import RowSpan
-from regather.processors.splitting.rows import Band, RowLayout, RowSplitter, raw_layout
-from regather.processors.splitting.shard_rows import ArrowRows, BandRows, TextRows
+from regather.processors.splitting.rows import RowLayout, RowSplitter, raw_layout
 from regather.processors.splitting.text_decoder import head_text
 from regather.processors.splitting.text_rows import NDJSON, Dialect, TextRowSplitter, csv_dialect
 
-TSV = "tsv"
 _MOST_ROWS = 65_536  # so a row's line may have 160 bytes
 _TABS = "text/tab-separated-values"
 _MEDIA_TYPES = {
@@ -43,30 +39,10 @@ def make_splitter(options: PredictOptions, request: SplitRequest) -> Splitter | 
     return _in_one_shard(request, cut) if options.whole else cut(request)
 
 
-def rows_of(payload: bytes, meta: bytes, options: PredictOptions) -> ShardRows:
-    """Return a shard's rows; nothing in them is interpreted. ValueError where payload and meta do not agree."""
-    if "format" not in json.loads(meta):
-        return BandRows(payload, Band.decode(_splitters_word(meta, Band.__slots__)))
-    span = RowSpan.decode(_splitters_word(meta, RowSpan.__slots__))
-    if span.format == "arrow":
-        return ArrowRows(payload, span)
-    return TextRows(payload, span, NDJSON if span.format == "ndjson" else csv_dialect(delimiter_of(span, options)))
-
-
-def delimiter_of(span: RowSpan, options: PredictOptions) -> str:
-    """Return what stands between a shard's fields; the media type of tab-separated values says it without an option."""
-    return "\t" if span.format == TSV else options.delimiter
-
-
-def _splitters_word(meta: bytes, fields: Iterable[str]) -> bytes:
-    found = json.loads(meta)
-    return json.dumps({name: found[name] for name in fields if name in found}).encode()
-
-
 def _splitter(options: PredictOptions, request: SplitRequest) -> Splitter | FileSplitter:
     head = request.head or b""
     if options.format == "parquet" or (options.format == "auto" and head.startswith(PARQUET_MAGIC)):
-        return _ParquetRows(request)
+        return ParquetRows(request)
     codec = codec_of(head)
     if codec is None or _is_raw(options):
         return _plain_splitter(options, request, request.head)
@@ -79,23 +55,6 @@ def _text_splitter(options: PredictOptions, request: SplitRequest, head: bytes) 
     if isinstance(splitter, FileSplitter):
         raise BadInput("a compressed array in this order cannot be cut; send the NPY file itself")
     return splitter
-
-
-class _ParquetRows:
-    """Rows of a Parquet file with all of its columns; the model's child chooses among them by name."""
-
-    def __init__(self, request: SplitRequest) -> None:
-        self._inner = ParquetSplitter(request, {}, _all_columns)
-
-    def cut(self, path: Path) -> Iterator[Piece]:
-        """Yield the file's pieces in order."""
-        for piece in self._inner.cut(path):
-            span, _, _ = piece.meta.partition(b"\n")
-            yield Piece(piece.payload, span)
-
-
-def _all_columns(_engine: object, plan: Plan) -> RowUse:
-    return RowUse(frozenset(column.name.lower() for column in plan.columns))
 
 
 def _plain_splitter(options: PredictOptions, request: SplitRequest, head: bytes | None) -> Splitter | FileSplitter:

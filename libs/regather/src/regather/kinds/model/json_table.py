@@ -5,29 +5,25 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from regather.core.errors import PermanentError
-from regather.kinds.model.arrow_columns import arrow_type, matrix_of, side_by_side, whole_columns
-from regather.kinds.model.features import numbers_found, numbers_of
+from regather.kinds.model.arrow_columns import arrow_type, whole_columns
+from regather.kinds.model.features import numbers_found
 from regather.kinds.model.numbers import Place, bad_row, convert, from_json, missing_value, shown
 from regather.kinds.model.options import PredictOptions
 from regather.kinds.model.shard_meta import ShardMeta
 from regather.kinds.model.signature import CARRIED, TEXT, Columns
+from regather.kinds.model.text_table import TextTable, Values
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_Values = dict[int, Any]
 
-
-class JsonTable:
+class JsonTable(TextTable):
     """JSON objects with columns by name, or arrays with columns c0, c1, and so on; one a line."""
 
     def __init__(self, payload: bytes, meta: ShardMeta, options: PredictOptions) -> None:
+        super().__init__(meta, options.missing)
         self._payload = payload
-        self._meta = meta
-        self._missing = options.missing
         self._strict = not (options.columns or options.inputs)
-        self._values: _Values = {}
-        self.numbers = numbers_of(meta)
         arrays = meta.names is None and meta.width is not None
         names = [f"c{index}" for index in range(meta.width or 0)] if arrays else self._names(options)
         self.columns = Columns(names, named=not arrays, lists=frozenset(range(0 if arrays else len(names))))
@@ -41,13 +37,6 @@ class JsonTable:
             strict = self._all_columns(dtypes)
             found = _arrow_json(self._payload, names, len(self.numbers), self._missing, strict=strict)
         self._values = dict(zip(dtypes, found, strict=True)) if found is not None else self._slow(dtypes)
-
-    def matrix(self, columns: Sequence[int], dtype: str) -> "NDArray[Any]":
-        """Return columns side by side; a list makes as many values as it has."""
-        if (fast := self._fast(columns, dtype)) is not None:
-            return fast
-        parts = [self._column(column, dtype) for column in columns]
-        return side_by_side(parts, len(self.numbers), dtype)
 
     def carried(self, column: int) -> list[object]:
         """Return a column's values; the row of one that is a list or an object, or no text of Unicode, is bad."""
@@ -73,15 +62,6 @@ class JsonTable:
             raise bad_row(int(self.numbers[0]), "it is neither a JSON object nor a JSON array")
         raise PermanentError("the rows have too many keys to tell the columns; name them: columns=a,b,c")
 
-    def _fast(self, columns: Sequence[int], dtype: str) -> "NDArray[Any] | None":
-        """All columns at once where Arrow has read them as one type."""
-        values = [self._values[column] for column in columns]
-        kinds = {getattr(column, "dtype", None) for column in values}
-        if dtype == TEXT or len(kinds) != 1 or None in kinds:
-            return None
-        names = [self.columns.names[column] for column in columns]
-        return matrix_of(values, names, dtype, Place(self.numbers, ", ".join(names[:3])))
-
     def _column(self, column: int, dtype: str) -> "NDArray[Any]":
         import numpy as np
 
@@ -98,13 +78,13 @@ class JsonTable:
         repeated = Place(self.numbers.repeat(width), place.column)
         return from_json(flat, dtype, self._missing, repeated).reshape(len(values), width)
 
-    def _slow(self, dtypes: Mapping[int, str]) -> _Values:
+    def _slow(self, dtypes: Mapping[int, str]) -> Values:
         lines = self._payload.split(b"\n")
         if not lines[-1]:
             lines.pop()
         kept = [index for index, line in enumerate(lines) if line.strip()]
         self.numbers = numbers_found(self._meta, kept, len(lines))
-        values: _Values = {column: [] for column in dtypes}
+        values: Values = {column: [] for column in dtypes}
         names = [(column, self.columns.names[column]) for column in dtypes]
         known = frozenset(self.columns.names) if self._all_columns(dtypes) else None
         for number, index in zip(self.numbers.tolist(), kept, strict=True):

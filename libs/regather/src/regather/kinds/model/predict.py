@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from regather.core.errors import PermanentError
 from regather.core.sharding import MAX_SHARD_BYTES
 from regather.kinds.model import EXTRA
-from regather.kinds.model.formats import make_splitter, rows_of
+from regather.kinds.model.formats import make_splitter
 from regather.kinds.model.options import PredictOptions
+from regather.kinds.model.picking import rows_of
 from regather.kinds.model.results import join_csv, join_npy
 from regather.kinds.model.shard_meta import NumberedRows, ShardMeta
 from regather.processors.base import DATA_ERRORS, FileSplitter, Processor, ShardRows, ShardView, SplitRequest, Splitter

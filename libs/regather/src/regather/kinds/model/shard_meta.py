@@ -11,10 +11,12 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from regather.core.errors import PermanentError
+from regather.kinds.model.options import PredictOptions
 from regather.processors.base import Piece, ShardRows
 from regather.processors.splitting.row_packer import RowSpan
 from regather.processors.splitting.rows import Band
 
+TSV = "tsv"
 _PICKED, _NAMES, _WIDTH = "picked", "names", "width"
 _MAX_META_BYTES = 16 * 1024
 
@@ -52,6 +54,11 @@ def with_first_row(piece: Piece, names: Sequence[str] | None, width: int | None)
         told[_WIDTH] = width
     meta = json.dumps(json.loads(piece.meta) | told, separators=(",", ":")).encode()
     return replace(piece, meta=meta) if told and len(meta) <= _MAX_META_BYTES else piece
+
+
+def delimiter_of(span: RowSpan, options: PredictOptions) -> str:
+    """Return what stands between a shard's fields; the media type of tab-separated values says it without an option."""
+    return "\t" if span.format == TSV else options.delimiter
 
 
 class NumberedRows:
