@@ -56,6 +56,7 @@ class Cutting:
     async def pieces(self, order: JobOrder, body: CountedBody) -> Runs:
         """Yield the pieces in runs. Raises BadInput for a body that cannot be cut, Problem 503 where a child was lost."""
         head = await body.head(HEAD_BYTES)
+        order = order.begun()
         splitter = order.splitter(head[:HEAD_BYTES])
         if isinstance(splitter, FileSplitter):
             runs = self._of_file(order, head, body)
@@ -64,6 +65,7 @@ class Cutting:
                 head += await body.head(order.processor.inspect_bytes - len(head))
                 splitter = await self._inspected(order, head)
             runs = _of_stream(splitter, head, body)
+            del order  # and with it the side file: what is needed of it is in the plan
         async with contextlib.aclosing(runs):
             async for run in runs:
                 yield run
@@ -74,7 +76,7 @@ class Cutting:
             plan = await self.files.inspect(order.kind, order.options_json, order.split, seen)
         except CutLost as error:
             raise _lost(error) from error
-        splitter = replace(order, split=replace(order.split, plan=plan)).splitter(head[:HEAD_BYTES])
+        splitter = replace(order, split=replace(order.split, plan=plan, side=None)).splitter(head[:HEAD_BYTES])
         if isinstance(splitter, FileSplitter):
             raise TypeError(f"{type(splitter).__name__} cuts files: it must be chosen by the head alone")
         return splitter

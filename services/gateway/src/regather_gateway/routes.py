@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -18,7 +19,7 @@ from regather_gateway.gateway import Gateway, gateway_of
 from regather_gateway.intake import Intake, announced_digest, content_encoding, drain, input_length
 from regather_gateway.job_table import PageKey
 from regather_gateway.kind_list import list_of_kinds
-from regather_gateway.order import JobOrder
+from regather_gateway.order import Beside, JobOrder
 from regather_gateway.orders import Wish, check_parameters, make_order, options_of
 from regather_gateway.preferences import (
     applied,
@@ -207,7 +208,7 @@ async def list_kinds(gateway: Parts) -> KindList:
 
 
 async def _submit(request: Request, gateway: Gateway, query: JobQuery) -> Receipt:
-    reader = _body_reader(request)
+    reader = _body_reader(request, gateway.registry.require(query.kind).side_bytes)
     order = _order(request, gateway, query, reader)
     settings = gateway.settings
     intake = Intake(request, reader, max_bytes=settings.max_body_bytes, idle_timeout_s=settings.body_idle_timeout_s)
@@ -225,13 +226,17 @@ def _order(request: Request, gateway: Gateway, query: JobQuery, reader: BodyRead
         key=idempotency_key(request),
         digest=announced_digest(request) if plain else None,
     )
-    return make_order(wish, gateway.registry, gateway.settings)
+    order = make_order(wish, gateway.registry, gateway.settings)
+    if isinstance(reader, MultipartBody):
+        octets = wish.content_type
+        return replace(order, beside=lambda: Beside(reader.take_side(), reader.content_type or octets))
+    return order
 
 
-def _body_reader(request: Request) -> BodyReader:
+def _body_reader(request: Request, side_bytes: int) -> BodyReader:
     content_type = request.headers.get("content-type", "")
     if content_type.lower().startswith("multipart/form-data"):
-        return MultipartBody(content_type)
+        return MultipartBody(content_type, side_bytes=side_bytes)
     return RawBody()
 
 

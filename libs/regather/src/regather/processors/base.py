@@ -51,6 +51,14 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
+class Side:
+    """A second, small file that came with the body: its bytes, and the media type that the client gave."""
+
+    content: bytes
+    content_type: str = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
 class SplitRequest:
     """What the client asked of the cut.
 
@@ -58,7 +66,7 @@ class SplitRequest:
     needs `size_bytes`, the length of the body if the client told it; `content_type` is the body's. `head` is how the
     body begins (HEAD_BYTES of it, fewer if it is shorter), None while only the request is checked and no byte is here.
     `max_bytes` is the most that a compressed body may inflate to. `plan` is what inspect() returned about this body,
-    empty for kinds that do not inspect.
+    empty for kinds that do not inspect. `side` is the form's second file, for kinds that take one (`side_bytes`).
     """
 
     shard_size_bytes: int | None = None
@@ -68,6 +76,7 @@ class SplitRequest:
     head: bytes | None = None
     max_bytes: int | None = None
     plan: bytes = b""
+    side: Side | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +134,12 @@ class Processor(ABC, Generic[OptionsT]):
     inspect_bytes: ClassVar[int] = 0
     """Above 0: inspect() is called with so much of the body (less if it is shorter) before a splitter cuts it."""
 
+    side_bytes: ClassVar[int] = 0
+    """Above 0: a form may bring a second file, `side`, of at most so many bytes; inspect() or the cut gets it whole.
+
+    Only what the plan or the pieces carry of it reaches the shards.
+    """
+
     result_examples: ClassVar[Sequence[Mapping[str, object]]] = ()
     """Options that change the result's media type, for GET /v1/kinds; an option of few values is found alone.
 
@@ -158,7 +173,8 @@ class Processor(ABC, Generic[OptionsT]):
     def inspect(self, head: bytes, options: OptionsT, request: SplitRequest) -> bytes:
         """Look at the body's beginning in a killable child; the returned plan reaches the splitter as `request.plan`.
 
-        Not called for bodies that a FileSplitter cuts. BadRequest or BadInput refuses the job before anything is sent.
+        `request.side` is the side file. Not called for bodies that a FileSplitter cuts. BadRequest or BadInput refuses the
+        job before anything is sent.
         """
         raise NotImplementedError(f"{type(self).__name__} sets inspect_bytes but has no inspect()")
 

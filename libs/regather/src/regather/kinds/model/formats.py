@@ -13,7 +13,7 @@ from regather.core.sharding import DEFAULT_SHARD_BYTES, MAX_SHARD_BYTES, MIN_SHA
 from regather.kinds.model.options import PredictOptions
 from regather.kinds.model.shard_meta import with_first_row
 from regather.kinds.table.parquet_file import PARQUET_MAGIC, ParquetSplitter
-from regather.kinds.table.plan import Plan
+from regather.kinds.table.plan import Plan, Reading
 from regather.processors.base import FileSplitter, Piece, ShardRows, SplitRequest, Splitter
 from regather.processors.splitting.inflate import Inflater, InflatingSplitter, codec_of
 from regather.processors.splitting.json_array import JsonArraySplitter
@@ -85,7 +85,7 @@ class _ParquetRows:
     """Rows of a Parquet file with all of its columns; the model's child chooses among them by name."""
 
     def __init__(self, request: SplitRequest) -> None:
-        self._inner = ParquetSplitter(request, {}, _all_names)
+        self._inner = ParquetSplitter(request, {}, _all_columns)
 
     def cut(self, path: Path) -> Iterator[Piece]:
         """Yield the file's pieces in order."""
@@ -94,8 +94,8 @@ class _ParquetRows:
             yield Piece(piece.payload, span)
 
 
-def _all_names(_engine: object, plan: Plan) -> frozenset[str]:
-    return frozenset(column.name.lower() for column in plan.columns)
+def _all_columns(_engine: object, plan: Plan) -> Reading:
+    return Reading(plan, frozenset(column.name.lower() for column in plan.columns))
 
 
 def _plain_splitter(options: PredictOptions, request: SplitRequest, head: bytes | None) -> Splitter | FileSplitter:

@@ -9,33 +9,35 @@ checks the options against them. The plan travels with each shard. A row that do
 expression fails for, is a bad row; errors name it, counted from 0 without the header.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from regather.core.errors import PermanentError
+from regather.core.sharding import DEFAULT_SHARD_BYTES
 from regather.kinds.table import EXTRA
-from regather.kinds.table.options import ReadingOptions, TableOptions
-from regather.kinds.table.plan import Plan, TableMeta
+from regather.kinds.table.options import SidedOptions, TableOptions
+from regather.kinds.table.plan import JSON_BYTES, Plan, Reading, TableMeta
 from regather.kinds.table.results import MEDIA_TYPES
 from regather.kinds.table.shard_rows import PlannedSplitter, rows_of
+from regather.kinds.table.side_room import SIDE_BYTES, fitted
 from regather.kinds.table.text_input import text_splitter
 from regather.processors.base import DATA_ERRORS, FileSplitter, Processor, ShardRows, ShardView, SplitRequest, Splitter
 
 if TYPE_CHECKING:
     from regather.kinds.table.engine import Engine
+    from regather.kinds.table.side import Names, ReadNames
 
 _PARQUET_MAGIC = b"PAR1"
 INSPECT_BYTES = 1024 * 1024
 """So much of a body's beginning is sampled."""
 
-_JSON_BYTES = 6  # quotes, colon, comma of a name
 _GROUP_BYTES, _STATE_BYTES = 10, 8  # compressed, where each row is a group of its own
 _GROUPS_SHARD_BYTES = 4 * 1024 * 1024
 """Default size of a shard that becomes groups. Starting a query costs as much as a quarter of a megabyte of rows, and
 what comes out is small; rows that come out would not fit an outcome."""
 
-OptionsT = TypeVar("OptionsT", bound=ReadingOptions)
+OptionsT = TypeVar("OptionsT", bound=SidedOptions)
 
 
 class TableEtl(Processor[TableOptions]):
@@ -46,6 +48,7 @@ class TableEtl(Processor[TableOptions]):
     extra = EXTRA
     result_examples = ({"aggregate": "n = count()"},)
     inspect_bytes = INSPECT_BYTES
+    side_bytes = SIDE_BYTES
 
     def splitter(self, options: TableOptions, request: SplitRequest) -> Splitter | FileSplitter:
         """See Processor."""
@@ -57,10 +60,12 @@ class TableEtl(Processor[TableOptions]):
         """See Processor."""
         from regather.kinds.table.engine import engine
         from regather.kinds.table.inspection import plan_of
+        from regather.kinds.table.side import sided
 
         plan = plan_of(engine(), head, options, request, whole=len(head) < self.inspect_bytes)
-        _names_read(engine(), options, plan)
-        return replace(plan, row_output_bytes=_row_output_bytes(options, plan)).encode()
+        found = sided(engine(), options, plan, request.side, _names_read)
+        plan = replace(found.plan, row_output_bytes=_row_output_bytes(options, found.plan))
+        return replace(found, plan=plan).encode()
 
     def process(self, shard: ShardView, options: TableOptions) -> bytes:
         """See Processor."""
@@ -90,25 +95,35 @@ class TableEtl(Processor[TableOptions]):
 
 
 def table_splitter(
-    options: OptionsT, request: SplitRequest, names_read: "Callable[[Engine, OptionsT, Plan], frozenset[str]]"
+    options: OptionsT, request: SplitRequest, names_read: "ReadNames[OptionsT]"
 ) -> Splitter | FileSplitter:
     """Return what cuts a table; `names_read` checks options against the columns of a file that has its own."""
     if (request.head or b"").startswith(_PARQUET_MAGIC) and options.format in ("auto", "parquet"):
         from regather.kinds.table.parquet_file import ParquetSplitter
 
-        return ParquetSplitter(request, options.cast, lambda engine, plan: names_read(engine, options, plan))
+        def read(engine: "Engine", plan: Plan) -> Reading:
+            from regather.kinds.table.side import sided
+
+            return sided(engine, options, plan, request.side, names_read)
+
+        return ParquetSplitter(request, options.cast, read)
     if request.head is None and options.format == "parquet":
         request = SplitRequest(request.shard_size_bytes, content_type=request.content_type)
         options = options.model_copy(update={"format": "csv"})
-    splitter = text_splitter(options, request)
+    side_bytes = len(request.plan.partition(b"\n")[2])
+    rows = fitted(request, side_bytes, DEFAULT_SHARD_BYTES) if side_bytes else request
+    splitter = text_splitter(options, replace(rows, plan=b""))
     values = not getattr(options, "groups", False)
     return PlannedSplitter(splitter, request, options, values=values) if request.plan else splitter
 
 
-def _names_read(database: "Engine", options: TableOptions, plan: Plan) -> frozenset[str]:
+def _names_read(database: "Engine", options: TableOptions, plan: Plan) -> "Names":
     from regather.kinds.table.query import query_of
+    from regather.kinds.table.side import Names
 
-    return query_of(database, options, plan).names
+    query = query_of(database, options, plan)
+    keys = query.join.side_names if query.join and query.join.columns else frozenset()
+    return Names(query.names, query.side_names, keys, not options.groups)
 
 
 def _row_output_bytes(options: TableOptions, plan: Plan) -> int:
@@ -116,7 +131,7 @@ def _row_output_bytes(options: TableOptions, plan: Plan) -> int:
     if options.groups:
         return _GROUP_BYTES + _STATE_BYTES * len(options.aggregate)
     names = options.select or tuple(column.name for column in plan.columns)
-    return sum(len(name.encode()) + _JSON_BYTES for name in (*names, *options.derive))
+    return sum(len(name.encode()) + JSON_BYTES for name in (*names, *options.derive))
 
 
 def meta_of(shard: ShardView) -> TableMeta:

@@ -11,7 +11,9 @@ from regather.core.errors import BadInput
 from regather.core.sharding import MAX_SHARD_BYTES, check_asked_shards
 from regather.kinds.table.engine import Engine, literal, quoted, reader
 from regather.kinds.table.failures import said
-from regather.kinds.table.plan import Column, Plan, TableMeta
+from regather.kinds.table.plan import Column, Plan, Reading, TableMeta
+from regather.kinds.table.shard_rows import behind
+from regather.kinds.table.side_room import fitted
 from regather.processors.base import Piece, SplitRequest
 from regather.processors.splitting.row_packer import RowSpan
 
@@ -25,17 +27,15 @@ _SHARD_BYTES = 8 * 1024 * 1024
 class ParquetSplitter:
     """Whole rows in even shards, each an Arrow stream of the columns that the job reads.
 
-    `cast` are types that the client asks for; `names_read` gives the names of columns that are read, in lower case.
+    `cast` are types that the client asks for; `read` checks the plan and gives what is read of table and side table.
     BadInput for what is no Parquet, is cut off or damaged, or has rows that fit no shard; BadRequest where options and
     columns do not fit together.
     """
 
-    def __init__(
-        self, request: SplitRequest, cast: Mapping[str, str], names_read: Callable[[Engine, Plan], frozenset[str]]
-    ) -> None:
+    def __init__(self, request: SplitRequest, cast: Mapping[str, str], read: Callable[[Engine, Plan], Reading]) -> None:
         self._request = request
         self._cast = {name.lower(): kind for name, kind in cast.items()}
-        self._names_read = names_read
+        self._read = read
 
     def cut(self, path: Path) -> Iterator[Piece]:
         """Yield the shards in order; one without rows if the file has none."""
@@ -43,10 +43,13 @@ class ParquetSplitter:
         source = f"read_parquet({literal(str(path))})"
         try:
             plan = self._plan(engine, source)
-            names = self._names_read(engine, plan)
+            found = self._read(engine, plan)
+            if found.packed:
+                self._request = fitted(self._request, len(found.packed), _SHARD_BYTES)
             total = int(engine.run(f"SELECT count(*) FROM {source}")[0][0])
-            columns = plan.named(names)
-            yield from self._pieces(engine, source, Plan("arrow", columns), total)
+            plan = Plan("arrow", plan.named(found.names), side=found.plan.side)
+            for piece in self._pieces(engine, source, plan, total):
+                yield behind(found.packed, piece)
         except _errors() as error:
             raise BadInput(f"the Parquet file cannot be read: {said(error)}", code="parquet-invalid") from error
 
@@ -125,7 +128,8 @@ class _Tables:
 
 def _most_rows(plan: Plan) -> int:
     """How many rows an output can surely hold, where each repeats the columns' names."""
-    return max(1, _OUTPUT_BYTES // (16 + sum(len(column.name) + 24 for column in plan.columns)))
+    row_bytes = 16 + sum(len(column.name) + 24 for column in plan.columns)
+    return max(1, _OUTPUT_BYTES // plan.output_bytes(1, row_bytes))
 
 
 def _piece(table: Any, first: int, plan: Plan) -> Piece:

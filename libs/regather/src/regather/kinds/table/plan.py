@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from regather.processors.splitting.row_packer import RowSpan
 
+JSON_BYTES = 6
+"""Quotes, colon, comma of a name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -22,6 +25,19 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
+class SidePlan:
+    """The side table as it travels in front of each shard's rows: its columns there, and how many rows it has.
+
+    About `matches` of them join a row of the table, and each adds about `row_bytes` to what comes out.
+    """
+
+    columns: tuple[Column, ...]
+    rows: int
+    matches: int = 1
+    row_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Columns in the order of the body; `format` is what the rows of a shard are (csv, ndjson, arrow).
 
@@ -32,24 +48,53 @@ class Plan:
     columns: tuple[Column, ...]
     delimiter: str = ","
     row_output_bytes: int = 0
+    side: SidePlan | None = None
 
     def encode(self) -> bytes:
         """Return the plan as JSON, without what is usual."""
         columns = [[one.name, one.type, int(one.cast), one.pattern] for one in self.columns]
-        document = {"format": self.format, "columns": columns, "delimiter": self.delimiter}
-        return json.dumps(document | {"row_output_bytes": self.row_output_bytes}, separators=(",", ":")).encode()
+        document: dict[str, object] = {"format": self.format, "columns": columns, "delimiter": self.delimiter}
+        document["row_output_bytes"] = self.row_output_bytes
+        if self.side is not None:
+            side = self.side
+            document["side"] = [[[one.name, one.type] for one in side.columns], side.rows, side.matches, side.row_bytes]
+        return json.dumps(document, separators=(",", ":")).encode()
 
     @classmethod
     def decode(cls, document: bytes) -> "Plan":
         """Read what encode() wrote; ValueError, KeyError or TypeError for anything else."""
         given = json.loads(document)
         columns = tuple(Column(name, kind, bool(cast), pattern) for name, kind, cast, pattern in given["columns"])
-        return cls(given["format"], columns, given["delimiter"], given["row_output_bytes"])
+        side = None
+        if "side" in given:
+            found, rows, matches, row_bytes = given["side"]
+            side = SidePlan(tuple(Column(name, kind) for name, kind in found), rows, matches, row_bytes)
+        return cls(given["format"], columns, given["delimiter"], given["row_output_bytes"], side)
+
+    def output_bytes(self, rows: int, value_bytes: int) -> int:
+        """Return about how much comes out of so many rows whose values take so many bytes."""
+        if self.side is None:
+            return rows * self.row_output_bytes + value_bytes
+        each = rows * (self.row_output_bytes + self.side.row_bytes) + value_bytes
+        return each * self.side.matches
 
     def named(self, names: Iterable[str]) -> tuple[Column, ...]:
         """Return the columns with one of these names in lower case, in their order."""
         wanted = frozenset(names)
         return tuple(column for column in self.columns if column.name.lower() in wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A plan, the table's columns that a job reads (lower case), and the side table as its shards carry it."""
+
+    plan: Plan
+    names: frozenset[str]
+    packed: bytes = b""
+
+    def encode(self) -> bytes:
+        """Return plan and side table as inspect() gives them: JSON, which has no line end, one LF, an Arrow stream."""
+        return self.plan.encode() + (b"\n" + self.packed if self.packed else b"")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from regather.core.errors import PermanentError
 from regather.kinds.table.bad_rows import first_bad_row
+from regather.kinds.table.carried import joined
 from regather.kinds.table.engine import Engine, engine, forget_engine
 from regather.kinds.table.failures import is_of_data, row_error, said
 from regather.kinds.table.merging import merged, packed
@@ -63,7 +64,10 @@ def merged_output(outputs: Sequence[bytes], options: TableOptions) -> bytes:
 
 def _run(database: Engine, payload: bytes, meta: TableMeta, options: TableOptions) -> bytes:
     query = query_of(database, options, meta.plan)
-    with shard_relation(database, payload, meta, options, query.names) as relation:
+    with (
+        shard_relation(database, payload, meta, options, query.names) as rows,
+        joined(database, payload, meta, query.join, rows) as relation,
+    ):
         sql = over(relation, query.shard)
         if query.merged:
             plan = meta.plan.encode()
