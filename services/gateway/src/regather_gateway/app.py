@@ -25,6 +25,7 @@ from regather_gateway.producing import Producers
 from regather_gateway.redrive import Redriver
 from regather_gateway.results import Results
 from regather_gateway.settings import GatewaySettings
+from regather_gateway.side_room import SideRoom
 from regather_gateway.spool_dir import SpoolDir
 from regather_gateway.submit import Submitter
 from regather_gateway.views import StatusView
@@ -85,6 +86,7 @@ def create_app(
         results=Results(finals, table, topics),
         events=events,
         admission=Admission(settings.max_concurrent_jobs),
+        side_room=SideRoom(settings.all_sides_bytes),
     )
     problems.install(app)
     app.include_router(probes_router(Probes("gateway", lambda: gateway.not_ready_because, lambda: samples(gateway))))

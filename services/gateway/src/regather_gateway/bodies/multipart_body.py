@@ -6,6 +6,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from regather.core.errors import BadInput
 from regather.processors.base import Side
 from regather_gateway.bodies.base import MAX_FIELD_BYTES
+from regather_gateway.side_room import TakeRoom
 
 _MAX_FIELDS = 32
 _MAX_HEADER_BYTES = 8 * 1024
@@ -22,7 +23,9 @@ class MultipartBody:
     the input is cut while it arrives, and what cuts it needs the side file whole.
     """
 
-    def __init__(self, content_type: str, *, side_bytes: int = 0) -> None:
+    def __init__(
+        self, content_type: str, *, side_bytes: int = 0, take_room: TakeRoom = lambda size_bytes: None
+    ) -> None:
         _, parameters = parse_options_header(content_type)
         boundary = parameters.get(b"boundary")
         if not boundary:
@@ -30,6 +33,7 @@ class MultipartBody:
         self.fields: dict[str, object] = {}
         self.content_type: str | None = None
         self._side_bytes = side_bytes
+        self._take_room = take_room
         self._side: bytearray | None = None
         self._side_type = ""
         self._file_seen = False
@@ -147,12 +151,7 @@ class MultipartBody:
             self._found.append(data[start:end])
             return
         if self._in_side and self._side is not None:
-            self._side += data[start:end]
-            if len(self._side) > self._side_bytes:
-                raise BadInput(
-                    f"the file `side` is longer than {self._side_bytes} bytes, the most that it may have",
-                    code="side-too-large",
-                )
+            self._extend_side(self._side, data[start:end])
             return
         self._text += data[start:end]
         if len(self._text) > MAX_FIELD_BYTES:
@@ -163,6 +162,15 @@ class MultipartBody:
             self._check_side()
         elif not self._in_file:
             self.fields[self._field] = self._text.decode(errors="replace")
+
+    def _extend_side(self, side: bytearray, data: bytes) -> None:
+        if len(side) + len(data) > self._side_bytes:
+            raise BadInput(
+                f"the file `side` is longer than {self._side_bytes} bytes, the most that it may have",
+                code="side-too-large",
+            )
+        self._take_room(len(data))
+        side += data
 
     def _check_side(self) -> None:
         if not self._side:

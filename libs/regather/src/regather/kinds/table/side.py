@@ -13,8 +13,11 @@ What a client can cost others is bounded before it is spent: the bytes of the fi
 unfolds to, the room that is left for rows, and how much of all records the copies take.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from regather.core.errors import BadInput, BadRequest, PermanentError, UserError
@@ -26,15 +29,19 @@ from regather.kinds.table.inspection import plan_of
 from regather.kinds.table.merging import packed
 from regather.kinds.table.options import SidedOptions, SideOptions
 from regather.kinds.table.plan import JSON_BYTES, Column, Plan, Reading, SidePlan, TableMeta
-from regather.kinds.table.reading import shard_relation
+from regather.kinds.table.reading import shard_relation, value_of_arrow
 from regather.kinds.table.shards import on_rows
 from regather.kinds.table.side_room import MIN_ROWS_BYTES, PARQUET_BYTES, SIDE_BYTES, SIDE_ROWS
 from regather.kinds.table.text_input import text_splitter
-from regather.processors.base import HEAD_BYTES, Piece, Side, SplitRequest
+from regather.processors.base import HEAD_BYTES, Side, SplitRequest
 from regather.processors.splitting.row_packer import RowSpan
 
 _PARQUET_MAGIC = b"PAR1"
 _BATCH_ROWS = 2_048
+_PIECE_BYTES = 1024 * 1024
+"""Rows are read in pieces of this size, so that a bad row is looked for in one of them."""
+
+_LENGTHS = {"VARCHAR": "strlen", "BLOB": "octet_length"}
 _IT = "the side table"
 OptionsT = TypeVar("OptionsT", bound=SidedOptions)
 
@@ -57,25 +64,39 @@ ReadNames = Callable[[Engine, OptionsT, Plan], Names]
 
 @dataclass(frozen=True, slots=True)
 class SideTable:
-    """What was read: columns with their types, and the rows as a pyarrow Table."""
+    """A side table of which the types are known: its columns as the job calls them, and how many rows it has.
+
+    `read` gives the rows of columns with these names (the file's own, in lower case) as a pyarrow Table.
+    """
 
     columns: tuple[Column, ...]
-    rows: Any
+    rows: int
+    read: Callable[[frozenset[str]], Any]
 
 
 def sided(engine: Engine, options: OptionsT, plan: Plan, side: Side | None, read: ReadNames[OptionsT]) -> Reading:
     """Return the plan with the side table; BadRequest or BadInput where options, table and side table do not fit."""
     if side is None:
         return Reading(plan, read(engine, options, plan).table)
-    table = read_side(side, options.side)
-    names = read(engine, options, replace(plan, side=SidePlan(table.columns, table.rows.num_rows)))
-    columns = tuple(column for column in table.columns if column.name.lower() in names.side)
-    rows = table.rows.select([column.name for column in columns]).combine_chunks()
+    with _about_side():
+        table = _opened(side, options.side)
+    columns = _renamed(table.columns, options.side)
+    try:
+        names = read(engine, options, replace(plan, side=SidePlan(columns, table.rows)))
+    except BadRequest:  # rows that are none may be why types do not fit: they are named first
+        with _about_side():
+            table.read(frozenset(column.name.lower() for column in table.columns[:1]))
+        raise
+    kept = [index for index, column in enumerate(columns) if column.name.lower() in names.side]
+    with _about_side():
+        rows = table.read(frozenset(table.columns[index].name.lower() for index in kept))
+    columns = tuple(columns[index] for index in kept)
+    rows = rows.rename_columns([column.name for column in columns]).combine_chunks()
     content = packed(rows)
     if len(content) > MAX_SHARD_BYTES - MIN_ROWS_BYTES:
         raise BadInput(
-            f"{_IT}: the {len(columns)} columns that the job reads of its {rows.num_rows} rows take {len(content)} bytes; "
-            f"a shard carries them in front of its rows, and of its {MAX_SHARD_BYTES} bytes {MIN_ROWS_BYTES} stay for rows",
+            f"{_IT}: the {len(columns)} columns that the job reads of its {table.rows} rows take {len(content)} bytes; a "
+            f"shard carries them in front of its rows, and of its {MAX_SHARD_BYTES} bytes {MIN_ROWS_BYTES} stay for rows",
             code="side-too-large",
         )
     return Reading(replace(plan, side=_measured(engine, columns, rows, names)), names.table, content)
@@ -92,89 +113,101 @@ def _measured(engine: Engine, columns: tuple[Column, ...], rows: Any, names: Nam
     return SidePlan(columns, rows.num_rows, -(-rows.num_rows // different), row_bytes if names.values else 0)
 
 
-def read_side(side: Side, options: SideOptions) -> SideTable:
-    """Return the side table; BadInput or BadRequest names it, and the row that is wrong."""
-    _check_size(len(side.content))
+@contextlib.contextmanager
+def _about_side() -> Iterator[None]:
+    """Let errors inside the block say that the side table is meant."""
     try:
-        if side.content.startswith(_PARQUET_MAGIC) and options.format in ("auto", "parquet"):
-            found = _of_parquet(side.content, options)
-        else:
-            found = _of_text(side, options)
+        yield
     except UserError as error:
         text = str(error).replace("the body", _IT)
         kind = BadRequest if isinstance(error, BadRequest) else BadInput
         raise kind(text if text.startswith(_IT) else f"{_IT}: {text}", code=error.code) from error
-    return _renamed(found, options)
 
 
-def _check_size(size_bytes: int) -> None:
-    if not size_bytes:
+def _opened(side: Side, options: SideOptions) -> SideTable:
+    if not side.content:
         raise BadInput(f"{_IT} is empty: the file `side` has no byte", code="empty-body")
-    if size_bytes > SIDE_BYTES:
-        raise BadInput(f"{_IT} has {size_bytes} bytes; at most {SIDE_BYTES}", code="side-too-large")
+    if len(side.content) > SIDE_BYTES:
+        raise BadInput(f"{_IT} has {len(side.content)} bytes; at most {SIDE_BYTES}", code="side-too-large")
+    if side.content.startswith(_PARQUET_MAGIC) and options.format in ("auto", "parquet"):
+        return _parquet(side.content, options)
+    return _text(side, options)
 
 
-def _of_text(side: Side, options: SideOptions) -> SideTable:
+def _text(side: Side, options: SideOptions) -> SideTable:
     request = SplitRequest(
-        MAX_SHARD_BYTES, content_type=side.content_type, head=side.content[:HEAD_BYTES], max_bytes=SIDE_BYTES
+        _PIECE_BYTES, content_type=side.content_type, head=side.content[:HEAD_BYTES], max_bytes=SIDE_BYTES
     )
     splitter = text_splitter(options, request)
     pieces = [*splitter.feed(side.content), *splitter.finish()]  # here alone is a limit of what it inflates to
     plan = plan_of(engine(), side.content, options, request, whole=True)
-    _check_casts(options, plan.columns)
-    return SideTable(plan.columns, _together([_rows(piece, plan, options) for piece in pieces]))
+    spans = [RowSpan.decode(piece.meta) for piece in pieces]
+
+    def read(names: frozenset[str]) -> Any:
+        import pyarrow as pa
+
+        payloads = [piece.payload for piece in pieces]
+        read_piece = partial(_rows, plan=plan, options=options, names=names)
+        return pa.concat_tables(list(map(read_piece, payloads, spans)))
+
+    return SideTable(plan.columns, sum(span.rows for span in spans), read)
 
 
-def _rows(piece: Piece, plan: Plan, options: SideOptions) -> Any:
+def _rows(payload: bytes, span: RowSpan, *, plan: Plan, options: SideOptions, names: frozenset[str]) -> Any:
     """Return a piece's rows as a pyarrow Table; BadInput names the row that is wrong."""
     tables: list[Any] = []
+    columns = ", ".join(quoted(column.name) for column in plan.named(names))
 
     def run(database: Engine, payload: bytes, meta: TableMeta, options: SideOptions) -> bytes:
-        names = [column.name for column in meta.plan.columns]
-        with shard_relation(database, payload, meta, options, frozenset(name.lower() for name in names)) as relation:
-            table = database.table(f"SELECT {', '.join(map(quoted, names)) or '1 AS nothing'} FROM {relation}")
-            tables.append(table if names else table.select([]))
+        with shard_relation(database, payload, meta, options, names) as relation:
+            tables.append(database.table(f"SELECT {columns} FROM {relation}"))
         return b""
 
     try:
-        on_rows(piece.payload, TableMeta(RowSpan.decode(piece.meta), plan), options, run)
+        on_rows(payload, TableMeta(span, plan), options, run)
     except PermanentError as error:
         raise BadInput(f"{_IT}, {error}", code="side-invalid") from error
     return tables[-1]
 
 
-def _together(tables: list[Any]) -> Any:
-    import pyarrow as pa
+def _parquet(content: bytes, options: SideOptions) -> SideTable:
+    casts = {name.lower(): kind for name, kind in options.cast.items()}
+    with _parquet_file(content) as (database, file):
+        rows = int(database.run(f"SELECT count(*) FROM {file}")[0][0])
+        found = database.describe(f"SELECT * FROM {file}")
+    if rows > SIDE_ROWS:
+        raise BadInput(f"{_IT} has {rows} rows; at most {SIDE_ROWS}", code="side-too-large")
+    columns = tuple(Column(name, casts.get(name.lower(), kind), name.lower() in casts) for name, kind in found)
 
-    return pa.concat_tables(tables)
+    def read(names: frozenset[str]) -> Any:
+        kept = [(column, kind) for column, (name, kind) in zip(columns, found, strict=True) if name.lower() in names]
+        with _parquet_file(content) as (database, file):
+            _check_texts(database, file, {column.name: kind for column, kind in kept})
+            values = [f"{value_of_arrow(column, kind)} AS {quoted(column.name)}" for column, kind in kept]
+            return _bounded(database.batches(f"SELECT {', '.join(values)} FROM {file}", _BATCH_ROWS))
+
+    return SideTable(columns, rows, read)
 
 
-def _of_parquet(content: bytes, options: SideOptions) -> SideTable:
+@contextlib.contextmanager
+def _parquet_file(content: bytes) -> Iterator[tuple[Engine, str]]:
+    """Inside the block SQL can read the file; BadInput for what is wrong with it."""
     database = engine()
     with database.source(content) as source:
-        file = f"read_parquet({source.path})"
         try:
-            rows = int(database.run(f"SELECT count(*) FROM {file}")[0][0])
-            if rows > SIDE_ROWS:
-                raise BadInput(f"{_IT} has {rows} rows; at most {SIDE_ROWS}", code="side-too-large")
-            columns = _columns_of_parquet(database, file, options)
-            values = [f"CAST({quoted(one.name)} AS {one.type}) AS {quoted(one.name)}" for one in columns]
-            return SideTable(
-                columns, _bounded(database.batches(f"SELECT {', '.join(values)} FROM {file}", _BATCH_ROWS))
-            )
+            yield database, f"read_parquet({source.path})"
         except Exception as error:
-            if not is_of_data(error):
+            if isinstance(error, UserError) or not is_of_data(error):
                 raise
-            raise BadInput(f"{_IT}: the Parquet file cannot be read: {said(error)}", code="parquet-invalid") from error
+            raise BadInput(f"the Parquet file cannot be read: {said(error)}", code="parquet-invalid") from error
 
 
-def _columns_of_parquet(database: Engine, file: str, options: SideOptions) -> tuple[Column, ...]:
-    casts = {name.lower(): kind for name, kind in options.cast.items()}
-    columns = tuple(
-        Column(name, casts.get(name.lower(), kind)) for name, kind in database.describe(f"SELECT * FROM {file}")
-    )
-    _check_casts(options, columns)
-    return columns
+def _check_texts(database: Engine, file: str, kinds: Mapping[str, str]) -> None:
+    """Refuse texts that unfold to too much before any of them does: a dictionary may repeat a long one."""
+    lengths = [f"{_LENGTHS[kind]}({quoted(name)})" for name, kind in kinds.items() if kind in _LENGTHS]
+    if lengths:
+        total = " + ".join(f"coalesce(sum({length}), 0)" for length in lengths)
+        _check_unfolded(int(database.run(f"SELECT {total} FROM {file}")[0][0]))
 
 
 def _bounded(batches: Any) -> Any:
@@ -184,31 +217,29 @@ def _bounded(batches: Any) -> Any:
     found, size_bytes = [], 0
     for batch in batches:
         size_bytes += batch.nbytes
-        if size_bytes > PARQUET_BYTES:
-            raise BadInput(f"{_IT} unfolds to more than {PARQUET_BYTES} bytes of values", code="side-too-large")
+        _check_unfolded(size_bytes)
         found.append(batch)
     return pa.Table.from_batches(found, batches.schema)
 
 
-def _check_casts(options: SideOptions, columns: tuple[Column, ...]) -> None:
-    for name in options.cast:
-        _check_there(name, columns, "cast")
+def _check_unfolded(size_bytes: int) -> None:
+    if size_bytes > PARQUET_BYTES:
+        raise BadInput(f"{_IT} unfolds to more than {PARQUET_BYTES} bytes of values", code="side-too-large")
 
 
-def _check_there(name: str, columns: tuple[Column, ...], what: str) -> None:
-    if name.lower() not in {column.name.lower() for column in columns}:
-        shown = ", ".join(column.name for column in columns[:20]) or "none"
-        raise BadRequest(f"side: {what}: there is no column {name!r} in {_IT}; there are {shown}", code="no-column")
-
-
-def _renamed(table: SideTable, options: SideOptions) -> SideTable:
-    for name in options.rename:
-        _check_there(name, table.columns, "rename")
+def _renamed(columns: tuple[Column, ...], options: SideOptions) -> tuple[Column, ...]:
+    """Return the columns as the job calls them; BadRequest for a name in the options that the side table has not."""
+    for what, names in (("cast", options.cast), ("rename", options.rename)):
+        missing = sorted(name for name in names if name.lower() not in {column.name.lower() for column in columns})
+        if missing:
+            shown = ", ".join(column.name for column in columns[:20]) or "none"
+            raise BadRequest(
+                f"side: {what}: there is no column {missing[0]!r} in {_IT}; there are {shown}", code="no-column"
+            )
     new = {old.lower(): name for old, name in options.rename.items()}
-    columns = tuple(replace(one, name=new.get(one.name.lower(), one.name)) for one in table.columns)
-    low = [column.name.lower() for column in columns]
-    twice = sorted({name for name in low if low.count(name) > 1})
+    renamed = tuple(replace(one, name=new.get(one.name.lower(), one.name)) for one in columns)
+    twice = [name for name, count in Counter(column.name.lower() for column in renamed).items() if count > 1]
     if twice:
         raise BadRequest(f"side: rename: two columns of {_IT} would be called {twice[0]!r}", code="bad-option")
-    check_own_names(low, _IT)
-    return SideTable(columns, table.rows.rename_columns([column.name for column in columns]))
+    check_own_names((column.name for column in renamed), _IT)
+    return renamed
