@@ -135,6 +135,15 @@ def test_rows_and_side_table_share_a_record() -> None:
     assert len({piece.payload[:3_000_000] for piece in pieces}) == 1
 
 
+def test_a_row_that_has_no_room_behind_the_side_table_is_refused_with_both_sizes() -> None:
+    side = b"code,label\n" + b"".join(b"p%d,%064x\n" % (n, (n + 1) * 7**90 % 2**256) for n in range(60_000))
+    body = b"id,product,text\n" + b"1,p1,x\n" * 9000 + b"2,p2," + b"x" * 9_500_000 + b"\n"
+    with pytest.raises(
+        BadInput, match=r"rows from \d+ on .* behind a side table of \d+; both together have at most 10485760"
+    ):
+        run(ETL, body, JOIN, SplitRequest(MAX_SHARD_BYTES, side=Side(side)))
+
+
 def test_so_many_shards_of_a_parquet_file_that_copies_outweigh_it_are_refused(tmp_path: Any) -> None:
     side = b"code,label\n" + b"".join(b"%d,%064x\n" % (n, (n + 1) * 7**90 % 2**256) for n in range(50_000))
     body = parquet(pa.table({"id": range(2000)}))
@@ -188,6 +197,18 @@ def test_a_bad_row_of_the_table_keeps_its_number_and_the_side_table() -> None:
     picked = ETL.rows(shard, options).pick([range(3), range(4, 5)])
     found = ETL.process(ShardView(picked.payload, picked.meta, 0, 0), options)
     assert [json.loads(line)["label"] for line in found.splitlines()] == ["one", "uno", None, "one", "uno", None]
+
+
+def test_picked_rows_of_parquet_keep_the_side_table() -> None:
+    body = parquet(pa.table({"id": [1, 2, 3, 4], "product": ["p1", "p2", "p1", "p1"], "qty": ["5", "7", "many", "1"]}))
+    options = parse_options(ETL, JOIN | {"cast": "qty:int"})
+    (piece,) = cut(ETL, body, options, SplitRequest(side=Side(SIDE)))
+    shard = ShardView(piece.payload, piece.meta, 0, 0)
+    with pytest.raises(PermanentError, match=r"row 2: .*'many'"):
+        ETL.process(shard, options)
+    picked = ETL.rows(shard, options).pick([range(2), range(3, 4)])
+    found = ETL.process(ShardView(picked.payload, picked.meta, 0, 0), options)
+    assert [json.loads(line)["label"] for line in found.splitlines()] == ["one", "uno", None, "one", "uno"]
 
 
 @pytest.mark.parametrize(
