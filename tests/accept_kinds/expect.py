@@ -59,7 +59,7 @@ def table(
 def joined_table(
     name: str,
     body: bytes,
-    side: bytes,
+    beside: bytes,
     *,
     formats: tuple[str, str] = ("csv", "csv"),
     settings: dict[str, Any] | None = None,
@@ -69,17 +69,17 @@ def joined_table(
     asked = dict(options)
 
     def want() -> Want:
-        return table_equal(body, asked, formats[0], (side, formats[1]))
+        return table_equal(body, asked, formats[0], (beside, formats[1]))
 
     shown = {"sizes": ("1024", "65536", "default"), **(settings or {})}
-    return Case(f"table/{name}", "table.etl", lambda: body, want, asked, side=lambda: side, **shown)
+    return Case(f"table/{name}", "table.etl", lambda: body, want, asked, side=lambda: beside, **shown)
 
 
-def bad_join(name: str, body: bytes, side: bytes, claim: dict[str, Any], **options: str) -> Case:
+def bad_join(name: str, body: bytes, beside: bytes, claim: dict[str, Any], **options: str) -> Case:
     """A side table, or a join, that must be refused before a shard is sent."""
     refusal = Refusal(**{"why": "the suite's own rule", **claim})
     return Case(
-        f"table/{name}", "table.etl", lambda: body, lambda: refusal, dict(options), side=lambda: side, sizes=("4096",)
+        f"table/{name}", "table.etl", lambda: body, lambda: refusal, dict(options), side=lambda: beside, sizes=("4096",)
     )
 
 

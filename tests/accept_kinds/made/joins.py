@@ -155,7 +155,7 @@ def _refused(body: bytes, side: bytes) -> Iterator[Case]:
             b"code,x\nEU,1\nUS,y\n", {"join": "region = code", "side": '{"cast": "x:int"}'}, "the side table, row 1"
         ),
         "header-alone-damaged": (b'code,x\nEU,"', {"join": "region = code"}, "side table.*quote"),
-        "empty": (b"", {"join": "region = code"}, "`side` is empty"),
+        "empty": (b"", {"join": "region = code"}, "empty"),
         "image": (b"\x89PNG\r\n\x1a\n\0\0", {"join": "region = code"}, "PNG"),
         "gzip-cut": (gzip.compress(side)[:-9], {"join": "region = code"}, "side table.*cut off"),
         "bomb": (gzip.compress(b"code\n" + b"EU\n" * 3_000_000), {"join": "region = code"}, "to more than 8388608"),
