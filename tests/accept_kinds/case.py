@@ -54,7 +54,8 @@ Want = Equal | Refusal | Partial | Either
 class Case:
     """One file with one set of options. `body` and `want` are called once, when the case is run.
 
-    `sizes` limits the shard sizes at which it is tried (None: all); `fast` puts it into the short form.
+    `sizes` limits the shard sizes at which it is tried (None: all); `fast` puts it into the short form. `side` is the
+    form's side file, sent ahead of the body.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Case:
     on_error: str = "fail"
     sizes: tuple[str, ...] | None = None
     fast: bool = False
+    side: Callable[[], bytes] | None = None
 
     @property
     def group(self) -> str:

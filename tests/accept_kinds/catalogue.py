@@ -6,10 +6,10 @@ from pathlib import Path
 
 from accept_kinds import given
 from accept_kinds.case import Case
-from accept_kinds.made import damage, dicom, images, maps, models, operations, sql, tables, videos
+from accept_kinds.made import damage, dicom, images, joins, maps, models, operations, sql, tables, videos
 
 MADE: dict[str, tuple[Callable[[int], Iterable[Case]], ...]] = {
-    "table": (tables.cases, operations.cases, damage.cases),
+    "table": (tables.cases, operations.cases, joins.cases, damage.cases),
     "sql": (sql.cases,),
     "image": (images.cases,),
     "map": (maps.cases,),

@@ -20,9 +20,11 @@ _CONTENT = {
 }
 
 
-def table_equal(body: bytes, options: dict[str, str], table_format: str) -> Equal:
+def table_equal(
+    body: bytes, options: dict[str, str], table_format: str, side: tuple[bytes, str] | None = None
+) -> Equal:
     """What DuckDB says of the table, in the form of the answer that the options ask for."""
-    oracle = TableOracle(body, options, table_format)
+    oracle = TableOracle(body, options, table_format, side)
     output = options.get("output") or ("groups" if "aggregate" in options else "ndjson")
     if output == "csv":
         return Equal("csv", (oracle.cells(),), oracle.tolerances)
@@ -52,6 +54,33 @@ def table(
 
     kind = content_type or _CONTENT[table_format]
     return Case(f"table/{name}", "table.etl", lambda: bytes_of(body), want, asked, kind, **(settings or {}))
+
+
+def joined_table(
+    name: str,
+    body: bytes,
+    beside: bytes,
+    *,
+    formats: tuple[str, str] = ("csv", "csv"),
+    settings: dict[str, Any] | None = None,
+    **options: str,
+) -> Case:
+    """A table with a side table: must be equal to DuckDB's join of both. A form says nothing of a body's length."""
+    asked = dict(options)
+
+    def want() -> Want:
+        return table_equal(body, asked, formats[0], (beside, formats[1]))
+
+    shown = {"sizes": ("1024", "65536", "default"), **(settings or {})}
+    return Case(f"table/{name}", "table.etl", lambda: body, want, asked, side=lambda: beside, **shown)
+
+
+def bad_join(name: str, body: bytes, beside: bytes, claim: dict[str, Any], **options: str) -> Case:
+    """A side table, or a join, that must be refused before a shard is sent."""
+    refusal = Refusal(**{"why": "the suite's own rule", **claim})
+    return Case(
+        f"table/{name}", "table.etl", lambda: body, lambda: refusal, dict(options), side=lambda: beside, sizes=("4096",)
+    )
 
 
 def bad_table(

@@ -1,7 +1,7 @@
 """Asking the real gateway: one job a question, its document, its result, and its shards where one was tried again."""
 
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import httpx2
 
@@ -10,6 +10,7 @@ from accept_kinds.judge import Answer
 
 _ENDS = frozenset({"succeeded", "partial", "failed", "cancelled", "expired"})
 _WAIT = {"prefer": "wait=30"}
+Content = dict[str, Any]
 DEFAULT, ONE = "default", "one"
 
 
@@ -31,10 +32,14 @@ class Gateway:
 
     async def ask(self, case: Case, body: bytes, size: str) -> Answer:
         """Submit the case's body at one shard size and wait for the end of its job."""
-        headers = {"content-type": case.content_type, **_WAIT}
+        headers = {"content-type": case.content_type}
+        content: Content = {"content": body, "headers": headers | _WAIT}
+        if case.side is not None:
+            files = [("side", ("side", case.side())), ("file", ("file", body))]
+            content = {"files": files, "headers": _WAIT}
         query = {"kind": case.kind, "on_error": case.on_error, **cut(size)}
         query |= {f"option.{name}": value for name, value in case.options.items()}
-        response = await self._submitted(query, body, headers)
+        response = await self._submitted(query, content)
         document = _json(response)
         if response.is_error:
             return Answer(response.status_code, document)
@@ -47,13 +52,13 @@ class Gateway:
         content = result.content if result is not None and result.status_code == httpx2.codes.OK else None
         return Answer(response.status_code, document, content, await self._shards(job, document))
 
-    async def _submitted(self, query: dict[str, str], body: bytes, headers: dict[str, str]) -> httpx2.Response:
+    async def _submitted(self, query: dict[str, str], content: Content) -> httpx2.Response:
         """A refusal before the body's end may reset the connection under the answer: ask once more, and count it."""
         try:
-            return await self._http.post("/v1/jobs", params=query, content=body, headers=headers)
+            return await self._http.post("/v1/jobs", params=query, **content)
         except (httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError):
             self.lost_answers += 1
-            return await self._http.post("/v1/jobs", params=query, content=body, headers=headers)
+            return await self._http.post("/v1/jobs", params=query, **content)
 
     async def _shards(self, job: str, document: dict[str, object]) -> list[dict[str, object]]:
         shards = document.get("shards")

@@ -135,6 +135,26 @@ REQUESTS = [
     Case("form of garbage", DIGEST, b"\0\1\2\3" * 9, code="multipart-invalid", headers=FORM),
 ]
 
+JOIN = "kind=table.etl&option.join=a=k"
+SIDE_PART, ROWS_PART = (
+    b'Content-Disposition: form-data; name="%b"; filename="x"\r\n\r\n%b' % part
+    for part in ((b"side", b"k,v\n1,2\n"), (b"f", GOOD_CSV))
+)
+SIDE_BOMB = gzip.compress(b"k,v\n" + b"1,2\n" * (3 * MIB))
+SIDES = [
+    Case("side file behind the body", JOIN, form(ROWS_PART, SIDE_PART), code="multipart-invalid", headers=FORM),
+    Case("two side files", JOIN, form(SIDE_PART, SIDE_PART, ROWS_PART), code="multipart-invalid", headers=FORM),
+    Case("side file alone", JOIN, form(SIDE_PART), code="multipart-invalid", headers=FORM),
+    Case("side file for a kind without", DIGEST, form(SIDE_PART, ROWS_PART), code="multipart-invalid", headers=FORM),
+    Case("side file empty", JOIN, form(SIDE_PART[:-8], ROWS_PART), code="empty-body", headers=FORM),
+    Case("side file of 9 MiB", JOIN, form(SIDE_PART + bytes(9 * MIB), ROWS_PART), code="side-too-large", headers=FORM),
+    Case("side file bomb", JOIN, form(SIDE_PART[:-8] + SIDE_BOMB, ROWS_PART), 422, "inflates-too-much", FORM),
+    Case("side row too short", JOIN, form(SIDE_PART + b"3\n", ROWS_PART), code="side-invalid", headers=FORM),
+    Case("side file not there", JOIN, GOOD_CSV, code="side-missing"),
+    Case("side file not joined", "kind=table.etl", form(SIDE_PART, ROWS_PART), code="bad-option", headers=FORM),
+    Case("side key of another type", JOIN, form(SIDE_PART + b"x,1\n", ROWS_PART), code="bad-option", headers=FORM),
+]
+
 IMAGES = [
     Case("raw without width", RAW, b"x" * 9, code="bad-request"),
     Case("raw of unknown width", IMAGE, b"x" * 9, code="bad-request"),
@@ -350,4 +370,4 @@ DOORS = [
     Case("door, another type", "", b"x", 415, "content-type", {"content-type": "text/html"}, path="/analyze-image"),
 ]
 
-CASES = [*REQUESTS, *IMAGES, *TABLES, *NUMBERS, *DOORS]
+CASES = [*REQUESTS, *SIDES, *IMAGES, *TABLES, *NUMBERS, *DOORS]

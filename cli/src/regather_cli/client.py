@@ -1,13 +1,14 @@
 """The HTTP client of the command line: submit a body, follow a job to its end, fetch the result."""
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import httpx2
 
@@ -71,8 +72,13 @@ class Client:
     ) -> None:
         await self._http.aclose()
 
-    async def submit(self, submission: Submission, body: Path | bytes) -> JobDocument:
-        """Send the body (a file is never held in memory) and return the job's document; raises ApiError."""
+    async def submit(self, submission: Submission, body: Path | bytes, side: Path | bytes | None = None) -> JobDocument:
+        """Send the body (a file is never held in memory) and return the job's document; raises ApiError.
+
+        `side` is the second, small file of kinds that take one; it goes ahead of the body in a form.
+        """
+        if side is not None:
+            return await self._submit_form(submission, side, body)
         size = len(body) if isinstance(body, bytes) else body.stat().st_size
         answer = await self._request(
             "POST",
@@ -82,6 +88,18 @@ class Client:
             headers={"content-type": "application/octet-stream", "content-length": str(size)},
             timeout=httpx2.Timeout(60.0, read=600.0),
         )
+        return _document(answer)
+
+    async def _submit_form(self, submission: Submission, side: Path | bytes, body: Path | bytes) -> JobDocument:
+        with contextlib.ExitStack() as opened:
+            files = [(name, _file(name, content, opened)) for name, content in (("side", side), ("file", body))]
+            answer = await self._request(
+                "POST",
+                "/v1/jobs",
+                params=submission.query(),
+                files=files,
+                timeout=httpx2.Timeout(60.0, read=600.0),
+            )
         return _document(answer)
 
     async def status(self, job_id: str) -> JobDocument:
@@ -155,6 +173,13 @@ _ENDS = frozenset({"succeeded", "partial", "failed", "cancelled", "expired"})
 def has_ended(document: JobDocument) -> bool:
     """Whether the job's state is one that it never leaves."""
     return document["state"] in _ENDS
+
+
+def _file(name: str, content: Path | bytes, opened: contextlib.ExitStack) -> tuple[str, bytes | BinaryIO, str]:
+    """A file of a form: what it is called there, its content, its media type."""
+    if isinstance(content, bytes):
+        return name, content, "application/octet-stream"
+    return content.name, opened.enter_context(content.open("rb")), "application/octet-stream"
 
 
 async def _chunks(path: Path) -> AsyncIterator[bytes]:

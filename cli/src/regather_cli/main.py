@@ -86,6 +86,9 @@ def submit(  # noqa: PLR0913 - a command's parameters are its options
     kind: Annotated[str, typer.Option(help="what to run, such as bytes.digest; GET /v1/kinds lists what there is")],
     shard_size: Annotated[int | None, typer.Option(help="target size of a shard in bytes")] = None,
     option: Annotated[list[str] | None, typer.Option(help="an option of the kind: NAME=VALUE, repeatable")] = None,
+    side: Annotated[
+        Path | None, typer.Option(help="a second, small file, for kinds that take one: table.etl joins it")
+    ] = None,
     on_error: Annotated[str | None, typer.Option(help="fail or skip: what a shard that fails for good does")] = None,
     wait: Annotated[bool, typer.Option(help="follow the job to its end and print the result")] = False,
     timeout: Annotated[float, typer.Option(help="with --wait: seconds to wait at most")] = 3600.0,
@@ -94,7 +97,7 @@ def submit(  # noqa: PLR0913 - a command's parameters are its options
 ) -> None:
     """Submit a file as one job."""
     submission = Submission(kind, _options(option or []), shard_size, on_error)
-    run(_submit(submission, file, url=url, wait_s=timeout if wait else 0, as_json=as_json))
+    run(_submit(submission, file, side, url=url, wait_s=timeout if wait else 0, as_json=as_json))
 
 
 def _options(pairs: list[str]) -> dict[str, str]:
@@ -104,12 +107,15 @@ def _options(pairs: list[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
-async def _submit(submission: Submission, file: Path, *, url: str, wait_s: float, as_json: bool) -> int:
-    if str(file) != "-" and not file.is_file():
-        raise ApiError(400, f"{file} is not a file")
+async def _submit(
+    submission: Submission, file: Path, side: Path | None, *, url: str, wait_s: float, as_json: bool
+) -> int:
+    for given in ([] if str(file) == "-" else [file]) + ([side] if side else []):
+        if not given.is_file():
+            raise ApiError(400, f"{given} is not a file")
     async with Client(url) as client:
         with tempfile.TemporaryDirectory() as scratch:
-            document = await client.submit(submission, _spooled(file, Path(scratch)))
+            document = await client.submit(submission, _spooled(file, Path(scratch)), side)
         if not wait_s:
             _print(document, as_json=as_json)
             return 0

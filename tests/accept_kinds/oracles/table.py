@@ -31,7 +31,9 @@ _FLOATS = ("DOUBLE", "FLOAT")
 class TableOracle:
     """One table with the options of one job. OracleRefused where DuckDB refuses the file or an expression."""
 
-    def __init__(self, body: bytes, options: Mapping[str, str], table_format: str) -> None:
+    def __init__(
+        self, body: bytes, options: Mapping[str, str], table_format: str, side: tuple[bytes, str] | None = None
+    ) -> None:
         self.options = dict(options)
         self.tolerances: dict[str, float] = {}
         self._db = duckdb.connect(config={"threads": 1})
@@ -39,6 +41,7 @@ class TableOracle:
         self._sums: dict[str, str] = {}
         try:
             self._read(body, table_format)
+            self._table = "source" if side is None else self._joined(*side)
             self._answer = self._transformed()
         except duckdb.Error as error:
             raise OracleRefused(str(error).splitlines()[0]) from error
@@ -106,12 +109,31 @@ class TableOracle:
             given["types"] = "{" + ", ".join(f"{text_literal(n)}: {text_literal(k)}" for n, k in casts.items()) + "}"
         return f"read_csv({where}, " + ", ".join(f"{name} = {value}" for name, value in given.items() if value) + ")"
 
+    def _joined(self, side: bytes, side_format: str) -> str:
+        """Join the side table, read by DuckDB with options of its own; number the rows by the numbers of both."""
+        whole = TableOracle(side, json.loads(self.options.get("side", "{}")), side_format)
+        self._db.register("loaded", whole._db.sql("select * from source").to_arrow_table())
+        self._db.execute(f"create table beside as select * rename ({_NUMBER} as __beside) from loaded")
+        condition, how = self.options["join"], self.options.get("join_how", "left")
+        keys = [] if re.search(r"[=<>]| between ", condition) else split(condition, ",")
+        on = f"using ({', '.join(keys)})" if keys else f"on ({condition})"
+        one_row = how in ("semi", "anti")
+        order = _NUMBER if one_row else f"{_NUMBER}, __beside"
+        left_out = _NUMBER if one_row else f"{_NUMBER}, __beside"
+        # `shard` and `side` are the names that a condition may use
+        tables = f"(select * from source) as shard {how} join (select * from beside) as side {on}"
+        self._db.execute(
+            f"create table joined as select * exclude ({left_out}), row_number() over (order by {order}) as {_NUMBER} "
+            f"from {tables}"
+        )
+        return "joined"
+
     def _casts(self) -> dict[str, str]:
         pairs = dict(pair(part, ":") for part in split(self.options.get("cast", ""), ","))
         return {name: _CASTS.get(kind, kind) for name, kind in pairs.items()}
 
     def _transformed(self) -> Any:
-        table = "source"
+        table = self._table
         for number, part in enumerate(split(self.options.get("derive", ""), ";")):
             name, expression = pair(part, "=")
             known = [column.lower() for column in self._db.table(table).columns]

@@ -35,6 +35,25 @@ async def test_a_file_is_sent_with_its_length_and_every_parameter(tmp_path: Path
     assert "transfer-encoding" not in request.headers
 
 
+async def test_a_side_file_goes_ahead_of_the_body_in_a_form(tmp_path: Path) -> None:
+    body = tmp_path / "sales.csv"
+    body.write_bytes(b"x" * 3_000_000)
+    seen: list[tuple[httpx2.Request, bytes]] = []
+
+    async def handler(request: httpx2.Request) -> httpx2.Response:
+        seen.append((request, await request.aread()))
+        return httpx2.Response(202, json={"job_id": "j"})
+
+    async with _gateway(handler) as client:
+        assert await client.submit(Submission("table.etl", {"join": "id"}), body, b"id,name\n") == {"job_id": "j"}
+    ((request, content),) = seen
+    assert request.headers["content-type"].startswith("multipart/form-data; boundary=")
+    assert dict(request.url.params) == {"kind": "table.etl", "option.join": "id"}
+    side, file = content.index(b'name="side"'), content.index(b'name="file"; filename="sales.csv"')
+    assert side < content.index(b"id,name\n") < file
+    assert content.count(b"x" * 3_000_000) == 1
+
+
 async def test_a_problem_is_told_in_the_gateways_own_words() -> None:
     def handler(request: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(422, json={"title": "Unprocessable", "detail": "kind nonsense is not offered"})

@@ -26,6 +26,7 @@ from regather_gateway.producing import Producers
 from regather_gateway.redrive import Redriver
 from regather_gateway.results import Results
 from regather_gateway.settings import GatewaySettings
+from regather_gateway.side_room import SideRoom
 from regather_gateway.spool_dir import SpoolDir
 from regather_gateway.submit import Submitter
 from regather_gateway.views import StatusView
@@ -86,6 +87,7 @@ def create_app(
         results=Results(finals, table, topics),
         events=events,
         admission=Admission(settings.max_concurrent_jobs),
+        side_room=SideRoom(settings.all_sides_bytes),
     )
     app.add_middleware(Lingering)
     problems.install(app)

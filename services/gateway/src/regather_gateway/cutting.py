@@ -56,6 +56,7 @@ class Cutting:
     async def pieces(self, order: JobOrder, body: CountedBody) -> Runs:
         """Yield the pieces in runs. Raises BadInput for a body that cannot be cut, Problem 503 where a child was lost."""
         head = await body.head(HEAD_BYTES)
+        order = order.begun()
         splitter = order.splitter(head[:HEAD_BYTES])
         wanted_bytes = _inspected_bytes(order, splitter)
         if wanted_bytes:
@@ -64,6 +65,7 @@ class Cutting:
         runs = (
             self._of_file(order, head, body) if isinstance(splitter, FileSplitter) else _of_stream(splitter, head, body)
         )
+        del order  # and with it the side file: what is needed of it is in the plan
         async with contextlib.aclosing(runs):
             async for run in runs:
                 yield run
@@ -78,7 +80,7 @@ class Cutting:
             raise _lost(error) from error
         if not plan and isinstance(splitter, FileSplitter):
             return splitter
-        planned = replace(order, split=replace(order.split, plan=plan)).splitter(head[:HEAD_BYTES])
+        planned = replace(order, split=replace(order.split, plan=plan, side=None)).splitter(head[:HEAD_BYTES])
         if isinstance(planned, FileSplitter):
             raise TypeError(f"{type(planned).__name__} cuts files: it must be chosen by the head alone")
         return planned

@@ -11,6 +11,7 @@ from regather_gateway.producing import Producers
 from regather_gateway.redrive import Redriver
 from regather_gateway.results import Results
 from regather_gateway.settings import GatewaySettings
+from regather_gateway.side_room import SideRoom
 from regather_gateway.submit import Submitter
 from regather_gateway.views import StatusView
 from regather_gateway.workers import WorkersView
@@ -30,6 +31,7 @@ class Gateway:
     results: Results
     events: LogReader
     admission: Admission
+    side_room: SideRoom
 
     @property
     def not_ready_because(self) -> str | None:

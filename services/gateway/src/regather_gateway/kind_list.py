@@ -33,6 +33,7 @@ def _document(kind: str, processor: Processor[Any], missing: str | None) -> Kind
             for given, found in _result_types(processor, plain)
             if found != usual
         ],
+        side_bytes=processor.side_bytes,
         merges=_merges(processor, _options(processor, plain)),
         options=processor.options_model.model_json_schema(),
     )

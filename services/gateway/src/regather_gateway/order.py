@@ -1,10 +1,19 @@
 """A checked order for one job."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 from regather.core.model import OnError
-from regather.processors.base import FileSplitter, Processor, SplitRequest, Splitter
+from regather.processors.base import FileSplitter, Processor, Side, SplitRequest, Splitter
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What came with the body in a form: the side file, if there was one, and the body's own media type."""
+
+    side: Side | None
+    content_type: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +34,15 @@ class JobOrder:
     key: str | None = None
     digest: bytes | None = None
     """SHA-256 that the client announced for the whole input."""
+    beside: Callable[[], Beside] | None = None
+    """For forms of kinds that take a side file: what stood before the body, known when the body's first bytes are."""
+
+    def begun(self) -> Self:
+        """Return the order as it is once the body's first bytes are here."""
+        found = self.beside() if self.beside else None
+        if found is None or found.side is None:
+            return self
+        return replace(self, split=replace(self.split, side=found.side, content_type=found.content_type))
 
     def splitter(self, head: bytes | None = None) -> Splitter | FileSplitter:
         """Make a fresh splitter for a body that begins so; without, to check the order. BadRequest, BadInput."""

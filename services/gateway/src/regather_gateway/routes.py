@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -18,7 +19,7 @@ from regather_gateway.gateway import Gateway, gateway_of
 from regather_gateway.intake import Intake, announced_digest, content_encoding, drain, input_length
 from regather_gateway.job_table import PageKey
 from regather_gateway.kind_list import list_of_kinds
-from regather_gateway.order import JobOrder
+from regather_gateway.order import Beside, JobOrder
 from regather_gateway.orders import Wish, check_parameters, make_order, options_of
 from regather_gateway.preferences import (
     applied,
@@ -40,6 +41,7 @@ from regather_gateway.schemas import (
     worker_document,
 )
 from regather_gateway.shard_list import list_shards
+from regather_gateway.side_room import TakeRoom
 from regather_gateway.submit import Receipt
 
 router = APIRouter()
@@ -73,7 +75,31 @@ _JOB_PARAMETERS = frozenset(JobQuery.model_fields)
 _REDRIVE_PARAMETERS = frozenset({"shards", "timeout_s"})
 
 
-@router.post("/v1/jobs", status_code=202, response_model=JobDocument)
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "side": {
+                            "type": "string",
+                            "format": "binary",
+                            "description": "for kinds with `side_bytes`: a small file, whole for each shard; comes first",
+                        },
+                        "file": {"type": "string", "format": "binary", "description": "the job's input"},
+                    },
+                }
+            },
+        },
+    }
+}
+
+
+@router.post("/v1/jobs", status_code=202, response_model=JobDocument, openapi_extra=_BODY)
 async def submit_job(request: Request, gateway: Parts, query: Annotated[JobQuery, Query()]) -> Response:
     """Submit a job: the body (raw, or one file in a form) is its input."""
     with gateway.admission.enter():
@@ -207,11 +233,12 @@ async def list_kinds(gateway: Parts) -> KindList:
 
 
 async def _submit(request: Request, gateway: Gateway, query: JobQuery) -> Receipt:
-    reader = _body_reader(request)
-    order = _order(request, gateway, query, reader)
     settings = gateway.settings
-    intake = Intake(request, reader, max_bytes=settings.max_body_bytes, idle_timeout_s=settings.body_idle_timeout_s)
-    return await gateway.submitter.replay(order) or await gateway.submitter.submit(order, intake.chunks())
+    with gateway.side_room.enter() as take_room:
+        reader = _body_reader(request, gateway.registry.require(query.kind).side_bytes, take_room)
+        order = _order(request, gateway, query, reader)
+        intake = Intake(request, reader, max_bytes=settings.max_body_bytes, idle_timeout_s=settings.body_idle_timeout_s)
+        return await gateway.submitter.replay(order) or await gateway.submitter.submit(order, intake.chunks())
 
 
 def _order(request: Request, gateway: Gateway, query: JobQuery, reader: BodyReader) -> JobOrder:
@@ -225,13 +252,17 @@ def _order(request: Request, gateway: Gateway, query: JobQuery, reader: BodyRead
         key=idempotency_key(request),
         digest=announced_digest(request) if plain else None,
     )
-    return make_order(wish, gateway.registry, gateway.settings)
+    order = make_order(wish, gateway.registry, gateway.settings)
+    if isinstance(reader, MultipartBody):
+        octets = wish.content_type
+        return replace(order, beside=lambda: Beside(reader.take_side(), reader.content_type or octets))
+    return order
 
 
-def _body_reader(request: Request) -> BodyReader:
+def _body_reader(request: Request, side_bytes: int, take_room: TakeRoom) -> BodyReader:
     content_type = request.headers.get("content-type", "")
     if content_type.lower().startswith("multipart/form-data"):
-        return MultipartBody(content_type)
+        return MultipartBody(content_type, side_bytes=side_bytes, take_room=take_room)
     return RawBody()
 
 

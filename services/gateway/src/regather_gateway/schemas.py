@@ -131,6 +131,7 @@ class KindDocument(BaseModel):
     missing: str | None = None
     result_type: str = Field(description="media type of the result without options")
     result_types: list[ResultTypeDocument] = []
+    side_bytes: int = Field(0, description="above 0: a form may bring a small file `side`, of at most so many bytes")
     merges: bool = Field(description="false: without options the result is the shards' outputs, joined")
     options: dict[str, Any] = Field(description="JSON Schema of the options")
 

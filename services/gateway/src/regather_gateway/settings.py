@@ -38,6 +38,9 @@ class GatewaySettings(ServiceSettings):
     max_deadline_s: float = Field(default=3600.0, ge=1, description="longest deadline that a client may ask for")
     window_bytes: int = Field(default=16 * _MIB, ge=_MIB, description="sent and not yet acked, for one upload")
     all_windows_bytes: int = Field(default=128 * _MIB, ge=_MIB, description="the same for all uploads together")
+    all_sides_bytes: int = Field(
+        default=128 * _MIB, ge=8 * _MIB, description="side files of all uploads together; above, one more gets 503"
+    )
     window_records: int = Field(default=20_000, ge=1, description="shards sent and not yet acked, for one upload")
     ack_timeout_s: float = Field(default=20.0, gt=0, description="a record without an ack for so long: 503")
     opened_before_shards: bool = Field(

@@ -51,6 +51,14 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
+class Side:
+    """A second, small file that came with the body: its bytes, and the media type that the client gave."""
+
+    content: bytes
+    content_type: str = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
 class SplitRequest:
     """What the client asked of the cut.
 
@@ -59,7 +67,7 @@ class SplitRequest:
     body begins (HEAD_BYTES of it, fewer if it is shorter), None while only the request is checked and no byte is here.
     `max_bytes` is the most that a compressed body may inflate to, `max_result_bytes` the most that the job's result may
     have: a kind that can tell the size of a result refuses a larger one. `plan` is what inspect() returned about this
-    body, empty for kinds that do not inspect.
+    body, empty for kinds that do not inspect. `side` is the form's second file, for kinds that take one (`side_bytes`).
     """
 
     shard_size_bytes: int | None = None
@@ -70,6 +78,7 @@ class SplitRequest:
     max_bytes: int | None = None
     max_result_bytes: int | None = None
     plan: bytes = b""
+    side: Side | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +149,12 @@ class Processor(ABC, Generic[OptionsT]):
     inspect_bytes: ClassVar[int] = 0
     """Above 0: inspect() is called with so much of the body (less if it is shorter) before a splitter cuts it."""
 
+    side_bytes: ClassVar[int] = 0
+    """Above 0: a form may bring a second file, `side`, of at most so many bytes; inspect() or the cut gets it whole.
+
+    Only what the plan or the pieces carry of it reaches the shards.
+    """
+
     result_examples: ClassVar[Sequence[Mapping[str, object]]] = ()
     """Options that change the result's media type, for GET /v1/kinds; an option of few values is found alone.
 
@@ -173,8 +188,8 @@ class Processor(ABC, Generic[OptionsT]):
     def inspect(self, head: bytes, options: OptionsT, request: SplitRequest) -> bytes:
         """Look at the body's beginning in a killable child; the returned plan reaches the splitter as `request.plan`.
 
-        Of bodies that a FileSplitter cuts it is asked only if that is an ArrivingFileSplitter. BadRequest or BadInput
-        refuses the job before anything is sent.
+        `request.side` is the side file. Of bodies that a FileSplitter cuts it is asked only if that is an
+        ArrivingFileSplitter. BadRequest or BadInput refuses the job before anything is sent.
         """
         raise NotImplementedError(f"{type(self).__name__} sets inspect_bytes but has no inspect()")
 

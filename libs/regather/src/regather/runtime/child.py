@@ -133,7 +133,9 @@ class _Child:
     def _call_process(self, work: Work, item: WorkItem) -> object:
         processor = self._processor(work.kind)
         if work.call is Call.SPLIT:
-            return cut_into_fifo(processor, self._options(work.kind, work.options), CutOrder.decode(item.payload))
+            return cut_into_fifo(
+                processor, self._options(work.kind, work.options), CutOrder.decode(item.payload, item.carry)
+            )
         if work.call is Call.INSPECT:
             return inspect_head(processor, self._options(work.kind, work.options), item)
         return call_shard(processor, work.call, item, self._options(work.kind, work.options))

@@ -37,9 +37,9 @@ class WorkItem(NamedTuple):
     """One shard for Call.PROCESS; for Call.MERGE each item is one output in order, `missing` where a shard failed.
 
     For Call.SPLIT there is one item: the order to cut a file. For Call.INSPECT there is one: the body's head, and the
-    request of the cut as `meta`. For Call.STEP `carry` is that of the shard before, and the
-    output is what wire.events.pack_step() makes of output and carry. `rows` (as row_calls packs them) are the rows to
-    keep for Call.PROCESS, all if it is empty; for Call.PICK each of them becomes a piece of its own.
+    request of the cut as `meta`; both have the side file as `carry`. For Call.STEP `carry` is that of the shard
+    before, and the output is what wire.events.pack_step() makes of output and carry. `rows` (as row_calls packs them) are
+    the rows to keep for Call.PROCESS, all if it is empty; for Call.PICK each of them becomes a piece of its own.
     """
 
     seq: int

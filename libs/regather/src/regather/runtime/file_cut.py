@@ -12,13 +12,13 @@ import json
 import os
 import struct
 import tempfile
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from regather.core.errors import BadInput, UserError
-from regather.processors.base import HEAD_BYTES, FileSplitter, Options, Piece, Processor, SplitRequest
+from regather.processors.base import HEAD_BYTES, FileSplitter, Options, Piece, Processor, Side, SplitRequest
 from regather.runtime.execution import Call, Done, Executor, Failed, Result, Work, WorkItem, WorkLimits
 from regather.runtime.failure_text import said_on_purpose
 from regather.runtime.logs import get_logger
@@ -42,22 +42,22 @@ class CutOrder:
     request: SplitRequest
 
     def encode(self) -> bytes:
-        """As JSON; the file's head is not sent, since the child has the file."""
+        """As JSON; the file's head is not sent, since the child has the file. The side file travels by itself."""
         return json.dumps({"path": self.path, "fifo": self.fifo, "request": _plain(self.request)}).encode()
 
     @classmethod
-    def decode(cls, data: bytes) -> "CutOrder":
-        """Read what encode() wrote."""
+    def decode(cls, data: bytes, side: bytes = b"") -> "CutOrder":
+        """Read what encode() wrote; `side` is the content of the side file."""
         document = json.loads(data)
         with open(document["path"], "rb") as file:  # noqa: PTH123 - a few bytes
             head = file.read(HEAD_BYTES)
-        return cls(document["path"], document["fifo"], SplitRequest(**(document["request"] | {"head": head})))
+        return cls(document["path"], document["fifo"], _request(document["request"], head, side))
 
 
 def inspect_head(processor: Processor[Any], options: Options, item: WorkItem) -> bytes:
     """Run inspect(); in the child. Returns the plan, or why the body is refused."""
     head = bytes(item.payload)
-    request = replace(SplitRequest(**json.loads(item.meta)), head=head[:HEAD_BYTES])
+    request = _request(json.loads(item.meta), head[:HEAD_BYTES], item.carry)
     try:
         return b"+" + processor.inspect(head, options, request)
     except UserError as error:
@@ -83,10 +83,20 @@ def cut_into_fifo(processor: Processor[Any], options: Options, order: CutOrder) 
 
 
 def _plain(request: SplitRequest) -> dict[str, object]:
-    """Return a request as JSON has it; head and plan travel by themselves."""
-    plain = asdict(request)
+    """Return a request as JSON has it; head, plan and the side file's content travel by themselves."""
+    plain = asdict(replace(request, side=None))
     del plain["head"], plain["plan"]
-    return plain
+    return plain | {"side": request.side.content_type if request.side else None}
+
+
+def _request(plain: Mapping[str, Any], head: bytes, side: bytes) -> SplitRequest:
+    """Return the request that _plain() wrote, with what travelled by itself."""
+    content_type = plain["side"]
+    return SplitRequest(**{**plain, "head": head, "side": None if content_type is None else Side(side, content_type)})
+
+
+def _content(side: Side | None) -> bytes:
+    return side.content if side else b""
 
 
 def _write(fd: int, data: bytes) -> None:
@@ -104,7 +114,7 @@ class FileCutter:
 
     async def inspect(self, kind: str, options: bytes, request: SplitRequest, head: bytes) -> bytes:
         """Return what the kind's inspect() says of a body that begins like this. Raises as pieces() does."""
-        item = WorkItem(0, head, json.dumps(_plain(request)).encode())
+        item = WorkItem(0, head, json.dumps(_plain(request)).encode(), carry=_content(request.side))
         (result,) = await self._executor.run(Work(Call.INSPECT, kind, options, [item], self._limits))
         answer = _answer_of(result, "inspected")
         if answer.startswith(b"+"):
@@ -120,7 +130,8 @@ class FileCutter:
         with tempfile.TemporaryDirectory(prefix="regather-cut-", dir=path.parent) as folder:
             order = CutOrder(str(path), str(Path(folder) / "pieces"), request)
             os.mkfifo(order.fifo, 0o600)
-            work = Work(Call.SPLIT, kind, options, [WorkItem(0, order.encode())], self._limits)
+            item = WorkItem(0, order.encode(), carry=_content(request.side))
+            work = Work(Call.SPLIT, kind, options, [item], self._limits)
             # This side keeps the FIFO's writing end open until the child is done: no early end, and none missed.
             read_fd = os.open(order.fifo, os.O_RDONLY | os.O_NONBLOCK)
             write_fd = os.open(order.fifo, os.O_WRONLY | os.O_NONBLOCK)

@@ -45,7 +45,7 @@ class InlineExecutor:
             outputs = [None if item.missing else item.payload for item in work.items]
             return [_attempt(lambda: processor.merge(outputs, options), processor)]
         if work.call is Call.SPLIT:
-            order = CutOrder.decode(work.items[0].payload)
+            order = CutOrder.decode(work.items[0].payload, work.items[0].carry)
             return [await asyncio.to_thread(_attempt, lambda: cut_into_fifo(processor, options, order), processor)]
         if work.call is Call.INSPECT:
             return [_attempt(lambda: inspect_head(processor, options, work.items[0]), processor)]

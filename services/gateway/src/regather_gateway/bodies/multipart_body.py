@@ -1,27 +1,43 @@
-"""A multipart/form-data body (RFC 7578) with one file, read while it arrives."""
+"""A multipart/form-data body (RFC 7578) with one file, or with a small side file before it, read while it arrives."""
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from regather.core.errors import BadInput
+from regather.processors.base import Side
 from regather_gateway.bodies.base import MAX_FIELD_BYTES
+from regather_gateway.side_room import TakeRoom
 
 _MAX_FIELDS = 32
 _MAX_HEADER_BYTES = 8 * 1024
 
 
-class MultipartBody:
-    """The one part with a file name is the input; all other parts are small fields of text."""
+_SIDE = "side"
+_OCTETS = b"application/octet-stream"
 
-    def __init__(self, content_type: str) -> None:
+
+class MultipartBody:
+    """The one part with a file name is the input; all other parts are small fields of text.
+
+    With `side_bytes` there may be a part `side` with a file name, too, of at most so many bytes. It has to come first:
+    the input is cut while it arrives, and what cuts it needs the side file whole.
+    """
+
+    def __init__(
+        self, content_type: str, *, side_bytes: int = 0, take_room: TakeRoom = lambda size_bytes: None
+    ) -> None:
         _, parameters = parse_options_header(content_type)
         boundary = parameters.get(b"boundary")
         if not boundary:
             raise BadInput("the content type multipart/form-data names no boundary", code="multipart-invalid")
         self.fields: dict[str, object] = {}
         self.content_type: str | None = None
+        self._side_bytes = side_bytes
+        self._take_room = take_room
+        self._side: bytearray | None = None
+        self._side_type = ""
         self._file_seen = False
-        self._in_file = False
+        self._in_file = self._in_side = False
         self._ended = False
         self._found: list[bytes] = []
         self._header = (bytearray(), bytearray())
@@ -42,6 +58,13 @@ class MultipartBody:
             },
         )
 
+    def take_side(self) -> Side | None:
+        """Return the side file, whole as soon as a byte of the input was found, and forget it; None: there is none."""
+        if self._side is None:
+            return None
+        side, self._side = Side(bytes(self._side), self._side_type), bytearray()
+        return side
+
     def feed(self, chunk: bytes) -> bytes:
         """Take the next bytes of the request; the bytes of the file among them."""
         try:
@@ -56,7 +79,8 @@ class MultipartBody:
         if not self._ended:
             raise BadInput("the multipart body ends before its last boundary", code="multipart-invalid")
         if not self._file_seen:
-            raise BadInput("the multipart body has no part with a file name", code="multipart-invalid")
+            more = " beside `side`" if self._side is not None else ""
+            raise BadInput(f"the multipart body has no part with a file name{more}", code="multipart-invalid")
         return b""
 
     def _on_part_begin(self) -> None:
@@ -82,31 +106,75 @@ class MultipartBody:
 
     def _on_headers_finished(self) -> None:
         _, disposition = parse_options_header(self._headers.get(b"content-disposition"))
-        self._in_file = b"filename" in disposition
-        if not self._in_file:
-            self._begin_field(disposition.get(b"name", b"").decode(errors="replace"))
-            return
+        name = disposition.get(b"name", b"").decode(errors="replace")
+        is_file = b"filename" in disposition
+        self._in_side = is_file and name == _SIDE and self._side_bytes > 0
+        self._in_file = is_file and not self._in_side
+        if not is_file:
+            self._begin_field(name)
+        elif self._in_side:
+            self._begin_side()
+        else:
+            self._begin_file(name)
+
+    def _begin_file(self, name: str) -> None:
         if self._file_seen:
-            raise BadInput("the multipart body has more than one file; submit each as a job", code="multipart-invalid")
+            why = "submit each as a job"
+            if name == _SIDE:
+                why = "this kind takes no side file"
+            elif self._side_bytes:
+                why = "a second one is called `side`, and comes first"
+            raise BadInput(f"the multipart body has more than one file; {why}", code="multipart-invalid")
         self._file_seen = True
-        self.content_type = self._headers.get(b"content-type", b"application/octet-stream").decode("latin-1")
+        self.content_type = self._headers.get(b"content-type", _OCTETS).decode("latin-1")
+
+    def _begin_side(self) -> None:
+        if self._side is not None:
+            raise BadInput("the multipart body has two files called `side`", code="multipart-invalid")
+        if self._file_seen:
+            raise BadInput(
+                "the file `side` stands behind the other file; send it first: the other one is cut while it arrives",
+                code="multipart-invalid",
+            )
+        self._side = bytearray()
+        self._side_type = self._headers.get(b"content-type", _OCTETS).decode("latin-1")
 
     def _begin_field(self, name: str) -> None:
         if len(self.fields) == _MAX_FIELDS:
             raise BadInput(f"the multipart body has more than {_MAX_FIELDS} fields", code="multipart-invalid")
+        if name == _SIDE and self._side_bytes:
+            raise BadInput("the part `side` has no file name, so that it is no file", code="multipart-invalid")
         self._field = name
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._in_file:
             self._found.append(data[start:end])
             return
+        if self._in_side and self._side is not None:
+            self._extend_side(self._side, data[start:end])
+            return
         self._text += data[start:end]
         if len(self._text) > MAX_FIELD_BYTES:
             raise BadInput(f"field {self._field!r} is longer than {MAX_FIELD_BYTES} bytes", code="field-too-long")
 
     def _on_part_end(self) -> None:
-        if not self._in_file:
+        if self._in_side:
+            self._check_side()
+        elif not self._in_file:
             self.fields[self._field] = self._text.decode(errors="replace")
+
+    def _extend_side(self, side: bytearray, data: bytes) -> None:
+        if len(side) + len(data) > self._side_bytes:
+            raise BadInput(
+                f"the file `side` is longer than {self._side_bytes} bytes, the most that it may have",
+                code="side-too-large",
+            )
+        self._take_room(len(data))
+        side += data
+
+    def _check_side(self) -> None:
+        if not self._side:
+            raise BadInput("the file `side` is empty", code="empty-body")
 
     def _on_end(self) -> None:
         self._ended = True

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from regather.kinds.table.parquet_file import PARQUET_MAGIC, ParquetSplitter
-from regather.kinds.table.plan import Plan, RowUse
+from regather.kinds.table.plan import Plan, Reading, RowUse
 from regather.processors.base import Piece, SplitRequest
 
 __all__ = ["PARQUET_MAGIC", "ParquetRows"]
@@ -14,7 +14,7 @@ class ParquetRows:
     """Rows of a Parquet file with all of its columns; the model's child chooses among them by name."""
 
     def __init__(self, request: SplitRequest) -> None:
-        self._inner = ParquetSplitter(request, {}, _all_names)
+        self._inner = ParquetSplitter(request, {}, _all_columns)
 
     def cut(self, path: Path) -> Iterator[Piece]:
         """Yield the file's pieces in order."""
@@ -23,5 +23,5 @@ class ParquetRows:
             yield Piece(piece.payload, span)
 
 
-def _all_names(_engine: object, plan: Plan) -> RowUse:
-    return RowUse(frozenset(column.name.lower() for column in plan.columns))
+def _all_columns(_engine: object, plan: Plan) -> Reading:
+    return Reading(plan, RowUse(frozenset(column.name.lower() for column in plan.columns)))

@@ -125,6 +125,34 @@ def ordering(engine: Engine, text: str, what: str) -> tuple[tuple[Expression, st
     return tuple((_of_node(engine, one["expression"], what), _direction(one)) for one in modifiers[0]["orders"])
 
 
+def values(engine: Engine, text: str, what: str) -> list[Node]:
+    """Return the parse trees of a list of values, `a, b + 1`, unchecked; BadRequest where it is none."""
+    node = _select(engine, f"{_PREFIX}{text}\n", what, len(_PREFIX))
+    if (
+        node["type"] != "SELECT_NODE"
+        or node["from_table"]["type"] != "EMPTY"
+        or any(node[part] for part in _MORE_PARTS)
+    ):
+        raise _wrong(what, f"{text!r} is more than a condition")
+    found: list[Node] = node["select_list"]
+    return found
+
+
+def parsed(engine: Engine, text: str, what: str) -> Node:
+    """Return the parse tree of one SELECT, unchecked."""
+    return _select(engine, text, what, 0)
+
+
+def of_node(engine: Engine, node: Node, what: str) -> Expression:
+    """Return the checked expression of a parse tree."""
+    return _of_node(engine, node, what)
+
+
+def everything(node: Any) -> Iterator[Node]:
+    """Yield every mapping of a parse tree."""
+    return _everything(node)
+
+
 def query(engine: Engine, text: str, what: str, tables: frozenset[str]) -> None:
     """Check one SELECT that may read these tables alone; BadRequest says what else it does."""
     node = _select(engine, text, what, 0)

@@ -17,11 +17,11 @@ from regather.kinds.table.options import TableOptions
 from regather.kinds.table.plan import Plan, RowUse, bytes_of_names
 from regather.kinds.table.processor import TableProcessor, is_parquet, meta_of
 from regather.kinds.table.results import MEDIA_TYPES
+from regather.kinds.table.side_room import SIDE_BYTES
 from regather.processors.base import FileSplitter, ShardView, SplitRequest, Splitter
 
 if TYPE_CHECKING:
     from regather.kinds.table.engine import Engine
-
 _GROUP_BYTES, _STATE_BYTES = 10, 8  # compressed, where each row is a group of its own
 _GROUPS_SHARD_BYTES = 4 * 1024 * 1024
 """Default size of a shard that becomes groups. Starting a query costs as much as a quarter of a megabyte of rows, and
@@ -33,6 +33,7 @@ class TableEtl(TableProcessor[TableOptions]):
 
     options_model = TableOptions
     result_examples = ({"aggregate": "n = count()"},)
+    side_bytes = SIDE_BYTES
 
     def splitter(self, options: TableOptions, request: SplitRequest) -> Splitter | FileSplitter:
         """See Processor."""
@@ -46,12 +47,17 @@ class TableEtl(TableProcessor[TableOptions]):
         from regather.kinds.table.query import query_of
 
         query = query_of(database, options, plan)
-        if options.groups:
-            keys = frozenset(name.lower() for name in options.group_by)
-            bounded = query.fixed_states and not keys & {name.lower() for name in options.derive}
-            row_bytes = _GROUP_BYTES + _STATE_BYTES * len(options.aggregate)
-            return RowUse(query.names, row_bytes, keys, _GROUP_BYTES + _STATE_BYTES * query.states if bounded else None)
-        return RowUse(query.names, bytes_of_names(name for name, _ in query.columns))
+        side_keys = query.join.side_names if query.join and query.join.columns else frozenset()
+        use = RowUse(query.names, side_names=query.side_names, side_keys=side_keys, side_values=not options.groups)
+        if not options.groups:
+            return use._replace(output_bytes=bytes_of_names(name for name, _ in query.columns))
+        keys = frozenset(name.lower() for name in options.group_by)
+        bounded = query.fixed_states and not keys & {name.lower() for name in options.derive}
+        return use._replace(
+            output_bytes=_GROUP_BYTES + _STATE_BYTES * len(options.aggregate),
+            keys=keys,
+            group_bytes=_GROUP_BYTES + _STATE_BYTES * query.states if bounded else None,
+        )
 
     def process(self, shard: ShardView, options: TableOptions) -> bytes:
         """See Processor."""

@@ -3,6 +3,7 @@
 Only what needs no engine is checked here; expressions are checked in a child, against the types of the columns.
 """
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -46,6 +47,30 @@ def _texts(value: object) -> object:
 def _casts(value: object) -> object:
     """`price:float, qty:int` as a map."""
     return _map(value, ",", ":") if isinstance(value, str) else value
+
+
+def _renames(value: object) -> object:
+    """`name: product_name` as a map."""
+    return {old: _bare(new) for old, new in _map(value, ",", ":").items()} if isinstance(value, str) else value
+
+
+def _object(value: object) -> object:
+    """A JSON object that came as text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise ValueError(f'{value!r} is no JSON object, such as {{"delimiter": ";"}}: {error}') from error
+
+
+def _condition(value: object) -> object:
+    """A list of columns as the text of one."""
+    return ", ".join(_quoted(str(name)) for name in value) if isinstance(value, list | tuple) else value
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _assignments(value: object) -> object:
@@ -133,9 +158,33 @@ class ReadingOptions(Options):
         return False
 
 
-class TableOptions(ReadingOptions):
-    """What is done, in this order: cast, derive, filter; group and aggregate, having; select, distinct, order, limit."""
+class SideOptions(ReadingOptions):
+    """How the side table is read, and what its columns are called."""
 
+    rename: Annotated[dict[str, str], BeforeValidator(_renames)] = Field(
+        default={}, description="other names for the side table's columns: name:product_name"
+    )
+
+
+class SidedOptions(ReadingOptions):
+    """How a table and the side table beside it are read."""
+
+    side: Annotated[SideOptions, BeforeValidator(_object)] = Field(
+        default=SideOptions(), description='of the form\'s file `side`: {"delimiter": ";", "cast": "code:str"}'
+    )
+
+
+class TableOptions(SidedOptions):
+    """What is done: cast, join, derive, filter; group and aggregate, having; select, distinct, order, limit."""
+
+    join: Annotated[str, BeforeValidator(_condition)] = Field(
+        default="",
+        description="which rows of the form's file `side` match: product = code; or columns of both: id, day",
+    )
+    join_how: Literal["left", "inner", "semi", "anti"] = Field(
+        default="left",
+        description="left keeps rows without a match; inner drops them; semi keeps rows with a match, anti those without",
+    )
     derive: Assignments = Field(default={}, description="new columns: total = price * qty; tax = total * 0.2")
     filter: str = Field(default="", description="rows where this SQL expression is not true are dropped")
     select: Names = Field(default=(), description="columns that come out: a, b; all by default")
@@ -153,6 +202,8 @@ class TableOptions(ReadingOptions):
 
     @model_validator(mode="after")
     def _check_together(self) -> "TableOptions":
+        if not self.join and (self.join_how != "left" or self.side != SideOptions()):
+            raise ValueError("join_how and side need join: which rows match? join=product = code, or join=id")
         if self.group_by and not self.aggregate:
             raise ValueError("group_by needs aggregate: what shall be known of each group?")
         if self.having and not self.aggregate:

@@ -15,7 +15,9 @@ from regather.kinds.table.engine import Engine, literal, quoted, reader
 from regather.kinds.table.failures import said
 from regather.kinds.table.parquet.footer import NoSlices
 from regather.kinds.table.parquet.slices import Slice, slices
-from regather.kinds.table.plan import Column, Plan, RowUse, TableMeta
+from regather.kinds.table.plan import Column, Plan, Reading, RowUse, TableMeta
+from regather.kinds.table.shard_rows import behind
+from regather.kinds.table.side_room import fitted
 from regather.processors.base import Piece, SplitRequest
 from regather.processors.splitting.row_packer import RowSpan
 
@@ -29,15 +31,15 @@ _SHARD_BYTES = 8 * 1024 * 1024
 class ParquetSplitter:
     """Whole rows in shards, each of the columns that the job reads.
 
-    `cast` are types that the client asks for; `use` says what the job does with rows of a plan.
+    `cast` are types that the client asks for; `read` checks the plan and gives what is read of table and side table.
     BadInput for what is no Parquet, is cut off or damaged, or has rows that fit no shard; BadRequest where options and
     columns do not fit together.
     """
 
-    def __init__(self, request: SplitRequest, cast: Mapping[str, str], use: Callable[[Engine, Plan], RowUse]) -> None:
+    def __init__(self, request: SplitRequest, cast: Mapping[str, str], read: Callable[[Engine, Plan], Reading]) -> None:
         self._request = request
         self._cast = {name.lower(): kind for name, kind in cast.items()}
-        self._use = use
+        self._read = read
 
     def cut(self, path: Path) -> Iterator[Piece]:
         """Yield the shards in order; one without rows if the file has none."""
@@ -45,14 +47,19 @@ class ParquetSplitter:
         source = f"read_parquet({literal(str(path))})"
         try:
             plan = self._plan(engine, source)
-            use = self._use(engine, plan)
-            pieces = self._slices(path, plan, use)
+            found = self._read(engine, plan)
+            pieces = self._slices(path, plan, found.use) if not found.packed else None
             if pieces is not None:
                 yield from pieces
                 return
+            if found.packed:
+                self._request = fitted(self._request, len(found.packed), _SHARD_BYTES)
             total = int(engine.run(f"SELECT count(*) FROM {source}")[0][0])
-            read = Plan("arrow", plan.named(use.names), row_output_bytes=use.output_bytes)
-            yield from self._pieces(engine, source, read, total)
+            read = Plan(
+                "arrow", plan.named(found.use.names), row_output_bytes=found.use.output_bytes, side=found.plan.side
+            )
+            for piece in self._pieces(engine, source, read, total):
+                yield behind(found.packed, piece)
         except _errors() as error:
             raise BadInput(f"the Parquet file cannot be read: {said(error)}", code="parquet-invalid") from error
 
@@ -144,7 +151,7 @@ class _Tables:
 def _most_rows(plan: Plan) -> int:
     """How many rows an output can surely hold, where each repeats the names of the columns that are read, or come out."""
     read_bytes = 16 + sum(len(column.name) + 24 for column in plan.columns)
-    return max(1, _OUTPUT_BYTES // max(read_bytes, plan.row_output_bytes))
+    return max(1, _OUTPUT_BYTES // plan.output_bytes(1, max(0, read_bytes - plan.row_output_bytes)))
 
 
 def _piece(table: Any, first: int, plan: Plan) -> Piece:

@@ -5,10 +5,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from regather.core.errors import PermanentError
+from regather.core.sharding import DEFAULT_SHARD_BYTES
 from regather.kinds.table import EXTRA
-from regather.kinds.table.options import ReadingOptions
-from regather.kinds.table.plan import Plan, RowUse, TableMeta
+from regather.kinds.table.options import ReadingOptions, SidedOptions
+from regather.kinds.table.plan import Plan, Reading, RowUse, TableMeta
 from regather.kinds.table.shard_rows import PlannedSplitter, rows_of
+from regather.kinds.table.side_room import fitted
 from regather.kinds.table.text_input import text_splitter
 from regather.processors.base import DATA_ERRORS, FileSplitter, Processor, ShardRows, ShardView, SplitRequest, Splitter
 
@@ -19,7 +21,7 @@ _PARQUET_MAGIC = b"PAR1"
 _INSPECT_BYTES = 1024 * 1024
 """So much of a body's beginning is sampled."""
 
-OptionsT = TypeVar("OptionsT", bound=ReadingOptions)
+OptionsT = TypeVar("OptionsT", bound=SidedOptions)
 
 
 class TableProcessor(Processor[OptionsT]):
@@ -42,11 +44,16 @@ class TableProcessor(Processor[OptionsT]):
         if is_parquet(options, request):
             from regather.kinds.table.parquet_file import ParquetSplitter
 
-            return ParquetSplitter(request, options.cast, lambda engine, plan: self.use(engine, options, plan))
+            def read(engine: "Engine", plan: Plan) -> Reading:
+                return self._reading(engine, options, plan, request)
+
+            return ParquetSplitter(request, options.cast, read)
         if request.head is None and options.format == "parquet":
             request = SplitRequest(request.shard_size_bytes, content_type=request.content_type)
             options = options.model_copy(update={"format": "csv"})
-        splitter = text_splitter(options, request)
+        side_bytes = len(request.plan.partition(b"\n")[2])
+        rows = fitted(request, side_bytes, DEFAULT_SHARD_BYTES) if side_bytes else request
+        splitter = text_splitter(options, replace(rows, plan=b""))
         return PlannedSplitter(splitter, request, options, values=not options.groups) if request.plan else splitter
 
     def inspect(self, head: bytes, options: OptionsT, request: SplitRequest) -> bytes:
@@ -55,8 +62,14 @@ class TableProcessor(Processor[OptionsT]):
         from regather.kinds.table.inspection import plan_of
 
         plan = plan_of(engine(), head, options, request, whole=len(head) < self.inspect_bytes)
-        use = self.use(engine(), options, plan)
-        return replace(plan, row_output_bytes=self.row_output_bytes(use, request)).encode()
+        found = self._reading(engine(), options, plan, request)
+        plan = replace(found.plan, row_output_bytes=self.row_output_bytes(found.use, request))
+        return replace(found, plan=plan).encode()
+
+    def _reading(self, database: "Engine", options: OptionsT, plan: Plan, request: SplitRequest) -> Reading:
+        from regather.kinds.table.side import sided
+
+        return sided(database, options, plan, request.side, self.use)
 
     def rows(self, shard: ShardView, options: OptionsT) -> ShardRows:
         """See Processor."""

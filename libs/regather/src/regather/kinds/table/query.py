@@ -6,7 +6,7 @@ names, types. Its SQL reads the shard's relation as ROWS, which has the columns 
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from regather.core.errors import BadRequest, UserError
@@ -25,6 +25,7 @@ from regather.kinds.table.checks import AggregateCall, Expression
 from regather.kinds.table.engine import Engine, quoted
 from regather.kinds.table.failures import binding_error
 from regather.kinds.table.fitting import UNKNOWN
+from regather.kinds.table.joining import Join, empty_side, join_of
 from regather.kinds.table.options import TableOptions
 from regather.kinds.table.plan import Plan
 from regather.kinds.table.reading import empty_relation, no_rows
@@ -49,7 +50,8 @@ class Query:
     at less cost, or fails. `merged` gives the result out of the table PARTS, empty where outputs are joined. `columns` are
     the result's names and types. `approximate` is as `merged`, with the `estimated` figures from a sketch of what `listed`
     holds. `wide` are states of `wide_sums.py`, `keys` the columns that make the groups. A shard gives `states` columns
-    beside these; `fixed_states` says that none of them grows with the rows' values.
+    beside these; `fixed_states` says that none of them grows with the rows' values. `side_names` are the columns read of
+    the side table, in lower case; `join` makes ROWS out of the shard's rows and that.
     """
 
     names: frozenset[str]
@@ -64,6 +66,8 @@ class Query:
     keys: tuple[str, ...] = field(default=())
     states: int = 0
     fixed_states: bool = False
+    side_names: frozenset[str] = frozenset()
+    join: Join | None = None
 
 
 def query_of(engine: Engine, options: TableOptions, plan: Plan) -> Query:
@@ -81,11 +85,26 @@ class _Builder:
         self._engine = engine
         self._options = options
         self._plan = plan
-        self._names: set[str] = set()
+        self._join = join_of(engine, options, plan)
+        self._names: set[str] = set(self._join.names if self._join else ())
+        self._side_names: set[str] = set(self._join.side_names if self._join else ())
         self._known = {column.name.lower(): column.name for column in plan.columns}
-        self._empty = empty_relation(plan)
+        self._known |= {name.lower(): name for name in (self._join.columns if self._join else ())}
+        self._empty = self._joined(empty_relation(plan))
+        if self._join is not None and not plan.columns:
+            self._imagine(self._names)
 
     def build(self) -> Query:
+        query = self._query()
+        return replace(query, side_names=frozenset(self._side_names), join=self._join)
+
+    def _joined(self, empty: str) -> str:
+        """SQL of the relation that is read, without a row."""
+        if self._join is None or self._plan.side is None:
+            return empty
+        return self._join.over(empty, empty_side(self._plan.side))
+
+    def _query(self) -> Query:
         self._check_casts()
         check_own_names(self._options.derive, "derive")
         check_own_names(self._options.aggregate, "aggregate")
@@ -116,7 +135,7 @@ class _Builder:
         if old is None:
             sql = f"(SELECT *, {value.sql} AS {quoted(name)} FROM {sql})"
         else:
-            self._names.add(name.lower())
+            self._note({name.lower()})
             sql = f"(SELECT * REPLACE ({value.sql} AS {quoted(old)}) FROM {sql})"
         self._check(f"SELECT * FROM {sql}", what)
         self._known[name.lower()] = old or name
@@ -263,13 +282,18 @@ class _Builder:
                 code="no-column",
             )
         check_own_names(names, what)
+        self._note(names)
+
+    def _note(self, names: Iterable[str]) -> None:
         self._names |= set(names) & {column.name.lower() for column in self._plan.columns}
+        if self._join is not None:
+            self._side_names |= set(names) & {name.lower() for name in self._join.columns}
 
     def _imagine(self, names: set[str]) -> None:
         """Take columns for there that a table without a row cannot show: it has no keys at all."""
         self._known |= {name: name for name in names}
         self._names |= names
-        self._empty = no_rows(self._names)
+        self._empty = self._joined(no_rows(self._names))
 
     def _type(self, rows: str, value: Expression, what: str) -> str:
         return self._engine.describe(self._check(f"SELECT {value.sql} AS x FROM {rows}", what))[0][1]

@@ -173,18 +173,19 @@ def typed_ndjson(source: Source, columns: Sequence[Column], texts: frozenset[str
 
 def typed_arrow(columns: Sequence[Column], found: dict[str, str]) -> str:
     """Return SQL of the columns with their values, casts done. `found` are the types of the shard's own columns."""
-    values = [f"{_arrow_value(column, found[column.name])} AS {quoted(column.name)}" for column in columns]
+    values = [f"{value_of_arrow(column, found[column.name])} AS {quoted(column.name)}" for column in columns]
     return _numbered(_ARROW, columns, values)
 
 
 def typed_parquet(source: Source, columns: Sequence[Column], found: dict[str, str]) -> str:
     """As typed_arrow(), for row groups as they lie in a file."""
-    values = [f"{_arrow_value(column, found[column.name])} AS {quoted(column.name)}" for column in columns]
+    values = [f"{value_of_arrow(column, found[column.name])} AS {quoted(column.name)}" for column in columns]
     number = f"file_row_number + CAST(getvariable('{_FIRST_ROW}') AS BIGINT) AS {ROW}"
     return f"(SELECT {', '.join([*values, number])} FROM read_parquet({source.path}, file_row_number = true))"
 
 
-def _arrow_value(column: Column, found: str) -> str:
+def value_of_arrow(column: Column, found: str) -> str:
+    """Return SQL for the value of a column that has a type of its own already; `found` is that."""
     name = quoted(column.name)
     if column.type == found:
         return name

@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from regather.core.errors import BadInput, PermanentError
+from regather.core.sharding import MAX_SHARD_BYTES
 from regather.kinds.table.options import ReadingOptions
 from regather.kinds.table.plan import Plan, TableMeta
 from regather.processors.base import Piece, ShardRows, SplitRequest, Splitter
@@ -26,7 +27,8 @@ class PlannedSplitter:
     def __init__(self, inner: Splitter, request: SplitRequest, options: ReadingOptions, *, values: bool = True) -> None:
         self._inner = inner
         self._options = options
-        self._plan = Plan.decode(request.plan)
+        plan, _, self._side = request.plan.partition(b"\n")
+        self._plan = Plan.decode(plan)
         self._encoded = b"\n" + self._plan.encode()
         self._shards = request.shards
         self._values = int(values)
@@ -42,12 +44,13 @@ class PlannedSplitter:
     def _planned(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
         for piece in pieces:
             span = RowSpan.decode(piece.meta)
-            output_bytes = span.rows * self._plan.row_output_bytes + self._values * len(piece.payload)
+            output_bytes = self._plan.output_bytes(span.rows, self._values * len(piece.payload))
             parts = min(span.rows, -(-output_bytes // _OUTPUT_BYTES))
             if parts > 1:
-                yield from self._parts(piece, span, parts)
+                for part in self._parts(piece, span, parts):
+                    yield behind(self._side, part)
             else:
-                yield Piece(piece.payload, piece.meta + self._encoded)
+                yield behind(self._side, Piece(piece.payload, piece.meta + self._encoded))
 
     def _parts(self, piece: Piece, span: RowSpan, parts: int) -> Iterator[Piece]:
         if self._shards is not None:
@@ -59,6 +62,21 @@ class PlannedSplitter:
         rows = rows_of(piece.payload, TableMeta(span, self._plan), self._options)
         edges = [span.row0 + span.rows * part // parts for part in range(parts + 1)]
         yield from (rows.pick([range(first, end)]) for first, end in pairwise(edges))
+
+
+def behind(side: bytes, piece: Piece) -> Piece:
+    """Return the piece with the side table in front of its rows; BadInput where a record has no room for both."""
+    if not side:
+        return piece
+    meta = TableMeta.decode(piece.meta)
+    if len(side) + len(piece.payload) > MAX_SHARD_BYTES:
+        raise BadInput(
+            f"rows from {meta.span.row0} on ({meta.span.rows}) have {len(piece.payload)} bytes as a shard, behind a side "
+            f"table of {len(side)}; both together have at most {MAX_SHARD_BYTES}",
+            code="row-too-large",
+        )
+    span = replace(meta.span, header_bytes=len(side) + meta.span.header_bytes)
+    return Piece(side + piece.payload, replace(meta, span=span).encode())
 
 
 class PlannedRows:

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from regather.core.errors import PermanentError
 from regather.kinds.table.bad_rows import first_bad_row
+from regather.kinds.table.carried import joined
 from regather.kinds.table.engine import Engine, engine, forget_engine
 from regather.kinds.table.failures import is_of_data, row_error, said
 from regather.kinds.table.merging import merged, packed
@@ -87,11 +88,15 @@ def _remember(query: Query) -> None:
 
 def _output(database: Engine, payload: bytes, meta: TableMeta, options: TableOptions, *, quick: bool) -> bytes:
     query = query_of(database, options, meta.plan)
-    with shard_relation(database, payload, meta, options, query.names, quick=quick) as relation:
+    with (
+        shard_relation(database, payload, meta, options, query.names, quick=quick) as rows,
+        joined(database, payload, meta, query.join, rows) as relation,
+    ):
         sql = over(relation, query.quick if quick else query.shard)
         if query.merged:
             plan = meta.plan.encode()
-            table = database.table_again if meta.plan.format == "csv" else database.table
+            alone = meta.plan.format == "csv" and query.join is None  # no Arrow table beside, which may differ in types
+            table = database.table_again if alone else database.table
             return _PLAN_BYTES.pack(len(plan)) + plan + packed(table(sql))
         if meta.plan.format == "ndjson" and not options.select:
             check_keys(database, payload[meta.span.header_bytes :], meta)

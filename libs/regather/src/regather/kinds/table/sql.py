@@ -1,9 +1,10 @@
 """Kind `table.sql`: a table in SQL, in two steps: `map` over each shard's rows, `reduce` over what all shards gave.
 
-`map` is one SELECT over the table `shard`, a shard's rows in their order; `reduce` is one over `parts`, the rows of all
-shards' maps, one shard after the other. Without `reduce` these rows are the result. What a query makes of shards that are
-cut elsewhere is the client's business: a `map` that filters or computes row by row, and sums or counts that `reduce` adds
-up, do not depend on the cut; an average of averages does. The rest is as in `table.etl`: input, types, bad rows.
+`map` is one SELECT over the table `shard`, a shard's rows in their order, and over `side`, the form's small file, if there
+is one; `reduce` is one over `parts`, the rows of all shards' maps, one shard after the other. Without `reduce` these rows
+are the result. What a query makes of shards that are cut elsewhere is the client's business: a `map` that filters or
+computes row by row, and sums or counts that `reduce` adds up, do not depend on the cut; an average of averages does. The
+rest is as in `table.etl`: input, types, bad rows.
 """
 
 from collections.abc import Sequence
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from regather.kinds.table.options import ReadingOptions
-from regather.kinds.table.plan import Plan, RowUse, bytes_of_names
+from regather.kinds.table.options import SidedOptions
+from regather.kinds.table.plan import Plan, RowUse, bytes_of_names, low_names
 from regather.kinds.table.processor import TableProcessor, meta_of
 from regather.kinds.table.results import MEDIA_TYPES
+from regather.kinds.table.side_room import SIDE_BYTES
 from regather.processors.base import ShardView, SplitRequest
 
 if TYPE_CHECKING:
@@ -23,10 +25,12 @@ if TYPE_CHECKING:
 _MAX_SQL_CHARACTERS = 20_000
 
 
-class SqlOptions(ReadingOptions):
+class SqlOptions(SidedOptions):
     """Two queries, and how the table is read."""
 
-    map: str = Field(max_length=_MAX_SQL_CHARACTERS, description="one SELECT over the table `shard`")
+    map: str = Field(
+        max_length=_MAX_SQL_CHARACTERS, description="one SELECT over the table `shard`, and `side` if the form has it"
+    )
     reduce: str = Field(
         default="", max_length=_MAX_SQL_CHARACTERS, description="one SELECT over `parts`, all rows that the maps gave"
     )
@@ -45,13 +49,15 @@ class TableSql(TableProcessor[SqlOptions]):
 
     options_model = SqlOptions
     result_examples = ({"map": "SELECT * FROM shard"},)
+    side_bytes = SIDE_BYTES
 
     def use(self, database: "Engine", options: SqlOptions, plan: Plan) -> RowUse:
         """See TableProcessor. All columns count as read: which of them a query uses is DuckDB's to find out."""
         from regather.kinds.table.sql_shards import check_queries
 
         made = check_queries(database, options, plan)
-        return RowUse(frozenset(column.name.lower() for column in plan.columns), bytes_of_names(made))
+        beside = low_names(plan.side.columns if plan.side else ())
+        return RowUse(low_names(plan.columns), bytes_of_names(made), side_names=beside, side_keys=beside)
 
     def row_output_bytes(self, use: RowUse, request: SplitRequest) -> int:
         """So many shards as were asked for may be right: a map that groups makes less than it reads."""

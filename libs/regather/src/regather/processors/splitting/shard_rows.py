@@ -64,7 +64,8 @@ class ArrowRows:
     def __init__(self, payload: bytes, span: RowSpan) -> None:
         import pyarrow as pa
 
-        self._table = pa.ipc.open_stream(payload).read_all()
+        self._before = payload[: span.header_bytes]
+        self._table = pa.ipc.open_stream(payload[span.header_bytes :]).read_all()
         self._span = span
 
     @property
@@ -80,7 +81,7 @@ class ArrowRows:
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, picked.schema) as stream:
             stream.write_table(picked.combine_chunks())
-        return Piece(sink.getvalue().to_pybytes(), self._span.pick(keep).encode())
+        return Piece(self._before + sink.getvalue().to_pybytes(), self._span.pick(keep).encode())
 
 
 def _row_ends(payload: bytes, header_bytes: int, dialect: Dialect) -> list[int]:

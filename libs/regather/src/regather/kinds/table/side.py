@@ -1,0 +1,93 @@
+"""The side table of a job: read once, before the cut, and then carried by each shard in front of its rows.
+
+Theory of operation
+-------------------
+A child reads the whole side table before any shard exists: the one that inspects the body's head, or the one that cuts a
+file. So a wrong side table refuses the job, and no shard can differ from another about what it holds. Its types come from
+all of its rows, by the rules that the table itself has, since both go through the same splitter, sampling and casts. The
+columns that the job reads, packed as an Arrow stream, travel as the plan's second line to the gateway, which puts them in
+front of each shard's rows; `RowSpan.header_bytes` says where these begin. A retry, a redrive, a dead letter and the search
+for bad rows need nothing else. ADR 0028 has the alternatives.
+
+What a client can cost others is bounded before it is spent: the bytes of the file, what they inflate to, what Parquet
+unfolds to, the room that is left for rows, and how much of all records the copies take.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from regather.core.errors import BadInput, BadRequest
+from regather.core.sharding import MAX_SHARD_BYTES
+from regather.kinds.table.aggregates import check_own_names
+from regather.kinds.table.engine import Engine, quoted
+from regather.kinds.table.merging import packed
+from regather.kinds.table.options import SidedOptions, SideOptions
+from regather.kinds.table.plan import JSON_BYTES, Column, Plan, Reading, RowUse, SidePlan, low_names
+from regather.kinds.table.side_room import MIN_ROWS_BYTES
+from regather.kinds.table.side_source import IT, about_side, opened
+from regather.processors.base import Side
+
+OptionsT = TypeVar("OptionsT", bound=SidedOptions)
+
+
+Use = Callable[[Engine, OptionsT, Plan], RowUse]
+"""Checks options against a plan and says what the job does with rows."""
+
+
+def sided(engine: Engine, options: OptionsT, plan: Plan, side: Side | None, use_of: Use[OptionsT]) -> Reading:
+    """Return the plan with the side table; BadRequest or BadInput where options, table and side table do not fit."""
+    if side is None:
+        return Reading(plan, use_of(engine, options, plan))
+    with about_side():
+        table = opened(side, options.side)
+    columns = _renamed(table.columns, options.side)
+    try:
+        use = use_of(engine, options, replace(plan, side=SidePlan(columns, table.rows)))
+    except BadRequest:  # rows that are none may be why types do not fit: they are named first
+        with about_side():
+            table.read(low_names(table.columns[:1]))
+        raise
+    kept = [index for index, column in enumerate(columns) if column.name.lower() in use.side_names]
+    with about_side():
+        rows = table.read(low_names(table.columns[index] for index in kept))
+    columns = tuple(columns[index] for index in kept)
+    rows = rows.rename_columns([column.name for column in columns]).combine_chunks()
+    content = packed(rows)
+    if len(content) > MAX_SHARD_BYTES - MIN_ROWS_BYTES:
+        raise BadInput(
+            f"{IT}: the {len(columns)} columns that the job reads of its {table.rows} rows take {len(content)} bytes; a "
+            f"shard carries them in front of its rows, and of its {MAX_SHARD_BYTES} bytes {MIN_ROWS_BYTES} stay for rows",
+            code="side-too-large",
+        )
+    return Reading(replace(plan, side=_measured(engine, columns, rows, use)), use, content)
+
+
+def _measured(engine: Engine, columns: tuple[Column, ...], rows: Any, use: RowUse) -> SidePlan:
+    """Return what a plan says of these rows: how many of them match a row of the table, about, and what each adds."""
+    keys = ", ".join(quoted(column.name) for column in columns if column.name.lower() in use.side_keys)
+    if not keys or not rows.num_rows:
+        return SidePlan(columns, rows.num_rows)
+    with engine.arrow("side_rows", rows):
+        different = int(engine.run(f"SELECT count(*) FROM (SELECT DISTINCT {keys} FROM side_rows)")[0][0])
+    row_bytes = sum(len(column.name.encode()) + JSON_BYTES for column in columns) + rows.nbytes // rows.num_rows
+    return SidePlan(columns, rows.num_rows, -(-rows.num_rows // different), row_bytes if use.side_values else 0)
+
+
+def _renamed(columns: tuple[Column, ...], options: SideOptions) -> tuple[Column, ...]:
+    """Return the columns as the job calls them; BadRequest for a name in the options that the side table has not."""
+    for what, names in (("cast", options.cast), ("rename", options.rename)):
+        missing = sorted(name for name in names if name.lower() not in {column.name.lower() for column in columns})
+        if missing:
+            shown = ", ".join(column.name for column in columns[:20]) or "none"
+            raise BadRequest(
+                f"side: {what}: there is no column {missing[0]!r} in {IT}; there are {shown}", code="no-column"
+            )
+    new = {old.lower(): name for old, name in options.rename.items()}
+    renamed = tuple(replace(one, name=new.get(one.name.lower(), one.name)) for one in columns)
+    twice = [name for name, count in Counter(column.name.lower() for column in renamed).items() if count > 1]
+    if twice:
+        raise BadRequest(f"side: rename: two columns of {IT} would be called {twice[0]!r}", code="bad-option")
+    check_own_names((column.name for column in renamed), IT)
+    return renamed
