@@ -148,6 +148,16 @@ def test_garbage_gives_an_event_or_a_wire_error_and_nothing_else(event: object, 
             assert str(error)  # noqa: PT017 - one of two allowed outcomes, not the expected one
 
 
+@pytest.mark.parametrize("value", [b"0", b"null", b'"x"', b"[1]", b"[" * 100_000, b"{}"])
+@pytest.mark.parametrize("name", [b"opened", b"redriven", b"uploading", b"sealed", b"abandoned", b"attempt-failed"])
+def test_json_of_another_shape_is_a_wire_error(name: bytes, value: bytes) -> None:
+    headers, _ = encode_event(Uploading(Identity(JobId(str(uuid7(1, bytes(10)))), SubmissionId("00" * 8)), 1))
+    other = [(key, name if key == "event" else content) for key, content in headers]
+    assert other != headers or name == b"uploading"
+    with pytest.raises(WireError, match="cannot be read"):
+        decode_event(other, value)
+
+
 @pytest.mark.parametrize("name", ["rg", "kind"])
 def test_a_shard_without_a_needed_header_says_which(name: str) -> None:
     shard = Shard(Identity(JobId("00000000-0000-7000-8000-000000000001"), SubmissionId("00" * 8)), 0, "k", b"{}", b"")

@@ -25,6 +25,6 @@ def decode_checkpoint(headers: Headers, value: bytes | None) -> tuple[Event, Che
         return None
     try:
         mark = CheckpointMark(**json.loads(marked))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise WireError(f"header {CHECKPOINT_HEADER!r} cannot be read: {error!r}") from error
     return decode_event(headers, value), mark

@@ -19,7 +19,7 @@ def decode_ended(headers: Headers, value: bytes | None) -> Identity:
     owner = unpack_identity(required(header_map(headers), HEADER))
     try:
         ended = "ended" in json.loads(value or b"")
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise WireError(f"a control record cannot be read: {error!r}") from error
     if not ended:
         raise WireError(f"unknown control record {value!r}")

@@ -86,7 +86,7 @@ def status_from_json(data: bytes) -> JobStatus:
     """Read what status_to_json() wrote; WireError if it is something else."""
     try:
         return _status(json.loads(data))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WireError(f"a job's document cannot be read: {error!r}") from error
 
 

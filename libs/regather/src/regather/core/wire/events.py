@@ -61,7 +61,7 @@ def decode_event(headers: Headers, value: bytes | None) -> Event:
     owner = unpack_identity(required(by_name, HEADER))
     try:
         return decoder(owner, value or b"")
-    except (ValueError, KeyError, TypeError, struct.error) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error) as error:
         raise WireError(f"job event {name.decode()} of job {owner.job_id} cannot be read: {error!r}") from error
 
 

@@ -80,7 +80,7 @@ def decode_shard(headers: Headers, value: bytes | None) -> Shard:
     try:
         kind = required(by_name, "kind").decode()
         place = RecordPlace(*json.loads(source)) if source else None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise WireError(f"header 'kind' or 'source' cannot be read: {error}") from error
     return Shard(
         owner=owner,
@@ -132,7 +132,7 @@ def decode_history(data: bytes) -> tuple[AttemptError, ...]:
     """Read what encode_history() wrote."""
     try:
         return tuple(attempt_from_json(entry) for entry in json.loads(data))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WireError(f"header 'history' cannot be read: {error!r}") from error
 
 

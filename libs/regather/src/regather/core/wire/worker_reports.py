@@ -26,5 +26,5 @@ def decode_report(value: bytes) -> WorkerReport:
     try:
         document = json.loads(value)
         return WorkerReport(**(document | {"kinds": tuple(document["kinds"])}))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise WireError(f"a worker's report cannot be read: {error!r}") from error
