@@ -178,8 +178,8 @@ def typed_arrow(columns: Sequence[Column], found: dict[str, str]) -> str:
 
 
 def typed_parquet(source: Source, columns: Sequence[Column], found: dict[str, str]) -> str:
-    """As typed_arrow(), for row groups as they lie in a file."""
-    values = [f"{value_of_arrow(column, found[column.name])} AS {quoted(column.name)}" for column in columns]
+    """As typed_arrow(), for row groups as they lie in a file. The SQL says all types, as Engine.table_again() needs it."""
+    values = [f"CAST({value_of_arrow(one, found[one.name])} AS {one.type}) AS {quoted(one.name)}" for one in columns]
     number = f"file_row_number + CAST(getvariable('{_FIRST_ROW}') AS BIGINT) AS {ROW}"
     return f"(SELECT {', '.join([*values, number])} FROM read_parquet({source.path}, file_row_number = true))"
 

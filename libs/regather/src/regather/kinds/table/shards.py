@@ -95,7 +95,9 @@ def _output(database: Engine, payload: bytes, meta: TableMeta, options: TableOpt
         sql = over(relation, query.quick if quick else query.shard)
         if query.merged:
             plan = meta.plan.encode()
-            alone = meta.plan.format == "csv" and query.join is None  # no Arrow table beside, which may differ in types
+            alone = (
+                meta.plan.format in ("csv", "parquet") and query.join is None
+            )  # no Arrow table of other types beside
             table = database.table_again if alone else database.table
             return _PLAN_BYTES.pack(len(plan)) + plan + packed(table(sql))
         if meta.plan.format == "ndjson" and not options.select:
