@@ -4,18 +4,17 @@ Read with the `onnx` package, without the weights that stand in other files. Ope
 noticed as well: their answers cannot be had twice.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from regather.core.errors import PermanentError
+from regather.kinds.model.class_names import Names, names_by_output
 
 _DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 _RANDOM = frozenset({
     "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli",
 })  # fmt: skip
-_LABELS = ("classlabels_strings", "classlabels_int64s", "classlabels_ints")
-_PICKS_LABEL = "ArrayFeatureExtractor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +28,14 @@ class DataRange:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """`labels` are the names of the classes in the order of their probabilities, empty where none or several are there."""
+    """`labels` are the names of the classes in the order of their probabilities, for each output that tells them."""
 
     ir_version: int
     opset: int
     data: tuple[DataRange, ...]
     custom: tuple[str, ...]
     random: tuple[str, ...]
-    labels: tuple[str | int, ...]
+    labels: Mapping[str, Names]
 
 
 def read_graph(content: bytes) -> Graph:
@@ -58,7 +57,7 @@ def read_graph(content: bytes) -> Graph:
         data=tuple(_data_ranges(model, nodes)),
         custom=tuple(sorted(custom)),
         random=tuple(sorted({node.op_type for node in nodes if node.op_type in _RANDOM and node.domain in _DOMAINS})),
-        labels=_labels(model.graph, nodes),
+        labels=names_by_output(model.graph),
     )
 
 
@@ -113,30 +112,3 @@ def _data_range(entries: dict[str, str]) -> DataRange:
     if found.offset < 0 or (found.size_bytes or 0) < 0:
         raise _no_model()
     return found
-
-
-def _labels(graph: Any, nodes: list[Any]) -> tuple[str | int, ...]:
-    """Names of the classes: attributes of a classifier or ZipMap, or the list from which the label is picked."""
-    found = {labels for node in nodes for labels in _attribute_labels(node)}
-    if not found:
-        initializers = {tensor.name: tensor for tensor in graph.initializer}
-        picked = [node.input[0] for node in nodes if node.op_type == _PICKS_LABEL and node.input]
-        found = {_tensor_labels(initializers[name]) for name in picked if name in initializers} - {()}
-    return found.pop() if len(found) == 1 else ()
-
-
-def _attribute_labels(node: Any) -> Iterator[tuple[str | int, ...]]:
-    for attribute in node.attribute:
-        if attribute.name in _LABELS and (attribute.strings or attribute.ints):
-            texts = [text.decode(errors="replace") for text in attribute.strings]
-            yield tuple(texts or attribute.ints)
-
-
-def _tensor_labels(tensor: Any) -> tuple[str | int, ...]:
-    import onnx
-
-    wanted = (onnx.TensorProto.STRING, onnx.TensorProto.INT64, onnx.TensorProto.INT32)
-    if tensor.data_type not in wanted or tensor.data_location == tensor.EXTERNAL:
-        return ()
-    values = onnx.numpy_helper.to_array(tensor).reshape(-1).tolist()
-    return tuple(value.decode(errors="replace") if isinstance(value, bytes) else value for value in values)

@@ -51,7 +51,7 @@ def find_model(name: str) -> Path:
 
 
 class OnnxModel:
-    """A loaded model: `inputs` and `outputs` are its tensors, `labels` the names of its classes if it has them.
+    """A loaded model: `inputs` and `outputs` are its tensors, `labels` the names of its classes by output.
 
     `batch` is the number of rows that each run must have, None where any number will do.
     """

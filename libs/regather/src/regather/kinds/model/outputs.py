@@ -70,8 +70,8 @@ def _without_options(
 
 
 def _wanted(label: str, options: PredictOptions) -> str:
-    """The model's own label, where the result shows a class and nobody else names it."""
-    return "" if options.classes or options.output == "npy" else label
+    """The model's own label, where the result shows a class."""
+    return "" if options.output == "npy" else label
 
 
 def _label(outputs: Sequence[Tensor]) -> str:

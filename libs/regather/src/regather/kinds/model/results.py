@@ -8,15 +8,16 @@ import csv
 import io
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from regather.core.errors import PermanentError
-from regather.kinds.model.batches import Answers, Found
+from regather.kinds.model.batches import Found
+from regather.kinds.model.class_names import Names
 from regather.kinds.model.examination import SUM_TOLERANCE
-from regather.kinds.model.numbers import bad_row
+from regather.kinds.model.numbers import bad_row, shown
 from regather.kinds.model.options import ID, ROW, PredictOptions
 from regather.kinds.model.outputs import Plan
 from regather.processors.splitting.npy import MAGIC
@@ -54,7 +55,7 @@ class Rows:
 
 
 def as_rows(
-    plan: Plan, found: Found, labels: tuple[str | int, ...], numbers: "NDArray[np.int64]", ids: list[object] | None,
+    plan: Plan, found: Found, labels: Mapping[str, Names], numbers: "NDArray[np.int64]", ids: list[object] | None,
     options: PredictOptions,
 ) -> Rows:  # fmt: skip
     """Return the answers as rows; PermanentError where probabilities are none, or the names do not fit them."""
@@ -68,7 +69,7 @@ def as_rows(
 
 
 def _classified(
-    plan: Plan, found: Found, labels: tuple[str | int, ...], numbers: "NDArray[np.int64]", ids: list[object] | None,
+    plan: Plan, found: Found, labels: Mapping[str, Names], numbers: "NDArray[np.int64]", ids: list[object] | None,
     options: PredictOptions,
 ) -> Rows:  # fmt: skip
     import numpy as np
@@ -82,12 +83,13 @@ def _classified(
         )
     if plan.sums:
         _check_sums(values, numbers, plan.probabilities)
-    names = _class_names(answers, labels, options, values.shape[1], len(values))
+    told = answers.keys or _told(labels, plan.label, values.shape[1])
+    names = _class_names(told, options, values.shape[1], len(values))
+    best: NDArray[np.int64] = values.argmax(axis=1) if len(values) else np.zeros(0, np.int64)
     if plan.label:
         classes = found[plan.label].values.reshape(len(numbers))
-        best = _places(classes, names, values)
-    else:
-        best = values.argmax(axis=1) if len(values) else np.zeros(0, np.int64)
+        _to_places(best, classes, told, options.classes, numbers)
+    if not plan.label or options.classes:
         classes = np.array(names, dtype=object)[best]
     fields = [Field(_CLASS, classes), Field(_P, np.take_along_axis(values, best[:, None], axis=1)[:, 0])]
     if options.all_classes:
@@ -110,29 +112,43 @@ def _check_sums(values: "NDArray[Any]", numbers: "NDArray[np.int64]", output: st
         )
 
 
-def _class_names(
-    answers: Answers, labels: tuple[str | int, ...], options: PredictOptions, width: int, rows: int
-) -> tuple[str | int, ...]:
-    """Names of the columns: the option's, ZipMap's, the graph's, else their numbers."""
+def _told(labels: Mapping[str, Names], label: str, width: int) -> tuple[str | int, ...]:
+    """Names that the graph tells for the columns: those of the label, or, without one, the only ones; empty for none."""
+    found = {tuple(names[:width]) for output, names in labels.items() if label in ("", output)}
+    fitting = {names for names in found if len(names) == width}
+    return fitting.pop() if len(fitting) == 1 else ()
+
+
+def _class_names(told: tuple[str | int, ...], options: PredictOptions, width: int, rows: int) -> tuple[str | int, ...]:
+    """Names of the columns: the option's, the model's, else their numbers."""
     if options.classes:
         if len(options.classes) != width and rows:
             raise PermanentError(f"option classes names {len(options.classes)} classes; the model has {width}")
         return options.classes
-    if answers.keys is not None:
-        return answers.keys
-    return labels if len(labels) == width else tuple(range(width))
+    return told or tuple(range(width))
 
 
-def _places(classes: "NDArray[Any]", names: tuple[str | int, ...], values: "NDArray[Any]") -> "NDArray[np.int64]":
-    """Where each row's class stands among the probabilities; the greatest one where the names are not known."""
-    import numpy as np
+def _to_places(
+    best: "NDArray[np.int64]", labels: "NDArray[Any]", told: tuple[str | int, ...], classes: Sequence[str],
+    numbers: "NDArray[np.int64]",
+) -> None:  # fmt: skip
+    """Move `best` to where each row's own label stands among the probabilities, by the names that the model tells.
 
-    best: NDArray[np.int64] = values.argmax(axis=1) if len(values) else np.zeros(0, np.int64)
-    place_of = {name: place for place, name in enumerate(names)}
-    texts = classes.dtype.kind in "OUS"
-    for index in np.flatnonzero(np.array(names, object if texts else None)[best] != classes).tolist():
-        best[index] = place_of.get(classes[index] if texts else classes[index].item(), best[index])
-    return best
+    Without such names a label has to be one of the option `classes`, or the place of the greatest probability itself.
+    """
+    place_of = {name: place for place, name in enumerate(told or classes)}
+    known = labels.tolist() if told else [str(label) for label in labels.tolist()]
+    for index, label in enumerate(known):
+        place = place_of.get(label)
+        if place is not None:
+            best[index] = place
+        elif not classes and (told or str(best[index]) != label):
+            raise bad_row(
+                int(numbers[index]),
+                f"the model's label is {shown(labels[index : index + 1].tolist()[0])}, and its file does not say which "
+                "probability is of that class; name the classes in the order of their probabilities with the option "
+                "classes, or ask for both outputs with the option outputs",
+            )
 
 
 def write_ndjson(rows: Rows) -> bytes:
