@@ -276,6 +276,17 @@ def test_damage_that_a_decoder_conceals_is_refused(
     assert_own_words(caught.value, path)
 
 
+def test_damage_is_refused_as_often_as_it_is_sent(tmp_path: Path) -> None:
+    """Its decoder says the same words again; they must not count as said."""
+    path = make(tmp_path, "avi", "mjpeg", "yuvj420p")
+    content = path.read_bytes()
+    picture = content.index(b"\xff\xda") + 400
+    path.write_bytes(content[:picture] + content[picture : picture + 20] + content[picture:])
+    for _ in range(3):
+        with pytest.raises(BadInput, match="the video is damaged at frame"):
+            motion(path)
+
+
 def assert_own_words(error: UserError, path: Path) -> None:
     text = str(error)
     assert not re.search(r"Invalid data|Errno|libav|avcodec|moov atom|\[h264|0x[0-9a-f]{6}|\.py", text)

@@ -67,6 +67,7 @@ def reported(*, decoding: bool) -> Iterator[None]:
     import av
 
     av.logging.set_level(av.logging.WARNING)
+    av.logging.set_skip_repeated(False)  # else the second of two files with the same damage is taken for intact
     failed = False
     with av.logging.Capture() as log:
         try:
