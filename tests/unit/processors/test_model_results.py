@@ -159,6 +159,26 @@ def test_what_only_looked_like_probabilities_is_refused_by_its_row(folder: Path)
     assert len(lines(run(npy(rows), model="lies", probabilities="p"))) == 9
 
 
+def test_values_that_add_up_to_1_are_no_probabilities_where_one_is_negative(folder: Path) -> None:
+    """1 - x and x: with 0 and 1, which made-up whole numbers are, they look like probabilities."""
+    nodes = [
+        made.helper.make_node("Cast", ["x"], ["f"], to=made.FLOAT),
+        made.helper.make_node("Sub", ["one", "f"], ["g"]),
+        made.helper.make_node("Concat", ["g", "f"], ["p"], axis=1),
+    ]
+    (folder / "whole.onnx").write_bytes(made.model(
+        nodes, {"x": (made.TensorProto.INT64, ["N", 1])}, {"p": (made.FLOAT, ["N", 2])}, {"one": np.ones(1, np.float32)}
+    ))  # fmt: skip
+    rows = np.array([[0], [1], [1]])
+    assert [line["class"] for line in lines(run(npy(rows), model="whole"))] == [0, 1, 1]
+    rows[2] = 5
+    with pytest.raises(
+        PermanentError, match=r"^row 2: the model's output 'p' has a value of -4, so it is no probability"
+    ):
+        run(npy(rows), model="whole")
+    assert lines(run(npy(rows), model="whole", outputs="p"))[2]["p"] == [-4, 5]
+
+
 def test_probabilities_that_are_nan_are_texts(folder: Path) -> None:
     rows = np.ones((3, 4))
     rows[1, 1] = np.nan

@@ -101,13 +101,15 @@ def _check_sums(values: "NDArray[Any]", numbers: "NDArray[np.int64]", output: st
     """Whoever looked like probabilities with made-up rows must be so with all; NaN and infinity are shown as they are."""
     import numpy as np
 
-    sums = values.sum(axis=1, dtype=np.float64)
-    wrong = np.isfinite(sums) & (abs(sums - 1) > SUM_TOLERANCE[values.dtype.name])
+    tolerance = SUM_TOLERANCE[values.dtype.name]
+    sums, least = values.sum(axis=1, dtype=np.float64), values.min(axis=1, initial=0)
+    wrong = np.isfinite(sums) & ((abs(sums - 1) > tolerance) | (least < -tolerance))
     if wrong.any():
         index = int(np.argmax(wrong))
+        what = f"has a value of {least[index]:.6g}" if least[index] < -tolerance else f"adds up to {sums[index]:.6g}"
         raise bad_row(
             int(numbers[index]),
-            f"the model's output {output!r} adds up to {sums[index]:.6g}, so it is no probability; name it with the option "
+            f"the model's output {output!r} {what}, so it is no probability; name it with the option "
             "probabilities, or ask for its values with the option outputs",
         )
 
