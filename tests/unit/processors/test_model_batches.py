@@ -147,6 +147,17 @@ def test_a_run_of_the_whole_that_fits_no_shard_is_refused(folder: Path) -> None:
             whole(npy(large), SplitRequest(), folder, size=size)
 
 
+@pytest.mark.parametrize("whole", ["true", "false"])
+def test_dropout_as_in_training_is_refused_as_random(whole: str, folder: Path) -> None:
+    nodes = [made.helper.make_node("Dropout", ["x", "share", "training"], ["y"], seed=3)]
+    weights = {"share": np.array(0.5, np.float32), "training": np.array(True)}
+    outputs: dict[str, tuple[int, made.Sides | None]] = {"y": (made.FLOAT, ["N", 4])}
+    content = made.model(nodes, {"x": (made.FLOAT, ["N", 4])}, outputs, weights)
+    (folder / "drops.onnx").write_bytes(content)
+    with pytest.raises(PermanentError, match=r"'y' changes for a row from run to run: .*; export it for inference"):
+        run(npy(ROWS), model="drops", whole=whole)
+
+
 def test_a_run_of_the_whole_has_no_rows_that_are_bad_by_themselves(folder: Path) -> None:
     from regather.processors.base import ShardView
 

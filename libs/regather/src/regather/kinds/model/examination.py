@@ -60,6 +60,18 @@ def check_rows_alone(model: OnnxModel, outputs: Sequence[str], inputs: Inputs, s
         model.examined[key] = True
 
 
+def check_repeatable(model: OnnxModel, outputs: Sequence[str], inputs: Inputs, size: int) -> None:
+    """PermanentError if made-up rows answer otherwise the second time: all that matters to rows that run as a whole."""
+    key = ("twice", size, tuple(outputs))
+    if key in model.examined or not row_count(inputs):
+        return
+    rows = _made_up(model.inputs, inputs, size)
+    with suppress(ModelFailed):
+        every = slice(0, size)
+        _compare(run_once(model, outputs, rows), run_once(model, outputs, rows), every, every, exact=True)
+    model.examined[key] = True
+
+
 def check_not_random(model: OnnxModel) -> None:
     """PermanentError for a model that draws random numbers: a shard that runs again would answer differently."""
     if model.random:
@@ -146,10 +158,14 @@ def _compare(one: Found, other: Found, here: slice, there: slice, *, exact: bool
     for name, answers in one.items():
         mine, theirs = answers.values, other[name].values
         if mine.shape[1:] != theirs.shape[1:] or not _same(mine[here], theirs[there], exact=exact):
-            why = "from run to run" if exact else "with the other rows of its batch"
+            if exact:
+                raise PermanentError(
+                    f"the model's output {name!r} changes for a row from run to run: its answers cannot be had twice; "
+                    "export it for inference"
+                )
             raise PermanentError(
-                f"the model's output {name!r} changes for a row {why}: cut into shards it would answer differently. "
-                "Export a model that treats each row alone, or run all rows at once with whole=true"
+                f"the model's output {name!r} changes for a row with the other rows of its batch: cut into shards it would "
+                "answer differently. Export a model that treats each row alone, or run all rows at once with whole=true"
             )
 
 

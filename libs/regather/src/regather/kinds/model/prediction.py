@@ -4,7 +4,7 @@ import numpy as np
 
 from regather.core.errors import PermanentError
 from regather.kinds.model.batches import Answers, Found, batch_rows, run_batches, run_whole
-from regather.kinds.model.examination import check_not_random, check_rows_alone, examine
+from regather.kinds.model.examination import check_not_random, check_repeatable, check_rows_alone, examine
 from regather.kinds.model.features import Features, read_features
 from regather.kinds.model.onnx_model import OnnxModel, load_model
 from regather.kinds.model.options import PredictOptions
@@ -30,6 +30,7 @@ def predicted(payload: bytes, meta: ShardMeta, options: PredictOptions) -> Rows:
 
 def _run(model: OnnxModel, outputs: list[str], features: Features, size: int, options: PredictOptions) -> Found:
     if options.whole:
+        check_repeatable(model, outputs, features.inputs, size)
         return run_whole(model, outputs, features.inputs)
     check_rows_alone(model, outputs, features.inputs, size)
     return run_batches(model, outputs, features.inputs, features.numbers, size)
