@@ -1,5 +1,6 @@
 """Values and rows that a model cannot take are named, found by the search for bad rows, and never wrapped or dropped."""
 
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -272,6 +273,43 @@ def test_text_of_a_whole_number_is_exact_or_refused(target: str, value: int, tai
         assert not _fits(Fraction(value), target)
         return
     assert int(found) == value
+
+
+@pytest.mark.parametrize("form", ["ndjson", "parquet"])
+@pytest.mark.parametrize(("text", "want"), [
+    ("9007199254740993.0", 9007199254740993), ("9007199254740992.5", None), ("-9223372036854775807.0", -(2**63) + 1),
+    ("9223372036854775808.0", None), ("123456789012345678.0", 123456789012345678), ("0.5", None),
+])  # fmt: skip
+def test_a_whole_number_with_a_point_is_exact_or_refused(form: str, text: str, want: int | None, folder: Path) -> None:
+    if form == "parquet":
+        numbers = pa.array([Decimal("1.0"), Decimal(text)], pa.decimal128(24, 1))
+        body, kind = parquet({"a": numbers, "b": numbers}), ""
+    else:
+        body, kind = f'{{"a":1.0,"b":1.0}}\n{{"a":{text},"b":{text}}}\n'.encode(), NDJSON
+    if want is None:
+        with pytest.raises(PermanentError, match=r"^row 1: column 'a' is '?-?[0-9.]+'?, which .* hold"):
+            run(body, kind, folder=folder, model="int64", outputs="y")
+    else:
+        assert lines(run(body, kind, folder=folder, model="int64", outputs="y"))[1]["y"] == [want, want]
+
+
+@pytest.mark.parametrize("rows", [40, 4000])
+def test_a_missing_value_changes_no_other_one(rows: int, folder: Path) -> None:
+    """Rounded twice, by way of float64, this number would become the float32 below it: in a null's shard alone."""
+    content = made.unary("Identity", ("N", 1))
+    (folder / "same.onnx").write_bytes(content)
+    number = 2**53 + 2**29 + 1
+    body = parquet({"x": pa.array([number, None, *[number] * rows], pa.int64())})
+    want = np.array([number], np.int64).astype(np.float32)[0]
+    found = lines(run(body, shard=1024, folder=folder, model="same", missing="nan"))
+    assert {np.float32(line["y"]) for line in found if line["row"] != 1} == {want}
+    assert found[1]["y"] == "NaN"
+
+
+def test_a_missing_value_is_refused_where_the_model_has_no_nan(folder: Path) -> None:
+    body = parquet({"a": pa.array([1, None], pa.int64()), "b": pa.array([1, 1], pa.int64())})
+    with pytest.raises(PermanentError, match=r"^row 1: column 'a' has no value here, and the model's int64 has no NaN"):
+        run(body, folder=folder, model="int64", outputs="y", missing="nan")
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))

@@ -1,12 +1,11 @@
 """Rows of a Parquet file's shard, an Arrow stream, as columns of numbers. Only columns that are asked for are looked at."""
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from regather.core.errors import PermanentError
 from regather.kinds.model.features import numbers_of
-from regather.kinds.model.numbers import Place, convert, from_numbers, missing_value, without_missing
+from regather.kinds.model.numbers import Place, convert_some, from_numbers, missing_value
 from regather.kinds.model.options import PredictOptions
 from regather.kinds.model.shard_meta import ShardMeta
 from regather.kinds.model.signature import TEXT, Columns
@@ -72,8 +71,8 @@ class ArrowTable:
             return _texts(values, gone, place)
         kind = values.type
         if pa.types.is_decimal(kind):
-            numbers = [0 if value is None else _number(value) for value in values.to_pylist()]
-            found = from_numbers(numbers, dtype if not gone.any() else "float64", place)
+            numbers = [0 if value is None else value for value in values.to_pylist()]
+            found = from_numbers(numbers, dtype, place)
         elif pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
             found = (values.fill_null(0) if gone.any() else values).to_numpy(zero_copy_only=False)
         elif pa.types.is_null(kind):
@@ -82,7 +81,7 @@ class ArrowTable:
             raise PermanentError(
                 f"column {place.column!r} holds {kind}, no numbers; choose the model's columns with the option columns"
             )
-        return convert(without_missing(found, gone, self._missing, place), dtype, place)
+        return convert_some(found, gone, dtype, self._missing, place)
 
 
 def _plain(values: Any) -> Any:
@@ -131,10 +130,6 @@ def _texts(values: Any, gone: "NDArray[np.bool_]", place: Place) -> "NDArray[Any
     if gone.any():
         raise place.refused(int(np.argmax(gone)), "has no value here, and a text cannot be NaN")
     return np.array(values.to_pylist(), dtype=object)
-
-
-def _number(value: Decimal) -> int | float:
-    return int(value) if value == value.to_integral_value() and abs(value) < 2**65 else float(value)
 
 
 def _carried(values: Any, name: str) -> list[object]:

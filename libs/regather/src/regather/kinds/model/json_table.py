@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from regather.core.errors import PermanentError
 from regather.kinds.model.arrow_columns import arrow_type, whole_columns
 from regather.kinds.model.features import numbers_found
-from regather.kinds.model.numbers import Place, bad_row, convert, from_json, missing_value, shown
+from regather.kinds.model.numbers import Place, Real, bad_row, convert, from_json, missing_value, shown
 from regather.kinds.model.options import PredictOptions
 from regather.kinds.model.shard_meta import ShardMeta
 from regather.kinds.model.signature import CARRIED, TEXT, Columns
@@ -126,7 +126,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> _Pairs:
 
 def _parsed(line: bytes, number: int) -> Any:
     try:
-        return json.loads(line, object_pairs_hook=_pairs, parse_constant=_no_constant)
+        return json.loads(line, object_pairs_hook=_pairs, parse_constant=_no_constant, parse_float=Real)
     except (ValueError, RecursionError) as error:
         raise bad_row(number, f"it is no JSON: {shown(line.decode(errors='replace'))}") from error
 

@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from regather.core.errors import PermanentError
 
@@ -43,6 +43,18 @@ class Place:
         return bad_row(int(self.numbers[index]), f"column {self.column!r} {why}")
 
 
+class Real(float):
+    """A number that JSON writes with a point or an exponent; `text` is what stands there, without a float's rounding."""
+
+    text: str
+
+    def __new__(cls, text: str) -> Self:
+        """Read the text."""
+        found = super().__new__(cls, text)
+        found.text = text
+        return found
+
+
 def bad_row(number: int, why: str) -> PermanentError:
     """Return the error that names a row."""
     return PermanentError(f"row {number}: {why}")
@@ -50,7 +62,7 @@ def bad_row(number: int, why: str) -> PermanentError:
 
 def shown(value: object) -> str:
     """Return a value as a message shows it: shortened."""
-    text = repr(value)
+    text = str(value) if isinstance(value, Decimal) else repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
@@ -64,10 +76,12 @@ def from_texts(texts: Sequence[str], dtype: str, missing: str, place: Place) -> 
 
 def from_json(values: Sequence[object], dtype: str, missing: str, place: Place) -> "NDArray[Any]":
     """Return what JSON's values say: numbers, booleans, null, and the three texts for what JSON cannot write."""
-    return from_numbers([_of_json(value, index, missing, place) for index, value in enumerate(values)], dtype, place)
+    whole = _is_whole(dtype)
+    numbers = [_of_json(value, index, missing, place, whole=whole) for index, value in enumerate(values)]
+    return from_numbers(numbers, dtype, place)
 
 
-def from_numbers(values: Sequence[int | float], dtype: str, place: Place) -> "NDArray[Any]":
+def from_numbers(values: Sequence[int | float | Decimal], dtype: str, place: Place) -> "NDArray[Any]":
     """Return Python's numbers as values of `dtype`."""
     import numpy as np
 
@@ -104,15 +118,23 @@ def convert(values: "NDArray[Any]", dtype: str, place: Place) -> "NDArray[Any]":
     return found
 
 
-def without_missing(values: "NDArray[Any]", gone: "NDArray[np.bool_]", missing: str, place: Place) -> "NDArray[Any]":
-    """Return the values with NaN where one is missing, or refuse the first row that lacks one."""
+def convert_some(
+    values: "NDArray[Any]", gone: "NDArray[np.bool_]", dtype: str, missing: str, place: Place
+) -> "NDArray[Any]":
+    """Return values as convert() does, with NaN where one is missing, or refuse the first row that lacks one.
+
+    What stands in `values` where one is missing is not looked at, but has to be a number that `dtype` can hold.
+    """
     import numpy as np
 
     if not gone.any():
-        return values
+        return convert(values, dtype, place)
     if missing != "nan":
         raise missing_value(int(np.argmax(gone)), place)
-    return np.where(gone, np.nan, values.astype(np.float64))
+    if _is_whole(dtype):
+        raise place.refused(int(np.argmax(gone)), f"has no value here, and the model's {dtype} has no NaN")
+    found = convert(values, dtype, place)
+    return np.where(gone, found.dtype.type("nan"), found)
 
 
 def missing_value(index: int, place: Place) -> PermanentError:
@@ -164,7 +186,7 @@ def _exact(text: str, value: float, index: int, place: Place) -> int:
     return int(exact)
 
 
-def _of_json(value: object, index: int, missing: str, place: Place) -> int | float:
+def _of_json(value: object, index: int, missing: str, place: Place, *, whole: bool) -> int | float:
     if value is None:
         return _missing(index, missing, place)
     if isinstance(value, bool):
@@ -172,7 +194,7 @@ def _of_json(value: object, index: int, missing: str, place: Place) -> int | flo
     if isinstance(value, int | float):
         if isinstance(value, float) and math.isinf(value):
             raise place.refused(index, "is too large for a float")
-        return value
+        return _exact(value.text, value, index, place) if whole and isinstance(value, Real) else value
     if isinstance(value, str) and value in _JSON_NOT_FINITE:
         return float(value)
     raise place.refused(index, f"is {shown(value)}, which is no number")
