@@ -1,5 +1,6 @@
 """Values and rows that a model cannot take are named, found by the search for bad rows, and never wrapped or dropped."""
 
+import json
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -95,7 +96,7 @@ def test_a_bad_row_of_csv_is_named(row: str, why: str) -> None:
         ('{"a":1,"b":{"x":1},"c":3,"d":4}', "row 7: column 'b' is {'x': 1}, which is no number"),
         ('{"a":1,"b":1e999,"c":3,"d":4}', "row 7: column 'b' is too large for a float"),
         (f'{{"a":1,"b":{LARGE},"c":3,"d":4}}', f"row 7: column 'b' is {LARGE[:40]}..., which float32 cannot hold"),
-        ('{"a":1,"b":[1,2],"c":3,"d":4}', "row 7: column 'b' has 2 values; that of row 0 has 1"),
+        ('{"a":1,"b":[1,2],"c":3,"d":4}', "row 7: column 'b' has 2 values; that of the body's first row has 1"),
         ("[1,2,3,4]", "row 7: it is no JSON object"),
         ("17", "row 7: it is no JSON object"),
         ('{"a":1,"b":NaN,"c":3,"d":4}', "row 7: it is no JSON: '{\"a\":1,\"b\":NaN,\"c\":3,\"d\":4}'"),
@@ -291,6 +292,49 @@ def test_a_whole_number_with_a_point_is_exact_or_refused(form: str, text: str, w
             run(body, kind, folder=folder, model="int64", outputs="y")
     else:
         assert lines(run(body, kind, folder=folder, model="int64", outputs="y"))[1]["y"] == [want, want]
+
+
+def sums(folder: Path, width: int | str) -> None:
+    """y is the sum of a row of the input x."""
+    node = made.helper.make_node("ReduceSum", ["x", "axes"], ["y"], keepdims=0)
+    content = made.model([node], {"x": (made.FLOAT, ["N", width])}, {"y": (made.FLOAT, ["N"])}, {"axes": np.array([1])})
+    (folder / "sums.onnx").write_bytes(content)
+
+
+@pytest.mark.parametrize("width", [2, "F"])
+@pytest.mark.parametrize("form", ["csv", "ndjson", "parquet"])
+def test_a_column_of_the_input_s_name_is_one_of_several_where_it_holds_no_lists(
+    form: str, width: int | str, folder: Path
+) -> None:
+    sums(folder, width)
+    rows = [[1, 10], [2, 20]]
+    bodies = {"csv": csv(rows, "xy"), "ndjson": ndjson(rows, "xy"), "parquet": parquet({"x": [1, 2], "y": [10, 20]})}
+    found = run(bodies[form], {"csv": CSV, "ndjson": NDJSON}.get(form, ""), folder=folder, model="sums")
+    assert [line["y"] for line in lines(found)] == [11, 22]
+    if form == "ndjson":
+        lists = b'{"x":[1,10],"y":5}\n{"x":[2,20],"y":5}\n'
+        assert [line["y"] for line in lines(run(lists, NDJSON, model="sums"))] == [11, 22]
+
+
+@pytest.mark.parametrize("form", ["objects", "arrays", "parquet"])
+@pytest.mark.parametrize("other", [[1.0, 2.0, 3.0], [1.0], 1.0])
+def test_lists_are_as_long_as_in_the_body_s_first_row(form: str, other: Any, folder: Path) -> None:
+    """A model of rows of any length takes both, so a cut between them must not hide that they differ."""
+    sums(folder, "F")
+    values, options = [[1.0, 2.0]] * 400 + [other] * 400, PredictOptions(model="sums")
+    if form == "parquet":
+        values = [value if isinstance(value, list) else [value] for value in values]
+        body, request = parquet({"x": values}), SplitRequest(4096)
+    else:
+        body = b"".join(json.dumps({"x": one} if form == "objects" else [one]).encode() + b"\n" for one in values)
+        request = SplitRequest(1024, content_type=NDJSON)
+    pieces = cut(body, options, request, folder)
+    assert len(pieces) > 2
+    with pytest.raises(
+        PermanentError, match=r"^row \d+: column '(x|c0)' has [13] values; that of the body's first row has 2"
+    ):
+        run_pieces(pieces[-1:], options)
+    assert [line["y"] for line in lines(run_pieces(pieces[:1], options))][:2] == [3, 3]
 
 
 @pytest.mark.parametrize("rows", [40, 4000])

@@ -26,6 +26,7 @@ class ArrowTable:
         except pa.ArrowException as error:
             raise PermanentError("the shard holds no Arrow stream of rows") from error
         self._missing = options.missing
+        self._meta = meta
         self.numbers = numbers_of(meta)
         if self._table.num_rows != len(self.numbers):
             raise PermanentError(f"{self._table.num_rows} rows are in the shard; it says {len(self.numbers)}")
@@ -60,7 +61,11 @@ class ArrowTable:
             width = _list_width(values, place)
             values = _plain(values.flatten())
             place = Place(place.numbers.repeat(width), place.column)
-        return self._flat(values, dtype, place).reshape(rows, -1 if rows else 0)
+        found = self._flat(values, dtype, place).reshape(rows, -1 if rows else 0)
+        told = self._meta.values_of(place.column)
+        if rows and told is not None and found.shape[1] != told:
+            raise place.refused(0, f"has {found.shape[1]} values; that of the body's first row has {told}")
+        return found
 
     def _flat(self, values: Any, dtype: str, place: Place) -> "NDArray[Any]":
         import numpy as np

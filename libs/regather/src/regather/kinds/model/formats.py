@@ -12,7 +12,7 @@ from regather.core.errors import BadInput, BadRequest
 from regather.core.sharding import DEFAULT_SHARD_BYTES, MAX_SHARD_BYTES, MIN_SHARD_BYTES
 from regather.kinds.model.options import PredictOptions
 from regather.kinds.model.parquet_rows import PARQUET_MAGIC, ParquetRows
-from regather.kinds.model.shard_meta import TSV, with_first_row
+from regather.kinds.model.shard_meta import TSV, FirstRow, list_widths, with_first_row
 from regather.processors.base import FileSplitter, Piece, SplitRequest, Splitter
 from regather.processors.splitting.inflate import Inflater, InflatingSplitter, codec_of
 from regather.processors.splitting.json_array import JsonArraySplitter
@@ -151,10 +151,7 @@ def _check_table(layout: RowLayout) -> None:
         raise BadInput(f"the array has rows of {layout.width} x {layout.channels} values; it must be (rows, features)")
 
 
-_FirstLook = tuple[list[str] | None, int | None]
-
-
-def _json_row(payload: bytes) -> _FirstLook | None:
+def _json_row(payload: bytes) -> FirstRow | None:
     """Keys of the first object, or the length of the first array; None where no line is one."""
     for line in io.BytesIO(payload):
         try:
@@ -162,17 +159,18 @@ def _json_row(payload: bytes) -> _FirstLook | None:
         except (ValueError, RecursionError):
             continue
         if isinstance(row, dict):
-            return list(row), None
+            return FirstRow(names=list(row), lists=list_widths(row))
         if isinstance(row, list):
-            return None, len(row)
+            named = {f"c{index}": value for index, value in enumerate(row)}
+            return FirstRow(width=len(row), lists=list_widths(named))
     return None
 
 
-def _csv_row(payload: bytes, delimiter: str) -> _FirstLook | None:
+def _csv_row(payload: bytes, delimiter: str) -> FirstRow | None:
     """How many fields the first row has that is not blank."""
     text = io.TextIOWrapper(io.BytesIO(payload), "utf-8", newline="", errors="replace")
     try:
-        return next(((None, len(fields)) for fields in csv.reader(text, delimiter=delimiter) if fields), None)
+        return next((FirstRow(width=len(fields)) for fields in csv.reader(text, delimiter=delimiter) if fields), None)
     except csv.Error:
         return None
 
@@ -215,10 +213,10 @@ class _NpyRows:
 class _FirstRow:
     """Tells every shard what the body's first good row looks like, so that all shards read their rows in one way."""
 
-    def __init__(self, inner: Splitter, look: Callable[[bytes], _FirstLook | None]) -> None:
+    def __init__(self, inner: Splitter, look: Callable[[bytes], FirstRow | None]) -> None:
         self._inner = inner
         self._look = look
-        self._told: _FirstLook | None = None
+        self._told: FirstRow | None = None
 
     def feed(self, data: bytes) -> Iterator[Piece]:
         """Take the next bytes of the body; the pieces that are complete now."""
@@ -231,7 +229,7 @@ class _FirstRow:
     def _tell(self, piece: Piece) -> Piece:
         if self._told is None:
             self._told = self._look(piece.payload)
-        return with_first_row(piece, *(self._told or (None, None)))
+        return with_first_row(piece, self._told or FirstRow())
 
 
 def _in_one_shard(request: SplitRequest, cut: _Cut) -> Splitter | FileSplitter:

@@ -26,14 +26,16 @@ class JsonTable(TextTable):
         self._strict = not (options.columns or options.inputs)
         arrays = meta.names is None and meta.width is not None
         names = [f"c{index}" for index in range(meta.width or 0)] if arrays else self._names(options)
-        self.columns = Columns(names, named=not arrays, lists=frozenset(range(0 if arrays else len(names))))
+        lists = frozenset(index for index, name in enumerate(names) if not arrays and meta.lists.get(name) is not None)
+        self.columns = Columns(names, named=not arrays, lists=lists)
         self._arrays = arrays
 
     def read(self, dtypes: Mapping[int, str]) -> None:
         """Read these columns; PermanentError names the first row that is none."""
         names = {self.columns.names[column]: dtype for column, dtype in dtypes.items()}
         found = None
-        if not self._arrays and all(dtype not in (TEXT, CARRIED) for dtype in names.values()):
+        plain = all(dtype not in (TEXT, CARRIED) and name not in self._meta.lists for name, dtype in names.items())
+        if not self._arrays and plain:
             strict = self._all_columns(dtypes)
             found = _arrow_json(self._payload, names, len(self.numbers), self._missing, strict=strict)
         self._values = dict(zip(dtypes, found, strict=True)) if found is not None else self._slow(dtypes)
@@ -71,9 +73,10 @@ class JsonTable(TextTable):
             return convert(values, dtype, place)
         if dtype == TEXT:
             return _json_texts(values, place)
-        if not any(isinstance(value, list) for value in values):
+        told = self._meta.values_of(place.column)
+        if told in (1, None) and not any(isinstance(value, list) for value in values):
             return from_json(values, dtype, self._missing, place)
-        flat = _flattened(values, place)
+        flat = _flattened(values, place, told)
         width = len(flat) // len(values)
         repeated = Place(self.numbers.repeat(width), place.column)
         return from_json(flat, dtype, self._missing, repeated).reshape(len(values), width)
@@ -167,10 +170,10 @@ def _check_unicode(value: object, index: int, place: Place) -> None:
             raise place.refused(index, f"is {shown(value)}, which has half of a surrogate pair") from error
 
 
-def _flattened(values: Sequence[object], place: Place) -> list[object]:
-    """Lists of lists as one list; every row must have as many values as the first one."""
+def _flattened(values: Sequence[object], place: Place, told: int | None) -> list[object]:
+    """Lists of lists as one list; every row must have as many values as the body's first one, or as the first one here."""
     flat: list[object] = []
-    width = None
+    width = told
     for index, value in enumerate(values):
         if value is None:
             raise missing_value(index, place)
@@ -178,7 +181,8 @@ def _flattened(values: Sequence[object], place: Place) -> list[object]:
         _flatten(value, flat)
         width = len(flat) if width is None else width
         if len(flat) - before != width:
-            raise place.refused(index, f"has {len(flat) - before} values; that of row {place.numbers[0]} has {width}")
+            first = f"that of row {place.numbers[0]}" if told is None else "that of the body's first row"
+            raise place.refused(index, f"has {len(flat) - before} values; {first} has {width}")
     return flat
 
 

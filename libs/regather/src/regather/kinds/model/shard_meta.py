@@ -1,13 +1,14 @@
 """What a shard of rows says of itself: which rows they are, how they are written, what the first row of the body told.
 
 The splitters' own words (`RowSpan` for text and Arrow, `Band` for arrays) stay as they are. Beside them stand `names`
-(keys of the body's first JSON object) or `width` (fields of its first row), so that every shard reads the rows in the
-same way, and `picked`, where some rows of a shard run without the others: a row keeps its number.
+(keys of the body's first JSON object) or `width` (fields of its first row), and `lists` (how many values its lists have,
+None for a null), so that every shard reads the rows in the same way; and `picked`, where some rows of a shard run without
+the others: a row keeps its number.
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from regather.core.errors import PermanentError
@@ -17,7 +18,7 @@ from regather.processors.splitting.row_packer import RowSpan
 from regather.processors.splitting.rows import Band
 
 TSV = "tsv"
-_PICKED, _NAMES, _WIDTH = "picked", "names", "width"
+_PICKED, _NAMES, _WIDTH, _LISTS = "picked", "names", "width", "lists"
 _MAX_META_BYTES = 16 * 1024
 
 
@@ -29,6 +30,12 @@ class ShardMeta:
     ranges: Sequence[range]
     names: tuple[str, ...] | None = None
     width: int | None = None
+    lists: Mapping[str, int | None] = field(default_factory=dict)
+
+    def values_of(self, name: str) -> int | None:
+        """Return how many values this column has in the body's first row; None where that is not known."""
+        there = name in self.names if self.names is not None else self.width is not None
+        return self.lists.get(name, 1 if there else None)
 
     @classmethod
     def decode(cls, meta: bytes) -> "ShardMeta":
@@ -40,18 +47,30 @@ class ShardMeta:
             picked = found.get(_PICKED) or [[where.row0, where.row0 + where.rows]]
             names = found.get(_NAMES)
             width = None if isinstance(where, Band) else found.get(_WIDTH)
-            return cls(where, [range(*pair) for pair in picked], None if names is None else tuple(names), width)
+            ranges = [range(*pair) for pair in picked]
+            return cls(where, ranges, None if names is None else tuple(names), width, found.get(_LISTS) or {})
         except (ValueError, TypeError, KeyError) as error:
             raise PermanentError("a shard does not say which rows it holds: it was not cut for this kind") from error
 
 
-def with_first_row(piece: Piece, names: Sequence[str] | None, width: int | None) -> Piece:
+@dataclass(frozen=True, slots=True)
+class FirstRow:
+    """What the body's first good row looks like; see ShardMeta for the fields."""
+
+    names: Sequence[str] | None = None
+    width: int | None = None
+    lists: Mapping[str, int | None] = field(default_factory=dict)
+
+
+def with_first_row(piece: Piece, row: FirstRow) -> Piece:
     """Return the piece with what the body's first row told; as it is where that would make `meta` too large."""
     told: dict[str, object] = {}
-    if names is not None:
-        told[_NAMES] = list(names)
-    if width is not None:
-        told[_WIDTH] = width
+    if row.names is not None:
+        told[_NAMES] = list(row.names)
+    if row.width is not None:
+        told[_WIDTH] = row.width
+    if row.lists:
+        told[_LISTS] = dict(row.lists)
     meta = json.dumps(json.loads(piece.meta) | told, separators=(",", ":")).encode()
     return replace(piece, meta=meta) if told and len(meta) <= _MAX_META_BYTES else piece
 
@@ -78,3 +97,14 @@ class NumberedRows:
         piece = self._rows.pick(keep)
         meta = self._meta | json.loads(piece.meta) | {_PICKED: [[rows.start, rows.stop] for rows in keep]}
         return replace(piece, meta=json.dumps(meta, separators=(",", ":")).encode())
+
+
+def list_widths(row: Mapping[str, object]) -> dict[str, int | None]:
+    """Return how many values each list of a row has, None for a null, which may stand for any."""
+    return {name: _leaves(value) for name, value in row.items() if value is None or isinstance(value, list)}
+
+
+def _leaves(value: object) -> int | None:
+    if not isinstance(value, list):
+        return None if value is None else 1
+    return sum(1 if part is None else _leaves(part) or 0 for part in value)

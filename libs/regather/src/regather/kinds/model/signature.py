@@ -48,7 +48,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The columns of a body: their names, whether the body names them itself, and which may hold lists of values."""
+    """The columns of a body: their names, whether the body names them itself, and which hold lists of values."""
 
     names: Sequence[str]
     named: bool
@@ -73,8 +73,9 @@ def columns_by_input(inputs: Sequence[Tensor], columns: Columns, options: Predic
         return _by_option(inputs, columns, options)
     if options.columns:
         return _in_order(inputs, [columns.index(name) for name in options.columns])
+    alone = (1,) if len(inputs) == 1 else (1, None)  # one column of one input of any width may be one of several
     by_name = columns.named and all(
-        tensor.name in columns.names and (tensor.width == 1 or columns.index(tensor.name) in columns.lists)
+        tensor.name in columns.names and (tensor.width in alone or columns.index(tensor.name) in columns.lists)
         for tensor in inputs
     )
     if by_name:
