@@ -207,6 +207,19 @@ def test_a_result_that_is_too_large_is_refused_once_and_for_all() -> None:
         KIND.process(ShardView(piece.payload, piece.meta, 0, 0), options)
 
 
+@pytest.mark.parametrize("kind", [made.TensorProto.BFLOAT16, made.TensorProto.FLOAT8E4M3FN])
+@pytest.mark.parametrize("options", [{}, {"probabilities": "y"}, {"outputs": "y"}])
+def test_an_output_of_a_type_that_numpy_has_not_is_refused(kind: int, options: dict[str, str], folder: Path) -> None:
+    cast = made.helper.make_node("Cast", ["x"], ["y"], to=kind)
+    outputs: dict[str, tuple[int, made.Sides | None]] = {"y": (kind, ["N", 4])}
+    content = made.model([cast], {"x": (made.FLOAT, ["N", 4])}, outputs, opsets=[("", 19)])
+    (folder / "odd.onnx").write_bytes(content)
+    with pytest.raises(
+        PermanentError, match=r"^the model('s output 'y' is neither|.* cast one to float32 in the model)"
+    ):
+        run(BODY, CSV, model="odd", **options)
+
+
 def test_an_output_with_a_field_s_name_is_refused(folder: Path) -> None:
     (folder / "row.onnx").write_bytes(made.renamed("row"))
     with pytest.raises(PermanentError, match="has the name of a field of the result"):

@@ -83,6 +83,8 @@ def check_not_random(model: OnnxModel) -> None:
 
 def _examined(model: OnnxModel, inputs: Inputs, size: int) -> Examination:
     names = [tensor.name for tensor in model.outputs if tensor.dtype]
+    if not names:  # the runtime takes an empty list for all outputs
+        return Examination(None, {})
     rows = _made_up(model.inputs, inputs, size)
     try:
         values = model.run(names, rows)

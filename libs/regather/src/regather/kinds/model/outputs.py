@@ -98,6 +98,11 @@ def _checked(name: str) -> str:
 
 
 def _unclear(outputs: Sequence[Tensor]) -> PermanentError:
+    if not any(tensor.dtype for tensor in outputs):
+        return PermanentError(
+            f"the model has no output of numbers or texts, or of a type that NumPy has; there are {_listed(outputs)}: "
+            "cast one to float32 in the model"
+        )
     return PermanentError(
         f"it is not clear which output is the answer; there are {_listed(outputs)}: name values with the option outputs, "
         "or the output that holds a probability for each class with the option probabilities"
