@@ -232,3 +232,12 @@ def test_the_gateway_loads_no_engine() -> None:
     engines = ["numpy", "pyarrow", "onnx", "onnxruntime", "duckdb"]
     code = f"import sys, regather.kinds.model.predict; print([name for name in {engines} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"), [(b"a,b\n1,\xe9\n", CSV), (b'{"a":"\xe9"}\n', NDJSON), (b'["\xe9"]', JSON)]
+)
+def test_text_that_is_no_utf_8_is_to_be_converted(body: bytes, content_type: str) -> None:
+    """This kind has no option encoding, so it is not what the advice begins with."""
+    with pytest.raises(UserError, match=r"b'\\xe9' is no UTF-8 .*; convert it to UTF-8, or, where the kind has it"):
+        run(body, content_type)

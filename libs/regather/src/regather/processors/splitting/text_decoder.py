@@ -72,6 +72,9 @@ class NotText(Exception):
         self.code = code
 
 
+_ADVICE = "convert it to UTF-8, or, where the kind has it (table.etl, table.sql), say so with the option encoding"
+
+
 class TextDecoder:
     """Gives UTF-8 that holds no byte order mark at its beginning and no NUL. Raises NotText."""
 
@@ -157,16 +160,15 @@ class TextDecoder:
 
     def _nul(self, before: bytes, left_bytes: int) -> NotText:
         byte = self._fed_bytes - len(self._waiting) - left_bytes
-        why = "a NUL byte, which no text has; if the body is UTF-16, say so with the option encoding=utf-16"
+        why = f"a NUL byte, which no text has; if the body is UTF-16, {_ADVICE}=utf-16"
         return NotText(before, byte, why, "nul-byte")
 
     def _not_text(self, data: bytes, error: UnicodeDecodeError) -> NotText:
         byte = self._fed_bytes - len(data) + error.start
         wrong = data[error.start : error.start + 1]
         name = "UTF-8" if self._codec == UTF8 else self._codec
-        advice = "name the encoding that it has with the option encoding, or convert it to UTF-8"
         before = data[: error.start].decode(self._codec).encode()
-        return NotText(before, byte, f"{wrong!r} is no {name} ({error.reason}); {advice}")
+        return NotText(before, byte, f"{wrong!r} is no {name} ({error.reason}); {_ADVICE}")
 
 
 class Positions:
