@@ -161,6 +161,14 @@ def test_a_variable_frame_rate_keeps_its_time_stamps(tmp_path: Path) -> None:
         assert reference.decoded(path)[1] == [at / 1000 for at in times]
 
 
+@pytest.mark.parametrize(("encoder", "pixel_format"), [("mpeg4", "yuv420p"), ("mjpeg", "yuvj420p")])
+def test_a_chunk_without_a_frame_takes_time_in_avi(tmp_path: Path, encoder: str, pixel_format: str) -> None:
+    """FFmpeg writes one for each place between two time stamps that has no frame."""
+    times = [0, 1, 2, 5, 6, 9, 12, 13, 40, 41]
+    path = make(tmp_path, "avi", encoder, pixel_format, frames=10, times=times, options={"bf": "0"})
+    check(path, FrameOptions(), "gray", times=[at / 1000 for at in times])
+
+
 def test_frames_that_an_edit_list_hides_have_no_line(tmp_path: Path) -> None:
     path = make(tmp_path, "mp4", "libx264", "yuv420p")
     body = bytearray(path.read_bytes())

@@ -163,6 +163,7 @@ class VideoFile:
         self._container = container
         self.stream = stream
         self.time_base = Fraction(stream.time_base)
+        self._slots: list[int] = []
 
     def packets(self) -> Iterator[Any]:
         """Yield the stream's packets in the file's order; Damaged."""
@@ -178,7 +179,16 @@ class VideoFile:
                 raise Damaged
             if packet.has_sidedata("encryption_info"):
                 raise BadInput("the video is encrypted; send it decrypted", code=CODE)
+            if packet.dts is not None:
+                self._slots.append(packet.dts)
             yield packet
+
+    def slot(self, number: int) -> int | None:
+        """Return the place, in units of the time base, of the packet of this number; for files without time stamps.
+
+        Packets are shown one after the other, whatever their order. A place that has none keeps the frame before it.
+        """
+        return self._slots[number] if number < len(self._slots) else None
 
     def frames(self) -> Iterator[Any]:
         """Yield the decoded frames in the order in which they are shown. BadInput with the frame's number for damage."""

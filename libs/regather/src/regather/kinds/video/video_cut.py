@@ -88,10 +88,7 @@ class VideoCut(FileSplitter):
                 raise BadInput(
                     f"the video cannot be cut at keyframes: {reason}; leave cut_at out", code="bad-split"
                 ) from None
-            clock = Clock(time_base=stream.time_base)
-            if self._wish.container == "avi":  # it has a frame rate and no time stamps
-                clock = Clock(rate=1 / stream.time_base)
-            yield from self._as_frames(path, pixels.layout, clock)
+            yield from self._as_frames(path, pixels.layout, Clock(time_base=stream.time_base))
         else:
             for stripe in carried_stripes(pixels.layout) if self._carries else [Stripe(0, pixels.layout.values)]:
                 yield from _packet_pieces(path, self._wish.container, _Coded(stream, coded, plan, stripe, self._halo))
@@ -172,8 +169,8 @@ class VideoCut(FileSplitter):
         def extra(first: int, count: int) -> dict[str, Any]:
             return clock.encode(pts[first : first + count])
 
-        for frame, values in self._values(path):
-            pts.append(frame.pts)
+        for shown_at, values in self._values(path):
+            pts.append(shown_at)
             self._check_volume(len(pts), layout)
             for stripe, rows in cutting:
                 pieces = rows.feed(values[stripe.first : stripe.first + stripe.count].tobytes())
@@ -181,12 +178,14 @@ class VideoCut(FileSplitter):
         for stripe, rows in cutting:
             yield from with_extra(iter(rows.finish()), layout, stripe, extra)
 
-    def _values(self, path: Path) -> Iterator[tuple[Any, Any]]:
+    def _values(self, path: Path) -> Iterator[tuple[int | None, Any]]:
+        """Yield when each frame is shown, and its values. AVI has places at a fixed rate and no time stamps."""
         with open_video(path, self._wish.container, again=True) as video:
             pixels: Pixels | None = None
             for number, frame in enumerate(video.frames()):
                 pixels = pixels or Pixels(self._wish.pixels, frame)
-                yield frame, pixels.values(frame, number)
+                shown_at = video.slot(number) if self._wish.container == "avi" else frame.pts
+                yield shown_at, pixels.values(frame, number)
 
     def _count(self, path: Path) -> int:
         with open_video(path, self._wish.container, again=True) as video:
