@@ -340,6 +340,23 @@ def test_sound_alone_is_refused(tmp_path: Path) -> None:
         motion(path)
 
 
+def test_sound_with_a_cover_picture_is_refused(tmp_path: Path) -> None:
+    import av
+
+    path = tmp_path / "sound.mp4"
+    with av.open(str(path), "w") as output:
+        stream, cover = output.add_stream("aac", rate=48_000, layout="mono"), output.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 32, 32, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        output.mux(cover.encode(av.VideoFrame(32, 32, "yuvj420p")))
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = 48_000, 0
+        output.mux(stream.encode(frame))
+        output.mux(stream.encode())
+    with pytest.raises(BadInput, match="no video, but a cover picture and audio"):
+        motion(path)
+
+
 def test_a_video_without_frames_is_refused(tmp_path: Path) -> None:
     path = make(tmp_path, "avi", "rawvideo", "bgr24", frames=1)
     body = bytearray(path.read_bytes())

@@ -298,6 +298,13 @@ def test_every_y4m_colour_space_gives_what_pyav_gives(tmp_path: Path, colour: st
     check(path.read_bytes(), FrameOptions(pixels="rgb"), colours, RATE)
 
 
+@pytest.mark.parametrize(("old", "pixel_format"), [("444", "yuv444p"), ("422", "yuv422p"), ("420JPEG", "yuv420p")])
+def test_a_y4m_header_may_name_its_colours_in_the_old_way(tmp_path: Path, old: str, pixel_format: str) -> None:
+    path = y4m_file(tmp_path, "", pixel_format, rest=f"F30000:1001 XYSCSS={old}")
+    check(path.read_bytes(), FrameOptions(), reference.decoded(path, "gray")[0], RATE)
+    check(path.read_bytes(), FrameOptions(pixels="rgb"), reference.decoded(path, "rgb24")[0], RATE)
+
+
 def test_the_full_range_that_a_y4m_header_names_is_honoured(tmp_path: Path) -> None:
     for rest in ("F30000:1001 XCOLORRANGE=FULL", "F30000:1001 XCOLORRANGE=LIMITED"):
         path = y4m_file(tmp_path, "420jpeg", "yuv420p", rest=rest)
@@ -334,7 +341,7 @@ HEADER = b"YUV4MPEG2 W2 H2 F25:1 Cmono\n"
 @pytest.mark.parametrize(
     ("body", "why"),
     [
-        (HEADER, "empty"),
+        (HEADER, "the body ends behind its header of 28 bytes: there are no frames"),
         (HEADER + b"FRAME\nabc", r"frame 0 begins at byte 28 and has 10 bytes, but the body ends at byte 37"),
         (HEADER + b"FRAME\nabcdFRAME\nab", r"frame 1 begins at byte 38 and has 10 bytes, but the body ends at byte 46"),
         (HEADER + b"FRAME\nabcdFRA", "frame 1 begins at byte 38"),

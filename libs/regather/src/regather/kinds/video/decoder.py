@@ -292,7 +292,8 @@ def open_video(path: Path, container: str, *, again: bool = False) -> Iterator[V
 def _stream(container: Any) -> Any:
     pictures = [stream for stream in container.streams.video if not _is_cover(stream)]
     if not pictures:
-        kinds = sorted({stream.type for stream in container.streams}) or ["nothing"]
+        found = {"a cover picture" if stream.type == "video" else stream.type for stream in container.streams}
+        kinds = sorted(found) or ["nothing"]
         raise BadInput(f"the file holds no video, but {' and '.join(kinds)}", code="no-video")
     stream = pictures[0]
     if stream.codec_context is None or not stream.codec_context.width:

@@ -83,7 +83,7 @@ class FrameStream(Splitter):
         if len(self._queue):
             raise y4m.truncated(self._number, self._at, self._needs_bytes(), self._at + len(self._queue))
         if not self._number:
-            raise BadInput("the body is empty: there are no frames to cut", code="empty-body")
+            raise _no_frames(self._frames)
         return list(with_extra(iter(self._rows.finish()), self._frames.layout, self._stripe, self._extra))
 
     def _cut(self) -> Iterator[Piece]:
@@ -149,7 +149,7 @@ class FrameFile(FileSplitter):
                 raise wrong_length(size_bytes, frames)
             offsets = range(frames.first_byte, size_bytes, frames.frame_bytes)
         if not offsets:
-            raise BadInput("the body is empty: there are no frames to cut", code="empty-body")
+            raise _no_frames(frames)
         return offsets
 
     def _cut_stripe(self, read: Callable[[int, int], bytes], offsets: Sequence[int], stripe: Stripe) -> Iterator[Piece]:
@@ -172,6 +172,15 @@ def check_asked(request: SplitRequest, cut: Sequence[Stripe]) -> None:
             f"shards={request.shards} cannot be: a frame fits no shard and is cut into {len(cut)} stripes; use shard_size",
             code="bad-split",
         )
+
+
+def _no_frames(frames: OpenFrames) -> BadInput:
+    what = (
+        "the body is empty"
+        if not frames.first_byte
+        else f"the body ends behind its header of {frames.first_byte} bytes"
+    )
+    return BadInput(f"{what}: there are no frames to cut", code="empty-body")
 
 
 def wrong_length(size_bytes: int, frames: OpenFrames) -> BadInput:

@@ -15,6 +15,9 @@ from regather.kinds.video.pixel_layouts import FORMATS, PixelFormat
 MAGIC = b"YUV4MPEG2"
 FRAME = b"FRAME"
 _MAX_LINE_BYTES = 1024
+_OLD_COLOUR = "YSCSS="
+"""An extension that names the colour space, in capitals; FFmpeg writes it beside C, and then C counts."""
+
 _SIDE = re.compile(r"[1-9][0-9]{0,4}")
 _RATIO = re.compile(r"([0-9]{1,9}):([0-9]{1,9})")
 _COLOURS = {
@@ -58,7 +61,7 @@ def parse_header(head: bytes | bytearray) -> Y4mHeader | None:
 
 
 def _parsed(words: list[str], size_bytes: int) -> Y4mHeader:
-    found: dict[str, str] = {"C": "420jpeg"}
+    found: dict[str, str] = {}
     extensions: list[str] = []
     for word in words:
         if word[0] == "X":
@@ -67,6 +70,8 @@ def _parsed(words: list[str], size_bytes: int) -> Y4mHeader:
             found[word[0]] = word[1:]
         else:
             raise BadInput(f"the y4m header has a parameter {word[:20]!r}; known are W, H, F, I, A, C and X")
+    old_names = [text.removeprefix(_OLD_COLOUR).lower() for text in extensions if text.startswith(_OLD_COLOUR)]
+    found.setdefault("C", old_names[-1] if old_names else "420jpeg")
     pixel_format = _COLOURS.get(found["C"])
     if pixel_format is None:
         raise BadInput(f"the y4m colour space {found['C'][:20]!r} is not taken; known are {', '.join(_COLOURS)}")
