@@ -147,6 +147,20 @@ def test_a_run_of_the_whole_that_fits_no_shard_is_refused(folder: Path) -> None:
             whole(npy(large), SplitRequest(), folder, size=size)
 
 
+def test_a_dependence_that_is_smaller_than_rounding_is_refused(folder: Path) -> None:
+    """A hundred-thousandth of the batch's mean is added: the tolerance for kernels lets it pass, a cut does not."""
+    nodes = [
+        made.helper.make_node("ReduceMean", ["x"], ["mean"], axes=[0], keepdims=1),
+        made.helper.make_node("Mul", ["mean", "share"], ["part"]),
+        made.helper.make_node("Add", ["x", "part"], ["y"]),
+    ]
+    outputs: dict[str, tuple[int, made.Sides | None]] = {"y": (made.FLOAT, ["N", 4])}
+    content = made.model(nodes, {"x": (made.FLOAT, ["N", 4])}, outputs, {"share": np.array(1e-5, np.float32)})
+    (folder / "little.onnx").write_bytes(content)
+    with pytest.raises(PermanentError, match=r"'y' changes for a row with the other rows of its batch"):
+        run(npy(ROWS), model="little")
+
+
 @pytest.mark.parametrize("whole", ["true", "false"])
 def test_dropout_as_in_training_is_refused_as_random(whole: str, folder: Path) -> None:
     nodes = [made.helper.make_node("Dropout", ["x", "share", "training"], ["y"], seed=3)]

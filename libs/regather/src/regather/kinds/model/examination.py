@@ -1,9 +1,10 @@
 """What running a model shows about it: whether rows depend on each other, and which outputs are probabilities.
 
 **Rows that depend on each other** (a softmax over the wrong axis, a normalisation by the batch) would make an answer
-depend on the cut. A batch is run twice, then its first half in reversed order behind copies of one row, then that half
-alone, in a batch of another size. A row must have the same answer everywhere, within a tolerance that lets kernels round
-differently. This is done with made-up rows, the same in every child, and with the first real rows a child gets.
+depend on the cut. A batch is run twice, then with copies of one row in the place of its second half, then its first half in
+reversed order behind copies of one row, then that half alone, in a batch of another size. A row must have the same answer
+everywhere: to the bit where it kept its place, else within a tolerance that lets kernels round differently. This is done
+with made-up rows, the same in every child, and with the first real rows a child gets.
 
 **Probabilities** are what ZipMap gives, or an output whose made-up rows are not negative and add up to 1. A model whose
 made-up rows fail (an index out of range) shows nothing; the job then has to name its outputs.
@@ -29,6 +30,11 @@ SUM_TOLERANCE: Mapping[str, float] = {"float16": 1e-2, "float32": 1e-3, "float64
 
 _SAME_TOLERANCE = {"float16": 2e-2, "float32": 1e-4, "float64": 1e-9}  # of the output's largest value
 _SEED = 20_261_127
+_RUNS = "from run to run: its answers cannot be had twice; export it for inference"
+_OTHERS = (
+    "with the other rows of its batch: cut into shards it would answer differently. Export a model that treats each row "
+    "alone, or run all rows at once with whole=true"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +74,7 @@ def check_repeatable(model: OnnxModel, outputs: Sequence[str], inputs: Inputs, s
     rows = _made_up(model.inputs, inputs, size)
     with suppress(ModelFailed):
         every = slice(0, size)
-        _compare(run_once(model, outputs, rows), run_once(model, outputs, rows), every, every, exact=True)
+        _compare(run_once(model, outputs, rows), run_once(model, outputs, rows), every, every, exact=True, why=_RUNS)
     model.examined[key] = True
 
 
@@ -138,14 +144,23 @@ def _check_alone(model: OnnxModel, outputs: Sequence[str], rows: Inputs, size: i
     batch = filled_up(rows, size)
     first = run_once(model, outputs, batch)
     again = run_once(model, outputs, batch)
-    _compare(first, again, slice(0, count), slice(0, count), exact=True)
+    _compare(first, again, slice(0, count), slice(0, count), exact=True, why=_RUNS)
     if size == 1:
         return
+    alone = each(batch, lambda values: _without_others(values, half))
+    _compare(first, run_once(model, outputs, alone), slice(0, half), slice(0, half), exact=True, why=_OTHERS)
     turned = each(batch, lambda values: _turned(values, half))
     _compare(first, run_once(model, outputs, turned), slice(0, half), slice(-1, -half - 1, -1))
     if model.batch is None:
         fewer = each(rows, lambda values: values[:half])
         _compare(first, run_once(model, outputs, fewer), slice(0, half), slice(0, half))
+
+
+def _without_others(values: "NDArray[Any]", half: int) -> "NDArray[Any]":
+    """The first rows where they are, and copies of row 0 for all others, as a cut right behind them makes it."""
+    found = values.copy()
+    found[half:] = values[0]
+    return found
 
 
 def _turned(values: "NDArray[Any]", half: int) -> "NDArray[Any]":
@@ -156,19 +171,11 @@ def _turned(values: "NDArray[Any]", half: int) -> "NDArray[Any]":
     return found
 
 
-def _compare(one: Found, other: Found, here: slice, there: slice, *, exact: bool = False) -> None:
+def _compare(one: Found, other: Found, here: slice, there: slice, *, exact: bool = False, why: str = _OTHERS) -> None:
     for name, answers in one.items():
         mine, theirs = answers.values, other[name].values
         if mine.shape[1:] != theirs.shape[1:] or not _same(mine[here], theirs[there], exact=exact):
-            if exact:
-                raise PermanentError(
-                    f"the model's output {name!r} changes for a row from run to run: its answers cannot be had twice; "
-                    "export it for inference"
-                )
-            raise PermanentError(
-                f"the model's output {name!r} changes for a row with the other rows of its batch: cut into shards it would "
-                "answer differently. Export a model that treats each row alone, or run all rows at once with whole=true"
-            )
+            raise PermanentError(f"the model's output {name!r} changes for a row {why}")
 
 
 def _same(mine: "NDArray[Any]", theirs: "NDArray[Any]", *, exact: bool) -> bool:
