@@ -1,6 +1,7 @@
 """Who is charged when a child dies: the item that was executing, nobody else."""
 
 import signal
+import sys
 
 import pytest
 from hypothesis import given
@@ -57,6 +58,16 @@ def test_a_death_by_itself_is_explained_by_its_wait_status(
     assert failed.reason is reason
     assert word in failed.error
     assert failed.retryable
+
+
+@pytest.mark.parametrize(
+    "head", ["Stack (most recent call first):", "Current thread 0x00007f (most recent call first):"]
+)
+def test_the_stack_of_a_built_in_kind_that_hangs_is_for_the_log(head: str) -> None:
+    frames = [f"{head}", *(f'  File "{sys.path[-1]}/regather/kinds/model/{name}.py", line 3 in run' for name in "ab")]
+    failed = the_failure(Death(Cause.OVERDUE, 0, printed="\n".join(["said", *frames])))
+    assert failed.error == "the shard did not end within 2 s and was killed\nlast printed:\nsaid"
+    assert head in failed.trace
 
 
 def test_what_was_printed_is_told_without_frames_below_user_code() -> None:

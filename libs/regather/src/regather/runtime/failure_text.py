@@ -34,6 +34,7 @@ _STACK_WORDS = (
     _FRAME,
     "Thread 0x",
     "Current thread",
+    "Stack (most recent call first):",
     "Fatal Python error",
     "Extension modules",
     "  <no Python",
