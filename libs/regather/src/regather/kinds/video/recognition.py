@@ -12,7 +12,9 @@ DECODED = ("mp4", "matroska", "avi", "nut")
 """Containers that are decoded."""
 
 _BOX_TYPES = frozenset((b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"moof", b"styp", b"uuid"))
-_TS_PACKET_BYTES = 188
+_TS_PACKETS = ((0, 188, "an MPEG transport stream"), (4, 192, "an M2TS file"))
+"""Where the first packet's sync byte is and how long packets are: as broadcast, and with the time in front (M2TS)."""
+
 _MAGICS = {
     b"\x93NUMPY": ("npy", "an NPY file"),
     b"YUV4MPEG2": ("y4m", "a y4m file"),
@@ -57,7 +59,13 @@ _MAGICS = {
     b"\0\0\0\x01\x67": ("", "an H.264 stream without a container"),
     b"\0\0\0\x01\x09": ("", "an H.264 stream without a container"),
     b"\0\0\x01\x67": ("", "an H.264 stream without a container"),
+    b"\0\0\0\x01\x27": ("", "an H.264 stream without a container"),
     b"\0\0\0\x01\x40\x01": ("", "an HEVC stream without a container"),
+    b"\0\0\0\x01\x46\x01": ("", "an HEVC stream without a container"),
+    b"\0\0\x01\xb0": ("", "an MPEG-4 stream without a container"),
+    b"\x12\0\x0a": ("", "an AV1 stream without a container"),
+    b"FWS": ("", "a Flash file"),
+    b"CWS": ("", "a Flash file"),
     b"DKIF": ("", "an IVF file"),
     b"\x06\x0e\x2b\x34": ("", "an MXF file"),
     b".RMF": ("", "a RealMedia file"),
@@ -113,8 +121,9 @@ def _later_magic(head: bytes) -> Found | None:
         return Found("", "a DICOM file")
     if head[257:262] == b"ustar":
         return Found("", "a tar archive")
-    if len(head) > 2 * _TS_PACKET_BYTES and all(head[at * _TS_PACKET_BYTES] == ord("G") for at in range(3)):
-        return Found("", "an MPEG transport stream")
+    for first, length, name in _TS_PACKETS:
+        if len(head) > first + 2 * length and all(head[first + at * length] == ord("G") for at in range(3)):
+            return Found("", name)
     if head[:2] == b"BM" and head[6:10] == bytes(4) and head[14:18] in (b"\x28\0\0\0", b"\x7c\0\0\0", b"\x6c\0\0\0"):
         return Found("", "a BMP image")
     return None
