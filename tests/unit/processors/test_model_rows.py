@@ -294,6 +294,26 @@ def test_a_whole_number_with_a_point_is_exact_or_refused(form: str, text: str, w
         assert lines(run(body, kind, folder=folder, model="int64", outputs="y"))[1]["y"] == [want, want]
 
 
+def test_memory_that_no_machine_has_is_refused_for_good(folder: Path) -> None:
+    """Its rows say how much: 10^15 floats, and a row that asks for one is good."""
+    nodes = [
+        made.helper.make_node("Reshape", ["x", "flat"], ["shape"]),
+        made.helper.make_node("ReduceMax", ["shape"], ["most"], keepdims=1),
+        made.helper.make_node("ConstantOfShape", ["most"], ["c"]),
+        made.helper.make_node("ReduceMax", ["c"], ["zero"], keepdims=0),
+        made.helper.make_node("Cast", ["x"], ["f"], to=made.FLOAT),
+        made.helper.make_node("Add", ["f", "zero"], ["y"]),
+    ]
+    outputs: dict[str, tuple[int, made.Sides | None]] = {"y": (made.FLOAT, ["N", 1])}
+    content = made.model(nodes, {"x": (onnx.TensorProto.INT64, ["N", 1])}, outputs, {"flat": np.array([-1])})
+    (folder / "greedy.onnx").write_bytes(content)
+    rows = np.array([[1], [1], [10**15], [1]])
+    with pytest.raises(
+        PermanentError, match=r"^row 2: the model asks for 4000000000000000 bytes at once, which no machine"
+    ):
+        run(npy(rows), model="greedy", outputs="y")
+
+
 def sums(folder: Path, width: int | str) -> None:
     """y is the sum of a row of the input x."""
     node = made.helper.make_node("ReduceSum", ["x", "axes"], ["y"], keepdims=0)

@@ -32,6 +32,8 @@ _DTYPES = {
 }  # fmt: skip
 _TENSOR = re.compile(r"tensor\((\w+)\)")
 _ZIPMAP = re.compile(r"seq\(map\((string|int64),tensor\((\w+)\)\)\)")
+_ASKED_BYTES = re.compile(r"Failed to allocate memory for requested buffer of size (\d+)")
+_ADDRESSABLE_BYTES = 1 << 47
 _FAILED_NODE = re.compile(r"while running (\w+) node")
 
 
@@ -195,6 +197,9 @@ def _no_memory(text: str) -> bool:
 
 def _explained(error: Exception) -> Exception:
     text = str(error)
+    asked = _ASKED_BYTES.search(text)
+    if asked is not None and int(asked[1]) >= _ADDRESSABLE_BYTES:
+        return ModelFailed(f"the model asks for {asked[1]} bytes at once, which no machine has")
     if _no_memory(text):
         return MemoryError("there is not enough memory to run the model on so many rows at once (option batch_rows)")
     node = _FAILED_NODE.search(text)
