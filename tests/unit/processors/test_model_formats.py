@@ -241,3 +241,10 @@ def test_text_that_is_no_utf_8_is_to_be_converted(body: bytes, content_type: str
     """This kind has no option encoding, so it is not what the advice begins with."""
     with pytest.raises(UserError, match=r"b'\\xe9' is no UTF-8 .*; convert it to UTF-8, or, where the kind has it"):
         run(body, content_type)
+
+
+def test_an_array_of_single_values_is_refused_with_what_to_save() -> None:
+    with pytest.raises(
+        UserError, match=r"shape \(3,\); \(rows, columns\), .* each value is a row, save array\.reshape\(-1, 1\)"
+    ):
+        run(npy(np.ones(3)))

@@ -142,11 +142,12 @@ def _shape(shape: object, offset: int) -> tuple[int, ...]:
 
 
 def _layout(shape: tuple[int, ...], dtype: str, offset: int, *, frames: bool) -> RowLayout:
-    wanted = "(frames, height, width)" if frames else "(height, width)"
+    wanted = "(frames, height, width)" if frames else "(rows, columns), of an image (height, width),"
     row = shape[1:] if not frames else (shape[1] * shape[2], *shape[3:]) if len(shape) > 2 else ()
     if len(row) not in (1, 2):
+        advice = "; if each value is a row, save array.reshape(-1, 1)" if len(shape) == 1 and not frames else ""
         raise BadInput(
-            f"byte {offset}: shape {_short(shape)}; {wanted} is needed, and one more for channels if there are any"
+            f"byte {offset}: shape {_short(shape)}; {wanted} is needed, and one more for channels if there are any{advice}"
         )
     if not prod(row):
         raise BadInput(f"byte {offset}: shape {_short(shape)}: its rows have no values")
