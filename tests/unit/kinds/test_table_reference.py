@@ -69,8 +69,22 @@ def test_groups_and_rows_equal_the_reference_at_random_shard_sizes(seed: int) ->
 FLOATS = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
     st.floats(-5e9, 5e9),
+    st.floats(-9e12, 9e12),
     st.floats(0.01, 100),
-    st.sampled_from([2.0**32, math.nextafter(2.0**32, 0), -(2.0**-72), 2.0**-73, 2.0**-20, 1e-6, 9.5e-7, -0.1]),
+    st.sampled_from(
+        [
+            2.0**43,
+            math.nextafter(2.0**43, 0),
+            -(2.0**43),
+            2.0**42 + 0.5,
+            -(2.0**-72),
+            2.0**-73,
+            2.0**-20,
+            1e-6,
+            9.5e-7,
+            -0.1,
+        ]
+    ),
 )
 
 

@@ -13,8 +13,8 @@ of three such parts, each below 2^62, and whole numbers of 128 bits hold 2^64 of
 together; `wide_sums.py` adds what is kept one by one. This replaces a running sum, whose error
 depends on the cut, and compensated sums, which still lose everything where large terms cancel out.
 
-Most doubles need less: one below 2^32 in size that is a multiple of 2^-72, as every double above 9.6e-7 is, is the sum of
-two whole numbers below 2^53, in units of 2^-20 and 2^-72. The quick query adds up these two, and puts each group's sums
+Most doubles need less: one below 2^43 in size that is a multiple of 2^-72, as every double above 9.6e-7 is, is the sum of
+two whole numbers of 64 bits, in units of 2^-20 and 2^-72. The quick query adds up these two, and puts each group's sums
 into the three parts. Any other double ends it, and the shard runs the complete query.
 
 Variances are merged by the update of Chan, Golub and LeVeque (1979). A median, a quantile and a count of distinct values

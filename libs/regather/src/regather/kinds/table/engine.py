@@ -60,7 +60,7 @@ _MACROS = """
         CASE WHEN abs(x) < 4611686018427387904.0 AND (abs(x) >= 2.117582368135751e-22 OR x = 0)
              THEN CAST(trunc(x) AS BIGINT) END;
     CREATE MACRO next_part(whole_part, x) AS (x - whole_part) * 4611686018427387904.0;
-    CREATE MACRO coarse(x) AS CASE WHEN abs(x) < 4294967296.0 THEN CAST(trunc(x * 1048576.0) AS BIGINT) END;
+    CREATE MACRO coarse(x) AS CAST(x * 1048576.0 AS BIGINT);
     CREATE MACRO rest_of(coarse_part, x) AS (x * 1048576.0 - coarse_part) * 4503599627370496.0;
     CREATE MACRO fine(x, rest) AS
         CASE WHEN trunc(rest) = rest THEN CAST(rest AS BIGINT)

@@ -4,6 +4,7 @@ Whole row groups travel as they lie there where that is possible and no size was
 rows are decoded as DuckDB reads them, and travel as Arrow streams. DuckDB gives types and values their meaning either way.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import Any
 
 from regather.core.errors import BadInput
 from regather.core.sharding import MAX_SHARD_BYTES, check_asked_shards
-from regather.kinds.table.engine import Engine, literal, quoted, reader
+from regather.kinds.table.engine import Engine, engine, literal, quoted, reader
 from regather.kinds.table.failures import said
-from regather.kinds.table.parquet.footer import NoSlices
+from regather.kinds.table.parquet.footer import Footer, NoSlices
 from regather.kinds.table.parquet.slices import Slice, slices
 from regather.kinds.table.plan import Column, Plan, Reading, RowUse, TableMeta
 from regather.kinds.table.shard_rows import behind
@@ -43,25 +44,23 @@ class ParquetSplitter:
 
     def cut(self, path: Path) -> Iterator[Piece]:
         """Yield the shards in order; one without rows if the file has none."""
-        engine = reader(path)
-        source = f"read_parquet({literal(str(path))})"
         try:
-            plan = self._plan(engine, source)
-            found = self._read(engine, plan)
+            plan = self._plan(path)
+            found = self._read(engine(), plan)
             pieces = self._slices(path, plan, found.use) if not found.packed else None
-            if pieces is not None:
-                yield from pieces
-                return
-            if found.packed:
-                self._request = fitted(self._request, len(found.packed), _SHARD_BYTES)
-            total = int(engine.run(f"SELECT count(*) FROM {source}")[0][0])
-            read = Plan(
-                "arrow", plan.named(found.use.names), row_output_bytes=found.use.output_bytes, side=found.plan.side
-            )
-            for piece in self._pieces(engine, source, read, total):
-                yield behind(found.packed, piece)
+            yield from self._decoded(path, found) if pieces is None else pieces
         except _errors() as error:
             raise BadInput(f"the Parquet file cannot be read: {said(error)}", code="parquet-invalid") from error
+
+    def _decoded(self, path: Path, found: Reading) -> Iterator[Piece]:
+        database, source = reader(path), _source(path)
+        if found.packed:
+            self._request = fitted(self._request, len(found.packed), _SHARD_BYTES)
+        total = int(database.run(f"SELECT count(*) FROM {source}")[0][0])
+        columns, output_bytes = found.plan.named(found.use.names), found.use.output_bytes
+        plan = Plan("arrow", columns, row_output_bytes=output_bytes, side=found.plan.side)
+        for piece in self._pieces(database, source, plan, total):
+            yield behind(found.packed, piece)
 
     def _slices(self, path: Path, plan: Plan, use: RowUse) -> Iterator[Piece] | None:
         """Return the pieces as row groups, or None where the file has to be decoded."""
@@ -75,16 +74,16 @@ class ParquetSplitter:
         columns = plan.named(use.names)
         return (_sliced(part, Plan("parquet", columns)) for part in chain([first], found))
 
-    def _plan(self, engine: Engine, source: str) -> Plan:
-        found = engine.describe(f"SELECT * FROM {source}")
-        return Plan(
-            "arrow",
-            tuple(Column(name, self._cast.get(name.lower(), kind), name.lower() in self._cast) for name, kind in found),
-        )
+    def _plan(self, path: Path) -> Plan:
+        return Plan("arrow", tuple(self._column(name, kind) for name, kind in _columns(path)))
 
-    def _pieces(self, engine: Engine, source: str, plan: Plan, total: int) -> Iterator[Piece]:
+    def _column(self, name: str, kind: str) -> Column:
+        asked = self._cast.get(name.lower(), kind)
+        return Column(name, asked, cast=asked != kind)
+
+    def _pieces(self, database: Engine, source: str, plan: Plan, total: int) -> Iterator[Piece]:
         names = ", ".join(quoted(column.name) for column in plan.columns) or '1 AS "$none"'
-        tables = _Tables(engine.batches(f"SELECT {names} FROM {source}", _BATCH_ROWS))
+        tables = _Tables(database.batches(f"SELECT {names} FROM {source}", _BATCH_ROWS))
         if not total:
             yield _piece(tables.empty(), 0, plan)
             return
@@ -146,6 +145,24 @@ class _Tables:
             return False
         self._held = pa.concat_tables([self._held, pa.Table.from_batches([batch], self._held.schema)])
         return True
+
+
+def _columns(path: Path) -> list[tuple[str, str]]:
+    """Return name and type of each column, as DuckDB has them.
+
+    A file of the same columns without a row says the same, and needs no engine that may open this one's path.
+    """
+    with (
+        contextlib.suppress(NoSlices, *_errors()),
+        path.open("rb") as file,
+        engine().source(Footer(file).without_rows()) as source,
+    ):
+        return engine().describe(f"SELECT * FROM read_parquet({source.path})")
+    return reader(path).describe(f"SELECT * FROM {_source(path)}")
+
+
+def _source(path: Path) -> str:
+    return f"read_parquet({literal(str(path))})"
 
 
 def _most_rows(plan: Plan) -> int:

@@ -67,8 +67,7 @@ def shard_relation(
             texts = number_texts(content, [column for column in columns if asks_for_text(column)])
         with engine.source(content) as source:
             if meta.plan.format == "parquet":
-                found = engine.describe(f"SELECT * FROM read_parquet({source.path})")
-                yield typed_parquet(source, columns, dict(found))
+                yield typed_parquet(source, columns, _types_of_parquet(engine, source, columns))
             elif meta.plan.format == "csv":
                 native = quick and options.decimal == "." and _UNDERSCORE not in content
                 yield typed_csv(source, meta.plan.columns, columns, dialect_of(meta.plan, options), native=native)
@@ -77,6 +76,13 @@ def shard_relation(
             else:
                 with engine.arrow(_TEXTS, texts):
                     yield typed_ndjson(source, columns, frozenset(texts.column_names))
+
+
+def _types_of_parquet(engine: Engine, source: Source, columns: Sequence[Column]) -> dict[str, str]:
+    """Return the types that the columns have in the file: the plan's, but where a cast was asked for."""
+    if not any(column.cast for column in columns):
+        return {column.name: column.type for column in columns}
+    return dict(engine.describe(f"SELECT * FROM read_parquet({source.path})"))
 
 
 def empty_relation(plan: Plan) -> str:

@@ -78,9 +78,17 @@ class Footer:
             raise NoSlices(str(error)) from error
 
     @property
+    def _leaves(self) -> int:
+        return sum(len(field.leaves) for field in self.fields)
+
+    @property
     def rows(self) -> int:
         """Of the whole file."""
         return sum(group.rows for group in self.groups)
+
+    def without_rows(self) -> bytes:
+        """Return a Parquet file of the same columns without a row."""
+        return _file(bytearray(MAGIC), encode(self._of([], 0, self.fields, range(self._leaves))))
 
     def slice(self, file: BinaryIO, groups: Sequence[RowGroup], fields: Sequence[Field]) -> bytes:
         """Return a Parquet file of these row groups with these columns alone; nothing is decoded."""
@@ -92,8 +100,7 @@ class Footer:
             sizes = sum(group.chunks[leaf].size_bytes for leaf in leaves)
             written.append({_COLUMNS: (LIST, (STRUCT, columns)), 2: (I64, sizes), 3: (I64, group.rows)})
         footer = encode(self._of(written, sum(group.rows for group in groups), fields, leaves))
-        content += footer + len(footer).to_bytes(4, "little") + MAGIC
-        return bytes(content)
+        return _file(content, footer)
 
     def _of(self, groups: list[Struct], rows: int, fields: Sequence[Field], leaves: Sequence[int]) -> Struct:
         elements = _items(self._struct, _SCHEMA, STRUCT)
@@ -110,11 +117,16 @@ class Footer:
         return struct
 
     def _check(self, end: int) -> None:
-        leaves = sum(len(field.leaves) for field in self.fields)
+        leaves = self._leaves
         if _ENCRYPTION in self._struct or any(len(group.chunks) != leaves for group in self.groups):
             raise NoSlices("the file is encrypted, or a row group lacks columns")
         if self._struct[_ROWS][1] != self.rows:
             raise NoSlices("the row groups have not as many rows as the file says")
+
+
+def _file(content: bytearray, footer: bytes) -> bytes:
+    content += footer + len(footer).to_bytes(4, "little") + MAGIC
+    return bytes(content)
 
 
 def dictionary_of(file: BinaryIO, chunk: Chunk) -> tuple[int, int]:
