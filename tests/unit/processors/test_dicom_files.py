@@ -307,6 +307,8 @@ LOSSLESS_SHORT = LOSSLESS[:-300] + LOSSLESS[-2:]
         pytest.param(dicom(NOISE, PixelRepresentation=2), "is 2; it must be 0 or 1", id="sign 2"),
         pytest.param(without(dicom(NOISE), "PhotometricInterpretation"), "PhotometricInterpretation", id="no colours"),
         pytest.param(dicom(NOISE, Rows=51), ROWS_LIE, id="rows"),
+        pytest.param(dicom(NOISE, Rows=49), "3920 bytes, but its pixel data says 4000", id="one row left out"),
+        pytest.param(dicom(RGB, Rows=49), "5880 bytes, but its pixel data says 6000", id="one colour row left out"),
         pytest.param(dicom(NOISE, Columns=39), "but its pixel data says 4000", id="columns lie"),
         pytest.param(dicom(NOISE, Rows=0), "0 rows", id="zero rows"),
         pytest.param(dicom(NOISE, NumberOfFrames=2), "2 frames", id="frames lie"),

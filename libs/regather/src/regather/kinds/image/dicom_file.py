@@ -167,12 +167,16 @@ class _Plain:
         return data
 
     def _check_size(self, frame_bytes: int) -> None:
-        """Refuse a length that is not that of the frames. A surplus of less than a row is taken for padding."""
+        """Refuse a length that is not that of the frames. A surplus of less than a row is taken for padding.
+
+        So is the byte that makes an odd length even, which in an image of one column may be as long as a row.
+        """
         header = self.header
         if header.length == UNDEFINED:
             raise refused("its pixel data says no length, which only compressed data may; the transfer syntax is wrong")
         expected = frame_bytes * header.frames
-        if not expected <= header.length < expected + self._row_bytes + 1:
+        surplus = header.length - expected
+        if not 0 <= surplus < self._row_bytes and surplus != expected % 2:
             raise refused(
                 f"{header.frames} frames of {header.rows} rows and {header.columns} columns are {expected} bytes, "
                 f"but its pixel data says {header.length}"
