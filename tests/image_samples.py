@@ -270,7 +270,11 @@ SAMPLES: dict[tuple[str, str], Callable[[], Sample]] = {
     ("TIFF", "JPEG, YCbCr or RGB or grey"): as_seen(SMOOTH, compression="jpeg", rowsperstrip=16),
     ("TIFF", "JPEG XL"): lossless("jpegxl"),
     ("TIFF", "JPEG 2000 (34712)"): lossless("jpeg2000"),
-    ("TIFF", "JPEG 2000 (33003, 33004, 33005)"): lossless("aperio_jp2000_rgb"),
+    ("TIFF", "JPEG 2000 (33004, 33005)"): lossless("aperio_jp2000_rgb"),
+    ("TIFF", "JPEG 2000 (33003), grey"): written(GREY, compression="aperio_jp2000_ycbc", rowsperstrip=16),
+    ("TIFF", "JPEG 2000 (33003), colours (YCbCr)"): refused(
+        lambda: tiff(RGB, compression="aperio_jp2000_ycbc"), r"YCbCr colours in JPEG 2000 \(compression 33003\)"
+    ),
     ("TIFF", "PNG"): lossless("png"),
     ("TIFF", "WebP"): lossless("webp"),
     ("TIFF", "JPEG XR (34934, 22610)"): lossless("jpegxr"),

@@ -35,6 +35,9 @@ _TAKEN_AS_STORED = {1, 2, 4, 5, 32803, 34892}
 """Min-is-black, RGB, mask, CMYK, the mosaic of a camera's sensor, linear raw."""
 
 _JPEG = {7, 33007, 34892}
+_APERIO_YCBCR = 33003
+"""JPEG 2000 whose three samples are YCbCr, whatever colours the page names; most decoders pass them on as RGB."""
+
 _SCALED_BITS = {1: 255, 2: 85, 4: 17}
 _WIDE_BITS = range(9, 16)
 _WHOLE_BITS = (8, 16, 32, 64)
@@ -137,6 +140,8 @@ def _finisher(page: Any) -> tuple[Callable[[Array], Array], int, str]:
     ):
         name = getattr(page.photometric, "name", photometric)
         raise unsupported("TIFF", f"colours of the kind {name}", "save it as grey or RGB")
+    if page.compression == _APERIO_YCBCR and channels > 1:
+        raise unsupported("TIFF", "YCbCr colours in JPEG 2000 (compression 33003)", "save it as RGB")
     scale = _SCALED_BITS.get(bits)
     if scale is None and bits not in _WHOLE_BITS and (bits not in _WIDE_BITS or page.sampleformat != 1):
         raise unsupported("TIFF", f"{bits} bits for each value", "save it with 8 or 16")
