@@ -13,6 +13,7 @@ from typing import Any
 
 import imagecodecs
 import numpy as np
+import pyvips
 import tifffile
 from PIL import Image
 
@@ -211,6 +212,14 @@ def second_page() -> Sample:
     return Sample(tiff(np.stack([GREY, GREY[::-1]])), with_channels(GREY[::-1]), options={"page": 1})
 
 
+def white_with_alpha() -> Sample:
+    """A min-is-white TIFF file with alpha; libvips inverts the grey channel of such a one, and not alpha."""
+    body = tiff(RGB[:, :, :2], photometric="miniswhite", planarconfig="contig", extrasamples=["unassalpha"])
+    pixels = pyvips.Image.new_from_buffer(body, "").numpy()
+    assert (pixels == np.stack([255 - RGB[:, :, 0], RGB[:, :, 1]], axis=2)).all()
+    return Sample(body, pixels)
+
+
 def palette_tiff() -> Sample:
     """A TIFF file with a palette."""
     body = saved(Image.fromarray(RGB).quantize(16), "tiff")
@@ -303,6 +312,7 @@ SAMPLES: dict[tuple[str, str], Callable[[], Sample]] = {
     ("TIFF", "3, 5, 6 and 7 bits"): refused(lambda: packed(6, 1)[0], "6 bits for each value"),
     ("TIFF", "32 and 64 bits, float16, complex"): refused(lambda: tiff(RGB.astype(np.int32)), "channels of int32"),
     ("TIFF", "min-is-white"): few_bits(4, 0, 17),
+    ("TIFF", "min-is-white with alpha"): white_with_alpha,
     ("TIFF", "palette of up to 8 bits"): palette_tiff,
     ("TIFF", "CMYK"): written(RGBA, photometric="separated"),
     ("TIFF", "CIELab, LogLuv, YCbCr without JPEG"): refused(ycc_tiff, "colours of the kind YCBCR"),

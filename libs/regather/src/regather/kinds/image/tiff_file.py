@@ -3,7 +3,7 @@
 What a page's values become (all else stays as it is stored):
 
 - 1, 2 and 4 bits become 8, scaled to 0..255; 9 to 15 bits become 16, not scaled;
-- a palette becomes RGB of 8 bits; min-is-white becomes min-is-black; JPEG's YCbCr becomes RGB;
+- a palette becomes RGB of 8 bits; min-is-white becomes min-is-black, extra channels stay; JPEG's YCbCr becomes RGB;
 - an orientation is undone, for which the page is decoded as a whole.
 
 CMYK stays four channels of ink.
@@ -152,7 +152,8 @@ def _finisher(page: Any) -> tuple[Callable[[Array], Array], int, str]:
 
     def finish(band: Array) -> Array:
         if white is not None:
-            band = np.subtract(dtype.type(white), band, dtype=dtype)
+            band = band.astype(dtype)
+            band[:, :, 0] = dtype.type(white) - band[:, :, 0]  # alpha and other extra channels have no white
         return band.astype(dtype) * dtype.type(scale) if scale is not None else band
 
     return finish, channels, dtype_name(dtype)
