@@ -157,6 +157,13 @@ def test_a_strip_of_another_length_is_refused_whether_its_codec_notices_or_not(t
         pixels_of(simple_tiff(GREY.tobytes() + b"x", t259=1, **tags), tmp_path)
 
 
+@pytest.mark.parametrize("samples", [1, 3])
+def test_a_page_that_does_not_say_its_colours_is_refused(samples: int, tmp_path: Path) -> None:
+    body = simple_tiff(bytes(100 * samples), t256=10, t257=10, t258=8, t259=1, t277=samples, t278=10)
+    with pytest.raises(BadInput, match=r"PhotometricInterpretation \(262\) is missing"):
+        pixels_of(body, tmp_path)
+
+
 def test_a_tag_that_decides_the_pixels_must_be_readable(tmp_path: Path) -> None:
     body = tiff(GREY, compression="deflate", predictor=2, metadata=None)
     at = body.index(struct.pack("<HH", 317, 3))

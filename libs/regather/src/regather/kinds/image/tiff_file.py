@@ -30,6 +30,7 @@ from regather.processors.splitting.rows import RowLayout
 Array = NDArray[Any]
 _ORIENTATION = 274
 _SAMPLE_FORMAT = 339
+_PHOTOMETRIC = 262
 _MIN_IS_WHITE, _PALETTE, _YCBCR = 0, 3, 6
 _TAKEN_AS_STORED = {1, 2, 4, 5, 32803, 34892}
 """Min-is-black, RGB, mask, CMYK, the mosaic of a camera's sensor, linear raw."""
@@ -117,6 +118,8 @@ def _check_page(page: Any) -> None:
         raise damaged("TIFF", f"the page is {width} x {height} pixels of {samples} samples")
     if page.dtype is None or isinstance(page.bitspersample, tuple) or page.sampleformat not in (1, 2, 3):
         raise unsupported("TIFF", "values of a type that is no plain number", "save it as 8 or 16 bits, or as float32")
+    if _PHOTOMETRIC not in page.tags:  # it has no default, and decoders guess: white or black, grey or RGB
+        raise damaged("TIFF", "it does not say its colours: PhotometricInterpretation (262) is missing")
     formats = page.tags.valueof(_SAMPLE_FORMAT)
     if isinstance(formats, tuple) and len(set(formats)) > 1:
         raise unsupported("TIFF", "channels of different types", "save it with one type")
