@@ -355,7 +355,7 @@ SAMPLES: dict[tuple[str, str], Callable[[], Sample]] = {
     ("JPEG 2000", "codestream"): jpeg2000(RGB, codecformat="j2k"),
     ("JPEG 2000", "tiles"): from_pillow("jpeg2000", tile_size=(32, 32)),
     ("JPEG 2000", "HTJ2K codestream"): lambda: Sample(bytes(imagecodecs.htj2k_encode(RGB, reversible=True)), RGB),
-    ("JPEG 2000", "palette, YCC, subsampling, mixed depths"): refused(
+    ("JPEG 2000", "palette, YCC, YCCK, CMY, CIELab, subsampling, mixed depths"): refused(
         lambda: bytes(imagecodecs.jpeg2k_encode(SMOOTH, codecformat="jp2")).replace(
             b"colr\1\0\0\0\0\0\x10", b"colr\1\0\0\0\0\0\x12"
         ),

@@ -157,6 +157,18 @@ def test_a_strip_of_another_length_is_refused_whether_its_codec_notices_or_not(t
         pixels_of(simple_tiff(GREY.tobytes() + b"x", t259=1, **tags), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("space", "name"), [(3, "YCC"), (11, "CMY"), (13, "YCCK"), (14, "CIELab"), (19, "CIEJab"), (24, "YCC")]
+)
+def test_a_jpeg_2000_file_whose_colours_are_no_rgb_is_refused(space: int, name: str, tmp_path: Path) -> None:
+    srgb = bytes(imagecodecs.jpeg2k_encode(RGB, codecformat="jp2", level=0))
+    body = srgb.replace(b"colr\1\0\0\0\0\0\x10", b"colr\1\0\0\0\0\0" + bytes([space]))
+    assert pixels_of(srgb, tmp_path).shape == RGB.shape
+    assert body != srgb
+    with pytest.raises(BadInput, match=f"colours of the kind {name}, which is not taken"):
+        pixels_of(body, tmp_path)
+
+
 @pytest.mark.parametrize("samples", [1, 3])
 def test_a_page_that_does_not_say_its_colours_is_refused(samples: int, tmp_path: Path) -> None:
     body = simple_tiff(bytes(100 * samples), t256=10, t257=10, t258=8, t259=1, t277=samples, t278=10)

@@ -19,7 +19,10 @@ _NAME = "JPEG 2000"
 _SOC_SIZ = b"\xff\x4f\xff\x51"
 _SOT, _EOC = b"\xff\x90", b"\xff\xd9"
 _SIZ = struct.Struct(">HHIIIIIIIIH")
-_YCC = 18
+_STRANGE_COLOURS = {
+    1: "YCC", 3: "YCC", 4: "YCC", 9: "PhotoYCC", 11: "CMY", 13: "YCCK", 14: "CIELab", 18: "YCC", 19: "CIEJab", 24: "YCC",
+}  # fmt: skip
+"""Enumerated colour spaces that are neither grey, nor RGB, nor CMYK (T.800, I.5.3.3; T.801, annex M)."""
 
 
 def open_jpeg2000(path: Path, choice: Choice) -> "Jpeg2000Source":
@@ -110,8 +113,8 @@ def _check_header(data: bytes, header: _Box) -> None:
             raise unsupported(_NAME, "a palette", "save it as RGB")
         if box.name == b"colr" and data[box.start] == 1:
             space = int.from_bytes(data[box.start + 3 : box.start + 7], "big")
-            if space == _YCC:
-                raise unsupported(_NAME, "colours of the kind YCC", "save it as grey or RGB")
+            if space in _STRANGE_COLOURS:
+                raise unsupported(_NAME, f"colours of the kind {_STRANGE_COLOURS[space]}", "save it as grey or RGB")
 
 
 def _layout(stream: bytes) -> RowLayout:
