@@ -2,6 +2,7 @@
 
 import io
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pydicom
 import pytest
 from pydicom import uid
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 from reference.dicom_files import (
     DEEP_12,
     GREY,
@@ -276,6 +278,47 @@ def test_a_file_is_read_strip_by_strip_in_little_memory(tmp_path: Path) -> None:
     source = open_dicom(path)
     same(np.frombuffer(source.rows(49, 1), np.uint16), np.tile(NOISE[49], 100))
     source.close()
+
+
+def with_table(frames: int, *offsets: int) -> bytes:
+    """A file of two compressed frames that says `frames`, with a Basic Offset Table of these offsets."""
+    streams = [bytes(imagecodecs.jpeg2k_encode(part, level=0, codecformat="J2K")) for part in (NOISE, SMOOTH)]
+    table = struct.pack(f"<HHI{len(offsets)}I", 0xFFFE, 0xE000, 4 * len(offsets), *offsets)
+    sound = dicom(np.stack([NOISE, SMOOTH]), uid.JPEG2000Lossless, stream=streams, NumberOfFrames=frames)
+    data = pydicom.dcmread(io.BytesIO(sound))
+    data.PixelData = table + encapsulate(streams, has_bot=False)[8:]
+    return written(data)
+
+
+FIRST_STREAM = bytes(imagecodecs.jpeg2k_encode(NOISE, level=0, codecformat="J2K"))
+SECOND = 8 + len(FIRST_STREAM) + len(FIRST_STREAM) % 2
+
+
+@pytest.mark.parametrize("offsets", [(), (0, SECOND)])
+@pytest.mark.parametrize("page", [0, 1])
+def test_a_sound_offset_table_leads_to_each_frame(offsets: tuple[int, ...], page: int, tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(with_table(2, *offsets))
+    source = open_dicom(path, page=page)
+    assert source.rows(0, 50) == (NOISE, SMOOTH)[page].tobytes()
+    source.close()
+
+
+@pytest.mark.parametrize(
+    ("frames", "offsets", "why"),
+    [
+        (2, (0, 0), "Basic Offset Table"), (2, (SECOND, 0), "Basic Offset Table"), (2, (0, 4), "Basic Offset Table"),
+        (1, (0, SECOND), "Basic Offset Table"), (2, (0,), "Basic Offset Table"), (3, (), "3 frames and has 2 fragments"),
+    ],
+)  # fmt: skip
+def test_an_offset_table_that_lies_is_refused(frames: int, offsets: tuple[int, ...], why: str, tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(with_table(frames, *offsets))
+    for page in range(frames):
+        source = open_dicom(path, page=page)
+        with pytest.raises(BadInput, match=why):
+            source.rows(0, 1)
+        source.close()
 
 
 TRUNCATED = dicom(NOISE)[:-101]

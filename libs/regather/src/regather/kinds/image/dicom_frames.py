@@ -14,6 +14,7 @@ Damage that leaves a well-formed stream cannot be told: these formats have no ch
 """
 
 import contextlib
+import itertools
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -84,6 +85,7 @@ def _remedy(syntax: str) -> str:
 def _check_fragments(file: BinaryIO, header: PixelHeader) -> None:
     """Walk the items from the offset table to the sequence's end."""
     at, count = header.offset, 0
+    begins: list[int] = []
     while True:
         file.seek(at)
         tag, length = file.read(4), int.from_bytes(file.read(4), "little")
@@ -92,12 +94,35 @@ def _check_fragments(file: BinaryIO, header: PixelHeader) -> None:
         if tag != _ITEM:
             where = "the file ends" if len(tag) < 4 else "there is no fragment"
             raise refused(f"{where} at byte {at}, behind {count} items and before the end of the pixel data")
+        begins.append(at)
         at += 8 + length
         count += 1
         if at > header.size_bytes:
             raise refused(f"fragment {count - 2} ends at byte {at} and the file at {header.size_bytes}; it is cut off")
     if count < 2:
         raise refused("its pixel data has no fragments")
+    _check_offset_table(file, header, begins)
+
+
+def _check_offset_table(file: BinaryIO, header: PixelHeader, begins: list[int]) -> None:
+    """Refuse frames that are more than the fragments, and a table that does not lead from frame to frame.
+
+    `begins` are the bytes where the table's own item and the fragments begin.
+    """
+    if header.frames > len(begins) - 1:
+        raise refused(f"it says {header.frames} frames and has {len(begins) - 1} fragments")
+    file.seek(begins[0] + 4)
+    size = int.from_bytes(file.read(4), "little")
+    offsets = [offset for (offset,) in struct.iter_unpack("<I", file.read(size // 4 * 4))]
+    if not offsets:
+        return
+    known = {begin - begins[1] for begin in begins[1:]}
+    ascending = all(before < after for before, after in itertools.pairwise(offsets))
+    if len(offsets) != header.frames or offsets[0] or not ascending or not known.issuperset(offsets):
+        raise refused(
+            f"its Basic Offset Table does not lead to the {header.frames} frames one after the other; "
+            "save the file again with a new table, or an empty one"
+        )
 
 
 def _offsets(header: PixelHeader, limit: int) -> tuple[list[int], list[int]] | None:
