@@ -321,6 +321,19 @@ def test_an_offset_table_that_lies_is_refused(frames: int, offsets: tuple[int, .
         source.close()
 
 
+@pytest.mark.parametrize(("frames", "offsets"), [(2, (SECOND, 0)), (2, (0, 0)), (1, (0, SECOND)), (2, (0,))])
+def test_an_extended_offset_table_that_lies_is_refused(frames: int, offsets: tuple[int, ...], tmp_path: Path) -> None:
+    data = pydicom.dcmread(io.BytesIO(with_table(frames)))
+    data.ExtendedOffsetTable = struct.pack(f"<{len(offsets)}Q", *offsets)
+    data.ExtendedOffsetTableLengths = struct.pack(f"<{len(offsets)}Q", *[4] * len(offsets))
+    path = tmp_path / "image"
+    path.write_bytes(written(data))
+    source = open_dicom(path)
+    with pytest.raises(BadInput, match="extended offset table does not lead to"):
+        source.rows(0, 1)
+    source.close()
+
+
 TRUNCATED = dicom(NOISE)[:-101]
 STREAM = bytes(imagecodecs.jpeg8_encode(GREY, level=90))
 LOSSLESS = lossless_jpeg(NOISE, 16)

@@ -113,16 +113,19 @@ def _check_offset_table(file: BinaryIO, header: PixelHeader, begins: list[int]) 
         raise refused(f"it says {header.frames} frames and has {len(begins) - 1} fragments")
     file.seek(begins[0] + 4)
     size = int.from_bytes(file.read(4), "little")
-    offsets = [offset for (offset,) in struct.iter_unpack("<I", file.read(size // 4 * 4))]
-    if not offsets:
-        return
+    tables = {"Basic Offset Table": [offset for (offset,) in struct.iter_unpack("<I", file.read(size // 4 * 4))]}
+    extended = _offsets(header, header.size_bytes)
+    if extended is not None:
+        tables["extended offset table"] = extended[0]
     known = {begin - begins[1] for begin in begins[1:]}
-    ascending = all(before < after for before, after in itertools.pairwise(offsets))
-    if len(offsets) != header.frames or offsets[0] or not ascending or not known.issuperset(offsets):
-        raise refused(
-            f"its Basic Offset Table does not lead to the {header.frames} frames one after the other; "
-            "save the file again with a new table, or an empty one"
-        )
+    for name, offsets in tables.items():
+        ascending = all(before < after for before, after in itertools.pairwise(offsets))
+        lies = len(offsets) != header.frames or offsets[0] or not ascending or not known.issuperset(offsets)
+        if offsets and lies:
+            raise refused(
+                f"its {name} does not lead to the {header.frames} frames one after the other; "
+                "save the file again with a new table, or an empty one"
+            )
 
 
 def _offsets(header: PixelHeader, limit: int) -> tuple[list[int], list[int]] | None:
