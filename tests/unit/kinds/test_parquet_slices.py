@@ -3,6 +3,7 @@
 import io
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,72 @@ def test_a_damaged_row_group_is_an_error_and_never_an_answer() -> None:
             json.loads(found).keys() == right.keys()
         )  # a flipped bit of a value is a value: Parquet need not have sums
     assert refused
+
+
+def with_footer(body: bytes, change: Callable[[Struct], object]) -> bytes:
+    size = int.from_bytes(body[-8:-4], "little")
+    footer, _ = decode(body[-8 - size : -8])
+    change(footer)
+    encoded = encode(footer)
+    return body[: -8 - size] + encoded + len(encoded).to_bytes(4, "little") + b"PAR1"
+
+
+def chunk_of(footer: Struct, column: int) -> Struct:
+    """The metadata of a column of the first row group."""
+    chunks = footer[4][1][1][0][1][1][1]
+    meta: Struct = chunks[column][3][1]
+    return meta
+
+
+@pytest.mark.parametrize("column", [2, 3, 4], ids=["texts", "doubles", "whole numbers"])
+@pytest.mark.parametrize("bytes_more", [-100, -20, -1, 30])
+def test_a_footer_with_wrong_sizes_of_columns_gives_the_answer_of_the_whole_file(column: int, bytes_more: int) -> None:
+    body = written(table(3000), row_group_size=1000, compression="none", use_dictionary=["region"])
+    assert formats(pieces(body, GROUPS)) == {"parquet"}
+
+    def change(footer: Struct) -> None:
+        meta = chunk_of(footer, column)
+        meta[7] = I64, meta[7][1] + bytes_more
+
+    lying = with_footer(body, change)
+    assert formats(pieces(lying, GROUPS)) == {"arrow"}
+    assert run(KIND, lying, GROUPS) == run(KIND, body, GROUPS)
+
+
+def test_a_column_that_has_not_the_rows_of_its_group_is_refused_before_a_shard_is_made() -> None:
+    body = written(table(3000), row_group_size=1000, use_dictionary=["region"])
+    lying = with_footer(body, lambda footer: chunk_of(footer, 3).update({5: (I64, 999)}))
+    assert formats(pieces(body, GROUPS)) == {"parquet"}
+    with pytest.raises(BadInput, match="the Parquet file cannot be read"):
+        pieces(lying, GROUPS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda footer: footer.update({3: (I32, 3000)}),
+        lambda footer: footer[4][1][1][0].pop(2),
+        lambda footer: footer[4][1][1][0].update({3: (I32, 1000)}),
+        lambda footer: footer[4][1][1][0][1][1][1][3].pop(2),
+        lambda footer: chunk_of(footer, 3).update({9: (I32, chunk_of(footer, 3)[9][1])}),
+        lambda footer: chunk_of(footer, 0).pop(1),
+    ],
+    ids=["rows", "size of a group", "rows of a group", "offset of a column", "data page", "column that is not read"],
+)
+def test_a_footer_that_duckdb_refuses_is_refused(change: Callable[[Struct], object], tmp_path: Path) -> None:
+    path = tmp_path / "it.parquet"
+    path.write_bytes(with_footer(written(table(3000), row_group_size=1000), change))
+    with pytest.raises(duckdb.Error):
+        duckdb.sql(f"SELECT sum(price) FROM '{path}'").fetchall()
+    with pytest.raises(BadInput, match="the Parquet file cannot be read"):
+        run(KIND, path.read_bytes(), GROUPS)
+
+
+def test_a_footer_with_orders_of_some_columns_alone_is_decoded() -> None:
+    body = written(table(3000), row_group_size=1000)
+    short = with_footer(body, lambda footer: footer.update({7: (LIST, (STRUCT, footer[7][1][1][:1]))}))
+    assert formats(pieces(short, GROUPS)) == {"arrow"}
+    assert run(KIND, short, GROUPS) == run(KIND, body, GROUPS)
 
 
 @given(st.binary(max_size=200))

@@ -150,12 +150,13 @@ class _Tables:
 def _columns(path: Path) -> list[tuple[str, str]]:
     """Return name and type of each column, as DuckDB has them.
 
-    A file of the same columns without a row says the same, and needs no engine that may open this one's path.
+    A file of the same footer alone says the same, and needs no engine that may open this one's path. It is the footer as
+    it is, because what DuckDB refuses in it must not get lost where shards have footers of their own.
     """
     with (
         contextlib.suppress(NoSlices, *_errors()),
         path.open("rb") as file,
-        engine().source(Footer(file).without_rows()) as source,
+        engine().source(Footer(file).alone()) as source,
     ):
         return engine().describe(f"SELECT * FROM read_parquet({source.path})")
     return reader(path).describe(f"SELECT * FROM {_source(path)}")

@@ -6,24 +6,25 @@ is decoded instead of cut.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from regather.kinds.table.parquet.compact import BINARY, I32, I64, LIST, STRUCT, Struct, decode, encode
+from regather.kinds.table.parquet.pages import check_pages, dictionary_page
 
 MAGIC = b"PAR1"
 _TAIL_BYTES = 8
 _MOST_FOOTER_BYTES = 16 * 1024 * 1024
-_PAGE_HEADER_BYTES = 64 * 1024
 
 _SCHEMA, _ROWS, _GROUPS, _ORDERS, _ENCRYPTION = 2, 3, 4, 7, 8  # of FileMetaData
-_NAME, _CHILDREN = 4, 5  # of SchemaElement
+_REPETITION, _NAME, _CHILDREN = 3, 4, 5  # of SchemaElement
+_REPEATED = 2
 _COLUMNS, _GROUP_BYTES, _GROUP_ROWS = 1, 2, 3  # of RowGroup
 _FILE, _CHUNK_OFFSET, _META, _CRYPTO, _ENCRYPTED = 1, 2, 3, 8, 9  # of ColumnChunk
-_SIZE, _DATA, _INDEX_PAGE, _DICTIONARY, _PAGES = 7, 9, 10, 11, 13  # of ColumnMetaData
+_VALUES, _SIZE, _DATA, _INDEX_PAGE, _DICTIONARY, _PAGES = 5, 7, 9, 10, 11, 13  # of ColumnMetaData
 _LEFT_OUT = frozenset({12, 14, 15, 16, 17})  # also of that: statistics, Bloom filters
-_PAGE_TYPE, _PAGE_ENCODING, _PAGE_BYTES, _DICTIONARY_HEADER = 1, 2, 2, 7
+_PAGE_TYPE, _PAGE_ENCODING = 1, 2  # of PageEncodingStats
 _DICTIONARY_PAGE = 2
 _BY_DICTIONARY = (2, 8)  # PLAIN_DICTIONARY, RLE_DICTIONARY
 
@@ -34,10 +35,14 @@ class NoSlices(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One column of one row group: its bytes, and whether all its values are named by its dictionary."""
+    """One column of one row group: its bytes, and how many values, or nulls, it has.
+
+    `by_dictionary`: all its values are named by its dictionary.
+    """
 
     begin: int
     size_bytes: int
+    values: int
     by_dictionary: bool
     struct: Struct
 
@@ -57,11 +62,12 @@ class Field:
     name: str
     elements: range
     leaves: range
+    repeated: bool
 
     @property
     def nested(self) -> bool:
         """Whether its values are lists, objects or maps."""
-        return len(self.elements) > 1
+        return len(self.elements) > 1 or self.repeated
 
 
 class Footer:
@@ -69,7 +75,8 @@ class Footer:
 
     def __init__(self, file: BinaryIO) -> None:
         try:
-            self._struct = _read(file)
+            self._encoded = _read(file)
+            self._struct = decode(self._encoded)[0]
             self.fields = _fields(self._struct)
             end = file.seek(0, os.SEEK_END) - _TAIL_BYTES
             self.groups = tuple(_group(group, end) for group in _items(self._struct, _GROUPS, STRUCT))
@@ -86,9 +93,19 @@ class Footer:
         """Of the whole file."""
         return sum(group.rows for group in self.groups)
 
-    def without_rows(self) -> bytes:
-        """Return a Parquet file of the same columns without a row."""
-        return _file(bytearray(MAGIC), encode(self._of([], 0, self.fields, range(self._leaves))))
+    def alone(self) -> bytes:
+        """Return a Parquet file that is nothing but the footer, as it is: another reader says what it thinks of that."""
+        return _file(bytearray(MAGIC), self._encoded)
+
+    def check(self, file: BinaryIO, groups: Sequence[RowGroup], fields: Sequence[Field]) -> None:
+        """NoSlices where the pages of these columns do not lie in the file as the footer says."""
+        for field in fields:
+            for group in groups:
+                for leaf in field.leaves:
+                    chunk = group.chunks[leaf]
+                    if not field.nested and chunk.values != group.rows:
+                        raise NoSlices("a column has not as many values as its row group has rows")
+                    _check_pages(file, chunk)
 
     def slice(self, file: BinaryIO, groups: Sequence[RowGroup], fields: Sequence[Field]) -> bytes:
         """Return a Parquet file of these row groups with these columns alone; nothing is decoded."""
@@ -120,6 +137,8 @@ class Footer:
         leaves = self._leaves
         if _ENCRYPTION in self._struct or any(len(group.chunks) != leaves for group in self.groups):
             raise NoSlices("the file is encrypted, or a row group lacks columns")
+        if _ORDERS in self._struct and len(_items(self._struct, _ORDERS, STRUCT)) != leaves:
+            raise NoSlices("the orders of values are not those of the columns")
         if self._struct[_ROWS][1] != self.rows:
             raise NoSlices("the row groups have not as many rows as the file says")
 
@@ -131,17 +150,20 @@ def _file(content: bytearray, footer: bytes) -> bytes:
 
 def dictionary_of(file: BinaryIO, chunk: Chunk) -> tuple[int, int]:
     """Return how many values a chunk's dictionary has, and how many bytes these take; NoSlices if it has none."""
-    file.seek(chunk.begin)
     try:
-        header, _ = decode(file.read(_PAGE_HEADER_BYTES))
-        if header[_PAGE_TYPE][1] != _DICTIONARY_PAGE:
-            raise NoSlices("a chunk's first page is no dictionary")
-        return header[_DICTIONARY_HEADER][1][1][1], header[_PAGE_BYTES][1]
+        return dictionary_page(file, chunk.begin)
     except (ValueError, KeyError, TypeError) as error:
         raise NoSlices(str(error)) from error
 
 
-def _read(file: BinaryIO) -> Struct:
+def _check_pages(file: BinaryIO, chunk: Chunk) -> None:
+    try:
+        check_pages(file, chunk.begin, chunk.size_bytes, chunk.values)
+    except (ValueError, KeyError, TypeError) as error:
+        raise NoSlices(str(error)) from error
+
+
+def _read(file: BinaryIO) -> bytes:
     end = file.seek(0, os.SEEK_END)
     file.seek(max(0, end - _TAIL_BYTES))
     tail = file.read(_TAIL_BYTES)
@@ -149,7 +171,7 @@ def _read(file: BinaryIO) -> Struct:
     if tail[4:] != MAGIC or size > min(_MOST_FOOTER_BYTES, end - _TAIL_BYTES):
         raise NoSlices("there is no footer, or a very long one")
     file.seek(end - _TAIL_BYTES - size)
-    return decode(file.read(size))[0]
+    return file.read(size)
 
 
 def _items(struct: Struct, number: int, kind: int) -> list[Any]:
@@ -168,7 +190,8 @@ def _fields(struct: Struct) -> tuple[Field, ...]:
         kind, name = elements[at][_NAME]
         if kind != BINARY:
             raise NoSlices("a column's name is no text")
-        fields.append(Field(name.decode(), range(at, end), range(leaf, leaf + leaves)))
+        repeated = elements[at].get(_REPETITION, (I32, 0))[1] == _REPEATED
+        fields.append(Field(name.decode(), range(at, end), range(leaf, leaf + leaves), repeated))
         at, leaf = end, leaf + leaves
     if at != len(elements):
         raise NoSlices("the schema is no tree")
@@ -195,15 +218,19 @@ def _chunk(struct: Struct, end: int) -> Chunk:
     if struct.keys() & {_FILE, _CRYPTO, _ENCRYPTED}:
         raise NoSlices("a column is encrypted, or lies in another file")
     meta: Struct = struct[_META][1]
-    begin = min(offset for offset in _offsets(meta) if offset > 0)
-    size_bytes = meta[_SIZE][1]
+    begin, data, size_bytes = _begin(meta), meta[_DATA][1], meta[_SIZE][1]
     if begin < len(MAGIC) or size_bytes <= 0 or begin + size_bytes > end:
         raise NoSlices("a column lies outside of the file")
-    return Chunk(begin, size_bytes, _by_dictionary(meta), struct)
+    if not begin <= data < begin + size_bytes:
+        raise NoSlices("a column's first page lies outside of it")
+    return Chunk(begin, size_bytes, meta[_VALUES][1], _by_dictionary(meta), struct)
 
 
-def _offsets(meta: Struct) -> Iterable[int]:
-    return (meta[number][1] for number in (_DATA, _DICTIONARY) if number in meta)
+def _begin(meta: Struct) -> int:
+    """Where readers begin: some writers have 0 for a dictionary that is not there."""
+    dictionary: int = meta[_DICTIONARY][1] if _DICTIONARY in meta else 0
+    data: int = meta[_DATA][1]
+    return dictionary if dictionary > 0 else data
 
 
 def _by_dictionary(meta: Struct) -> bool:

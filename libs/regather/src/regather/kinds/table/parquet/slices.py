@@ -54,6 +54,7 @@ def slices(path: Path, names: Sequence[str], use: RowUse) -> Iterator[Slice]:
         groups = [group for group in footer.groups if group.rows]
         sizes = [_Size.of(group, wanted, _dictionaries(file, group, keys)) for group in groups]
         cut = list(_packed(sizes, use.group_bytes))
+        footer.check(file, groups, wanted)
         row0 = 0
         for part in cut:
             chosen = groups[part.start : part.stop]
