@@ -161,6 +161,14 @@ def test_names_that_duckdb_has_to_change_are_decoded() -> None:
     assert formats(pieces(body, {"aggregate": "s = sum(a); t = sum(A_1)"})) == {"arrow"}
 
 
+@pytest.mark.parametrize("name", ["file_row_number", "File_Row_Number"])
+def test_a_column_with_the_name_of_duckdbs_row_numbers_is_decoded(name: str) -> None:
+    body = written(pa.table({name: [1, 2], "g": ["a", "a"]}))
+    options = {"group_by": "g", "aggregate": f"s = sum({name})"}
+    assert json.loads(run(KIND, body, options))["groups"] == [{"g": "a", "s": 3}]
+    assert formats(pieces(body, {"group_by": "g", "aggregate": "n = count(g)"})) == {"parquet"}
+
+
 def test_a_client_that_asks_for_a_size_or_a_number_gets_it() -> None:
     body = written(table(1000), row_group_size=100)
     for request in (SplitRequest(2000, head=body[:1024]), SplitRequest(None, 3, head=body[:1024])):

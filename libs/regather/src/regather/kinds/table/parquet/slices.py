@@ -27,6 +27,8 @@ _SHARD_BYTES = 4 * 1024 * 1024
 _MOST_BYTES = 8 * 1024 * 1024
 _MOST_ROWS = 1 << 20  # a state may hold eight bytes of each, and has to fit a record of 10 MiB
 _OUTPUT_BYTES = 8 * 1024 * 1024
+_ROW_NUMBER = "file_row_number"
+"""DuckDB's own column; `reading.py` asks for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ def slices(path: Path, names: Sequence[str], use: RowUse) -> Iterator[Slice]:
         if [field.name for field in footer.fields] != list(names):
             raise NoSlices("DuckDB calls the columns by other names")
         wanted = [field for field in footer.fields if field.name.lower() in use.names]
+        if any(field.name.lower() == _ROW_NUMBER for field in wanted):
+            raise NoSlices("a column has the name by which a shard's reader numbers rows")
         if use.group_bytes is None or not wanted or not footer.rows:
             raise NoSlices("rows come out, or there are none")
         keys = [field for field in wanted if field.name.lower() in use.keys]
