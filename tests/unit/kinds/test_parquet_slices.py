@@ -250,8 +250,17 @@ def test_a_column_that_has_not_the_rows_of_its_group_is_refused_before_a_shard_i
         lambda footer: footer[4][1][1][0][1][1][1][3].pop(2),
         lambda footer: chunk_of(footer, 3).update({9: (I32, chunk_of(footer, 3)[9][1])}),
         lambda footer: chunk_of(footer, 0).pop(1),
+        lambda footer: chunk_of(footer, 3).update({11: (I32, chunk_of(footer, 3)[11][1])}),
     ],
-    ids=["rows", "size of a group", "rows of a group", "offset of a column", "data page", "column that is not read"],
+    ids=[
+        "rows",
+        "size of a group",
+        "rows of a group",
+        "offset of a column",
+        "data page",
+        "column that is not read",
+        "dictionary",
+    ],
 )
 def test_a_footer_that_duckdb_refuses_is_refused(change: Callable[[Struct], object], tmp_path: Path) -> None:
     path = tmp_path / "it.parquet"

@@ -228,9 +228,11 @@ def _chunk(struct: Struct, end: int) -> Chunk:
 
 def _begin(meta: Struct) -> int:
     """Where readers begin: some writers have 0 for a dictionary that is not there."""
-    dictionary: int = meta[_DICTIONARY][1] if _DICTIONARY in meta else 0
+    kind, dictionary = meta.get(_DICTIONARY, (I64, 0))
+    if kind != I64:
+        raise NoSlices("the offset of a dictionary has another type, so that readers leave it out")
     data: int = meta[_DATA][1]
-    return dictionary if dictionary > 0 else data
+    return int(dictionary) if dictionary > 0 else data
 
 
 def _by_dictionary(meta: Struct) -> bool:
