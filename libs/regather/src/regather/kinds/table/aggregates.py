@@ -202,6 +202,18 @@ def _holistic(call: AggregateCall, kind: str, what: str) -> Aggregate:
     return Aggregate((state,), f"{name}({{0}}, {share})", values=True, approximate=f"approx_quantile({{0}}, {share})")
 
 
+_THREE_PARTS = (
+    ("{high}", "inside({x})"),
+    ("{rest}", "next_part({high}, {x})"),
+    ("{middle}", "CAST(trunc({rest}) AS BIGINT)"),
+)
+_TWO_PARTS = (
+    ("{coarse}", "coarse({x})"),
+    ("{rest}", "rest_of({coarse}, {x})"),
+    ("{fine}", "fine({x}, {rest})"),
+)
+"""Columns that are made of {x}, one out of those before it."""
+
 _QUICK_STATES = (
     "count({x})",
     "high_of(sum({coarse}))",
@@ -234,44 +246,29 @@ def state_names(index: int, aggregate: Aggregate) -> list[str]:
 
 
 def with_parts(rows: str, index: int, aggregate: Aggregate) -> tuple[str, list[str]]:
-    """Return rows that have the parts of an aggregate's doubles, too, and its states as SQL over them.
-
-    Each part is computed once, in a select of its own: an expression that stands in many places costs each shard as often.
-    """
-    if not aggregate.summed:
-        return rows, [state.partial for state in aggregate.states]
-    names = _part_names(index)
-    x, high, rest = names["x"], names["high"], names["rest"]
-    rows = _selected(rows, aggregate.summed, x)
-    rows = _selected(rows, f"inside({x})", high)
-    rows = _selected(rows, f"next_part({high}, {x})", rest)
-    rows = _selected(rows, f"CAST(trunc({rest}) AS BIGINT)", names["middle"])
-    return rows, [_filled_parts(state.partial, names) for state in aggregate.states]
+    """Return rows that have the parts of an aggregate's doubles, too, and its states as SQL over them."""
+    return _with_columns(rows, index, aggregate, _THREE_PARTS, [state.partial for state in aggregate.states])
 
 
 def with_two_parts(rows: str, index: int, aggregate: Aggregate) -> tuple[str, list[str]]:
     """As with_parts(), for the quick query."""
+    return _with_columns(rows, index, aggregate, _TWO_PARTS, _QUICK_STATES)
+
+
+def _with_columns(
+    rows: str, index: int, aggregate: Aggregate, parts: Sequence[tuple[str, str]], states: Sequence[str]
+) -> tuple[str, list[str]]:
+    """Each part is computed once, in a select of its own: an expression that stands in many places costs as often."""
     if not aggregate.summed:
         return rows, [state.partial for state in aggregate.states]
-    names = _part_names(index)
-    x, coarse, rest = names["x"], names["coarse"], names["rest"]
-    rows = _selected(rows, aggregate.summed, x)
-    rows = _selected(rows, f"coarse({x})", coarse)
-    rows = _selected(rows, f"rest_of({coarse}, {x})", rest)
-    rows = _selected(rows, f"fine({x}, {rest})", names["fine"])
-    return rows, [_filled_parts(partial, names) for partial in _QUICK_STATES]
 
+    def filled_in(sql: str) -> str:
+        return _PART.sub(lambda found: quoted(f"${found[1]}{index}"), sql)
 
-def _selected(rows: str, value: str, name: str) -> str:
-    return f"(SELECT *, {value} AS {name} FROM {rows})"
-
-
-def _part_names(index: int) -> dict[str, str]:
-    return {part: quoted(f"${part}{index}") for part in ("x", "high", "rest", "middle", "coarse", "fine")}
-
-
-def _filled_parts(partial: str, names: dict[str, str]) -> str:
-    return _PART.sub(lambda found: names[found[1]], partial)
+    rows = f"(SELECT *, {aggregate.summed} AS {filled_in('{x}')} FROM {rows})"
+    for name, value in parts:
+        rows = f"(SELECT *, {filled_in(value)} AS {filled_in(name)} FROM {rows})"
+    return rows, [filled_in(state) for state in states]
 
 
 def check_own_names(names: Iterable[str], what: str) -> None:

@@ -14,7 +14,7 @@ from regather.core.errors import BadInput
 from regather.core.sharding import MAX_SHARD_BYTES, check_asked_shards
 from regather.kinds.table.engine import Engine, engine, literal, quoted, reader
 from regather.kinds.table.failures import said
-from regather.kinds.table.parquet.footer import Footer, NoSlices
+from regather.kinds.table.parquet.footer import NoSlices, alone
 from regather.kinds.table.parquet.slices import Slice, slices
 from regather.kinds.table.plan import Column, Plan, Reading, RowUse, TableMeta
 from regather.kinds.table.shard_rows import behind
@@ -156,7 +156,7 @@ def _columns(path: Path) -> list[tuple[str, str]]:
     with (
         contextlib.suppress(NoSlices, *_errors()),
         path.open("rb") as file,
-        engine().source(Footer(file).alone()) as source,
+        engine().source(alone(file)) as source,
     ):
         return engine().describe(f"SELECT * FROM read_parquet({source.path})")
     return reader(path).describe(f"SELECT * FROM {_source(path)}")

@@ -71,12 +71,12 @@ def _run(database: Engine, payload: bytes, meta: TableMeta, options: TableOption
     query = query_of(database, options, meta.plan)
     if query not in _COMPLETE:
         try:
-            return _output(database, payload, meta, options, quick=True)
+            return _output(database, payload, meta, options, query, quick=True)
         except Exception as error:
             if not is_of_data(error):
                 raise
         _remember(query)
-    return _output(database, payload, meta, options, quick=False)
+    return _output(database, payload, meta, options, query, quick=False)
 
 
 def _remember(query: Query) -> None:
@@ -86,8 +86,9 @@ def _remember(query: Query) -> None:
     _COMPLETE.add(query)
 
 
-def _output(database: Engine, payload: bytes, meta: TableMeta, options: TableOptions, *, quick: bool) -> bytes:
-    query = query_of(database, options, meta.plan)
+def _output(
+    database: Engine, payload: bytes, meta: TableMeta, options: TableOptions, query: Query, *, quick: bool
+) -> bytes:
     with (
         shard_relation(database, payload, meta, options, query.names, quick=quick) as rows,
         joined(database, payload, meta, query.join, rows) as relation,
@@ -95,9 +96,8 @@ def _output(database: Engine, payload: bytes, meta: TableMeta, options: TableOpt
         sql = over(relation, query.quick if quick else query.shard)
         if query.merged:
             plan = meta.plan.encode()
-            alone = (
-                meta.plan.format in ("csv", "parquet") and query.join is None
-            )  # no Arrow table of other types beside
+            # An Arrow table beside the shard's file may have other types in the next job.
+            alone = meta.plan.format in ("csv", "parquet") and query.join is None
             table = database.table_again if alone else database.table
             return _PLAN_BYTES.pack(len(plan)) + plan + packed(table(sql))
         if meta.plan.format == "ndjson" and not options.select:

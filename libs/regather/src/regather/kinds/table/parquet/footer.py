@@ -75,8 +75,7 @@ class Footer:
 
     def __init__(self, file: BinaryIO) -> None:
         try:
-            self._encoded = _read(file)
-            self._struct = decode(self._encoded)[0]
+            self._struct = decode(_read(file))[0]
             self.fields = _fields(self._struct)
             end = file.seek(0, os.SEEK_END) - _TAIL_BYTES
             self.groups = tuple(_group(group, end) for group in _items(self._struct, _GROUPS, STRUCT))
@@ -92,10 +91,6 @@ class Footer:
     def rows(self) -> int:
         """Of the whole file."""
         return sum(group.rows for group in self.groups)
-
-    def alone(self) -> bytes:
-        """Return a Parquet file that is nothing but the footer, as it is: another reader says what it thinks of that."""
-        return _file(bytearray(MAGIC), self._encoded)
 
     def check(self, file: BinaryIO, groups: Sequence[RowGroup], fields: Sequence[Field]) -> None:
         """NoSlices where the pages of these columns do not lie in the file as the footer says."""
@@ -115,7 +110,9 @@ class Footer:
         for group in groups:
             columns = [_moved(group.chunks[leaf], file, content) for leaf in leaves]
             sizes = sum(group.chunks[leaf].size_bytes for leaf in leaves)
-            written.append({_COLUMNS: (LIST, (STRUCT, columns)), 2: (I64, sizes), 3: (I64, group.rows)})
+            written.append(
+                {_COLUMNS: (LIST, (STRUCT, columns)), _GROUP_BYTES: (I64, sizes), _GROUP_ROWS: (I64, group.rows)}
+            )
         footer = encode(self._of(written, sum(group.rows for group in groups), fields, leaves))
         return _file(content, footer)
 
@@ -141,6 +138,11 @@ class Footer:
             raise NoSlices("the orders of values are not those of the columns")
         if self._struct[_ROWS][1] != self.rows:
             raise NoSlices("the row groups have not as many rows as the file says")
+
+
+def alone(file: BinaryIO) -> bytes:
+    """Return a Parquet file that is nothing but this one's footer: DuckDB says what it thinks of that."""
+    return _file(bytearray(MAGIC), _read(file))
 
 
 def _file(content: bytearray, footer: bytes) -> bytes:
