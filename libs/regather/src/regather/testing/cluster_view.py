@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.protocol.metadata import MetadataRequest
 
 from regather.core.errors import BrokerUnavailable
 from regather.transport.base import TopicPartition
@@ -16,6 +17,7 @@ from regather.transport.base import TopicPartition
 _CALL_S = 4.0
 _LIMIT_S = 10.0
 _PAUSE_S = 0.3
+_ONE_BROKER_S = 1.0
 _GROUP, _TRANSACTION = 0, 1
 T = TypeVar("T")
 
@@ -40,15 +42,12 @@ class ClusterView:
         self._bootstrap_servers = bootstrap_servers
 
     async def partitions(self) -> Mapping[TopicPartition, PartitionState]:
-        """All partitions, those of internal topics included."""
-        found = await self._ask(lambda admin: admin.describe_topics())
-        return {
-            TopicPartition(topic["topic"], entry["partition"]): PartitionState(
-                entry["leader"], tuple(entry["replicas"]), frozenset(entry["isr"])
-            )
-            for topic in found
-            for entry in topic["partitions"]
-        }
+        """All partitions, those of internal topics included, as soon as all brokers that answer say the same of them.
+
+        A new topic and a new leader reach the brokers one after the other; a client that asks any of them sees both
+        states by turns.
+        """
+        return await self._ask(_agreed_partitions)
 
     async def leaderships(self) -> Counter[int]:
         """How many partitions each broker leads, internal topics included."""
@@ -96,3 +95,26 @@ class ClusterView:
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(_CALL_S):
                     await client.close()
+
+
+async def _agreed_partitions(admin: Any) -> Mapping[TopicPartition, PartitionState]:
+    """What every broker says that answers within `_ONE_BROKER_S`; BrokerUnavailable where two of them differ."""
+    brokers = [broker["node_id"] for broker in (await admin.describe_cluster())["brokers"]]
+    answers = await asyncio.gather(*(_partitions_by(admin, broker) for broker in brokers), return_exceptions=True)
+    states = [answer for answer in answers if not isinstance(answer, BaseException)]
+    if not states or any(state != states[0] for state in states):
+        raise BrokerUnavailable(f"{len(states)} of {len(brokers)} brokers answered, and do not say the same")
+    return states[0]
+
+
+async def _partitions_by(admin: Any, broker: int) -> Mapping[TopicPartition, PartitionState]:
+    """What this broker says of all topics. The client's public calls ask a broker of the client's choice."""
+    async with asyncio.timeout(_ONE_BROKER_S):
+        response = await admin._send_request_to_node(broker, MetadataRequest(None))
+    return {
+        TopicPartition(topic["topic"], entry["partition"]): PartitionState(
+            entry["leader"], tuple(entry["replicas"]), frozenset(entry["isr"])
+        )
+        for topic in response.to_object()["topics"]
+        for entry in topic["partitions"]
+    }
