@@ -56,7 +56,7 @@ def ended(number: int, size_bytes: int = MIB) -> list[Event]:
 async def tell(stack: Stack, events: Iterator[Event]) -> None:
     """Append events to the one partition of job-events."""
     transport = KafkaTransport(stack.broker.bootstrap_servers, client_id="bench")
-    producer = transport.producer(max_record_bytes=EVENT_RECORD_BYTES, linger_ms=5)
+    producer = transport.producer(max_record_bytes=EVENT_RECORD_BYTES)
     await producer.start()
     try:
         acks = []

@@ -147,7 +147,6 @@ async def test_a_partition_taken_out_of_the_assignment_is_not_read(world: World)
     zero, one = TopicPartition(topic, 0), TopicPartition(topic, 1)
     reader = await world.reader(zero, one)
     reader.assign([one])
-    assert reader.assignment() == {one}
     await world.write(topic, b"no", partition=0)
     await world.write(topic, b"yes", partition=1)
     assert [record.value for record in await world.read(reader, 1)] == [b"yes"]
@@ -225,16 +224,6 @@ async def test_an_error_in_one_partition_loses_no_record_of_another(world: World
     await eventually(everything, what="six records")
     assert errors >= 1
     assert sorted(values, key=str) == sorted([b"0", b"1", b"2", b"3", b"4", b"here"], key=str)
-
-
-async def test_an_offset_is_found_by_time(world: World) -> None:
-    topic = await world.topic()
-    tp = TopicPartition(topic, 0)
-    await world.write(topic, b"a", b"b")
-    reader = await world.reader(tp)
-    (first, _) = await world.read(reader, 2)
-    assert await reader.offsets_for_time([tp], first.timestamp_ms) == {tp: 0}
-    assert await reader.offsets_for_time([tp], first.timestamp_ms + 3_600_000) == {tp: 2}
 
 
 async def test_a_stopped_reader_cannot_be_used(world: World) -> None:

@@ -222,9 +222,11 @@ class Bookkeeper(Member):
         self.book.use(consumer)
 
     async def on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
+        await super().on_assigned(partitions)
         self.book.take(partitions)
 
     async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        await super().on_revoked(partitions)
         self.book.forget(partitions)
 
 

@@ -9,11 +9,12 @@ import pytest_asyncio
 from aiokafka.errors import MessageSizeTooLargeError, OutOfOrderSequenceNumber
 
 from regather.core.errors import BrokerUnavailable, ProducerDead, RecordTooLarge
+from regather.core.sharding import MAX_SHARD_BYTES
 from regather.testing.contract import World
 from regather.testing.fault_proxy import FaultProxy, Rule
 from regather.testing.waiting import eventually
 from regather.transport.base import TopicPartition, Transport
-from regather.transport.topics import MAX_PAYLOAD_BYTES, Size, Topics, topic_specs
+from regather.transport.topics import Size, Topics, topic_specs
 from regather_worker.outbox import Outbox, OutRecord
 
 pytestmark = pytest.mark.kafka
@@ -63,10 +64,9 @@ async def test_trap_16_what_nobody_answers_ends_within_its_limit_and_the_outcome
     topic, lost = await through.topic(), proxied_transport("lost")
     producer, blind = await through.producer(), lost.producer(max_record_bytes=1_000)
     await blind.start()
-    committing, aborting = await through.transactional("commits"), await through.transactional("aborts")
-    for transactional in (committing, aborting):
-        await transactional.begin()
-        await (await transactional.send(topic, value=b"x", partition=0))
+    committing = await through.transactional("commits")
+    await committing.begin()
+    await (await committing.send(topic, value=b"x", partition=0))
     waiting = through.transport.transactional_producer("starts", max_record_bytes=1_000)
 
     async def acked() -> None:
@@ -75,7 +75,6 @@ async def test_trap_16_what_nobody_answers_ends_within_its_limit_and_the_outcome
     calls: dict[str, tuple[Callable[[], Awaitable[Any]], type[Exception]]] = {
         "an ack": (acked, ProducerDead),
         "a commit": (committing.commit, ProducerDead),
-        "an abort": (aborting.abort, ProducerDead),
         "a fence": (waiting.start, BrokerUnavailable),
         "a send to a topic that is new to it": (lambda: blind.send(topic, value=b"x"), BrokerUnavailable),
         "a question for topics": (lambda: lost.partition_counts([topic]), BrokerUnavailable),
@@ -88,7 +87,7 @@ async def test_trap_16_what_nobody_answers_ends_within_its_limit_and_the_outcome
     assert {name: type(end) for name, end in zip(calls, ends, strict=True)} == {
         name: error for name, (_, error) in calls.items()
     }
-    assert [client.dead for client in (producer, blind, committing, aborting)] == [True] * 4
+    assert [client.dead for client in (producer, blind, committing)] == [True] * 3
     assert fault_proxy.idle == ()
     fault_proxy.disarm()
     await blind.stop()
@@ -153,7 +152,7 @@ async def test_trap_26_a_batch_above_the_topics_limit_is_not_split_by_the_client
 
 async def test_trap_26_small_records_never_make_a_batch_above_the_limit_of_one_record(direct: World) -> None:
     topic = await direct.topic(max_record_bytes=50_000)
-    producer = direct.transport.producer(max_record_bytes=49_000, linger_ms=50)
+    producer = direct.transport.producer(max_record_bytes=49_000)
     await producer.start()
     try:
         acks = [await producer.send(topic, value=b"x" * 10_000, partition=0) for _ in range(40)]
@@ -171,10 +170,10 @@ async def test_trap_26_the_largest_payload_fits_with_its_headers_wherever_a_payl
     specs = {spec.name: spec for spec in topic_specs(topics, Size.EMBEDDED)}
     for name in (topics.shards_small, topics.shards_retry, topics.job_events, topics.dead_letters):
         producer = await direct.producer(max_record_bytes=specs[name].max_record_bytes)
-        await (await producer.send(name, value=bytes(MAX_PAYLOAD_BYTES), headers=headers, partition=0))
+        await (await producer.send(name, value=bytes(MAX_SHARD_BYTES), headers=headers, partition=0))
         reader = await direct.reader(TopicPartition(name, 0))
         (record,) = await direct.read(reader, 1)
-        assert len(record.value or b"") == MAX_PAYLOAD_BYTES
+        assert len(record.value or b"") == MAX_SHARD_BYTES
         await reader.stop()
 
 

@@ -62,8 +62,8 @@ class WatchedTransport(MemoryTransport):
         super().__init__(broker)
         self.producers: list[Producer] = []
 
-    def producer(self, *, max_record_bytes: int, linger_ms: int = 0) -> Producer:
-        made = super().producer(max_record_bytes=max_record_bytes, linger_ms=linger_ms)
+    def producer(self, *, max_record_bytes: int) -> Producer:
+        made = super().producer(max_record_bytes=max_record_bytes)
         if max_record_bytes == CONTROL_RECORD_BYTES:
             self.producers.append(made)
         return made

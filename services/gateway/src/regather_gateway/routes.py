@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from regather.core.errors import UserError
 from regather.core.ids import is_job_id
 from regather.core.model import JobId, JobState, OnError
+from regather.core.sharding import MAX_ASKED_SHARDS
 from regather.core.status import JobStatus
 from regather_gateway.bodies.base import BodyReader, RawBody
 from regather_gateway.bodies.multipart_body import MultipartBody
@@ -53,7 +54,7 @@ class JobQuery(BaseModel):
 
     kind: str = Field(description="what to run; see /v1/kinds")
     shard_size: int | None = Field(None, description="target size of a shard, 1024 to 10485760 bytes")
-    shards: int | None = Field(None, ge=1, le=1_000_000, description="so many even shards instead")
+    shards: int | None = Field(None, ge=1, le=MAX_ASKED_SHARDS, description="so many even shards instead")
     timeout_s: float | None = Field(None, ge=0.1, le=3600, description="limit of one execution of a shard")
     deadline_s: float | None = Field(None, ge=1, description="limit of the whole job")
     on_error: OnError = Field(OnError.FAIL, description="fail: a dead shard ends the job; skip: it leaves a gap")

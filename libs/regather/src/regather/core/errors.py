@@ -7,7 +7,6 @@ RegatherError
 │   └── PermanentError        raised by a processor: this shard can never succeed, do not retry it
 ├── WireError                 a record that this version cannot decode
 ├── NoRoom                 there is no place left for what a job brings
-├── IllegalEvent              an event that the job's state does not allow
 ├── UnsafeBroker              a broker's settings would break the promise; nothing is written to it
 └── TransportError            Kafka, or its stand-in, did not do what was asked
     ├── BrokerUnavailable     no broker answered in time; the outcome of the call is unknown
@@ -57,10 +56,6 @@ class WireError(RegatherError):
 
 class NoRoom(RegatherError):
     """There is no place left for what a job brings."""
-
-
-class IllegalEvent(RegatherError):
-    """An event that the job's state does not allow."""
 
 
 class UnsafeBroker(RegatherError):

@@ -3,25 +3,12 @@
 import asyncio
 import contextlib
 import signal
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Self
 
 from regather.runtime.logs import get_logger
 
 log = get_logger()
-
-
-class Deadline:
-    """One time limit shared by the steps of a shutdown."""
-
-    def __init__(self, limit_s: float) -> None:
-        self._end = time.monotonic() + limit_s
-
-    @property
-    def remaining_s(self) -> float:
-        """Seconds left, never below zero."""
-        return max(0.0, self._end - time.monotonic())
 
 
 class WatchedTasks:

@@ -37,10 +37,12 @@ class Member:
         self.generations: list[int | None] = []
         self.commit_on_revoke: dict[TopicPartition, Committed] = {}
         self.pause_when_assigned = False
+        self._owned: frozenset[TopicPartition] = frozenset()
         self._task: asyncio.Task[None] | None = None
 
     async def on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
         """Note the share."""
+        self._owned = frozenset(partitions)
         self.assigned.append(sorted(partitions))
         self.generations.append(self.consumer.generation)
         if self.pause_when_assigned:
@@ -48,6 +50,7 @@ class Member:
 
     async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
         """Note what is taken away; commit what the case wants committed then."""
+        self._owned = frozenset()
         self.revoked.append(sorted(partitions))
         if self.commit_on_revoke:
             await self.consumer.commit(self.commit_on_revoke)
@@ -84,7 +87,7 @@ class Member:
     @property
     def owned(self) -> frozenset[TopicPartition]:
         """The partitions owned now."""
-        return self.consumer.assignment()
+        return self._owned
 
     def values(self) -> list[bytes | None]:
         """Values of the records so far."""

@@ -102,9 +102,6 @@ class TransactionalProducer(Producer, Protocol):
         A commit that returns proves nothing: read the records back.
         """
 
-    async def abort(self) -> None:
-        """Abort and kill the producer: it cannot be used again."""
-
 
 class Consumer(Protocol):
     """A member of a group, or a reader of partitions that it was assigned by hand."""
@@ -120,9 +117,6 @@ class Consumer(Protocol):
 
     def assign(self, partitions: Iterable[TopicPartition]) -> None:
         """Read these partitions without a group; positions of partitions kept are kept."""
-
-    def assignment(self) -> frozenset[TopicPartition]:
-        """The partitions owned now."""
 
     @property
     def generation(self) -> int | None:
@@ -165,11 +159,6 @@ class Consumer(Protocol):
     async def written_offsets(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Next offset to be written, even where an open transaction keeps a read_committed reader from getting there."""
 
-    async def offsets_for_time(
-        self, partitions: Iterable[TopicPartition], timestamp_ms: int
-    ) -> Mapping[TopicPartition, int]:
-        """First offset appended at or after `timestamp_ms`; the end offset where there is none."""
-
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
@@ -184,7 +173,7 @@ class TopicSpec:
 class Transport(Protocol):
     """Makes clients. The only way in which a service gets one."""
 
-    def producer(self, *, max_record_bytes: int, linger_ms: int = 0) -> Producer:
+    def producer(self, *, max_record_bytes: int) -> Producer:
         """An idempotent producer."""
 
     def transactional_producer(self, transactional_id: str, *, max_record_bytes: int) -> TransactionalProducer:

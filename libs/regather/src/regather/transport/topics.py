@@ -3,17 +3,16 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from regather.core.sharding import MAX_SHARD_BYTES
 from regather.core.topic_rules import DAY_MS, HOUR_MS, TopicDemand, least_events_ms
 from regather.transport.base import TopicSpec
 
 KIB, MIB = 1024, 1024 * 1024
-MAX_PAYLOAD_BYTES = 10 * MIB
-"""Largest shard; every other limit derives from it."""
-
-SHARD_RECORD_BYTES = MAX_PAYLOAD_BYTES + MIB
+# Every limit derives from the largest shard.
+SHARD_RECORD_BYTES = MAX_SHARD_BYTES + MIB
 RETRY_RECORD_BYTES = SHARD_RECORD_BYTES + MIB // 2
-EVENT_RECORD_BYTES = MAX_PAYLOAD_BYTES + 2 * MIB
-LETTER_RECORD_BYTES = MAX_PAYLOAD_BYTES + 2 * MIB
+EVENT_RECORD_BYTES = MAX_SHARD_BYTES + 2 * MIB
+LETTER_RECORD_BYTES = MAX_SHARD_BYTES + 2 * MIB
 RESULT_RECORD_BYTES = MIB
 CONTROL_RECORD_BYTES = 4 * KIB
 CHECKPOINT_RECORD_BYTES = EVENT_RECORD_BYTES + 4 * KIB

@@ -90,10 +90,6 @@ class SimulatedConsumer:
         self._positions = {tp: at for tp, at in self._positions.items() if tp in self._assigned}
         self._wake()
 
-    def assignment(self) -> frozenset[TopicPartition]:
-        """The partitions owned now."""
-        return frozenset(self._assigned)
-
     @property
     def generation(self) -> int | None:
         """The group's generation that the newest assignment is of; None before the first."""
@@ -179,13 +175,6 @@ class SimulatedConsumer:
         """Next offset to be written."""
         wanted = list(partitions)
         return await self._ask(lambda: {tp: self._broker.logs.log(tp).end for tp in wanted})
-
-    async def offsets_for_time(
-        self, partitions: Iterable[TopicPartition], timestamp_ms: int
-    ) -> Mapping[TopicPartition, int]:
-        """First offset appended at or after `timestamp_ms`; the end offset where there is none."""
-        wanted = list(partitions)
-        return await self._ask(lambda: {tp: self._broker.logs.log(tp).at_time(timestamp_ms) for tp in wanted})
 
     async def _ask(self, question: Callable[[], T]) -> T:
         self._check_started()

@@ -159,16 +159,9 @@ class SimulatedTransactionalProducer(SimulatedProducer):
                     raise _unknown(error) from error
         if self._commit_awaits:
             self._living()
-        await self._end(TransactionState.COMMITTED)
+        await self._end()
 
-    async def abort(self) -> None:
-        """Abort; this producer is dead afterwards."""
-        try:
-            await self._end(TransactionState.ABORTED)
-        finally:
-            self._dead = True
-
-    async def _end(self, state: TransactionState) -> None:
+    async def _end(self) -> None:
         session, number = self._session, self._number
         if session is None or number is None or self._wire.severed:
             self._dead = True
@@ -177,11 +170,11 @@ class SimulatedTransactionalProducer(SimulatedProducer):
         if not self._acks:
             return
         network = self._broker.network
-        ignored = state is TransactionState.COMMITTED and network.random() < network.weather.commit_ignored
+        ignored = network.random() < network.weather.commit_ignored
 
         def end(answer: Answer) -> None:
             if not ignored:
-                self._broker.transactions.end(session, number, state, answer)
+                self._broker.transactions.end(session, number, TransactionState.COMMITTED, answer)
                 return
             network.history.fault("broker", "commit-ignored", self._transactional_id)
             if network.random() < 0.5:

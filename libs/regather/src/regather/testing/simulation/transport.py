@@ -36,7 +36,7 @@ class SimulatedTransport:
         for consumer in self._consumers:
             consumer.expire()
 
-    def producer(self, *, max_record_bytes: int, linger_ms: int = 0) -> Producer:
+    def producer(self, *, max_record_bytes: int) -> Producer:
         """An idempotent producer."""
         return SimulatedProducer(self._broker, self._wire("producer"), max_record_bytes)
 

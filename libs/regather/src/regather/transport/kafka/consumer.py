@@ -67,10 +67,6 @@ class KafkaConsumer:
         for tp, at in self._next.items():
             self._running().seek(tp, at)
 
-    def assignment(self) -> frozenset[TopicPartition]:
-        """The partitions owned now."""
-        return frozenset(TopicPartition(*tp) for tp in self._running().assignment())
-
     @property
     def generation(self) -> int | None:
         """The group's generation that the newest assignment is of; None before the first."""
@@ -184,15 +180,6 @@ class KafkaConsumer:
         """Next offset to be written; asked of the leaders, because the client's end_offsets() is the last stable one."""
         client: Any = self._running()._client
         return _from_client(await self._limited(ask_written_offsets(client, _to_client(partitions))))
-
-    async def offsets_for_time(
-        self, partitions: Iterable[TopicPartition], timestamp_ms: int
-    ) -> Mapping[TopicPartition, int]:
-        """First offset appended at or after `timestamp_ms`; the end offset where there is none."""
-        wanted = _to_client(partitions)
-        found = await self._limited(self._running().offsets_for_times(dict.fromkeys(wanted, timestamp_ms)))
-        ends = await self._limited(self._running().end_offsets(wanted))
-        return {TopicPartition(*tp): found[tp].offset if found.get(tp) else ends[tp] for tp in wanted}
 
     def listener_failed(self, error: BaseException) -> None:
         """Remember what the client would only log; the next poll raises it."""

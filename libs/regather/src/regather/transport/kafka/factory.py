@@ -38,9 +38,9 @@ class KafkaTransport:
         self._replication = replication
         self._limits = limits or Limits()
 
-    def producer(self, *, max_record_bytes: int, linger_ms: int = 0) -> Producer:
+    def producer(self, *, max_record_bytes: int) -> Producer:
         """An idempotent producer."""
-        settings = self._producer_settings(max_record_bytes) | {"linger_ms": linger_ms}
+        settings = self._producer_settings(max_record_bytes)
         return KafkaProducer(
             lambda: AIOKafkaProducer(**settings), max_record_bytes=max_record_bytes, limits=self._limits
         )

@@ -158,14 +158,6 @@ class KafkaTransactionalProducer(KafkaProducer):
             raise self.died_of(error) from error
         await self._step(client.commit_transaction())
 
-    async def abort(self) -> None:
-        """Abort; this producer is dead afterwards."""
-        client = self._living()
-        try:
-            await self._step(client.abort_transaction())
-        finally:
-            self._dead = True
-
     def _remember(self, ack: _Ack) -> _Ack:
         self._transaction.append(ack)
         return ack

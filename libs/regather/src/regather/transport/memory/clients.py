@@ -114,14 +114,9 @@ class MemoryTransactionalProducer(MemoryProducer):
 
     async def commit(self) -> None:
         """Await every record, then commit."""
-        await self._end(TransactionState.COMMITTED)
-
-    async def abort(self) -> None:
-        """Abort; this producer is dead afterwards."""
-        try:
-            await self._end(TransactionState.ABORTED)
-        finally:
-            self._dead = True
+        for acked in self._transaction:
+            await acked
+        self._end()
 
     async def send(
         self,
@@ -139,17 +134,14 @@ class MemoryTransactionalProducer(MemoryProducer):
             raise ProducerDead("no transaction is open")
         return await super().send(topic, value=value, key=key, headers=headers, partition=partition)
 
-    async def _end(self, state: TransactionState) -> None:
-        if state is TransactionState.COMMITTED:
-            for acked in self._transaction:
-                await acked
+    def _end(self) -> None:
         self._check_alive()
         assert self._epoch is not None
         if self._epoch.transaction is None:
             self._dead = True
             raise ProducerDead("no transaction is open")
         try:
-            self._broker.end_transaction(self._epoch, state)
+            self._broker.end_transaction(self._epoch, TransactionState.COMMITTED)
         except TransportError as error:
             self._dead = True
             if isinstance(error, ProducerDead):
@@ -220,10 +212,6 @@ class MemoryConsumer:
         self._assigned = tuple(partitions)
         self._positions = {tp: at for tp, at in self._positions.items() if tp in self._assigned}
 
-    def assignment(self) -> frozenset[TopicPartition]:
-        """The partitions owned now."""
-        return frozenset(self._assigned)
-
     @property
     def generation(self) -> int | None:
         """The group's generation that the newest assignment is of; None before the first."""
@@ -292,12 +280,6 @@ class MemoryConsumer:
     async def written_offsets(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Next offset to be written."""
         return {tp: self._log(tp).end for tp in partitions}
-
-    async def offsets_for_time(
-        self, partitions: Iterable[TopicPartition], timestamp_ms: int
-    ) -> Mapping[TopicPartition, int]:
-        """First offset appended at or after `timestamp_ms`; the end offset where there is none."""
-        return {tp: self._log(tp).at_time(timestamp_ms) for tp in partitions}
 
     def _fetch(self, max_records: int | None) -> dict[TopicPartition, list[Record]]:
         self._broker.check_available()

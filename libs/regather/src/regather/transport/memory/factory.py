@@ -25,7 +25,7 @@ class MemoryTransport:
         for client in self._made:
             client.sever()
 
-    def producer(self, *, max_record_bytes: int, linger_ms: int = 0) -> Producer:
+    def producer(self, *, max_record_bytes: int) -> Producer:
         """An idempotent producer."""
         return self._remembered(MemoryProducer(self._broker, max_record_bytes))
 

@@ -83,13 +83,6 @@ class PartitionLog:
         """The record at an offset, committed or not; None for a marker."""
         return self._entries[offset - self.beginning].record
 
-    def at_time(self, timestamp_ms: int) -> int:
-        """First offset appended at or after a time, else the last stable one."""
-        for entry in self._entries:
-            if entry.record is not None and entry.record.timestamp_ms >= timestamp_ms:
-                return entry.record.offset
-        return self.last_stable
-
     def delete_before(self, offset: int) -> None:
         """Forget everything below `offset`, as retention does."""
         beginning = max(self.beginning, min(offset, self.end))
