@@ -25,7 +25,7 @@ from regather.core.model import (
 from regather.core.partition_fold import FoldPolicy, PartitionFold
 from regather.core.reassembly import Assemble, Assembled, BaseLoaded, EmitFinal, Instruction, JobBroken, LoadBase
 from regather.core.redrive import Lineage
-from regather.core.seq_ranges import contains, count, numbers, ranges
+from regather.core.seq_ranges import contains, count, merged, numbers, ranges
 
 FIRST = Identity(JobId("00000000-0000-7000-8000-000000000001"), SubmissionId("00" * 8))
 OPENED = Opened(FIRST, "bytes.digest", b"{}", "", deadline_ms=3_600_000, on_error=OnError.SKIP)
@@ -176,6 +176,11 @@ def test_ranges_hold_exactly_their_numbers(chosen: set[int]) -> None:
     assert set(numbers(seqs)) == chosen
     assert count(seqs) == len(chosen)
     assert [number for number in range(201) if contains(seqs, number)] == sorted(chosen)
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 9)).map(lambda pair: (pair[0], sum(pair)))))
+def test_overlapping_pairs_merge_to_the_ranges_of_their_numbers(pairs: list[tuple[int, int]]) -> None:
+    assert merged(pairs) == ranges(sorted({number for first, last in pairs for number in range(first, last + 1)}))
 
 
 def test_what_has_to_run_is_what_failed_never_ran_or_has_bad_rows() -> None:

@@ -131,6 +131,9 @@ async def test_every_error_is_a_problem_document(gateway: Any, method: str, path
         pytest.param("shards=3-1", "bad-shards", id="backwards"),
         pytest.param("shards=,", "bad-shards", id="nothing named"),
         pytest.param("shards=1,", "bad-shards", id="something left out"),
+        pytest.param(
+            "shards=" + ",".join(f"{n}00000-{n}99999" for n in range(999)), "bad-shards", id="a hundred million"
+        ),
         pytest.param("shard=1", "unknown-parameter", id="misspelt"),
         pytest.param("shards=1&shards=2", "invalid-parameter", id="twice"),
         pytest.param("timeout_s=0", "invalid-parameter", id="timeout_s 0"),

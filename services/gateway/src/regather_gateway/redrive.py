@@ -12,7 +12,7 @@ from regather.core.errors import OffsetOutOfRange, TransportError, WireError
 from regather.core.ids import event_partition
 from regather.core.model import Abandoned, Identity, JobId, JobState, Opened, Redriven, Sealed, Shard
 from regather.core.redrive import Lineage
-from regather.core.seq_ranges import SeqRanges, count, numbers, ranges
+from regather.core.seq_ranges import SeqRanges, count, merged, numbers, ranges
 from regather.core.status import JobStatus
 from regather.core.wire.events import decode_event
 from regather.core.wire.identity import HEADER, header_map, pack_identity
@@ -31,6 +31,7 @@ from regather_gateway.views import StatusView
 log = get_logger()
 _FETCH_BYTES = 16 * 1024 * 1024
 _READ_LIMIT_S = 120.0
+_MOST_NAMED = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,14 +275,18 @@ def _gone(job_id: JobId, why: str) -> Problem:
 
 def parse_seqs(text: str) -> SeqRanges:
     """Read `3,5-9` as ranges, ascending and merged; none for an empty text; Problem 422 for anything else."""
-    found: set[int] = set()
-    for part in (part.strip() for part in text.split(",") if text.strip()):
-        first, dash, last = part.partition("-")
-        low, high = (int(first), int(last if dash else first)) if _is_range(first, last if dash else first) else (1, 0)
-        if low > high or high - low > 1_000_000:
-            raise Problem(422, "bad-shards", f"shards is {text!r}; it must look like 3,5-9")
-        found.update(range(low, high + 1))
-    return ranges(sorted(found))
+    found = merged(_pair(part.strip()) for part in text.split(",") if text.strip())
+    if count(found) > _MOST_NAMED:
+        raise Problem(422, "bad-shards", f"shards names {count(found)} shards; it may name {_MOST_NAMED}")
+    return found
+
+
+def _pair(part: str) -> tuple[int, int]:
+    first, dash, last = part.partition("-")
+    last = last if dash else first
+    if not _is_range(first, last) or int(first) > int(last):
+        raise Problem(422, "bad-shards", f"shards names {part[:40]!r}; it must look like 3,5-9")
+    return int(first), int(last)
 
 
 def _is_range(first: str, last: str) -> bool:

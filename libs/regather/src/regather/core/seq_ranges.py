@@ -18,6 +18,17 @@ def ranges(numbers: Iterable[int]) -> SeqRanges:
     return tuple(found)
 
 
+def merged(pairs: Iterable[tuple[int, int]]) -> SeqRanges:
+    """Inclusive (first, last) pairs, in any order, which may overlap and touch, as ranges."""
+    found: list[tuple[int, int]] = []
+    for first, last in sorted(pairs):
+        if found and first <= found[-1][1] + 1:
+            found[-1] = (found[-1][0], max(last, found[-1][1]))
+        else:
+            found.append((first, last))
+    return tuple(found)
+
+
 def numbers(seqs: SeqRanges) -> Iterator[int]:
     """Yield every number, ascending."""
     for first, last in seqs:
