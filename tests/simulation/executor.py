@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from regather.core.errors import UserError
+from regather.core.execution import Done, Failed, NotRun, Result
 from regather.core.model import Reason
 from regather.processors.base import Processor
-from regather.runtime.execution import Call, Done, Failed, NotRun, Result, Work, WorkItem
+from regather.runtime.execution import Call, Work, WorkItem
 from regather.runtime.row_calls import call_shard
 from simulation.kinds import Row, decode_rows
 

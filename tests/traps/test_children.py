@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from regather.core.execution import Result
 from regather.processors.registry import all_kinds
-from regather.runtime.execution import Result, Work
+from regather.runtime.execution import Work
 from regather.runtime.supervisor import Supervisor
 from regather.testing.contract import World
 from regather.testing.embedded_kafka import EmbeddedKafka

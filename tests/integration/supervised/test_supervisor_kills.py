@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from regather.core.execution import Done, Failed, NotRun, Result
 from regather.core.model import Reason
 from regather.runtime.child_limits import ChildRules
-from regather.runtime.execution import Call, Done, Failed, NotRun, Result, Work
+from regather.runtime.execution import Call, Work
 from regather.runtime.supervisor import Supervisor
 from regather.testing.waiting import eventually
 

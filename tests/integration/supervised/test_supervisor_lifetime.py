@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from regather.core.execution import Done, Failed, NotRun
 from regather.runtime.child_limits import ChildRules
-from regather.runtime.execution import Done, Failed, NotRun, Work
+from regather.runtime.execution import Work
 from regather.runtime.supervisor import Supervisor
 from regather.runtime.zygote_link import ChildrenUnavailable
 from regather.testing.waiting import eventually

@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from regather.core.execution import Done, Failed, NotRun, Result
 from regather.core.model import Reason
 from regather.runtime.child_limits import ChildRules
-from regather.runtime.execution import Call, Done, Failed, NotRun, Result, Work, WorkItem, WorkLimits
+from regather.runtime.execution import Call, Work, WorkItem, WorkLimits
 from regather.runtime.supervisor import Supervisor
 from regather.runtime.zygote_link import ChildrenUnavailable
 

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 from unit.aggregator.world import SETTINGS, TOPICS, World, dead, done, job, opened, whole
 
 from regather.core.errors import UnsafeBroker
+from regather.core.execution import Result
 from regather.core.ids import event_partition
 from regather.core.model import (
     Abandoned,
@@ -31,7 +32,7 @@ from regather.core.wire.documents import decode_final
 from regather.core.wire.events import encode_event
 from regather.core.wire.identity import header_map
 from regather.processors.registry import all_kinds
-from regather.runtime.execution import Result, Work
+from regather.runtime.execution import Work
 from regather.testing.inline_executor import InlineExecutor
 from regather.testing.waiting import eventually
 from regather.transport.base import Committed, Producer, TopicPartition, TransactionalProducer

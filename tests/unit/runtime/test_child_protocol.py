@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from regather.core.execution import Done, Failed, NotRun, Result
 from regather.core.model import Reason
 from regather.runtime.child_protocol import (
     LAST,
@@ -22,7 +23,7 @@ from regather.runtime.child_protocol import (
     encode_work,
     read_work,
 )
-from regather.runtime.execution import Call, Done, Failed, NotRun, Result, Work, WorkItem, WorkLimits
+from regather.runtime.execution import Call, Work, WorkItem, WorkLimits
 
 blobs = st.one_of(st.binary(max_size=40), st.integers(0, 40_000).map(lambda size: b"x" * size))
 items = st.builds(

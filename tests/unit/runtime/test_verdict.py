@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from regather.core.execution import Done, Failed, NotRun, Result
 from regather.core.model import Reason
 from regather.runtime.child_protocol import CHANNEL_LOST, Cell
-from regather.runtime.execution import Call, Done, Failed, NotRun, Result, Work, WorkItem, WorkLimits
+from regather.runtime.execution import Call, Work, WorkItem, WorkLimits
 from regather.runtime.verdict import Cause, Death, judge
 
 DONE = Done(b"out", 1, 2)

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from regather.core.custody import Custody, Handover
+from regather.core.execution import Done, Result
 from regather.core.lanes import Lane
 from regather.core.model import Identity, JobId, Shard, SubmissionId
 from regather.core.watermark import Watermark
-from regather.runtime.execution import Done, Result, Work, WorkLimits
+from regather.runtime.execution import Work, WorkLimits
 from regather.testing.waiting import eventually
 from regather.transport.base import Record, TopicPartition
 from regather_worker.dispatch import Dispatcher
@@ -41,14 +42,14 @@ class HeldExecutor:
         return [Done(b"", 0, 0) for _ in work.items]
 
 
-class HeldSettler:
+class HeldPublisher:
     """Publishes nothing until it is told to."""
 
     def __init__(self) -> None:
         self.go_on = asyncio.Event()
         self.settling = 0
 
-    async def settle(self, batch: list[QueuedShard], _results: list[Result]) -> list[QueuedShard]:
+    async def publish(self, batch: list[QueuedShard], _results: list[Result]) -> list[QueuedShard]:
         self.settling += 1
         await self.go_on.wait()
         for queued in batch:
@@ -58,9 +59,9 @@ class HeldSettler:
 
 class World:
     def __init__(self) -> None:
-        self.executor, self.settler = HeldExecutor(), HeldSettler()
-        settler: Any = self.settler
-        self.dispatcher = Dispatcher(self.executor, settler, WorkLimits(), Ownership("here"))
+        self.executor, self.publisher = HeldExecutor(), HeldPublisher()
+        publisher: Any = self.publisher
+        self.dispatcher = Dispatcher(self.executor, publisher, WorkLimits(), Ownership("here"))
         self.intake = PartitionIntake(TP, Watermark(), Custody("here", Handover(), end=0))
         self.stop = asyncio.Event()
 
@@ -84,7 +85,7 @@ async def world() -> Any:
     made.stop.set()
     made.dispatcher.stopped()
     made.executor.go_on.set()
-    made.settler.go_on.set()
+    made.publisher.go_on.set()
     await running
     await made.dispatcher.drain(1)
     assert made.dispatcher.failed is None
@@ -109,7 +110,7 @@ async def test_a_batch_that_runs(world: World) -> None:
 async def test_a_batch_whose_outcomes_are_being_published(world: World) -> None:
     world.accept(OWNER, 0)
     world.executor.go_on.set()
-    await eventually(lambda: world.settler.settling == 1)
+    await eventually(lambda: world.publisher.settling == 1)
     assert world.dispatcher.busy == 0
     world.dispatcher.drop(OWNER)
     await eventually(lambda: world.open == (0, 0), what="a settled place")
@@ -124,14 +125,14 @@ async def test_what_waits_is_settled_and_others_go_on(world: World) -> None:
     assert world.open == (1, len(b"payload"))
     assert (world.dispatcher.queued, world.dispatcher.delayed, world.dispatcher.dropped) == (0, 0, 4)
     world.executor.go_on.set()
-    world.settler.go_on.set()
+    world.publisher.go_on.set()
     await eventually(lambda: world.open == (0, 0), what="the other job's shard")
 
 
 async def test_what_is_abandoned_neither_runs_nor_publishes_any_more(world: World) -> None:
     world.accept(OWNER, 0)
     world.executor.go_on.set()
-    await eventually(lambda: world.settler.settling == 1)
+    await eventually(lambda: world.publisher.settling == 1)
     world.intake.revoked = True
     await world.dispatcher.abandon()
     assert not any(task.get_name() == "micro-batch" for task in asyncio.all_tasks())

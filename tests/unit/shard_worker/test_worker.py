@@ -10,6 +10,7 @@ from typing import TypeVar
 import pytest
 import pytest_asyncio
 
+from regather.core.execution import Failed, NotRun, Result
 from regather.core.model import (
     AttemptFailed,
     Identity,
@@ -28,7 +29,7 @@ from regather.core.wire.shards import ShardEncoder, decode_history, released_rec
 from regather.core.wire.worker_reports import decode_report
 from regather.processors.registry import all_kinds
 from regather.processors.splitting.rows import Band
-from regather.runtime.execution import Failed, NotRun, Result, Work
+from regather.runtime.execution import Work
 from regather.testing.inline_executor import InlineExecutor
 from regather.testing.waiting import eventually
 from regather.transport.base import Record, TopicPartition

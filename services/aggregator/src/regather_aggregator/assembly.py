@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from regather.core.execution import Done, Failed
 from regather.core.model import JobState, Reason
 from regather.core.reassembly import Assembled, JobBroken, JobFold
 from regather.processors.base import Processor
 from regather.processors.registry import options_from_json
-from regather.runtime.execution import Call, Done, Executor, Failed, Work, WorkItem, WorkLimits
+from regather.runtime.execution import Call, Executor, Work, WorkItem, WorkLimits
 from regather.runtime.logs import get_logger
 
 log = get_logger()

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from regather.core.errors import BrokerUnavailable
 from regather.core.retry import RetryPolicy
+from regather.core.settlement import Settlement
 from regather.core.worker_report import WorkerReport
 from regather.runtime.execution import Executor, WorkLimits
 from regather.runtime.host import Host
@@ -18,9 +19,10 @@ from regather_worker.dispatch import Dispatcher
 from regather_worker.loop import ShardLoop
 from regather_worker.outbox import Outbox
 from regather_worker.ownership import Ownership
+from regather_worker.publish import Publisher
+from regather_worker.records import RecordMaker
 from regather_worker.reports import Reporter, make_report
 from regather_worker.settings import WorkerSettings
-from regather_worker.settle import Settler
 
 log = get_logger()
 _RETRY_S = 1.0
@@ -35,7 +37,7 @@ class Worker:
         self._executor = executor
         self._loop: ShardLoop | None = None
         self._dispatcher: Dispatcher | None = None
-        self._settler: Settler | None = None
+        self._publisher: Publisher | None = None
         self._waits = 0
         self._host = host
         self.name = host.process
@@ -55,9 +57,9 @@ class Worker:
     def samples(self) -> Iterator[Sample]:
         """Return the worker's own metrics at this moment; few before the broker has answered."""
         yield Sample("regather_slots", self._executor.slots)
-        if self._loop is None or self._dispatcher is None or self._settler is None:
+        if self._loop is None or self._dispatcher is None or self._publisher is None:
             return
-        counts = self._settler.counts
+        counts = self._publisher.counts
         yield Sample("regather_slots_busy", self._dispatcher.busy)
         yield Sample("regather_shards_queued", self._dispatcher.queued)
         yield Sample("regather_shards_delayed", self._dispatcher.delayed)
@@ -98,20 +100,16 @@ class Worker:
 
     async def _serve(self, outbox: Outbox, event_partitions: int, stop: asyncio.Event) -> None:
         settings = self._settings
-        settler = Settler(
-            outbox,
-            settings.topics,
-            event_partitions=event_partitions,
-            policy=RetryPolicy(base_ms=settings.retry_base_ms, cap_ms=settings.retry_cap_ms),
-            host=self._host,
-            most_bad_rows=settings.max_bad_rows,
-        )
+        policy = RetryPolicy(base_ms=settings.retry_base_ms, cap_ms=settings.retry_cap_ms)
+        settlement = Settlement(policy, settings.max_bad_rows)
+        records = RecordMaker(settings.topics, event_partitions, self.name)
+        publisher = Publisher(outbox, records, settlement, self._host)
         limits = WorkLimits(memory_bytes=settings.memory_limit_bytes or None, cpu_s=settings.cpu_limit_s or None)
         ownership = Ownership(self.name, self._host.now_ms)
-        dispatcher = Dispatcher(self._executor, settler, limits, ownership, self._host.now_ms)
-        self._dispatcher, self._settler = dispatcher, settler
+        dispatcher = Dispatcher(self._executor, publisher, limits, ownership, self._host.now_ms)
+        self._dispatcher, self._publisher = dispatcher, publisher
         control = Control(self._transport, settings.topics, dispatcher.drop)
-        self._loop = ShardLoop(self._transport, settings.topics, settings, dispatcher, settler, control, ownership)
+        self._loop = ShardLoop(self._transport, settings.topics, settings, dispatcher, publisher, control, ownership)
         log.info("worker-starts", worker=self.name, slots=self._executor.slots)
         async with WatchedTasks() as tasks:
             tasks.start("dispatch", dispatcher.run(stop))

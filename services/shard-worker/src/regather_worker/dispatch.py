@@ -11,15 +11,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 
+from regather.core.execution import Failed, NotRun, Result
 from regather.core.lanes import Lane, LaneQueue
 from regather.core.model import Identity, Reason
 from regather.core.pace import Pace
-from regather.runtime.execution import Call, Executor, Failed, NotRun, Result, Work, WorkItem, WorkLimits
+from regather.runtime.execution import Call, Executor, Work, WorkItem, WorkLimits
 from regather.runtime.host import NowMs, wall_ms
 from regather.runtime.logs import get_logger
 from regather_worker.intake import QueuedShard, ShardKey
 from regather_worker.ownership import Ownership
-from regather_worker.settle import Settler
+from regather_worker.publish import Publisher
 
 log = get_logger()
 _MAX_DELAY_AFTER_APPEND_MS = 60_000
@@ -27,18 +28,18 @@ _MAX_LOST = 20
 
 
 class Dispatcher:
-    """Runs micro-batches in the executor's slots and hands their results to the settler."""
+    """Runs micro-batches in the executor's slots and hands their results to the publisher."""
 
     def __init__(
         self,
         executor: Executor,
-        settler: Settler,
+        publisher: Publisher,
         limits: WorkLimits,
         ownership: Ownership,
         now_ms: NowMs = wall_ms,
     ) -> None:
         self._executor = executor
-        self._settler = settler
+        self._publisher = publisher
         self._limits = limits
         self._ownership = ownership
         self._now_ms = now_ms
@@ -193,13 +194,13 @@ class Dispatcher:
             results = await self._execute(batch, alone=False)
         finally:
             self._slot_free(asyncio.current_task())
-        await self._settle(batch, results)
+        await self._publish(batch, results)
 
     async def _run_alone(self, batch: Sequence[QueuedShard]) -> None:
         """Keep everything else waiting until the next owner would not charge this shard any more."""
         try:
             results = await self._execute(batch, alone=True)
-            await self._settle(batch, results)
+            await self._publish(batch, results)
             await self._ownership.unname(batch, alone=True)
         finally:
             self._slot_free(asyncio.current_task())
@@ -215,9 +216,9 @@ class Dispatcher:
             await self._ownership.unname(batch, alone=False)
         return [self._count_lost(queued, result) for queued, result in zip(batch, results, strict=True)]
 
-    async def _settle(self, batch: Sequence[QueuedShard], results: Sequence[Result]) -> None:
+    async def _publish(self, batch: Sequence[QueuedShard], results: Sequence[Result]) -> None:
         try:
-            again = await self._settler.settle(batch, results)
+            again = await self._publisher.publish(batch, results)
         finally:
             self._forget(batch)
         for queued in again:

@@ -22,8 +22,8 @@ from regather_worker.control import Control
 from regather_worker.dispatch import Dispatcher
 from regather_worker.intake import PartitionIntake, Place, QueuedShard
 from regather_worker.ownership import Ownership
+from regather_worker.publish import Publisher
 from regather_worker.settings import WorkerSettings
-from regather_worker.settle import Settler
 
 log = get_logger()
 _POLL_S = 0.2
@@ -39,7 +39,7 @@ class ShardLoop:
         topics: Topics,
         settings: WorkerSettings,
         dispatcher: Dispatcher,
-        settler: Settler,
+        publisher: Publisher,
         control: Control,
         ownership: Ownership,
     ) -> None:
@@ -48,7 +48,7 @@ class ShardLoop:
         self._subscribed = (topics.shards_small, topics.shards_bulk, topics.shards_retry)
         self._settings = settings
         self._dispatcher = dispatcher
-        self._settler = settler
+        self._publisher = publisher
         self._control = control
         self._ownership = ownership
         self._side_tasks: set[asyncio.Task[None]] = set()
@@ -152,7 +152,7 @@ class ShardLoop:
             elif shard.source is not None:
                 self._beside(self._fetch(queued, shard.source))
             elif shard.chained and shard.seq > 0:
-                self._beside(self._settler.park(shard, place))
+                self._beside(self._publisher.park(shard, place))
             else:
                 self._pass_on(queued, Lane.BULK if bulk else Lane.SMALL)
 
@@ -163,7 +163,7 @@ class ShardLoop:
         if loss is None:
             self._dispatcher.accept(queued, lane)
         else:
-            self._beside(self._settler.charge(queued, loss))
+            self._beside(self._publisher.charge(queued, loss))
 
     async def _fetch(self, queued: QueuedShard, source: RecordPlace) -> None:
         """Read the payload of a released shard where it was parked, then queue it."""
@@ -171,7 +171,9 @@ class ShardLoop:
             try:
                 record = await self._payloads.read(TopicPartition(source.topic, source.partition), source.offset)
             except OffsetOutOfRange:
-                await self._settler.lost_payload(queued, f"the payload is gone from {source}: it is past its retention")
+                await self._publisher.lost_payload(
+                    queued, f"the payload is gone from {source}: it is past its retention"
+                )
                 return
             except TransportError as error:
                 log.warning("payload-unread", job=queued.shard.owner.job_id, seq=queued.shard.seq, error=repr(error))
@@ -186,7 +188,7 @@ class ShardLoop:
         log.warning(
             "record-unreadable", topic=record.topic, partition=record.partition, offset=record.offset, error=error
         )
-        self._beside(self._settler.bury_unreadable(place, error))
+        self._beside(self._publisher.bury_unreadable(place, error))
 
     def _beside(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name="beside-the-loop")

@@ -3,35 +3,31 @@
 Every step waits for a slot as a shard does, so a search holds nobody up; all of it belongs to the one attempt that failed.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from regather.core.bisection import Bisection, Verdict
+from regather.core.execution import Done, Failed, NotRun, Result
 from regather.core.model import AttemptError, Reason, Shard
-from regather.processors.base import Piece
-from regather.runtime.execution import Call, Done, Failed, Work, WorkItem, WorkLimits
+from regather.core.settlement import (
+    DeadLettered,
+    Decision,
+    FoundRow,
+    Rerun,
+    attempt_error,
+    dead_lettered,
+    rows_dead_lettered,
+)
+from regather.runtime.execution import Call, Work, WorkItem, WorkLimits
+from regather.runtime.logs import get_logger
 from regather.runtime.row_calls import pack_rows, unpack_pieces, unpack_rows
 
+log = get_logger()
 _BUDGET_TIMEOUTS = 20
 _PICKED_EXTRA_BYTES = 4 * 1024 * 1024  # for the header in front of each picked row
-_NOT_SEARCHED = frozenset({Reason.WORKER_LOST, Reason.UNREADABLE, Reason.INTERNAL})
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The output of all good rows; of each bad row its number, its error, and the shard with nothing but this row."""
-
-    output: Done
-    bad: Sequence[tuple[int, AttemptError, Piece]]
-
-
-def may_search(shard: Shard, reason: Reason) -> bool:
-    """Whether it makes sense to look for single bad rows in a shard that failed for good."""
-    return shard.skip and not shard.chained and reason not in _NOT_SEARCHED
 
 
 class RowSearch:
-    """One search: run what work() says and give the result to took(), until it has `found` or `gave_up` (and why).
+    """One search: run what work() says and give the result to took(), until that decides what becomes of the shard.
 
     `failed` and `error` say how the whole shard failed.
     """
@@ -43,8 +39,7 @@ class RowSearch:
         self._output: Done | None = None
         self.failed = failed
         self.error = error
-        self.found: Found | None = None
-        self.gave_up = ""
+        self._gave_up = ""
 
     @property
     def exclusive(self) -> bool:
@@ -63,33 +58,42 @@ class RowSearch:
         item = WorkItem(shard.seq, shard.payload, shard.meta, shard.attempt, rows=rows)
         return Work(call, shard.kind, shard.options, [item], limits)
 
-    def took(self, result: Done | Failed, error: AttemptError | None) -> None:
-        """Note how it went; `error` is the result as an attempt's error if it failed."""
+    def took(self, result: Result, worker: str) -> Decision:
+        """Note how it went on `worker`; Rerun as long as there is more to run."""
+        if isinstance(result, NotRun):
+            return Rerun()
         if self._bisection is None:
             self._begin(result)
         elif self._output is None:
+            error = attempt_error(self._shard, result, worker) if isinstance(result, Failed) else None
             self._step(self._bisection, result, error)
         elif isinstance(result, Done):
-            bad = [
-                (*named, piece)
-                for named, piece in zip(self._bisection.bad.items(), unpack_pieces(result.output), strict=True)
-            ]
-            self.found = Found(self._output, bad)
+            return rows_dead_lettered(self._shard, self._output, self._bad_rows(self._bisection, result))
         else:
-            self.gave_up = f"the bad rows cannot be picked: {result.error}"
+            self._gave_up = f"the bad rows cannot be picked: {result.error}"
+        return self._in_vain() if self._gave_up else Rerun()
 
-    def as_failure(self) -> tuple[Failed, AttemptError]:
-        """Return how the whole shard failed, and that the search for its bad rows was in vain."""
-        text = self.failed.error if self._bisection is None else f"{self.failed.error} ({self.gave_up})"
-        return replace(self.failed, error=text), replace(self.error, error=text)
+    def _bad_rows(self, bisection: Bisection[AttemptError], picked: Done) -> list[FoundRow]:
+        pieces = unpack_pieces(picked.output)
+        return [
+            FoundRow(row, error, self._shard._replace(payload=piece.payload, meta=piece.meta))
+            for (row, error), piece in zip(bisection.bad.items(), pieces, strict=True)
+        ]
+
+    def _in_vain(self) -> DeadLettered:
+        """The whole shard failed, and the search for its bad rows was in vain."""
+        shard = self._shard
+        log.info("rows-not-told-apart", job=shard.owner.job_id, seq=shard.seq, why=self._gave_up)
+        text = self.failed.error if self._bisection is None else f"{self.failed.error} ({self._gave_up})"
+        return dead_lettered(shard, replace(self.failed, error=text), replace(self.error, error=text))
 
     def _begin(self, result: Done | Failed) -> None:
         if isinstance(result, Failed):
-            self.gave_up = f"its rows cannot be told apart: {result.error}"
+            self._gave_up = f"its rows cannot be told apart: {result.error}"
             return
         rows = unpack_rows(result.output)
         if not rows or len(rows[0]) < 2:
-            self.gave_up = "no rows"
+            self._gave_up = "no rows"
             return
         budget_us = _BUDGET_TIMEOUTS * self._shard.timeout_ms * 1000
         self._bisection = Bisection(rows[0], most_bad=self._most_bad, budget_us=budget_us)
@@ -100,4 +104,4 @@ class RowSearch:
             self._output = result
         elif bisection.verdict is not None:
             named = ", ".join(map(str, bisection.bad))
-            self.gave_up = f"{bisection.verdict.value}" + (f": {named}" if named else "")
+            self._gave_up = f"{bisection.verdict.value}" + (f": {named}" if named else "")

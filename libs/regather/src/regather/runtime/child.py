@@ -12,6 +12,7 @@ from functools import lru_cache, partial
 from typing import Any, BinaryIO
 
 from regather.core.errors import BadRequest
+from regather.core.execution import Done, Failed, NotRun, Result
 from regather.core.model import Reason
 from regather.processors.base import Options, Processor
 from regather.processors.registry import Registry, options_from_json
@@ -29,7 +30,7 @@ from regather.runtime.child_protocol import (
     encode_reply,
     read_work,
 )
-from regather.runtime.execution import Call, Done, Failed, NotRun, Result, Work, WorkItem
+from regather.runtime.execution import Call, Work, WorkItem
 from regather.runtime.failure_text import FailureText, KindMissing, explain, too_much
 from regather.runtime.file_cut import CutOrder, cut_into_fifo, inspect_head
 from regather.runtime.memory_tuning import CHILD_KEEPS_BYTES, keep_freed_memory

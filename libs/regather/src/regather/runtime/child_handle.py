@@ -9,6 +9,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from regather.core.execution import Result
 from regather.core.model import Reason
 from regather.runtime.child_limits import ChildRules, kill_group
 from regather.runtime.child_protocol import (
@@ -23,7 +24,7 @@ from regather.runtime.child_protocol import (
     ReplyReader,
     encode_work,
 )
-from regather.runtime.execution import Call, Result, Work
+from regather.runtime.execution import Call, Work
 from regather.runtime.printed import PrintedTail
 from regather.runtime.supervisor_stats import SupervisorStats
 from regather.runtime.verdict import Cause, Death, judge

@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from regather.core.errors import RegatherError
+from regather.core.execution import Done, Failed, NotRun, Result
 from regather.core.model import Reason
-from regather.runtime.execution import Call, Done, Failed, NotRun, Result, Work, WorkItem, WorkLimits
+from regather.runtime.execution import Call, Work, WorkItem, WorkLimits
 
 REQUEST = struct.Struct(
     "<4sBxxxIIIqQdI"

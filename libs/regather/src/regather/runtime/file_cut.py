@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from regather.core.errors import BadInput, UserError
+from regather.core.execution import Done, Failed, Result
 from regather.processors.base import HEAD_BYTES, FileSplitter, Options, Piece, Processor, Side, SplitRequest
-from regather.runtime.execution import Call, Done, Executor, Failed, Result, Work, WorkItem, WorkLimits
+from regather.runtime.execution import Call, Executor, Work, WorkItem, WorkLimits
 from regather.runtime.failure_text import said_on_purpose
 from regather.runtime.logs import get_logger
 

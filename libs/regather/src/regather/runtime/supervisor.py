@@ -13,10 +13,11 @@ import time
 from collections import deque
 from collections.abc import Mapping
 
+from regather.core.execution import NotRun, Result
 from regather.runtime.child_handle import ChildHandle
 from regather.runtime.child_limits import ChildRules, kill_group
 from regather.runtime.child_protocol import alone
-from regather.runtime.execution import Call, NotRun, Result, Work
+from regather.runtime.execution import Call, Work
 from regather.runtime.supervisor_stats import SupervisorStats
 from regather.runtime.zygote_link import ChildrenUnavailable, ZygoteLink, scrubbed_environment
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from regather.core.execution import Failed, NotRun, Result
 from regather.core.model import Reason
 from regather.runtime.child_protocol import CHANNEL_LOST, Cell, cut_text
-from regather.runtime.execution import Call, Failed, NotRun, Result, Work
+from regather.runtime.execution import Call, Work
 from regather.runtime.failure_text import how_to_get_less, printed_text
 
 _OWN_TEXT_BYTES = 1024

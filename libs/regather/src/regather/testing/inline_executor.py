@@ -5,8 +5,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from regather.core.execution import Done, Failed, Result
 from regather.processors.base import Processor
-from regather.runtime.execution import Call, Done, Failed, Result, Work
+from regather.runtime.execution import Call, Work
 from regather.runtime.failure_text import explain
 from regather.runtime.file_cut import CutOrder, cut_into_fifo, inspect_head
 from regather.runtime.row_calls import call_shard

@@ -1,0 +1,159 @@
+"""Carries out what core.settlement decides of executed shards: publishes the records, and frees the places.
+
+A place is freed only once every record that its shard came to is acked: until then a crash repeats the shard, and after
+it nobody needs it. A shard that failed for good is first a dead letter and then an outcome that points at it.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from regather.core.custody import Loss
+from regather.core.errors import RecordTooLarge
+from regather.core.execution import Failed, NotRun, Result
+from regather.core.model import DeadLetterAddress, Outcome, Parked, Reason, RecordPlace, Shard
+from regather.core.settlement import Completed, DeadLettered, Decision, Rerun, Retried, Searched, Settlement
+from regather.runtime.host import Host
+from regather.runtime.logs import get_logger
+from regather_worker.intake import Place, QueuedShard
+from regather_worker.outbox import Outbox, OutRecord
+from regather_worker.records import RecordMaker
+from regather_worker.row_search import RowSearch
+
+log = get_logger()
+
+
+@dataclass(slots=True)
+class PublishCounts:
+    """Since the start: shards by result (done, retried, failed), failed executions and dead letters by reason."""
+
+    settled: Counter[str] = field(default_factory=Counter)
+    attempts_failed: Counter[str] = field(default_factory=Counter)
+    letters: Counter[str] = field(default_factory=Counter)
+    run_us: int = 0
+
+
+class Publisher:
+    """Publishes what micro-batches came to."""
+
+    def __init__(self, outbox: Outbox, records: RecordMaker, settlement: Settlement, host: Host) -> None:
+        self._outbox = outbox
+        self._records = records
+        self._settlement = settlement
+        self._host = host
+        self.counts = PublishCounts()
+
+    async def publish(self, batch: Sequence[QueuedShard], results: Sequence[Result]) -> list[QueuedShard]:
+        """Publish the results and free the places; returned are the shards that have to run (again)."""
+        decided = [
+            (queued, self._decide(queued, result, self._host.process))
+            for queued, result in zip(batch, results, strict=True)
+        ]
+        await self._carry_out([(queued, decision) for queued, decision in decided if not _runs_again(decision)])
+        return [queued for queued, decision in decided if _runs_again(decision)]
+
+    async def park(self, shard: Shard, place: Place) -> None:
+        """Publish that a shard of a chain waits here for the carry of the one before it."""
+        record = place.record
+        where = RecordPlace(record.topic, record.partition, record.offset)
+        parked = Parked(shard.owner, shard.seq, where, shard.timeout_ms, shard.meta)
+        await self._send([self._records.event(parked, shard.owner)])
+        place.settle()
+
+    async def charge(self, queued: QueuedShard, loss: Loss) -> None:
+        """Publish the attempt of a shard that took another worker along while it ran there alone."""
+        text = f"worker {loss.worker} was lost without a goodbye while it ran this shard and nothing else"
+        duration_ms = max(0, self._host.now_ms() - loss.since_ms)
+        failed = Failed(Reason.WORKER_LOST, text, loss.since_ms, duration_ms * 1000)
+        await self._carry_out([(queued, self._settled(queued, failed, loss.worker))])
+
+    async def lost_payload(self, queued: QueuedShard, error: str) -> None:
+        """Publish that a released shard failed for good: its payload is gone from the log."""
+        failed = Failed(Reason.UNREADABLE, error, self._host.now_ms(), 0, retryable=False)
+        await self._carry_out([(queued, self._settled(queued, failed, self._host.process))])
+
+    async def bury_unreadable(self, place: Place, error: str) -> None:
+        """Put a record that cannot be decoded into the dead letters as it is; its offset moves on."""
+        await self._outbox.publish([self._records.unreadable(place.record, error)])
+        self.counts.letters[Reason.UNREADABLE] += 1
+        place.settle()
+
+    def _decide(self, queued: QueuedShard, result: Result, worker: str) -> Decision:
+        if not isinstance(result, NotRun):
+            self.counts.run_us += result.duration_us
+        if queued.search is not None:
+            return queued.search.took(result, worker)
+        decision = self._settled(queued, result, worker)
+        if isinstance(decision, Searched):
+            most_bad = self._settlement.most_bad_rows
+            queued.search = RowSearch(queued.shard, decision.failed, decision.error, most_bad=most_bad)
+        return decision
+
+    def _settled(self, queued: QueuedShard, result: Result, worker: str) -> Decision:
+        jitter = 0.0
+        if isinstance(result, Failed):
+            self._note(queued.shard, result)
+            jitter = self._host.chance()
+        return self._settlement.decide(queued.shard, result, worker=worker, jitter=jitter)
+
+    def _note(self, shard: Shard, failed: Failed) -> None:
+        self.counts.attempts_failed[failed.reason] += 1
+        log.info(
+            "attempt-failed",
+            job=shard.owner.job_id,
+            seq=shard.seq,
+            attempt=shard.attempt,
+            reason=failed.reason,
+            error=failed.error,
+            trace=failed.trace,
+        )
+
+    async def _carry_out(self, decided: Sequence[tuple[QueuedShard, Decision]]) -> None:
+        if not decided:
+            return
+        records: list[OutRecord] = []
+        outcomes: list[Outcome] = []
+        for queued, decision in decided:
+            if isinstance(decision, Retried):
+                records += self._records.retry(decision)
+            elif isinstance(decision, Completed):
+                outcomes.append(decision.outcome)
+            elif isinstance(decision, DeadLettered):
+                outcomes.append(await self._dead_letter(queued, decision))
+        await self._send([*self._records.outcomes(decided[0][0].shard.owner, outcomes), *records])
+        for queued, decision in decided:
+            queued.settle()
+            self.counts.settled[_result_of(decision)] += 1
+
+    async def _dead_letter(self, queued: QueuedShard, decision: DeadLettered) -> Outcome:
+        record = queued.places[0].record
+        addresses = await self._outbox.publish([self._records.dead_letter(one, record) for one in decision.letters])
+        outcome = decision.outcome([DeadLetterAddress(address.partition, address.offset) for address in addresses])
+        self.counts.letters.update(letter.failure.reason for letter in decision.letters)
+        shard = queued.shard
+        log.warning(
+            "dead-letter" if decision.whole else "bad-rows",
+            job=shard.owner.job_id,
+            seq=shard.seq,
+            attempt=shard.attempt,
+            reasons=sorted({letter.failure.reason for letter in decision.letters}),
+            rows=[bad.row for bad in outcome.bad_rows],
+        )
+        return outcome
+
+    async def _send(self, records: Sequence[OutRecord]) -> None:
+        try:
+            await self._outbox.publish(records)
+        except RecordTooLarge as error:  # limits derive from one number, so this is a fault of our own: say it loudly
+            log.error("record-too-large", records=len(records), error=str(error))
+            raise
+
+
+def _runs_again(decision: Decision) -> bool:
+    return isinstance(decision, Rerun | Searched)
+
+
+def _result_of(decision: Decision) -> str:
+    if isinstance(decision, Retried):
+        return "retried"
+    return "failed" if isinstance(decision, DeadLettered) and decision.whole else "done"
