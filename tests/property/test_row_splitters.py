@@ -132,6 +132,22 @@ def test_a_number_of_shards_needs_the_length() -> None:
         JsonArraySplitter(SplitRequest(shards=3, size_bytes=100))
 
 
+@given(st.lists(st.integers(0, 3000), min_size=1, max_size=60), cuts)
+def test_one_shard_needs_no_length(lengths: list[int], cuts: list[int]) -> None:
+    body = b"".join(b"x" * length + b"\n" for length in lengths)
+    (piece,) = split(TextRowSplitter(SplitRequest(shards=1), LINES), body, cuts)
+    assert piece.payload == body
+
+
+def test_one_shard_is_refused_as_soon_as_the_rows_do_not_fit_it() -> None:
+    splitter = TextRowSplitter(SplitRequest(shards=1), LINES)
+    rows = (b"x" * 1023 + b"\n") * 1024
+    for _ in range(10):
+        assert list(splitter.feed(rows)) == []
+    with pytest.raises(BadInput, match="10485760 bytes that fit one shard"):
+        list(splitter.feed(rows))
+
+
 def test_quotes_inside_a_field_are_no_quotes() -> None:
     body = b'name,size\nscreen,27"\n"two\nlines",5" x 3"\n'
     assert check_spans(split(TextRowSplitter(KIB, csv_dialect()), body, [10, 20, 25])) == 2

@@ -116,3 +116,22 @@ def test_a_value_that_does_not_fit_is_named_before_a_later_row_that_is_no_object
 
 def test_carriage_returns_inside_of_objects_are_white_space_to_the_sample_too() -> None:
     assert rows(b'{"a":1,\r"b":2}\n{"a":1,\r"b":2}\n') == [{"a": 1, "b": 2}] * 2
+
+
+@pytest.mark.parametrize("size_bytes", [None, 1024])
+@pytest.mark.parametrize("options", [{}, {"cast": "x:int"}, {"quote": ""}, {"nulls": "NA,"}], ids=str)
+def test_an_empty_line_is_a_row_in_a_table_of_one_column(options: dict[str, Any], size_bytes: int | None) -> None:
+    values = [None, 1, None, None, 2, None] * 300
+    body = b"x\n" + b"".join(b"\n" if value is None else b"%d\n" % value for value in values)
+    assert rows(body, options, size_bytes) == [{"x": value} for value in values]
+
+
+@pytest.mark.parametrize("rest", [b"2,\n", b'2,,\n"3,\n"\n', b"2,3\n"])
+def test_a_field_too_many_behind_an_empty_line_is_a_bad_row(rest: bytes) -> None:
+    with pytest.raises(PermanentError, match="row 2: "):
+        run(TableEtl(), b"x\n1\n\n" + rest, {"format": "csv"})
+
+
+def test_rows_behind_an_empty_line_keep_their_numbers() -> None:
+    with pytest.raises(PermanentError, match=r"row 3: .*'x'.* no BIGINT"):
+        run(TableEtl(), b"x\n1\n\n\nx\n5\n", {"format": "csv", "cast": "x:int"})

@@ -140,10 +140,40 @@ class CountedCuts:
         )
 
 
-def check_row_shards(shards: int, total_bytes: int | None) -> int:
-    """Return the length of a body that can be cut into so many shards; BadRequest names why it cannot."""
+class WholeCuts:
+    """One shard of all rows, however many bytes come."""
+
+    share_end_byte = None
+
+    def end_share(self, position: int) -> None:
+        """There is one share."""
+
+    def next_cut(self, ends: RowEnds, begin: int, *, complete: bool) -> int | None:
+        """BadInput as soon as the rows do not fit one shard."""
+        if ends.end - begin > MAX_SHARD_BYTES:
+            raise BadInput(
+                f"shards=1 cannot be: the rows have more than the {MAX_SHARD_BYTES} bytes that fit one shard; "
+                "ask for a shard_size",
+                code="bad-split",
+            )
+        return ends.end if complete else None
+
+    def finish(self, shards: int) -> None:
+        """There is one shard, or no row."""
+
+
+def counted_cuts(shards: int, first_byte: int, total_bytes: int | None) -> RowCuts:
+    """The cuts of so many shards; BadRequest names why a body of `total_bytes` (None: not known) cannot have them."""
+    check_row_shards(shards, total_bytes)
+    return WholeCuts() if total_bytes is None else CountedCuts(shards, first_byte, total_bytes)
+
+
+def check_row_shards(shards: int, total_bytes: int | None) -> None:
+    """BadRequest names why a body of this length cannot be cut into so many shards. One shard needs no length."""
     check_asked_shards(shards)
     if total_bytes is None:
+        if shards == 1:
+            return
         raise BadRequest(
             f"shards={shards} needs the length of the rows beforehand, which is not known here; use shard_size",
             code="bad-split",
@@ -154,4 +184,3 @@ def check_row_shards(shards: int, total_bytes: int | None) -> int:
             f"ask for at least {-(-total_bytes // MAX_SHARD_BYTES)}",
             code="bad-split",
         )
-    return total_bytes

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from regather.kinds.table.aggregates import ROW
 from regather.kinds.table.engine import Engine, Source, literal, quoted
@@ -29,6 +29,8 @@ class Dialect:
     decimal: str = "."
     ends_in_delimiter: bool = False
     """Rows may have empty fields behind the last column; else a field too many is an error of its row."""
+    empty_rows: bool = False
+    """An empty row is a row of one empty field."""
 
 
 def dialect_of(plan: Plan, options: ReadingOptions) -> Dialect:
@@ -69,13 +71,27 @@ def shard_relation(
             if meta.plan.format == "parquet":
                 yield typed_parquet(source, columns, _types_of_parquet(engine, source, columns))
             elif meta.plan.format == "csv":
-                native = quick and options.decimal == "." and _UNDERSCORE not in content
-                yield typed_csv(source, meta.plan.columns, columns, dialect_of(meta.plan, options), native=native)
+                dialect = _fit_for_empty_rows(engine, source, content, meta.plan, dialect_of(meta.plan, options))
+                native = quick and options.decimal == "." and _UNDERSCORE not in content and not dialect.empty_rows
+                yield typed_csv(source, meta.plan.columns, columns, dialect, native=native)
             elif texts is None:
                 yield typed_ndjson(source, columns)
             else:
                 with engine.arrow(_TEXTS, texts):
                     yield typed_ndjson(source, columns, frozenset(texts.column_names))
+
+
+def _fit_for_empty_rows(engine: Engine, source: Source, content: bytes, plan: Plan, dialect: Dialect) -> Dialect:
+    """Return the dialect in which DuckDB keeps the empty rows of a table of one column, if there may be any.
+
+    It keeps them where an empty field is null to it, and is silent then about empty fields too many. So it reads the rows
+    in the strict dialect first, which has an error for those, where a row may have one.
+    """
+    if len(plan.columns) != 1 or dialect.ends_in_delimiter or not (content.startswith(b"\n") or b"\n\n" in content):
+        return dialect
+    if f"{dialect.delimiter}\n".encode() in content:
+        engine.run(f"SELECT count(*) FROM {raw_csv(source, plan.columns, dialect)}")
+    return replace(dialect, empty_rows=True)
 
 
 def _types_of_parquet(engine: Engine, source: Source, columns: Sequence[Column]) -> dict[str, str]:
@@ -109,7 +125,7 @@ def raw_csv(
     rows = (
         f"read_csv({source.path}, auto_detect = false, header = false, columns = {{{types}}}, "
         f"delim = {literal(dialect.delimiter)}, quote = {quote}, escape = {quote}, new_line = '\\n', comment = '', "
-        f"nullstr = [{_EMPTY if dialect.ends_in_delimiter else _NO_TEXT}], strict_mode = true, "
+        f"nullstr = [{_EMPTY if _nulls_empty(dialect) else _NO_TEXT}], strict_mode = true, "
         f"max_line_size = {source.buffer_bytes}, buffer_size = {source.buffer_bytes}, ignore_errors = {lenient})"
     )
     values = ", ".join(
@@ -125,11 +141,15 @@ def _or_null(name: str, dialect: Dialect) -> str:
     """SQL of a field as a text, or null.
 
     DuckDB would find nulls itself, but it leaves out fields behind the last column, without a word, that are null. So it
-    knows of no null, or, where rows end in a delimiter, of empty fields alone.
+    knows of no null, or, where rows end in a delimiter or are empty, of empty fields alone.
     """
-    text = f"coalesce({name}, {_EMPTY})" if dialect.ends_in_delimiter else name
+    text = f"coalesce({name}, {_EMPTY})" if _nulls_empty(dialect) else name
     condition = " AND ".join(f"{text} <> {literal(null)}" for null in dialect.nulls)  # IN takes longer for a few
     return f"CASE WHEN {condition} THEN {text} END AS {name}"
+
+
+def _nulls_empty(dialect: Dialect) -> bool:
+    return dialect.ends_in_delimiter or dialect.empty_rows
 
 
 def _type_of_csv(column: Column, *, native: bool) -> str:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
 from regather.core.errors import BadInput
-from regather.core.row_cuts import CountedCuts, RowCuts, SizedCuts, check_row_shards
+from regather.core.row_cuts import RowCuts, SizedCuts, check_row_shards, counted_cuts
 from regather.core.sharding import DEFAULT_SHARD_BYTES, MAX_SHARD_BYTES, MIN_SHARD_BYTES
 from regather.processors.base import Piece, SplitRequest
 
@@ -108,8 +108,7 @@ class RowPacker:
         request = self._request
         self._header = header
         if request.shards is not None:
-            total = check_row_shards(request.shards, request.size_bytes)
-            self._cuts = CountedCuts(request.shards, first_byte, total)
+            self._cuts = counted_cuts(request.shards, first_byte, request.size_bytes)
         else:
             size_bytes = DEFAULT_SHARD_BYTES if request.shard_size_bytes is None else request.shard_size_bytes
             self._cuts = SizedCuts(max(MIN_SHARD_BYTES, size_bytes - len(header)))
