@@ -29,7 +29,7 @@ SILENCE_S = 30.0
 DRAIN_LIMIT_S = 200.0
 PROBE_LIMIT_S = 45.0
 LONGEST_TRANSACTION_S = 30.0
-"""The time-out of the delivery protocol, 20 s, and 10 s: a number of its own, for the services choose the time-out."""
+"""The session time-out, 20 s by default, and 10 s: a number of its own, for the services choose the time-out."""
 
 _LIMIT_S = 3000.0
 

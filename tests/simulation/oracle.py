@@ -1,4 +1,4 @@
-"""Which versions of a job there are and how each may end: written without the fold, from the delivery protocol alone.
+"""Which versions of a job there are and how each may end: written without the fold, from docs/protocol.md alone.
 
 The log decides by its order. What may come either way is only what happens while a complete job is being joined or merged,
 and of a version that a redrive began, while the outcomes of its base are being read.

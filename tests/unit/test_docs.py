@@ -2,17 +2,22 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from fastapi import FastAPI
 
+from regather.core.wire.events import _DECODERS
 from regather.processors.registry import all_kinds
 from regather.runtime.metrics import METRICS
 from regather.runtime.settings import ServiceSettings
 from regather.runtime.topics import TopicsSettings
 from regather.testing.inline_executor import InlineExecutor
 from regather.transport.memory import MemoryBroker, MemoryTransport
+from regather.transport.topics import Size, Topics, topic_specs
 from regather_aggregator.settings import AggregatorSettings
+from regather_cli.main import app as command_line
 from regather_gateway.app import create_app
 from regather_gateway.settings import GatewaySettings
 from regather_worker.settings import WorkerSettings
@@ -35,6 +40,66 @@ def test_relative_links_lead_somewhere(page: str) -> None:
     local = [link for link in links if "://" not in link]
     broken = [link for link in local if not ((ROOT / page).parent / link).exists()]
     assert broken == []
+
+
+def anchors_of(page: Path) -> set[str]:
+    """Names that a link may have behind `#`: those of `<a id>`, and of headings as Git hosts make them."""
+    text = page.read_text()
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return slugs | set(re.findall(r'<a id="([\w-]+)">', text))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_anchors_of_links_exist(page: str) -> None:
+    here = ROOT / page
+    links = re.findall(r"\]\(([^)#]*)#([^)]+)\)", text_of(page))
+    local = [(here.parent / path if path else here, name) for path, name in links if "://" not in path]
+    assert [f"{path.name}#{name}" for path, name in local if name not in anchors_of(path)] == []
+
+
+def test_pages_that_the_code_cites_exist_with_their_anchors() -> None:
+    code = [path for folder in ("libs", "services", "cli", "tests") for path in (ROOT / folder).rglob("*.py")]
+    cited = {found for path in code for found in re.findall(r"\b(docs/[\w/-]+\.md)(?:#([\w-]+))?", path.read_text())}
+    wrong = [(page, name) for page, name in cited if not (ROOT / page).exists() and "*" not in page]
+    wrong += [(page, name) for page, name in cited - set(wrong) if name and name not in anchors_of(ROOT / page)]
+    assert ("docs/protocol.md", "identity") in cited
+    assert wrong == []
+
+
+def test_every_decision_stands_in_the_list() -> None:
+    text = text_of("docs/decisions/README.md")
+    adrs = sorted((ROOT / "docs/decisions").glob("0*.md"))
+    titles = [(path.name, path.read_text().splitlines()[0].split(": ", 1)[1].rstrip(".")) for path in adrs]
+    assert len(titles) > 20
+    assert [name for name, title in titles if f"({name}) | {title[0].upper()}{title[1:]} |" not in text] == []
+
+
+def test_every_event_stands_in_the_protocol() -> None:
+    text = text_of("docs/protocol.md")
+    names = [*_DECODERS, b"tick"]
+    assert [name for name in names if f"| `{name.decode()}` |" not in text] == []
+
+
+def test_every_topic_stands_in_the_protocol() -> None:
+    text = text_of("docs/protocol.md")
+    assert [spec.name for spec in topic_specs(Topics(), Size.COMPOSE) if f"`{spec.name}`" not in text] == []
+
+
+def test_every_command_stands_in_a_page() -> None:
+    text = "".join(map(text_of, PAGES))
+    commands: Any = typer.main.get_command(command_line)
+    assert len(commands.commands) > 5
+    assert [name for name in commands.commands if f"regather {name}" not in text] == []
+
+
+def test_every_make_target_stands_in_a_page_and_pages_name_no_other() -> None:
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    text = "".join(map(text_of, PAGES))
+    named = set(re.findall(r"(?:^ +|`)make(?: -s)? ([a-z][a-z-]+)", text, re.MULTILINE))
+    assert targets
+    assert targets - named == set()
+    assert named - targets == set()
 
 
 @pytest.mark.parametrize("page", ["docs/architecture.md", *(page for page in PAGES if page.startswith("services/"))])

@@ -49,7 +49,7 @@ def record_bytes(encoded: Encoded) -> int:
 
 
 def plan_final(instruction: EmitFinal, partition: int) -> PlannedFinal:
-    """Encode a final; one that cannot be a record becomes a minimal `failed: internal` (delivery protocol, 5.8)."""
+    """Encode a final; one that cannot be a record becomes a minimal `failed: internal` (docs/protocol.md#barrier)."""
     job, result = instruction.job, instruction.result
     address = None
     if job.state in (JobState.SUCCEEDED, JobState.PARTIAL):

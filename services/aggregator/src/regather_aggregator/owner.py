@@ -1,6 +1,6 @@
 """The owner of one partition: fence, restore from own output, fold, emit, read back, advance.
 
-Source: the delivery protocol, section 5. Whatever goes wrong with the producer, the owner throws everything away and
+Source: docs/protocol.md#aggregator. Whatever goes wrong with the producer, the owner throws everything away and
 begins again with the fence; the log holds all that it needs.
 """
 

@@ -1,4 +1,4 @@
-"""Reading our own output back: the only proof that a transaction happened (delivery protocol, 5.4 and 6)."""
+"""Reading our own output back: the only proof that a transaction happened (docs/protocol.md#emit)."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Redrive: a job that has ended runs some of its shards again, as its next version (delivery protocol, 5.10).
+"""Redrive: a job that has ended runs some of its shards again, as its next version (docs/protocol.md#redrive).
 
 The payloads are those of the first version's own records, found by the places that its seal names. First in log order
 wins: of two redrives of one version the later one is refused, and none of its shards is sent.

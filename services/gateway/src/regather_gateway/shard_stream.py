@@ -12,7 +12,7 @@ from regather.transport.base import Headers, RecordAddress, TopicPartition
 from regather_gateway.producing import Line
 
 SMALL_LANE_SHARDS = 8
-"""So many shards of every job go to the lane that workers serve first (delivery protocol, section 2)."""
+"""So many shards of every job go to the lane that workers serve first (docs/protocol.md#topics)."""
 
 _RUN_RECORDS, _RUN_BYTES = 64, 64 * 1024
 """Bulk shards stay on one partition for so long: a batch for the client, a micro-batch for the worker."""

@@ -1,4 +1,4 @@
-"""Submitting a job: the body becomes shards while it arrives; the seal commits it (delivery protocol, section 3)."""
+"""Submitting a job: the body becomes shards while it arrives; the seal commits it (docs/protocol.md#gateway)."""
 
 import asyncio
 import contextlib

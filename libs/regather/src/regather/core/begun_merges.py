@@ -3,7 +3,7 @@
 A merge runs in a child with limits, so this is the last resort: the host's memory, the aggregator's own, the supervisor
 of its children. After a death nobody knows which merge it was. So the next owner marks every merge of a job that was
 there at that time in the commit's metadata before it begins, and a merge that was marked and whose end was not seen
-three times is not begun again. Source: the delivery protocol, 5.8.
+three times is not begun again. Source: docs/protocol.md#barrier.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """Checkpoints of long jobs: their own events once more, without all that was between them in the log.
 
 A restart begins to read job-events where the oldest open job was saved last, not where it began, and has what lies before
-from the checkpoints. Source: the delivery protocol, 5.2.
+from the checkpoints. Source: docs/protocol.md#restore.
 """
 
 from collections.abc import Iterable, Iterator

@@ -8,7 +8,7 @@ taken it along. Which one is found out in three steps, each a takeover without a
 2. Some were named as running. They are suspects: each runs alone in its worker, and is named as such.
 3. One was named as running alone. It did it, and spends an attempt.
 
-Source: the delivery protocol, 4.4; there the whole window runs alone in step 2, here only what was running.
+Source: docs/protocol.md#lost-workers.
 """
 
 from collections.abc import Container, Iterable

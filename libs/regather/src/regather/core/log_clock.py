@@ -1,4 +1,4 @@
-"""The log's time beside one's own: where it jumps ahead, deadlines pass too early. Source: the delivery protocol, 5.7."""
+"""The log's time beside one's own: where it jumps ahead, deadlines pass too early. Source: docs/protocol.md#deadlines."""
 
 MOST_JUMP_MS = 60_000
 

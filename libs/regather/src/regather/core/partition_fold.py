@@ -1,6 +1,6 @@
 """The fold of one partition of job-events: which jobs are open, which are done, and how far the log is settled.
 
-Identity closes most holes (protocol, section 1): only `opened` creates a job, the first one in log order owns it, and
+Identity closes most holes (docs/protocol.md#identity): only `opened` creates a job, the first one in log order owns it, and
 whatever belongs to another submission, to an unknown job or to a job that is done is dropped and counted.
 """
 
@@ -92,7 +92,7 @@ class PartitionFold:
                 raise NoRoom(f"its outputs have more than {self._policy.max_output_bytes} bytes in all")
         except NoRoom as error:
             instruction = job.handle(JobBroken(Reason.RESULT_TOO_LARGE, str(error)), self.log_ms)
-        except Exception as error:  # the barrier of the delivery protocol, 5.8
+        except Exception as error:  # docs/protocol.md#barrier
             self.dropped["broken-job"] += 1
             broken = JobBroken(Reason.INTERNAL, f"internal error: {error!r}")
             instruction = job.handle(broken, self.log_ms)

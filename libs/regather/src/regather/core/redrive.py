@@ -1,6 +1,6 @@
 """Redrive: which version of a job has the say about each shard, and what the earlier ones have left behind.
 
-Source: the delivery protocol, 5.10, with one difference (ADR 0012): outcomes of earlier versions are read again from
+Source: docs/protocol.md#redrive (ADR 0012): outcomes of earlier versions are read again from
 job-events instead of from segments.
 """
 

@@ -12,7 +12,7 @@ A batch of results goes in, one decision for each comes out, and a decision hold
 
 An outcome names the offsets of its dead letters, which only the broker knows. So DeadLettered has two steps: its
 `letters` are published first, and `outcome(addresses)` is made of what the broker said. Nothing else comes back from
-the publisher.
+the publisher. Source: docs/protocol.md#settling.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""What topics and brokers must be, and what is wrong with those that are there (delivery protocol, section 2).
+"""What topics and brokers must be, and what is wrong with those that are there (docs/protocol.md#topics).
 
 Pure: the cluster's state goes in, differences come out, each with the reason and the command that mends it.
 """

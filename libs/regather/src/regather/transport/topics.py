@@ -1,4 +1,4 @@
-"""All topic names, their partitions and their settings, in one place. Source: the delivery protocol, section 2."""
+"""All topic names, their partitions and their settings, in one place. Source: docs/protocol.md#topics."""
 
 from dataclasses import dataclass
 from enum import StrEnum
