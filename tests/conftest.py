@@ -27,6 +27,18 @@ def pytest_configure(config: pytest.Config) -> None:
         del os.environ[name]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("kafka"):
+            item.user_properties.append(("broker", "kafka"))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    output = getattr(session.config, "workeroutput", None)  # of a process of pytest-xdist: goes to the one that reports
+    if output is not None:
+        output["regather_kafka"] = getattr(session.config, "regather_kafka", "")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     terminalreporter.write_line(f"kafka broker: {getattr(config, 'regather_kafka', 'none was needed')}")
 

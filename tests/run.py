@@ -13,6 +13,7 @@ import sys
 import time
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,9 @@ from regather_cli.report import write_report
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 ALLOWED_SKIPS: dict[str, str] = {}
+ON_KAFKA = ("broker", "kafka")
+"""What conftest.py writes into the report of a test that needs a real broker."""
+
 CHECKS = {
     "lint": [BIN / "ruff", "check", "."],
     "format": [BIN / "ruff", "format", "--check", "."],
@@ -39,10 +43,6 @@ class Report:
         self.real_kafka_tests = 0
         self.kafka = "none"
         self.suites: dict[str, float] = defaultdict(float)
-        self._on_kafka: set[str] = set()
-
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        self._on_kafka = {item.nodeid for item in items if item.get_closest_marker("kafka")}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.suites[report.nodeid.split("/")[1]] += report.duration
@@ -53,10 +53,15 @@ class Report:
             self.failed.append(f"{report.nodeid} ({report.when})")
         elif report.when == "call":
             self.passed += 1
-            self.real_kafka_tests += report.nodeid in self._on_kafka
+            self.real_kafka_tests += ON_KAFKA in report.user_properties
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        self.kafka = getattr(session.config, "regather_kafka", "none")
+        self.kafka = getattr(session.config, "regather_kafka", self.kafka)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """A process of the run has ended: its tests may have used a broker."""
+        self.kafka = getattr(node, "workeroutput", {}).get("regather_kafka") or self.kafka
 
 
 def main(arguments: list[str]) -> int:
@@ -65,7 +70,9 @@ def main(arguments: list[str]) -> int:
     name, arguments = (arguments[1], arguments[2:]) if arguments[:1] == ["--report"] else ("test", arguments)
     checks = CHECKS if name == "test" else {}
     broken = [check for check, command in checks.items() if not _check(check, command, report)]
-    code = pytest.main([str(ROOT / "tests"), "-q", "--rootdir", str(ROOT), *arguments], plugins=[report])
+    chosen = [argument for argument in arguments if (ROOT / argument.split("::")[0]).exists()]
+    options = ["-q", "--rootdir", str(ROOT), *_processes(arguments)]
+    code = pytest.main([*options, *arguments, *([] if chosen else [str(ROOT / "tests")])], plugins=[report])
     unlisted = [skip for skip in report.skipped if skip["reason"] not in ALLOWED_SKIPS]
     ok = code == 0 and not broken and not unlisted and not report.failed
     document = {
@@ -79,6 +86,13 @@ def main(arguments: list[str]) -> int:
     }
     print(json.dumps(write_report(name, document, started)), flush=True)
     return 0 if ok else 1
+
+
+def _processes(arguments: list[str]) -> list[str]:
+    """Whole files go to processes that each have a broker of their own; there is one more than cores, for tests that wait."""
+    if any(argument in ("-n", "-x", "--pdb") for argument in arguments):
+        return []
+    return ["-n", str((os.cpu_count() or 1) + 1), "--dist", "loadfile", "--no-loadscope-reorder"]
 
 
 def _check(name: str, command: list[str | Path], report: Report) -> bool:
