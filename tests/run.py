@@ -89,7 +89,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _processes(arguments: list[str]) -> list[str]:
-    """Whole files go to processes that each have a broker of their own; there is one more than cores, for tests that wait."""
+    """Whole files go to processes with a broker of their own; there is one more than cores, for tests that wait."""
     if any(argument in ("-n", "-x", "--pdb") for argument in arguments):
         return []
     return ["-n", str((os.cpu_count() or 1) + 1), "--dist", "loadfile", "--no-loadscope-reorder"]

@@ -74,7 +74,7 @@ async def test_what_a_real_stack_wrote_is_clean(stack: Stack, client: Client) ->
     code, lines, document = await audit(stack.broker.bootstrap_servers, stack.topics.prefix)
 
     assert document["violations"] == []
-    assert (code, document["audit"], document["untold"]) == (0, "clean", {})
+    assert (code, document["audit"], document["inconclusive"]) == (0, "clean", {})
     assert lines[-1] == "clean: exactly one right final for every job"
     assert document["jobs"] == document["finals"] == document["versions_checked"] == len(documents) + 1
     assert document["dead_letters"] >= 3
@@ -101,7 +101,7 @@ async def test_a_job_that_was_redriven_is_clean(stack: Stack, client: Client) ->
     )
 
     assert document["violations"] == []
-    assert (code, document["audit"], document["untold"]) == (0, "clean", {})
+    assert (code, document["audit"], document["inconclusive"]) == (0, "clean", {})
     assert (document["redriven"], document["finals"], document["versions_checked"]) == (2, 3, 3)
 
 
@@ -165,7 +165,7 @@ async def test_what_retention_took_could_not_be_told(forge: Forge) -> None:
     finally:
         await admin.close()
     code, lines, document = await forge.audit()
-    assert (code, document["audit"], document["untold"]) == (3, "untold", {"opened_gone": 1})
+    assert (code, document["audit"], document["inconclusive"]) == (3, "inconclusive", {"opened_gone": 1})
     assert lines[-1] == "nothing wrong was found; some could not be told"
 
 

@@ -4,10 +4,10 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from regather.core.audit import PartitionAudit, judge_owed
-from regather.core.audit_final import FinalCheck
-from regather.core.audit_findings import AuditTally
-from regather.core.audit_letters import LetterIndex
+from regather.audit.dead_letter_index import DeadLetterIndex
+from regather.audit.final_check import FinalCheck
+from regather.audit.findings import AuditTally
+from regather.audit.partition_audit import PartitionAudit, judge_missing
 from regather.core.model import (
     AttemptError,
     BadRow,
@@ -95,7 +95,7 @@ class Installation:
         By the second reading the events begin at `begins_later_at`.
         """
         tally = AuditTally(limit=100)
-        letters = LetterIndex({})
+        letters = DeadLetterIndex({})
         for address, headers in self.letters.items():
             letters.add(address.partition, address.offset, headers)
         audit = PartitionAudit(tally, letters, joins, begins_at=begins_at, results_begin=results_begin)
@@ -117,7 +117,7 @@ class Installation:
                 audit.event_again(event.headers, event.value, append_ms=event.append_ms)
         for final in late:
             self._judge(audit, audit.again(final.headers), final, may_wait=False)
-        judge_owed(audit.owed(), tally, grace_ms=1_000, now_ms=self.now_ms if now_ms is None else now_ms)
+        judge_missing(audit.missing_finals(), tally, grace_ms=1_000, now_ms=self.now_ms if now_ms is None else now_ms)
         return tally
 
     def _feed(self, audit: PartitionAudit, number: int) -> None:

@@ -21,11 +21,11 @@ from property.audited_partition import (
     redriven,
 )
 
-from regather.core.audit import PartitionAudit
-from regather.core.audit_final import FinalCheck, JoinedContent
-from regather.core.audit_findings import AuditTally, Untold, Violation
-from regather.core.audit_letters import LetterIndex
-from regather.core.audit_log import fingerprint
+from regather.audit.dead_letter_index import DeadLetterIndex
+from regather.audit.final_check import FinalCheck, JoinedContent
+from regather.audit.findings import AuditTally, Inconclusive, Violation
+from regather.audit.partition_audit import PartitionAudit
+from regather.audit.version_log import fingerprint
 from regather.core.ids import uuid7
 from regather.core.model import (
     Abandoned,
@@ -187,7 +187,7 @@ def status_of(final: Written) -> JobStatus:
 def test_whatever_the_rules_do_is_clean(installation: Installation, eager: bool) -> None:
     tally = installation.audit(eager=eager)
     assert tally.findings == []
-    assert tally.untold == Counter()
+    assert tally.inconclusive == Counter()
     assert tally.finals == tally.checked == len(installation.results)
     assert tally.open == 0
     assert tally.executions_max <= 4
@@ -491,7 +491,7 @@ def test_segments_that_do_not_fit_are_seen(change: str) -> None:
         ([tick(LATER_MS)], {"total": 5}),
         ([tick(LATER_MS)], {"failed": 1}),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
 def test_an_end_without_a_ground_is_wrong(steps: list[Step], changes: dict[str, object]) -> None:
     installation = Installation()
@@ -538,7 +538,7 @@ def test_a_job_that_is_late_by_this_machines_clock_alone_could_not_be_told() -> 
     installation = finished()
     installation.results.clear()
     tally = installation.audit(now_ms=installation.now_ms + LATER_MS)
-    assert (tally.violations, tally.untold) == (Counter(), Counter({Untold.LOG_TIME: 1}))
+    assert (tally.violations, tally.inconclusive) == (Counter(), Counter({Inconclusive.LOG_TIME: 1}))
 
 
 def test_a_seal_of_another_submission_owes_nothing() -> None:
@@ -554,10 +554,10 @@ def test_a_seal_of_another_submission_owes_nothing() -> None:
 def test_what_retention_took_could_not_be_told() -> None:
     installation = finished()
     tally = installation.audit(begins_at=1)
-    assert (tally.violations, tally.untold) == (Counter(), Counter({Untold.OPENED_GONE: 1}))
+    assert (tally.violations, tally.inconclusive) == (Counter(), Counter({Inconclusive.OPENED_GONE: 1}))
     installation.results.clear()
     tally = installation.audit(begins_at=1)
-    assert (tally.violations, tally.untold) == (Counter(), Counter({Untold.OPENED_GONE: 1}))
+    assert (tally.violations, tally.inconclusive) == (Counter(), Counter({Inconclusive.OPENED_GONE: 1}))
 
 
 def test_a_ghost_is_a_ghost_where_the_log_reaches_back_far_enough() -> None:
@@ -568,7 +568,7 @@ def test_a_ghost_is_a_ghost_where_the_log_reaches_back_far_enough() -> None:
         headers = header_map(encode_final(status, b"", "text/plain")[0])
         installation.results[1:] = [Written(headers, b"", 1_000, after=5)]
         tally = installation.audit(begins_at=1)
-        assert tally.untold == Counter({Untold.OPENED_GONE: 1 if told else 2})
+        assert tally.inconclusive == Counter({Inconclusive.OPENED_GONE: 1 if told else 2})
         assert tally.violations == Counter({Violation.GHOSTS: 1} if told else {})
 
 
@@ -581,26 +581,26 @@ def test_a_version_whose_elder_is_gone_could_not_be_told() -> None:
     assert [status_of(final).reason for final in installation.results] == [Reason.NOT_SEALED, None]
     assert installation.audit().findings == []
     tally = installation.audit(results_begin=1)
-    assert (tally.violations, set(tally.untold)) == (Counter(), {Untold.OPENED_GONE})
+    assert (tally.violations, set(tally.inconclusive)) == (Counter(), {Inconclusive.OPENED_GONE})
 
 
 def test_the_bytes_of_a_kind_that_is_not_installed_could_not_be_told() -> None:
     installation = finished(kind=UNKNOWN)
     tally = installation.audit()
-    assert (tally.violations, tally.untold) == (Counter(), Counter({Untold.KIND_UNKNOWN: 1}))
+    assert (tally.violations, tally.inconclusive) == (Counter(), Counter({Inconclusive.KIND_UNKNOWN: 1}))
 
 
 def test_an_event_that_cannot_be_read_could_not_be_told() -> None:
     installation = finished()
     installation.events.append(Written({"event": b"from-the-future"}, b"", 1_000))
-    assert installation.audit().untold == Counter({Untold.UNREADABLE: 1})
+    assert installation.audit().inconclusive == Counter({Inconclusive.UNREADABLE: 1})
 
 
 @pytest.mark.parametrize(("ended", "bytes_a_job"), [(True, range(50, 250)), (False, range(500, 2_000))])
 def test_memory_goes_with_open_jobs(ended: bool, bytes_a_job: range) -> None:
     jobs = 2_000
     worlds = [finished(number=number) for number in range(1, jobs + 1)]
-    audit = PartitionAudit(AuditTally(1), LetterIndex({}), lambda _kind, _options: True)
+    audit = PartitionAudit(AuditTally(1), DeadLetterIndex({}), lambda _kind, _options: True)
     for world in worlds:
         status_of(world.results[0])
         unpack_identity(world.results[0].headers[HEADER])  # its cache is bounded, and filled before we look
@@ -620,7 +620,7 @@ def test_memory_goes_with_open_jobs(ended: bool, bytes_a_job: range) -> None:
 
 
 def test_memory_of_a_dead_letter() -> None:
-    letters = LetterIndex({})
+    letters = DeadLetterIndex({})
     headers = next(iter(partial(bury(owner(), 0)).letters.values()))
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]

@@ -1,4 +1,4 @@
-"""The audit of versions that a redrive opened: whose outcome counts, what is dropped, what is owed, what is not there."""
+"""The audit of versions that a redrive opened: whose outcome counts, what is dropped, what is missing."""
 
 import tracemalloc
 from collections import Counter
@@ -7,9 +7,9 @@ import pytest
 from property.audited_partition import Installation, Written, dead, done, opened, redriven
 from property.test_audit import LATER_MS, bury, only, owner, rewrite_one, sealed, status_of, tick
 
-from regather.core.audit import PartitionAudit
-from regather.core.audit_findings import AuditTally, Untold, Violation
-from regather.core.audit_letters import LetterIndex
+from regather.audit.dead_letter_index import DeadLetterIndex
+from regather.audit.findings import AuditTally, Inconclusive, Violation
+from regather.audit.partition_audit import PartitionAudit
 from regather.core.model import Abandoned, Identity, JobState, OnError, Reason
 from regather.core.wire.events import encode_event
 from regather.core.wire.identity import HEADER, header_map
@@ -49,7 +49,7 @@ def test_a_redriven_job_is_clean_and_its_gaps_letter_is_the_earlier_versions() -
     installation = redriven_once()
     assert [final.value for final in installation.results] == [b"<0>", b"<0>again"]
     tally = installation.audit()
-    assert (tally.findings, tally.untold, tally.dropped) == ([], Counter(), Counter())
+    assert (tally.findings, tally.inconclusive, tally.dropped) == ([], Counter(), Counter())
     assert (tally.opened, tally.redriven, tally.sealed, tally.checked, tally.shards) == (1, 1, 2, 2, 4)
 
 
@@ -217,7 +217,7 @@ def test_a_redrive_that_is_never_sealed_ends_as_failed_and_may_be_redriven() -> 
         installation.tell(event)
     assert installation.results[2].value == b"<0>twothree"
     tally = installation.audit()
-    assert (tally.findings, tally.untold, tally.checked, tally.redriven) == ([], Counter(), 3, 2)
+    assert (tally.findings, tally.inconclusive, tally.checked, tally.redriven) == ([], Counter(), 3, 2)
 
 
 def test_a_redrive_whose_job_retention_took_could_not_be_told() -> None:
@@ -225,18 +225,18 @@ def test_a_redrive_whose_job_retention_took_could_not_be_told() -> None:
         installation = redriven_once()
         installation.results = installation.results[results]
         tally = installation.audit(begins_at=1)
-        assert (tally.violations, set(tally.untold)) == (Counter(), {Untold.OPENED_GONE})
+        assert (tally.violations, set(tally.inconclusive)) == (Counter(), {Inconclusive.OPENED_GONE})
     tally = redriven_once().audit(begins_later_at=1)
-    assert (tally.violations, set(tally.untold)) == (Counter(), {Untold.OPENED_GONE})
+    assert (tally.violations, set(tally.inconclusive)) == (Counter(), {Inconclusive.OPENED_GONE})
     tally = redriven_once().audit(results_begin=1)
-    assert (tally.violations, set(tally.untold)) == (Counter(), {Untold.OPENED_GONE})
+    assert (tally.violations, set(tally.inconclusive)) == (Counter(), {Inconclusive.OPENED_GONE})
 
 
 def test_memory_of_a_redriven_shard() -> None:
     shards = 5_000
     events = [encode_event(done(ONE, seq, b"%d" % seq * 100)) for seq in range(shards)]
     again = [encode_event(event) for event in (redriven(FIRST, 2, [0]), done(TWO, 0), sealed(TWO, shards))]
-    audit = PartitionAudit(AuditTally(1), LetterIndex({}), lambda _kind, _options: True, results_begin=1)
+    audit = PartitionAudit(AuditTally(1), DeadLetterIndex({}), lambda _kind, _options: True, results_begin=1)
     first = header_map(again[0][0]), again[0][1]
     audit.event(*first, append_ms=1)
     audit.begin_again(0)

@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from regather.core.audit import Owed, PartitionAudit, judge_owed
-from regather.core.audit_final import FinalCheck
-from regather.core.audit_findings import AuditTally, Untold, Verdict, Violation
-from regather.core.audit_letters import LetterIndex
+from regather.audit.dead_letter_index import DeadLetterIndex
+from regather.audit.final_check import FinalCheck
+from regather.audit.findings import AuditResult, AuditTally, Inconclusive, Violation
+from regather.audit.partition_audit import MissingFinal, PartitionAudit, judge_missing
 from regather.core.errors import BadRequest, BrokerUnavailable, OffsetOutOfRange
 from regather.core.ids import event_partition
 from regather.core.model import JobId
@@ -63,15 +63,15 @@ async def audit(transport: Transport, topics: Topics, options: AuditOptions) -> 
             await consumer.start()
         bounds = await _bounds(transport, consumers[0], topics)
         letters = await _read_letters(consumers[0], bounds, topics, options, tally)
-        owed: list[Owed] = []
+        missing: list[MissingFinal] = []
         for number in _partitions(bounds, topics, options):
             auditor = _PartitionAuditor(number, topics, bounds, consumers, reader)
-            owed += await auditor.run(tally, letters, options.job)
+            missing += await auditor.run(tally, letters, options.job)
     finally:
         for consumer in consumers:
             await consumer.stop()
         await reader.stop()
-    judge_owed(owed, tally, grace_ms=int(options.grace_s * 1000), now_ms=time.time_ns() // 1_000_000)
+    judge_missing(missing, tally, grace_ms=int(options.grace_s * 1000), now_ms=time.time_ns() // 1_000_000)
     return _document(tally, letters, time.monotonic() - started)
 
 
@@ -116,7 +116,7 @@ class _PartitionAuditor:
         self._consumers = consumers
         self._reader = reader
 
-    async def run(self, tally: AuditTally, letters: LetterIndex, only: JobId | None) -> list[Owed]:
+    async def run(self, tally: AuditTally, letters: DeadLetterIndex, only: JobId | None) -> list[MissingFinal]:
         """Read both logs side by side; the versions that have no final."""
         finals = await _Log(self._consumers[0], self._results, self._bounds.ends[self._results]).begin()
         events = await _Log(self._consumers[1], self._events, self._bounds.ends[self._events]).begin()
@@ -137,7 +137,7 @@ class _PartitionAuditor:
         for offset in late:
             record = await self._reader.read(self._results, offset)
             await self._judge(audit, audit.again(header_map(record.headers)), record, may_wait=False)
-        return audit.owed()
+        return audit.missing_finals()
 
     async def _read_again(self, audit: PartitionAudit) -> None:
         """Read the events of jobs that were redriven once more, where there are any."""
@@ -151,13 +151,13 @@ class _PartitionAuditor:
                 audit.event_again(header_map(record.headers), record.value, append_ms=record.timestamp_ms)
 
     async def _judge(
-        self, audit: PartitionAudit, begun: FinalCheck | Verdict, record: Record, *, may_wait: bool
+        self, audit: PartitionAudit, begun: FinalCheck | AuditResult, record: Record, *, may_wait: bool
     ) -> bool:
         check = begun if isinstance(begun, FinalCheck) else None
         if check is not None:
             check.whole(record.value or b"")
             await self._feed_pieces(check)
-        verdict = begun if isinstance(begun, Verdict) else begun.verdict()
+        verdict = begun if isinstance(begun, AuditResult) else begun.verdict()
         if verdict.findings and may_wait:
             return False
         audit.settle(check, verdict)
@@ -245,9 +245,9 @@ def _partitions(bounds: _Bounds, topics: Topics, options: AuditOptions) -> range
 
 async def _read_letters(
     consumer: Consumer, bounds: _Bounds, topics: Topics, options: AuditOptions, tally: AuditTally
-) -> LetterIndex:
+) -> DeadLetterIndex:
     logs = [(tp, await _Log(consumer, tp, bounds.ends[tp]).begin()) for tp in bounds.of(topics.dead_letters)]
-    letters = LetterIndex({tp.partition: log.beginning for tp, log in logs})
+    letters = DeadLetterIndex({tp.partition: log.beginning for tp, log in logs})
     for tp, log in logs:
         async for batch in log.batches():
             for record in batch:
@@ -257,10 +257,11 @@ async def _read_letters(
     return letters
 
 
-def _document(tally: AuditTally, letters: LetterIndex, seconds: float) -> dict[str, Any]:
-    wrong, untold = sum(tally.violations.values()), sum(tally.untold.values())
+def _document(tally: AuditTally, letters: DeadLetterIndex, seconds: float) -> dict[str, Any]:
+    wrong = sum(tally.violations.values())
+    inconclusive = {why.value: tally.inconclusive[why] for why in Inconclusive if tally.inconclusive[why]}
     return {
-        "audit": "violations" if wrong else "untold" if untold else "clean",
+        "audit": "violations" if wrong else "inconclusive" if inconclusive else "clean",
         "seconds": round(seconds, 1),
         "opened": tally.opened,
         "redriven": tally.redriven,
@@ -274,7 +275,8 @@ def _document(tally: AuditTally, letters: LetterIndex, seconds: float) -> dict[s
         "executions_max": tally.executions_max,
         "duplicates_folded": tally.duplicates,
         "events_dropped": dict(tally.dropped),
-        "untold": {why.value: tally.untold[why] for why in Untold if tally.untold[why]},
+        "inconclusive": inconclusive,
+        "untold": inconclusive,  # its earlier name, for one release
         "violations": [
             {"violation": f.violation.value, "job": f.job_id, "version": f.version, "detail": f.detail}
             for f in tally.findings

@@ -6,16 +6,25 @@ from typing import Annotated, Any
 
 import typer
 
-from regather.core.audit_findings import Untold, Violation
+from regather.audit.findings import Inconclusive, Violation
 from regather.core.ids import is_job_id
 from regather.core.model import JobId
 from regather.transport.kafka import KafkaTransport
 from regather.transport.topics import Topics
 from regather_cli.audit import AuditOptions
 from regather_cli.audit import audit as run_audit
-from regather_cli.running import DEFAULT_BOOTSTRAP, EXIT_FAILED, EXIT_UNTOLD, EXIT_USAGE, Bootstrap, Json, Prefix, run
+from regather_cli.running import (
+    DEFAULT_BOOTSTRAP,
+    EXIT_FAILED,
+    EXIT_INCONCLUSIVE,
+    EXIT_USAGE,
+    Bootstrap,
+    Json,
+    Prefix,
+    run,
+)
 
-_EXIT = {"clean": 0, "violations": EXIT_FAILED, "untold": EXIT_UNTOLD}
+_EXIT = {"clean": 0, "violations": EXIT_FAILED, "inconclusive": EXIT_INCONCLUSIVE}
 _MEANS = {
     Violation.UNFINISHED: "jobs that were sealed and have no final, though their deadline has passed",
     Violation.DUPLICATE_FINALS: "finals that are not the only one of their version",
@@ -27,12 +36,12 @@ _MEANS = {
     Violation.EXECUTIONS: "shards that were executed more than four times",
 }
 _WHY_UNTOLD = {
-    Untold.OPENED_GONE: "retention took the job's first event",
-    Untold.LETTER_GONE: "retention took the dead letter",
-    Untold.SEGMENT_GONE: "retention took the segments",
-    Untold.KIND_UNKNOWN: "the kind is not installed here, so its bytes were not compared",
-    Untold.LOG_TIME: "overdue by this machine's clock, but nobody writes to the log: are the aggregators running?",
-    Untold.UNREADABLE: "an event cannot be read by this version",
+    Inconclusive.OPENED_GONE: "retention took the job's first event",
+    Inconclusive.LETTER_GONE: "retention took the dead letter",
+    Inconclusive.SEGMENT_GONE: "retention took the segments",
+    Inconclusive.KIND_UNKNOWN: "the kind is not installed here, so its bytes were not compared",
+    Inconclusive.LOG_TIME: "overdue by this machine's clock, but nobody writes to the log: are the aggregators running?",
+    Inconclusive.UNREADABLE: "an event cannot be read by this version",
 }
 
 
@@ -90,12 +99,12 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
         if document[violation.value]:
             yield f"WRONG   {document[violation.value]:>6}  {means}"
     for why, means in _WHY_UNTOLD.items():
-        if document["untold"].get(why.value):
-            yield f"untold  {document['untold'][why.value]:>6}  {means}"
+        if document["inconclusive"].get(why.value):
+            yield f"inconclusive  {document['inconclusive'][why.value]:>6}  {means}"
     for entry in document["violations"]:
         yield f"  {entry['violation']}: job {entry['job']} version {entry['version']}: {entry['detail']}"
     yield {
         "clean": "clean: exactly one right final for every job",
-        "untold": "nothing wrong was found; some could not be told",
+        "inconclusive": "nothing wrong was found; some could not be told",
         "violations": "the promise was broken",
     }[document["audit"]]

@@ -13,7 +13,7 @@ from regather_cli.client import ApiError
 from regather_cli.stack import START_ERRORS
 
 EXIT_FAILED, EXIT_USAGE, EXIT_PARTIAL, EXIT_TIMED_OUT = 1, 2, 3, 124
-EXIT_UNTOLD = 3
+EXIT_INCONCLUSIVE = 3
 
 Json = Annotated[bool, typer.Option("--json", help="one JSON object on standard output")]
 Bootstrap = Annotated[

@@ -15,7 +15,7 @@ from regather.transport.topics import Size, Topics
 from regather_cli.audit import AuditOptions, audit, joins
 
 TOPICS = Topics()
-CLEAN = {"audit": "clean", "jobs": 1, "finals": 1, "versions_checked": 1, "shards": 4, "open": 0, "untold": {}}
+CLEAN = {"audit": "clean", "jobs": 1, "finals": 1, "versions_checked": 1, "shards": 4, "open": 0, "inconclusive": {}}
 
 
 class World:
@@ -106,7 +106,7 @@ async def test_a_version_whose_elder_was_deleted_could_not_be_told(world: World)
     await job.write()
     world.forget(TOPICS.results, 1)
     document = await world.audit()
-    assert (document["audit"], document["untold"]) == ("untold", {"opened_gone": 1})
+    assert (document["audit"], document["inconclusive"]) == ("inconclusive", {"opened_gone": 1})
 
 
 async def test_violations_are_counted_in_full_and_listed_up_to_a_limit(world: World) -> None:
@@ -121,13 +121,13 @@ async def test_what_retention_took_could_not_be_told(world: World) -> None:
     job.in_segments = True
     await job.write()
     world.forget(TOPICS.segments, 1)
-    assert counts(await world.audit()) == CLEAN | {"audit": "untold", "untold": {"segment_gone": 1}}
+    assert counts(await world.audit()) == CLEAN | {"audit": "inconclusive", "inconclusive": {"segment_gone": 1}}
     world.forget(TOPICS.dead_letters, 1)
     document = await world.audit()
-    assert document["untold"] == {"segment_gone": 1, "letter_gone": 1}
+    assert document["inconclusive"] == {"segment_gone": 1, "letter_gone": 1}
     world.forget(TOPICS.job_events, 1)
     document = await world.audit()
-    assert (document["audit"], document["untold"]) == ("untold", {"opened_gone": 1})
+    assert (document["audit"], document["inconclusive"]) == ("inconclusive", {"opened_gone": 1})
 
 
 async def test_a_job_that_may_still_end_is_open_until_its_grace_is_over(world: World) -> None:
@@ -137,11 +137,11 @@ async def test_a_job_that_may_still_end_is_open_until_its_grace_is_over(world: W
     world.now_ms += 14_999
     await world.job(2).write()
     assert (await world.audit(grace_s=10))["open"] == 0
-    assert (await world.audit(grace_s=10))["untold"] == {"log_time": 1}  # this machine's clock is far ahead
+    assert (await world.audit(grace_s=10))["inconclusive"] == {"log_time": 1}  # this machine's clock is far ahead
     world.now_ms += 1
     await world.job(3).write()
     document = await world.audit(grace_s=10)
-    assert (document["unfinished"], document["untold"]) == (1, {})
+    assert (document["unfinished"], document["inconclusive"]) == (1, {})
 
 
 async def test_topics_that_are_missing_are_named() -> None:

@@ -20,7 +20,7 @@ class Letter(Enum):
     GONE = auto()
 
 
-class LetterIndex:
+class DeadLetterIndex:
     """Filled from the start of the topic before any job is judged. One letter takes about 150 bytes."""
 
     def __init__(self, beginnings: Mapping[int, int]) -> None:

@@ -1,8 +1,7 @@
 """What stands of a job's shards, version over version: what a redrive builds on."""
 
-from regather.core.audit_log import Base, ShardOutcomes
+from regather.audit.version_log import Base, RunVersions, ShardOutcomes
 from regather.core.model import Identity, Opened, Outcomes, Redriven
-from regather.core.redrive import ShardVersions
 
 
 class RedrivenJob:
@@ -14,28 +13,28 @@ class RedrivenJob:
 
     def __init__(self, opened: Opened, *, joined: bool | None) -> None:
         self._owner = opened.owner
-        self._versions = ShardVersions(opened.owner.version)
+        self._runs = RunVersions(opened.owner.version)
         self._outcomes = ShardOutcomes(joined=joined)
 
     @property
     def newest(self) -> int:
         """The newest version."""
-        return self._versions.newest
+        return self._runs.newest
 
     def take(self, event: Outcomes) -> None:
         """Fold outcomes of any version."""
         if not self._is_mine(event.owner):
             return
         for outcome in event.outcomes:
-            if outcome.seq not in self._outcomes and self._versions.of(outcome.seq) == event.owner.version:
+            if outcome.seq not in self._outcomes and self._runs.latest(outcome.seq) == event.owner.version:
                 self._outcomes.take(outcome)
 
     def redrive(self, event: Redriven) -> Base | None:
         """Begin the next version; None where the event is another submission's, or not of the next version."""
-        if not self._is_mine(event.owner) or not self._versions.take(event):
+        if not self._is_mine(event.owner) or not self._runs.add(event):
             return None
         self._outcomes = self._outcomes.without(event.seqs)
-        return Base(event, self._outcomes, self._versions)
+        return Base(event, self._outcomes, self._runs)
 
     def _is_mine(self, owner: Identity) -> bool:
         return (owner.job_id, owner.submission) == (self._owner.job_id, self._owner.submission)

@@ -16,13 +16,13 @@ from regather.core.model import (
     Redriven,
     Sealed,
 )
-from regather.core.redrive import ShardVersions
 from regather.core.seq_ranges import SeqRanges, contains
 
 _T = TypeVar("_T")
 _LENGTH_BYTES, _DIGEST_BYTES = 8, 16
 _MAX_FOREIGN = 10_000
 _MERGED = b""
+_LAST_SEQ = 0xFFFF_FFFF
 
 
 class Fingerprint:
@@ -107,12 +107,36 @@ class ShardOutcomes:
         return kept
 
 
+class RunVersions:
+    """Which versions ran which shards: the first one all, a later one what its `redriven` names. Mutable, without IO."""
+
+    def __init__(self, first: int) -> None:
+        self._seqs: dict[int, SeqRanges] = {first: ((0, _LAST_SEQ),)}
+
+    @property
+    def newest(self) -> int:
+        """The newest version."""
+        return max(self._seqs)
+
+    def add(self, event: Redriven) -> bool:
+        """Add a redrive in log order; False for one that is not the next version."""
+        if event.owner.version != self.newest + 1:
+            return False
+        self._seqs[event.owner.version] = event.seqs
+        return True
+
+    def latest(self, seq: int, *, at: int | None = None) -> int:
+        """The latest version that ran this shard; of those up to version `at`, if that is given."""
+        ran = (version for version, seqs in self._seqs.items() if contains(seqs, seq))
+        return max(version for version in ran if at is None or version <= at)
+
+
 class Base(NamedTuple):
-    """What a version that a redrive opened begins with: the outcomes that stay, and which versions they are of."""
+    """What a version that a redrive opened begins with: the outcomes that stay, and which versions ran which shards."""
 
     redriven: Redriven
     outcomes: ShardOutcomes
-    versions: ShardVersions
+    runs: "RunVersions"
 
 
 class VersionLog:
@@ -132,7 +156,7 @@ class VersionLog:
         self.cancelled = False
         self.executions = 0
         self.duplicates = 0
-        self.uninvited = 0
+        self.unexpected = 0
         """Outcomes of shards that this version does not run."""
         self._outcomes = ShardOutcomes(joined=joined) if base is None else base.outcomes.without(())
         self._foreign: dict[int, set[bytes]] = {}
@@ -159,7 +183,7 @@ class VersionLog:
             history = outcome.failure.history if outcome.failure else ()
             self.executed(max(outcome.attempts, len(history)))
             if not self._runs(outcome.seq):
-                self.uninvited += 1
+                self.unexpected += 1
             elif outcome.seq in self._outcomes:
                 self.duplicates += 1
             else:
@@ -188,11 +212,11 @@ class VersionLog:
         settled = self.settled()
         return sum(self._runs(seq) for seq in (*settled.outputs, *settled.failed))
 
-    def teller(self, seq: int) -> Identity:
+    def source_version(self, seq: int) -> Identity:
         """Whose outcome of this shard counts: the owner's, or that of an earlier version."""
         if self.base is None:
             return self.owner
-        return self.owner._replace(version=self.base.versions.of(seq, at=self.owner.version))
+        return self.owner._replace(version=self.base.runs.latest(seq, at=self.owner.version))
 
     def said_by_others(self, seqs: Sequence[int]) -> bool:
         """Whether only other submissions tell of these shards."""

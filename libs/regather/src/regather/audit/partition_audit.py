@@ -12,11 +12,11 @@ the jobs that were redriven all outcomes are kept, as fingerprints, until the pa
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from regather.core.audit_final import Final, FinalCheck
-from regather.core.audit_findings import AuditTally, Finding, Untold, Verdict, Violation
-from regather.core.audit_letters import LetterIndex
-from regather.core.audit_log import VersionLog
-from regather.core.audit_redrive import RedrivenJob
+from regather.audit.dead_letter_index import DeadLetterIndex
+from regather.audit.final_check import Final, FinalCheck
+from regather.audit.findings import AuditResult, AuditTally, Finding, Inconclusive, Violation
+from regather.audit.redriven_job import RedrivenJob
+from regather.audit.version_log import VersionLog
 from regather.core.errors import WireError
 from regather.core.model import (
     MAX_ATTEMPTS,
@@ -29,12 +29,12 @@ from regather.core.model import (
     Opened,
     Outcomes,
     Parked,
+    Reason,
     Redriven,
     Sealed,
     Tick,
     Uploading,
 )
-from regather.core.partition_fold import reopenable
 from regather.core.wire.events import decode_event
 from regather.core.wire.identity import HEADER, unpack_identity
 
@@ -50,7 +50,7 @@ whether it was found right (then its version is forgotten)."""
 _Owned = Uploading | Sealed | Abandoned | Outcomes | AttemptFailed | Parked | Cancel
 
 
-class Owed(NamedTuple):
+class MissingFinal(NamedTuple):
     """A sealed version without a final, and when its deadline passes."""
 
     job_id: JobId
@@ -71,7 +71,7 @@ class PartitionAudit:
     def __init__(
         self,
         tally: AuditTally,
-        letters: LetterIndex,
+        letters: DeadLetterIndex,
         joins: Joins,
         *,
         begins_at: int = 0,
@@ -109,7 +109,7 @@ class PartitionAudit:
         try:
             event = decode_event(headers.items(), value)
         except WireError:
-            self._tally.add(Verdict(untold=[Untold.UNREADABLE]))
+            self._tally.add(AuditResult(inconclusive=[Inconclusive.UNREADABLE]))
             return
         if isinstance(event, Opened):
             self._open(event, append_ms)
@@ -148,7 +148,7 @@ class PartitionAudit:
             if event.owner in self._redrives:
                 self._fold(event)
 
-    def final(self, headers: Mapping[str, bytes], *, append_ms: int) -> FinalCheck | Verdict | None:
+    def final(self, headers: Mapping[str, bytes], *, append_ms: int) -> FinalCheck | AuditResult | None:
         """Begin to judge one record of results: a check that wants its bytes, or a verdict without them.
 
         None: there is nothing more to judge; a repeat and an unreadable final are counted already.
@@ -161,23 +161,23 @@ class PartitionAudit:
             final = Final(headers)
         except WireError as error:
             self._tally.add(
-                Verdict([Finding(Violation.WRONG, _job_of(headers), 0, f"a final cannot be read: {error}")])
+                AuditResult([Finding(Violation.WRONG, _job_of(headers), 0, f"a final cannot be read: {error}")])
             )
             return None
         key = _key(final.owner)
         if key in self._finals:
             detail = "one more final of the same version"
-            self._tally.add(Verdict([_finding(Violation.DUPLICATE_FINALS, final.owner, detail)]))
+            self._tally.add(AuditResult([_finding(Violation.DUPLICATE_FINALS, final.owner, detail)]))
             return None
         self._finals[key] = final.status.updated_ms << _FLAG_BITS | _flag(final)
         self._unopened.discard(key)
         return self._check(final)
 
-    def again(self, headers: Mapping[str, bytes]) -> FinalCheck | Verdict:
+    def again(self, headers: Mapping[str, bytes]) -> FinalCheck | AuditResult:
         """Begin to judge a final that did not fit before, now that all events were read."""
         return self._check(Final(headers))
 
-    def settle(self, check: FinalCheck | None, verdict: Verdict) -> None:
+    def settle(self, check: FinalCheck | None, verdict: AuditResult) -> None:
         """Count a verdict that stands; a version that is right is forgotten."""
         self._tally.add(verdict)
         self._tally.checked += check is not None
@@ -186,21 +186,21 @@ class PartitionAudit:
             self._finals[key] |= _RIGHT
             self._forget(key)
 
-    def owed(self) -> list[Owed]:
+    def missing_finals(self) -> list[MissingFinal]:
         """At the end: versions that were sealed and have no final. Counts what is left."""
-        owed = []
-        missing = [(key, log) for key, log in self._versions.items() if log.sealed and key not in self._finals]
-        for key, log in missing:
+        missing: list[MissingFinal] = []
+        unended = [(key, log) for key, log in self._versions.items() if log.sealed and key not in self._finals]
+        for key, log in unended:
             may_be = self._may_be(log)
             if may_be:
-                owed.append(Owed(log.owner.job_id, log.owner.version, log.due_ms))
+                missing.append(MissingFinal(log.owner.job_id, log.owner.version, log.due_ms))
             elif may_be is None:
                 self._unopened.add(key)
         for key in list(self._versions):
             self._forget(key)
         if self._begins_at or self._results_begin:
-            self._tally.add(Verdict(untold=[Untold.OPENED_GONE] * len(self._unopened)))
-        return owed
+            self._tally.add(AuditResult(inconclusive=[Inconclusive.OPENED_GONE] * len(self._unopened)))
+        return missing
 
     def _open(self, event: Opened, append_ms: int) -> None:
         key = _key(event.owner)
@@ -266,21 +266,21 @@ class PartitionAudit:
         if isinstance(event, Outcomes) and known & _WHOLE:
             self._tally.duplicates += len(event.outcomes)
 
-    def _check(self, final: Final) -> FinalCheck | Verdict:
+    def _check(self, final: Final) -> FinalCheck | AuditResult:
         key = _key(final.owner)
         waits = key in self._redriven_versions and not self._reads_again
         log = None if waits else self._versions.get(key)
         if log is not None and self._may_be(log):
             return FinalCheck(final, log, self._letters)
         if not waits and (self._too_old(final) or (log is not None and self._may_be(log) is None)):
-            return Verdict(untold=[Untold.OPENED_GONE])
+            return AuditResult(inconclusive=[Inconclusive.OPENED_GONE])
         detail = (
             "nobody opened the job" if log is None else "its version before did not end as one that may be repeated"
         )
-        return Verdict([_finding(Violation.GHOSTS, final.owner, detail)])
+        return AuditResult([_finding(Violation.GHOSTS, final.owner, detail)])
 
     def _may_be(self, log: VersionLog) -> bool | None:
-        """Whether this version may be; None: untold. (Of a redrive the version before was looked at when it came.)"""
+        """Whether this version may be; None: inconclusive. (Of a redrive the version before was looked at when it came.)"""
         if log.base is None:
             return self._may_open(log.owner)
         return True if self._before(log.owner) is not None else None
@@ -292,7 +292,7 @@ class PartitionAudit:
         return self._finals.get(_key(owner._replace(version=owner.version - 1)))
 
     def _may_open(self, owner: Identity) -> bool | None:
-        """Whether this version may be: the first one, or one after a final that lets it be sent again; None: untold."""
+        """Whether this version may be: the first one, or one after a final that lets it be sent again; None: unknown."""
         if owner.version == 1:
             return True
         before = self._before(owner)
@@ -316,13 +316,13 @@ class PartitionAudit:
         tally = self._tally
         tally.sealed += log.sealed is not None
         tally.shards += log.settled_here()
-        if log.uninvited:
-            tally.dropped["not-redriven"] += log.uninvited
+        if log.unexpected:
+            tally.dropped["not-redriven"] += log.unexpected
         tally.duplicates += log.duplicates
         tally.executions_max = max(tally.executions_max, log.executions)
         if log.executions > MAX_ATTEMPTS:
             detail = f"a shard was executed {log.executions} times, at most {MAX_ATTEMPTS} are allowed"
-            tally.add(Verdict([_finding(Violation.EXECUTIONS, log.owner, detail)]))
+            tally.add(AuditResult([_finding(Violation.EXECUTIONS, log.owner, detail)]))
 
     def _wanted(self, headers: Mapping[str, bytes]) -> bool:
         if self._only is None or HEADER not in headers:
@@ -330,15 +330,15 @@ class PartitionAudit:
         return headers[HEADER][1 : 1 + _JOB_BYTES].hex() == self._only.replace("-", "")
 
 
-def judge_owed(owed: list[Owed], tally: AuditTally, *, grace_ms: int, now_ms: int) -> None:
-    """Count sealed versions without a final: overdue by the log's time, untold if only by `now_ms`, or still open."""
-    for job_id, version, due_ms in owed:
+def judge_missing(missing: list[MissingFinal], tally: AuditTally, *, grace_ms: int, now_ms: int) -> None:
+    """Count sealed versions without a final: overdue by the log's time, inconclusive if only by `now_ms`, or still open."""
+    for job_id, version, due_ms in missing:
         if tally.log_ms >= due_ms + grace_ms:
             late_s = (tally.log_ms - due_ms) // 1000
             detail = f"it was sealed and has no final; its deadline passed {late_s} s ago by the log's time"
-            tally.add(Verdict([Finding(Violation.UNFINISHED, job_id, version, detail)]))
+            tally.add(AuditResult([Finding(Violation.UNFINISHED, job_id, version, detail)]))
         elif now_ms >= due_ms + grace_ms:
-            tally.add(Verdict(untold=[Untold.LOG_TIME]))
+            tally.add(AuditResult(inconclusive=[Inconclusive.LOG_TIME]))
         else:
             tally.open += 1
 
@@ -346,7 +346,7 @@ def judge_owed(owed: list[Owed], tally: AuditTally, *, grace_ms: int, now_ms: in
 def _flag(final: Final) -> int:
     if final.status.state in (JobState.SUCCEEDED, JobState.PARTIAL):
         return _WHOLE
-    again = final.status.state is JobState.FAILED and reopenable(final.status.reason)
+    again = (final.status.state, final.status.reason) == (JobState.FAILED, Reason.NOT_SEALED)
     return _REOPENABLE if again else _ENDED
 
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from regather.core.audit_findings import Finding, Untold, Verdict, Violation
-from regather.core.audit_letters import Letter, LetterIndex
-from regather.core.audit_log import Fingerprint, RowLetter, Settled, VersionLog, length_of
+from regather.audit.dead_letter_index import DeadLetterIndex, Letter
+from regather.audit.findings import AuditResult, Finding, Inconclusive, Violation
+from regather.audit.version_log import Fingerprint, RowLetter, Settled, VersionLog, length_of
 from regather.core.errors import WireError
 from regather.core.model import DeadLetterAddress, Identity, JobState, OnError, Reason
 from regather.core.seq_ranges import ranges
@@ -87,11 +87,11 @@ class JoinedContent:
 class FinalCheck:
     """Push the result's bytes in (`whole`, or a `piece` for each of the final's), then ask for the verdict."""
 
-    def __init__(self, final: Final, log: VersionLog, letters: LetterIndex) -> None:
+    def __init__(self, final: Final, log: VersionLog, letters: DeadLetterIndex) -> None:
         self.final = final
         self.log = log
         self._letters = letters
-        self._verdict = Verdict()
+        self._verdict = AuditResult()
         self._settled: Settled = log.settled(whole=final.status.state in _WHOLE)
         self._content = JoinedContent(self._settled.outputs) if log.joined else None
         self._digest = hashlib.sha256()
@@ -118,9 +118,9 @@ class FinalCheck:
     def pieces_gone(self) -> None:
         """Retention took the segments."""
         self._broken = True
-        self._verdict.untold.append(Untold.SEGMENT_GONE)
+        self._verdict.inconclusive.append(Inconclusive.SEGMENT_GONE)
 
-    def verdict(self) -> Verdict:
+    def verdict(self) -> AuditResult:
         """Everything that is wrong."""
         status = self.final.status
         for name in self.final.contradictions:
@@ -176,7 +176,7 @@ class FinalCheck:
         if self.final.pieces and result.digest != f"sha256:{self._digest.hexdigest()}":
             self._say(Violation.SEGMENTS_WRONG, "the segments together do not have the digest that the final names")
         if self.log.joined is None:
-            self._verdict.untold.append(Untold.KIND_UNKNOWN)
+            self._verdict.inconclusive.append(Inconclusive.KIND_UNKNOWN)
         elif self._content is not None and comparable:
             self._check_content(self._content)
 
@@ -222,10 +222,10 @@ class FinalCheck:
             if address is None:
                 self._say(Violation.DEAD_LETTERS_MISSING, f"no dead letter is named for {what}")
                 continue
-            found = self._letters.look(address, self.log.teller(seq), seq, row)
+            found = self._letters.look(address, self.log.source_version(seq), seq, row)
             place = f"dead letter {address.partition}/{address.offset} of {what}"
             if found is Letter.GONE:
-                self._verdict.untold.append(Untold.LETTER_GONE)
+                self._verdict.inconclusive.append(Inconclusive.LETTER_GONE)
             elif found is Letter.MISSING:
                 self._say(Violation.DEAD_LETTERS_MISSING, f"{place} is not there")
             elif found is Letter.ANOTHERS:

@@ -21,7 +21,7 @@ class Violation(StrEnum):
     EXECUTIONS = "too_many_executions"
 
 
-class Untold(StrEnum):
+class Inconclusive(StrEnum):
     """Why something could not be told."""
 
     OPENED_GONE = "opened_gone"
@@ -48,16 +48,16 @@ class Finding(NamedTuple):
 
 
 @dataclass(slots=True)
-class Verdict:
+class AuditResult:
     """What is wrong with one final, and what could not be told of it."""
 
     findings: list[Finding] = field(default_factory=list)
-    untold: list[Untold] = field(default_factory=list)
+    inconclusive: list[Inconclusive] = field(default_factory=list)
 
     @property
     def clean(self) -> bool:
         """Whether nothing is wrong and nothing is left open."""
-        return not self.findings and not self.untold
+        return not self.findings and not self.inconclusive
 
 
 class AuditTally:
@@ -66,7 +66,7 @@ class AuditTally:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self.violations: Counter[Violation] = Counter()
-        self.untold: Counter[Untold] = Counter()
+        self.inconclusive: Counter[Inconclusive] = Counter()
         self.dropped: Counter[str] = Counter()
         self.findings: list[Finding] = []
         self.opened = 0
@@ -80,13 +80,13 @@ class AuditTally:
         self.open = 0
         self.log_ms = 0
 
-    def add(self, verdict: Verdict) -> None:
+    def add(self, verdict: AuditResult) -> None:
         """Count what is wrong, and what could not be told."""
         for finding in verdict.findings:
             self.violations[finding.violation] += 1
             if len(self.findings) < self._limit:
                 self.findings.append(finding)
-        self.untold.update(verdict.untold)
+        self.inconclusive.update(verdict.inconclusive)
 
     def saw(self, append_ms: int) -> None:
         """A record of any topic moves the log's time on."""
