@@ -23,8 +23,8 @@ from regather.core.model import (
     Shard,
 )
 from regather.core.partition_fold import FoldPolicy, PartitionFold, reopenable
-from regather.core.reassembly import Assemble, Assembled, BaseLoaded, EmitFinal, Instruction, LoadBase
-from regather.core.redrive import Lineage
+from regather.core.reassembly import Assemble, Assembled, EmitFinal, InheritedLoaded, Instruction, LoadInherited
+from regather.core.redrive import VersionHistory
 from regather.core.seq_ranges import ranges
 from regather.core.status import JobStatus, ResultAddress
 from regather.core.wire.documents import encode_final
@@ -143,8 +143,8 @@ class Installation:
             outputs = [output for output in job.outputs() if output is not None]
             result = b"".join(outputs) if job.opened.kind == JOIN else b"merged"
             return self.fold.advance(job, Assembled(result, "text/plain"))
-        if isinstance(instruction, LoadBase):
-            return self.fold.advance(instruction.job, BaseLoaded(self._base(instruction)))
+        if isinstance(instruction, LoadInherited):
+            return self.fold.advance(instruction.job, InheritedLoaded(self._base(instruction)))
         assert isinstance(instruction, EmitFinal)
         status = instruction.job.status()
         value = b""
@@ -158,8 +158,8 @@ class Installation:
         )
         return []
 
-    def _base(self, instruction: LoadBase) -> Mapping[int, Outcome]:
-        lineage = Lineage(instruction.job.owner, keep_outputs=True)
+    def _base(self, instruction: LoadInherited) -> Mapping[int, Outcome]:
+        lineage = VersionHistory(instruction.job.owner, keep_outputs=True)
         for event in self.events[instruction.first : instruction.end]:
             lineage.take(decode_event(event.headers.items(), event.value))
         return lineage.outcomes

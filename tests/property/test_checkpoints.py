@@ -28,7 +28,7 @@ from regather.core.model import (
     Uploading,
 )
 from regather.core.partition_fold import FoldPolicy, PartitionFold
-from regather.core.reassembly import Assemble, Assembled, BaseLoaded, EmitFinal, Instruction, LoadBase
+from regather.core.reassembly import Assemble, Assembled, EmitFinal, InheritedLoaded, Instruction, LoadInherited
 from regather.core.status import JobStatus
 from regather.core.wire.checkpoints import decode_checkpoint, encode_checkpoint
 
@@ -189,7 +189,7 @@ def test_a_torn_first_checkpoint_of_a_redriven_job_counts_for_nothing() -> None:
     fold.final_seen(again.owner.job_id, 1, reopenable=False)
     fold.restore(redriven, CheckpointMark(first_offset=7, opened_ms=1, last_sign_ms=1, retries=0))
     fold.end_restore()
-    assert [type(instruction) for instruction in fold.handle(redriven, offset=7, append_ms=1)] == [LoadBase]
+    assert [type(instruction) for instruction in fold.handle(redriven, offset=7, append_ms=1)] == [LoadInherited]
 
 
 def test_a_checkpoint_ahead_of_what_is_folded_does_not_move_the_offset_past_jobs_that_are_not_folded_yet() -> None:
@@ -207,8 +207,8 @@ def test_a_redriven_job_is_restored_with_what_its_base_has_left_and_with_its_sea
     redriven = Redriven(Opened(again, "bytes.digest", b"{}", "", deadline_ms=1000), ((0, 0),), 0, 1)
     shell = Shell([], {})
     (load,) = shell.fold.handle(redriven, offset=0, append_ms=1, size_bytes=1)
-    assert isinstance(load, LoadBase)
-    shell.fold.advance(load.job, BaseLoaded({1: Outcome(1, 1, 1, 0, 1, output=b"one")}))
+    assert isinstance(load, LoadInherited)
+    shell.fold.advance(load.job, InheritedLoaded({1: Outcome(1, 1, 1, 0, 1, output=b"one")}))
     shell.fold.handle(Sealed(again, 2, 2, "d"), offset=1, append_ms=1, size_bytes=1)
     shell.next_offset = 2
     shell.save()

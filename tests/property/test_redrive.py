@@ -23,8 +23,16 @@ from regather.core.model import (
     SubmissionId,
 )
 from regather.core.partition_fold import FoldPolicy, PartitionFold
-from regather.core.reassembly import Assemble, Assembled, BaseLoaded, EmitFinal, Instruction, JobBroken, LoadBase
-from regather.core.redrive import Lineage
+from regather.core.reassembly import (
+    Assemble,
+    Assembled,
+    EmitFinal,
+    InheritedLoaded,
+    Instruction,
+    JobBroken,
+    LoadInherited,
+)
+from regather.core.redrive import VersionHistory
 from regather.core.seq_ranges import contains, count, merged, numbers, ranges
 
 FIRST = Identity(JobId("00000000-0000-7000-8000-000000000001"), SubmissionId("00" * 8))
@@ -55,7 +63,7 @@ class Log:
         self.fold = PartitionFold(FoldPolicy())
         self.finals: dict[int, tuple[JobState, bytes]] = {}
         self.ended: dict[int, JobBroken | None] = {}
-        self.bases: list[LoadBase] = []
+        self.bases: list[LoadInherited] = []
         self.unread: list[Identity] = []
 
     def append(self, event: object) -> None:
@@ -64,7 +72,7 @@ class Log:
 
     def carry_out(self, instructions: list[Instruction]) -> None:
         for instruction in instructions:
-            if isinstance(instruction, LoadBase):
+            if isinstance(instruction, LoadInherited):
                 self.bases.append(instruction)
             elif isinstance(instruction, Assemble):
                 joined = b"".join(part for part in instruction.job.outputs() if part is not None)
@@ -84,10 +92,10 @@ class Log:
     def load_bases(self) -> None:
         bases, self.bases = self.bases, []
         for base in bases:
-            lineage = Lineage(FIRST, keep_outputs=True)
+            lineage = VersionHistory(FIRST, keep_outputs=True)
             for event in self.records[base.first : base.end]:
                 lineage.take(event)
-            self.carry_out(self.fold.advance(base.job, BaseLoaded(lineage.outcomes, lineage.sealed)))
+            self.carry_out(self.fold.advance(base.job, InheritedLoaded(lineage.outcomes, lineage.sealed)))
 
 
 WHATS = st.sampled_from(["done", "failed", "damaged"])
@@ -163,7 +171,7 @@ def test_a_redrive_that_is_sealed_otherwise_than_its_first_version_ends_as_inter
 def test_a_redrive_of_a_job_that_nobody_opened_is_no_job() -> None:
     fold = PartitionFold(FoldPolicy())
     (load,) = fold.handle(redrive(2, ((0, 0),)), offset=3, append_ms=1)
-    assert isinstance(load, LoadBase)
+    assert isinstance(load, LoadInherited)
     assert (fold.open_jobs, fold.low_offset(4)) == (1, 3)
     fold.unfounded(load.job)
     assert (fold.open_jobs, fold.low_offset(4), fold.dropped["unknown-job"]) == (0, 4, 1)
@@ -184,7 +192,7 @@ def test_overlapping_pairs_merge_to_the_ranges_of_their_numbers(pairs: list[tupl
 
 
 def test_what_has_to_run_is_what_failed_never_ran_or_has_bad_rows() -> None:
-    lineage = Lineage(FIRST, keep_outputs=False)
+    lineage = VersionHistory(FIRST, keep_outputs=False)
     for event in (OPENED, outcome(0, 1, "done"), outcome(1, 1, "failed"), outcome(3, 1, "damaged")):
         lineage.take(event)
     lineage.take(Sealed(FIRST, 5, 10, "d"))

@@ -16,7 +16,7 @@ from regather.core.model import (
     Identity,
     JobId,
     JobState,
-    LogStretch,
+    OffsetRange,
     OnError,
     Opened,
     Outcome,
@@ -73,7 +73,7 @@ bad = st.builds(Outcome, u32, st.integers(1, 4), u32, ms, u32, st.just(b""), fai
 places = st.builds(RecordPlace, text, u32, ms)
 worker_names = st.text(max_size=20)
 opened = st.builds(Opened, owners, text, text.map(str.encode), text, ms, st.sampled_from(OnError), text, st.booleans())
-stretches = st.lists(st.builds(LogStretch, text, u32, ms, ms), max_size=3).map(tuple)
+stretches = st.lists(st.builds(OffsetRange, text, u32, ms, ms), max_size=3).map(tuple)
 events = st.one_of(
     opened,
     st.builds(Redriven, opened, st.lists(st.tuples(u32, u32), max_size=3).map(tuple), ms, ms),

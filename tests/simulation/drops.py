@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 from regather.core.model import Abandoned, Event, Identity, Opened, Outcomes, Redriven, Sealed, Tick, Uploading
 from regather.core.partition_fold import FoldPolicy, PartitionFold, reopenable
-from regather.core.reassembly import Assemble, Assembled, BaseLoaded, EmitFinal, LoadBase
-from regather.core.redrive import Lineage
+from regather.core.reassembly import Assemble, Assembled, EmitFinal, InheritedLoaded, LoadInherited
+from regather.core.redrive import VersionHistory
 from regather.core.seq_ranges import numbers
 from simulation.invariants import Invariants
 
@@ -22,7 +22,7 @@ def check_drops(invariants: Invariants, policy: FoldPolicy, log: Iterable[tuple[
             instruction = instructions.pop()
             if isinstance(instruction, Assemble):
                 instructions += fold.advance(instruction.job, Assembled(b"", ""))
-            elif isinstance(instruction, LoadBase):
+            elif isinstance(instruction, LoadInherited):
                 stretch = (event for _, event in whole[instruction.first : instruction.end])
                 instructions += fold.advance(instruction.job, base_of(instruction.job.owner, stretch))
             elif isinstance(instruction, EmitFinal):
@@ -35,12 +35,12 @@ def check_drops(invariants: Invariants, policy: FoldPolicy, log: Iterable[tuple[
     invariants.check("I11", counted == book.total, counted, "drops are counted, not", book.total, dropped)
 
 
-def base_of(owner: Identity, events: Iterable[Event]) -> BaseLoaded:
+def base_of(owner: Identity, events: Iterable[Event]) -> InheritedLoaded:
     """What the events before a redrive have left, as an aggregator reads them."""
-    lineage = Lineage(owner, keep_outputs=True)
+    lineage = VersionHistory(owner, keep_outputs=True)
     for event in events:
         lineage.take(event)
-    return BaseLoaded(lineage.outcomes, lineage.sealed)
+    return InheritedLoaded(lineage.outcomes, lineage.sealed)
 
 
 class _Book:

@@ -22,15 +22,15 @@ from regather.testing.simulation.transport import SimulatedTransport
 from regather.transport.topics import Topics
 from regather_aggregator import app as aggregator_app
 from regather_aggregator.settings import AggregatorSettings
-from regather_gateway.cutting import Cutting
-from regather_gateway.job_table import JobTable
-from regather_gateway.order import JobOrder
-from regather_gateway.producing import Producers
-from regather_gateway.redrive import Redriver
 from regather_gateway.settings import GatewaySettings
-from regather_gateway.spool_dir import SpoolDir
-from regather_gateway.submit import Receipt, Submitter
-from regather_gateway.views import StatusView
+from regather_gateway.submission.cutting import Cutting
+from regather_gateway.submission.job_spec import JobOrder
+from regather_gateway.submission.producer_keeper import Producers
+from regather_gateway.submission.redrive import Redriver
+from regather_gateway.submission.spool_dir import SpoolDir
+from regather_gateway.submission.submit import Receipt, Submitter
+from regather_gateway.views.job_table import JobTable
+from regather_gateway.views.status_view import StatusView
 from regather_worker import app as worker_app
 from regather_worker.settings import WorkerSettings
 from simulation.executor import SimulatedExecutor

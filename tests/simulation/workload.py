@@ -13,9 +13,10 @@ from regather.core.ids import keyed_job_id
 from regather.core.model import Identity, JobId, OnError
 from regather.core.seq_ranges import SeqRanges
 from regather.core.status import JobStatus
-from regather_gateway.orders import Wish, make_order
-from regather_gateway.problems import Problem, problem_of
-from regather_gateway.submit import TENANT, Receipt
+from regather_gateway.http.problem_responses import problem_of
+from regather_gateway.problems import Problem
+from regather_gateway.submission.submit import TENANT, Receipt
+from regather_gateway.submission.submit_request import Wish, make_order
 from simulation.installation import Gateway, Installation, Service
 from simulation.kinds import Row, encode_row
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from regather.core.model import Opened, Outcomes, Redriven, Tick
 from regather.core.partition_fold import PartitionFold, reopenable
-from regather.core.reassembly import Assemble, Assembled, EmitFinal, Instruction, JobFold, LoadBase, Release
+from regather.core.reassembly import Assemble, Assembled, EmitFinal, Instruction, JobFold, LoadInherited, Release
 from simulation.drops import base_of
 from simulation.rules.model import POLICY, RETRY, Final, Model, Saved, Transaction
 
@@ -30,7 +30,7 @@ class Owner:
     begins: dict[str, int] = field(default_factory=dict)
     """Where the checkpoints of a job begin."""
     assembling: list[JobFold] = field(default_factory=list)
-    loading: list[LoadBase] = field(default_factory=list)
+    loading: list[LoadInherited] = field(default_factory=list)
     pending: list[Final] = field(default_factory=list)
     releases: dict[str, Release] = field(default_factory=dict)
     awaited: set[tuple[str, int]] = field(default_factory=set)
@@ -219,7 +219,7 @@ class Owner:
         for instruction in instructions:
             if isinstance(instruction, Assemble):
                 self.assembling.append(instruction.job)
-            elif isinstance(instruction, LoadBase):
+            elif isinstance(instruction, LoadInherited):
                 self.loading.append(instruction)
             elif isinstance(instruction, Release):
                 self.releases[instruction.job.owner.job_id] = instruction

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from regather.core.model import OnError, Redriven
-from regather.core.redrive import Lineage
+from regather.core.redrive import VersionHistory
 from regather.core.seq_ranges import ranges
 from simulation.invariants import Invariants
 from simulation.rules.gateway import SMALL_SHARDS, Redrive, Submission, identity
@@ -225,7 +225,7 @@ class Run:
         final = self.chance.choice(finals)
         if self.model.strays is not None:
             return
-        lineage = Lineage(final.owner, keep_outputs=False)
+        lineage = VersionHistory(final.owner, keep_outputs=False)
         for entry in self.model.events:
             lineage.take(entry.event)
         opened, sealed = lineage.opened, lineage.sealed

@@ -91,7 +91,7 @@ class Harness:
         headers, value = encode_event(event)
         return await self.append(self.topics.job_events, JobStatus(event.owner, JobState.RUNNING, ""), headers, value)
 
-    async def tell(self, status: JobStatus, inline: bytes | None = None) -> None:
+    async def publish(self, status: JobStatus, inline: bytes | None = None) -> None:
         """Write a status record."""
         headers, value = encode_status(status, inline)
         await self.append(self.topics.job_status, status, headers, value)
@@ -118,7 +118,7 @@ class Harness:
             events_offset=0,
             result=ResultAddress(0, None, len(result), media_type),
         )
-        await self.tell(status, result)
+        await self.publish(status, result)
         return status
 
     async def succeed_with_large_result(self, job_id: str, result: bytes) -> JobStatus:
@@ -129,14 +129,14 @@ class Harness:
         headers, value = encode_final(status, result, address.media_type)
         final = await self.append(self.topics.results, status, headers, value)
         status = replace(status, result=replace(address, partition=final.partition, offset=final.offset))
-        await self.tell(status)
+        await self.publish(status)
         return status
 
     async def fail(self, job_id: str, reason: Reason, error: str, **changes: Any) -> JobStatus:
         """End a job as failed."""
         accepted = await self.status_of(job_id)
         status = replace(accepted, state=JobState.FAILED, reason=reason, error=error, **changes)
-        await self.tell(status)
+        await self.publish(status)
         return status
 
     async def seen(self, job_id: str, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:

@@ -15,9 +15,9 @@ import requests
 from fastapi import FastAPI, Request
 
 from regather.runtime.health import serve
-from regather_gateway.intake import drain
-from regather_gateway.lingering import Lingering
-from regather_gateway.problems import json_response
+from regather_gateway.http.lingering import Lingering
+from regather_gateway.http.problem_responses import json_response
+from regather_gateway.http.request_body import drain
 
 MIB = 1024 * 1024
 

@@ -8,14 +8,14 @@ from regather.runtime.host import Host
 from regather.testing.waiting import eventually
 from regather.transport.memory import MemoryBroker, MemoryTransport
 from regather.transport.topics import Size, Topics, topic_specs
-from regather_gateway.producing import Producers
+from regather_gateway.submission.producer_keeper import ProducerKeeper
 
 
 @contextlib.asynccontextmanager
-async def running_producers() -> AsyncGenerator[Producers]:
+async def running_producers() -> AsyncGenerator[ProducerKeeper]:
     transport = MemoryTransport(MemoryBroker())
     await transport.create_topics(topic_specs(Topics(), Size.EMBEDDED))
-    producers = Producers(transport, Topics(), Host())
+    producers = ProducerKeeper(transport, Topics(), Host())
     running = asyncio.create_task(producers.run())
     try:
         await eventually(lambda: producers.ready, what="the first producer")

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from regather_gateway.problems import Problem
-from regather_gateway.spool_dir import SpoolDir
+from regather_gateway.submission.spool_dir import SpoolDir
 
 KILLED = """
 import os, signal, sys
-from regather_gateway.spool_dir import SpoolDir
+from regather_gateway.submission.spool_dir import SpoolDir
 spool = SpoolDir(sys.argv[1], max_bytes=100)
 spool.open()
 (spool.folder / "body").write_bytes(b"left behind")

@@ -79,7 +79,7 @@ async def test_gateway_that_starts_later_knows_older_jobs(start_gateway: Any) ->
 async def test_late_word_of_a_zombie_does_not_hide_the_end(gateway: Any) -> None:
     job_id = (await gateway.submit())["job_id"]
     ended = await gateway.succeed(job_id, b"{}")
-    await gateway.tell(replace(ended, state=JobState.RUNNING, result=None))
+    await gateway.publish(replace(ended, state=JobState.RUNNING, result=None))
     marker = (await gateway.submit())["job_id"]
     await gateway.succeed(marker, b"{}")
     await gateway.seen(marker, lambda document: document["state"] == "succeeded")
@@ -233,7 +233,7 @@ async def test_result_of_a_failed_job_is_a_410_with_the_error(gateway: Any) -> N
 async def test_result_address_of_another_job_is_a_410(gateway: Any) -> None:
     one, other = (await gateway.submit())["job_id"], (await gateway.submit())["job_id"]
     status = await gateway.succeed_with_large_result(one, b"secret")
-    await gateway.tell(replace(status, owner=(await gateway.status_of(other)).owner))
+    await gateway.publish(replace(status, owner=(await gateway.status_of(other)).owner))
 
     answer = await gateway.client.get(f"/v1/jobs/{other}/result", headers={"Prefer": "wait=30"})
 
@@ -258,7 +258,7 @@ async def test_shards_show_attempts_workers_and_errors(gateway: Any) -> None:
         Outcomes(owner, "worker-3", [Outcome(0, 1, 1024, 900, 950, b"copy")]),
     ):
         await gateway.append_event(event)
-    await gateway.tell(replace(status, state=JobState.RUNNING, total=6, events_offset=0))
+    await gateway.publish(replace(status, state=JobState.RUNNING, total=6, events_offset=0))
     await gateway.seen(job_id, lambda document: document["state"] == "running")
 
     page = (await gateway.client.get(f"/v1/jobs/{job_id}/shards")).json()
@@ -278,7 +278,7 @@ async def test_shards_are_paged_by_sequence_number(gateway: Any) -> None:
     job_id = (await gateway.submit(bytes(5 * 1024), shard_size="1024"))["job_id"]
     status = await gateway.status_of(job_id)
     await gateway.append_event(Outcomes(status.owner, "w", [Outcome(seq, 1, 1024, 1, 1) for seq in range(5)]))
-    await gateway.tell(replace(status, state=JobState.RUNNING, total=5, events_offset=0))
+    await gateway.publish(replace(status, state=JobState.RUNNING, total=5, events_offset=0))
     await gateway.seen(job_id, lambda document: document["state"] == "running")
 
     first = await gateway.client.get(f"/v1/jobs/{job_id}/shards", params={"limit": 2})

@@ -37,8 +37,8 @@ async def test_body_becomes_shards_between_opened_and_sealed(gateway: Any) -> No
     assert (opened.kind, opened.options, opened.deadline_ms) == ("bytes.digest", b"{}", 60_000)
     assert (opened.on_error, opened.label) == ("skip", "night run")
     digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
-    assert sealed == Sealed(opened.owner, 100, len(body), digest, sealed.places)
-    stretches = {(topic, partition): range(first, last + 1) for topic, partition, first, last in sealed.places}
+    assert sealed == Sealed(opened.owner, 100, len(body), digest, sealed.shard_ranges)
+    stretches = {(topic, partition): range(first, last + 1) for topic, partition, first, last in sealed.shard_ranges}
     assert all(record.offset in stretches[record.topic, record.partition] for record in await gateway.shards())
     assert sum(map(len, stretches.values())) == 100
     shards = [decode_shard(record.headers, record.value) for record in await gateway.shards()]
@@ -242,7 +242,7 @@ async def test_key_works_on_another_gateway(start_gateway: Any) -> None:
         headers = {"Idempotency-Key": "k"}
         first = await one.client.post(JOBS, content=b"body", headers=headers)
         status = await one.status_of(first.json()["job_id"])
-        await one.tell(_sealed_status(status))
+        await one.publish(_sealed_status(status))
 
         second = await eventually(
             lambda: _accepted_by(other, headers), what="the other gateway's knowledge that the job was sealed"
@@ -333,7 +333,7 @@ async def test_upload_that_fell_silent_is_a_202_only_when_the_aggregator_has_spo
         await eventually(lambda: _sealed(gateway), what="the seal")
         if word is not None:
             accepted = await gateway.status_of((await gateway.events())[0].owner.job_id)
-            await gateway.tell(replace(accepted, **word))
+            await gateway.publish(replace(accepted, **word))
 
     async with start_gateway(ack_timeout_s=0.5, sign_of_life_s=10) as gateway:
         query = "kind=bytes.digest&shard_size=1024"
@@ -363,7 +363,7 @@ async def test_submission_that_lost_to_one_that_was_never_sealed_is_no_success(g
         yield {"type": "http.request", "body": lines(1), "more_body": True}
         mine = await gateway.status_of((await gateway.events())[0].owner.job_id)
         owner = mine.owner._replace(submission="ff" * 8)
-        await gateway.tell(replace(mine, owner=owner, state=JobState.FAILED, reason=Reason.NOT_SEALED))
+        await gateway.publish(replace(mine, owner=owner, state=JobState.FAILED, reason=Reason.NOT_SEALED))
         await gateway.seen(owner.job_id, lambda document: document["state"] == "failed")
         yield {"type": "http.request", "body": b"", "more_body": False}
 
@@ -397,7 +397,7 @@ async def test_a_submission_that_finds_an_earlier_claim_gives_way_and_opens_noth
 
     async def messages() -> AsyncIterator[dict[str, Any]]:
         rival = Identity(job_id, SubmissionId("ff" * 8))
-        await gateway.tell(JobStatus(rival, JobState.ACCEPTED, "bytes.digest", created_ms=int(time.time() * 1000)))
+        await gateway.publish(JobStatus(rival, JobState.ACCEPTED, "bytes.digest", created_ms=int(time.time() * 1000)))
         yield {"type": "http.request", "body": lines(50), "more_body": False}
 
     sent = await gateway.request("/v1/jobs", messages(), {"Idempotency-Key": "k"}, "kind=bytes.digest&shard_size=1024")
@@ -417,7 +417,7 @@ async def test_after_a_claim_of_a_gateway_that_died_the_aggregator_says_whose_jo
     async with start_gateway(ack_timeout_s=2) as gateway:
         dead = Identity(keyed_job_id("", "k"), SubmissionId("ff" * 8))
         claim = JobStatus(dead, JobState.ACCEPTED, "bytes.digest", created_ms=int(time.time() * 1000) - 5_000)
-        await gateway.tell(claim)
+        await gateway.publish(claim)
 
         async def answer() -> Any:
             answer = await gateway.client.post(JOBS, content=b"body", headers={"Idempotency-Key": "k"})
@@ -432,9 +432,9 @@ async def test_after_a_claim_of_a_gateway_that_died_the_aggregator_says_whose_jo
         )
         mine = (await eventually(sealed, what="the seal")).owner
         if word == "mine runs":
-            await gateway.tell(replace(claim, owner=mine, state=JobState.RUNNING, total=1))
+            await gateway.publish(replace(claim, owner=mine, state=JobState.RUNNING, total=1))
         elif word:
-            await gateway.tell(replace(claim, state=JobState.FAILED, reason=Reason.NOT_SEALED))
+            await gateway.publish(replace(claim, state=JobState.FAILED, reason=Reason.NOT_SEALED))
         assert ((await answers).status_code, (await answers).json().get("code")) == (status, code)
 
 

@@ -23,7 +23,7 @@ def report(name: str = "w1", *kinds: str) -> WorkerReport:
     return WorkerReport(name, "host", "0.1.0", kinds, 4, 1, 2, 8, 50_000_000, 0.5, 1.25)
 
 
-async def tell(transport: MemoryTransport, name: str, value: bytes | None) -> None:
+async def publish(transport: MemoryTransport, name: str, value: bytes | None) -> None:
     producer = transport.producer(max_record_bytes=CONTROL_RECORD_BYTES)
     await producer.start()
     await (await producer.send(TOPIC, value=value, key=name.encode(), partition=0))
@@ -40,12 +40,12 @@ async def names_of(gateway: Any, count: int) -> list[str]:
 
 
 async def test_a_worker_is_listed_from_its_report_to_its_goodbye(transport: MemoryTransport, gateway: Any) -> None:
-    await tell(transport, "w1", encode_report(report("w1", "bytes.digest")))
-    await tell(transport, "w2", b"no report")
+    await publish(transport, "w1", encode_report(report("w1", "bytes.digest")))
+    await publish(transport, "w2", b"no report")
     assert await names_of(gateway, 1) == ["w1"]
     (worker,) = (await gateway.client.get("/v1/workers")).json()["workers"]
     assert (worker["state"], worker["slots"], worker["kinds"], worker["lag_s"]) == ("live", 4, ["bytes.digest"], 1.25)
-    await tell(transport, "w1", None)
+    await publish(transport, "w1", None)
 
     async def gone() -> bool:
         return (await gateway.client.get("/v1/workers")).json()["workers"] == []
@@ -56,8 +56,8 @@ async def test_a_worker_is_listed_from_its_report_to_its_goodbye(transport: Memo
 async def test_a_gateway_that_starts_later_knows_the_workers(
     transport: MemoryTransport, start_gateway: StartGateway
 ) -> None:
-    await tell(transport, "w1", encode_report(report("w1", "a")))
-    await tell(transport, "w1", encode_report(report("w1", "a", "b")))
+    await publish(transport, "w1", encode_report(report("w1", "a")))
+    await publish(transport, "w1", encode_report(report("w1", "a", "b")))
     async with start_gateway() as gateway:
         assert await names_of(gateway, 1) == ["w1"]
 
@@ -74,7 +74,7 @@ async def test_an_open_job_says_that_nobody_can_run_it(
     transport: MemoryTransport, gateway: Any, kinds: tuple[str, ...], warning: str | None
 ) -> None:
     if kinds:
-        await tell(transport, "w1", encode_report(report("w1", *kinds)))
+        await publish(transport, "w1", encode_report(report("w1", *kinds)))
         await names_of(gateway, 1)
     document = await gateway.submit()
 

@@ -4,8 +4,8 @@ import asyncio
 
 from regather.core.errors import OffsetOutOfRange, TransportError, WireError
 from regather.core.model import Identity, Reason
-from regather.core.reassembly import BaseLoaded, JobBroken, LoadBase
-from regather.core.redrive import Lineage
+from regather.core.reassembly import InheritedLoaded, JobBroken, LoadInherited
+from regather.core.redrive import VersionHistory
 from regather.core.wire.events import decode_event
 from regather.core.wire.identity import HEADER, header_map, pack_identity
 from regather.runtime.logs import get_logger
@@ -19,14 +19,14 @@ _RETRY_S = 1.0
 _VERSION_BYTES = 2
 
 
-class BaseOutcomes:
+class InheritedOutcomes:
     """Reads one stretch of a partition for each redriven job, with a consumer of its own."""
 
     def __init__(self, transport: Transport, topic: str) -> None:
         self._transport = transport
         self._topic = topic
 
-    async def load(self, partition: int, instruction: LoadBase) -> BaseLoaded | JobBroken | None:
+    async def load(self, partition: int, instruction: LoadInherited) -> InheritedLoaded | JobBroken | None:
         """Return the outcomes that count, however long the broker takes; JobBroken where they are past their retention.
 
         None where the log tells of no job of this submission: nobody can have redriven it.
@@ -43,8 +43,8 @@ class BaseOutcomes:
                 log.warning("base-unread", job=owner.job_id, error=repr(error))
                 await asyncio.sleep(_RETRY_S)
 
-    async def _read(self, tp: TopicPartition, owner: Identity, instruction: LoadBase) -> BaseLoaded | None:
-        lineage = Lineage(owner, keep_outputs=True)
+    async def _read(self, tp: TopicPartition, owner: Identity, instruction: LoadInherited) -> InheritedLoaded | None:
+        lineage = VersionHistory(owner, keep_outputs=True)
         submission = pack_identity(owner)[:-_VERSION_BYTES]
 
         def take(record: Record) -> bool:
@@ -59,10 +59,10 @@ class BaseOutcomes:
             await reader.scan(tp, instruction.first, take)
         finally:
             await reader.stop()
-        return BaseLoaded(lineage.outcomes, lineage.sealed) if lineage.opened is not None else None
+        return InheritedLoaded(lineage.outcomes, lineage.sealed) if lineage.opened is not None else None
 
 
-def _fold(lineage: Lineage, record: Record) -> None:
+def _fold(lineage: VersionHistory, record: Record) -> None:
     try:
         lineage.take(decode_event(record.headers, record.value))
     except WireError as error:

@@ -16,12 +16,12 @@ from regather.core.partition_fold import PartitionFold, reopenable
 from regather.core.reassembly import (
     Assemble,
     Assembled,
-    BaseLoaded,
     EmitFinal,
+    InheritedLoaded,
     Instruction,
     JobBroken,
     JobFold,
-    LoadBase,
+    LoadInherited,
     Release,
 )
 from regather.core.retention import lost_before
@@ -43,7 +43,7 @@ from regather.transport.base import (
 from regather.transport.log_reader import LogReader
 from regather.transport.topics import CHECKPOINT_RECORD_BYTES, RETRY_RECORD_BYTES, Topics
 from regather_aggregator.assembly import Assembly
-from regather_aggregator.base_outcomes import BaseOutcomes
+from regather_aggregator.base_outcomes import InheritedOutcomes
 from regather_aggregator.checkpoints import Checkpoints
 from regather_aggregator.emission import MAX_TRANSACTION_BYTES, Emitter, PlannedFinal, plan_final
 from regather_aggregator.merge_turns import MergeTurns
@@ -103,7 +103,7 @@ class PartitionOwner:
         self._read_back, self._on_restored = shared.output.finals, on_restored
         self._segments_back, self._checkpoints_back = shared.output.segments, shared.output.checkpoints
         self._releases_back = LogReader(shared.transport, fetch_max_bytes=RETRY_RECORD_BYTES)
-        self._base = BaseOutcomes(shared.transport, shared.topics.job_events)
+        self._base = InheritedOutcomes(shared.transport, shared.topics.job_events)
         self._counts = shared.counts
         self._make_fold = shared.make_fold
         self._fold = shared.make_fold()
@@ -204,7 +204,7 @@ class PartitionOwner:
             elif isinstance(instruction, Release):
                 self._releases[instruction.job.owner.job_id] = instruction
                 self._wake.set()
-            elif isinstance(instruction, LoadBase):
+            elif isinstance(instruction, LoadInherited):
                 self._beside(self._load_base(instruction), f"base-{self.partition}")
             else:
                 self._plan(instruction)
@@ -230,7 +230,7 @@ class PartitionOwner:
             event = JobBroken(Reason.INTERNAL, text)
         self._go_on(fold, job, event)
 
-    async def _load_base(self, instruction: LoadBase) -> None:
+    async def _load_base(self, instruction: LoadInherited) -> None:
         fold = self._fold
         event = await self._base.load(self.partition, instruction)
         if event is not None:
@@ -239,7 +239,7 @@ class PartitionOwner:
             log.error("redrive-unfounded", job=instruction.job.owner.job_id, version=instruction.job.owner.version)
             fold.unfounded(instruction.job)
 
-    def _go_on(self, fold: PartitionFold, job: JobFold, event: Assembled | BaseLoaded | JobBroken) -> None:
+    def _go_on(self, fold: PartitionFold, job: JobFold, event: Assembled | InheritedLoaded | JobBroken) -> None:
         if fold is self._fold and fold.is_open(job):
             self._carry_out(fold.advance(job, event))
 

@@ -15,22 +15,22 @@ from regather.runtime.host import Host
 from regather.runtime.lifecycle import WatchedTasks
 from regather.transport.base import Transport
 from regather.transport.log_reader import LogReader
-from regather_gateway import problems, routes, seed_routes
-from regather_gateway.admission import Admission
-from regather_gateway.cutting import Cutting
+from regather_gateway.bodies.side_room import SideRoom
 from regather_gateway.gateway import Gateway
-from regather_gateway.job_table import JobTable
-from regather_gateway.lingering import Lingering
+from regather_gateway.http import problem_responses, routes, sync_routes
+from regather_gateway.http.lingering import Lingering
 from regather_gateway.metrics import samples
-from regather_gateway.producing import Producers
-from regather_gateway.redrive import Redriver
-from regather_gateway.results import Results
 from regather_gateway.settings import GatewaySettings
-from regather_gateway.side_room import SideRoom
-from regather_gateway.spool_dir import SpoolDir
-from regather_gateway.submit import Submitter
-from regather_gateway.views import StatusView
-from regather_gateway.workers import WorkersView
+from regather_gateway.submission.admission import Admission
+from regather_gateway.submission.cutting import Cutting
+from regather_gateway.submission.producer_keeper import ProducerKeeper
+from regather_gateway.submission.redrive import Redriver
+from regather_gateway.submission.spool_dir import SpoolDir
+from regather_gateway.submission.submit import Submitter
+from regather_gateway.views.job_table import JobTable
+from regather_gateway.views.results import Results
+from regather_gateway.views.status_view import StatusView
+from regather_gateway.views.worker_view import WorkersView
 
 _RESULT_FETCH_BYTES = 2 * 1024 * 1024
 _EVENT_FETCH_BYTES = 16 * 1024 * 1024
@@ -49,7 +49,7 @@ def create_app(
     """
     topics = settings.topics
     host = Host()
-    producers = Producers(transport, topics, host)
+    producers = ProducerKeeper(transport, topics, host)
     table = JobTable(max_ended=settings.max_ended_jobs, max_inline_bytes=settings.max_inline_bytes)
     view = StatusView(transport, topics.job_status, table)
     workers = WorkersView(transport, topics.workers)
@@ -90,10 +90,10 @@ def create_app(
         side_room=SideRoom(settings.all_sides_bytes),
     )
     app.add_middleware(Lingering)
-    problems.install(app)
+    problem_responses.install(app)
     app.include_router(probes_router(Probes("gateway", lambda: gateway.not_ready_because, lambda: samples(gateway))))
     app.include_router(routes.router)
-    app.include_router(seed_routes.router)
+    app.include_router(sync_routes.router)
     return app
 
 

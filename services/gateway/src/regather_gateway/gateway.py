@@ -6,15 +6,15 @@ from starlette.requests import Request
 
 from regather.processors.registry import Registry
 from regather.transport.log_reader import LogReader
-from regather_gateway.admission import Admission
-from regather_gateway.producing import Producers
-from regather_gateway.redrive import Redriver
-from regather_gateway.results import Results
+from regather_gateway.bodies.side_room import SideRoom
 from regather_gateway.settings import GatewaySettings
-from regather_gateway.side_room import SideRoom
-from regather_gateway.submit import Submitter
-from regather_gateway.views import StatusView
-from regather_gateway.workers import WorkersView
+from regather_gateway.submission.admission import Admission
+from regather_gateway.submission.producer_keeper import ProducerKeeper
+from regather_gateway.submission.redrive import Redriver
+from regather_gateway.submission.submit import Submitter
+from regather_gateway.views.results import Results
+from regather_gateway.views.status_view import StatusView
+from regather_gateway.views.worker_view import WorkersView
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Gateway:
 
     settings: GatewaySettings
     registry: Registry
-    producers: Producers
+    producers: ProducerKeeper
     view: StatusView
     workers: WorkersView
     submitter: Submitter

@@ -1,24 +1,5 @@
-"""Errors as `application/problem+json` (RFC 9457), for what this service raises and for what the framework raises."""
+"""The error that any part may raise to answer a request: a status, a code for programs, and what to do."""
 
-import json
-from collections.abc import Mapping
-from http import HTTPStatus
-from typing import Any
-
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
-from starlette.responses import Response
-
-from regather.core.errors import TransportError, UserError
-from regather.runtime.logs import get_logger
-
-log = get_logger()
-MEDIA_TYPE = "application/problem+json"
-_RETRYABLE = frozenset({408, 429, 503})
-_PASSING_CONFLICTS = frozenset({"submission-open", "not-ready", "closed-meanwhile"})
-"""The other conflicts stay what they are, however often the request is repeated."""
 _BROKER_RETRY_S = 2
 
 
@@ -41,82 +22,11 @@ class Problem(Exception):
         return {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
 
 
-def problem_of(error: Exception) -> Problem:
-    """Any error that a route may raise, as a problem."""
-    if isinstance(error, Problem):
-        return error
-    if isinstance(error, UserError):
-        return Problem(422, error.code, str(error))
-    if isinstance(error, TransportError):
-        return broker_unavailable(str(error))
-    if isinstance(error, RequestValidationError):
-        return _invalid(error)
-    if isinstance(error, ClientDisconnect):
-        return Problem(400, "client-gone", "the client went away before the upload had ended")
-    if isinstance(error, HTTPException):
-        phrase = HTTPStatus(error.status_code).phrase
-        return Problem(error.status_code, phrase.lower().replace(" ", "-"), str(error.detail))
-    return Problem(500, "internal", "the gateway failed unexpectedly; its log says more")
-
-
 def unconfirmed(error: Exception) -> str:
-    """What a broker's silence comes to in words: a time-out of our own has none."""
+    """Describe an unconfirmed write; our own time-outs carry no message."""
     return str(error) or "no ack in time"
 
 
 def broker_unavailable(detail: str, *, code: str = "broker-unavailable", **extensions: object) -> Problem:
     """Kafka does not answer: repeat later."""
     return Problem(503, code, detail, retry_after_s=_BROKER_RETRY_S, **extensions)
-
-
-def to_response(problem: Problem, instance: str, headers: Mapping[str, str] | None = None) -> Response:
-    """The problem as an answer to the request at path `instance`."""
-    document: dict[str, Any] = {
-        "type": f"urn:regather:problem:{problem.code}",
-        "title": HTTPStatus(problem.status).phrase,
-        "status": problem.status,
-        "detail": problem.detail,
-        "instance": instance,
-        "code": problem.code,
-        "retryable": problem.status in _RETRYABLE or problem.code in _PASSING_CONFLICTS,
-        **problem.extensions,
-    }
-    return json_response(document, problem.status, {**(headers or {}), **problem.headers}, MEDIA_TYPE)
-
-
-def json_response(
-    document: object, status: int, headers: Mapping[str, str] | None = None, media_type: str = "application/json"
-) -> Response:
-    """Return a document as JSON in ASCII, which takes every text, half surrogates too: an answer must not fail."""
-    return Response(json.dumps(document).encode(), status, headers, media_type)
-
-
-def install(app: FastAPI) -> None:
-    """Answer every error of the application as a problem, the framework's own 404, 405 and 422 included."""
-    for kind in (
-        Problem,
-        UserError,
-        TransportError,
-        RequestValidationError,
-        HTTPException,
-        ClientDisconnect,
-        Exception,
-    ):
-        app.add_exception_handler(kind, _handle)
-
-
-async def _handle(request: Request, error: Exception) -> Response:
-    problem = problem_of(error)
-    if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.warning("request-failed", path=request.url.path, status=problem.status, error=repr(error))
-    headers = error.headers if isinstance(error, HTTPException) else None
-    return to_response(problem, request.url.path, headers)
-
-
-def _invalid(error: RequestValidationError) -> Problem:
-    errors = [
-        {"parameter": str(entry["loc"][-1]), "in": str(entry["loc"][0]), "detail": entry["msg"]}
-        for entry in error.errors()
-    ]
-    detail = "; ".join(f"{entry['parameter']}: {entry['detail']}" for entry in errors)
-    return Problem(422, "invalid-parameter", detail, errors=errors)

@@ -204,7 +204,7 @@ class Uploading:
     shards: int
 
 
-class LogStretch(NamedTuple):
+class OffsetRange(NamedTuple):
     """Part of one partition: all of its records from offset `first` to offset `last`."""
 
     topic: str
@@ -224,7 +224,7 @@ class Sealed:
     shards: int
     size_bytes: int
     digest: str
-    places: tuple[LogStretch, ...] = ()
+    shard_ranges: tuple[OffsetRange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from regather.core.checkpoint import CheckpointMark
 from regather.core.errors import NoRoom
 from regather.core.model import Event, JobId, JobState, Opened, Reason, Redriven, SubmissionId, Tick
-from regather.core.reassembly import EmitFinal, Instruction, JobBroken, JobEvent, JobFold, LoadBase, Restored
+from regather.core.reassembly import EmitFinal, Instruction, JobBroken, JobEvent, JobFold, LoadInherited, Restored
 
 MakeOutputs = Callable[[], MutableMapping[int, bytes]]
 """Makes the place for one job's outputs."""
@@ -240,7 +240,7 @@ class PartitionFold:
         elif base is not None or (finished is not None and finished.version != version - 1):
             self.dropped["redrive-too-late"] += 1
             return []
-        return [LoadBase(self._begin(event, offset, self.log_ms), event.origin, offset)]
+        return [LoadInherited(self._begin(event, offset, self.log_ms), event.origin, offset)]
 
     @staticmethod
     def _is_foreign(event: Redriven, base: JobFold | None, finished: Finished | None) -> bool:

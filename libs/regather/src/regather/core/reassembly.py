@@ -54,7 +54,7 @@ class JobBroken:
 
 
 @dataclass(frozen=True, slots=True)
-class BaseLoaded:
+class InheritedLoaded:
     """The shell has read what the earlier versions of a job that was redriven have left.
 
     Outcomes by sequence number, and the seal of the first version; None where that cannot be read.
@@ -73,7 +73,7 @@ class Restored:
 
 
 JobEvent = (
-    BaseLoaded
+    InheritedLoaded
     | Restored
     | Uploading
     | Sealed
@@ -95,7 +95,7 @@ class Assemble:
 
 
 @dataclass(frozen=True, slots=True)
-class LoadBase:
+class LoadInherited:
     """Instruction: read the job's events from offset `first` up to `end`, then hand back BaseLoaded or JobBroken."""
 
     job: "JobFold"
@@ -120,7 +120,7 @@ class Release:
     shard: Shard
 
 
-Instruction = Assemble | EmitFinal | LoadBase | Release
+Instruction = Assemble | EmitFinal | LoadInherited | Release
 
 
 class JobFold:
@@ -275,7 +275,7 @@ class JobFold:
         broken = self._sealed_otherwise() or self._too_many_failed() or self._nobody_runs()
         return self._break(broken) if broken else self._settle()
 
-    def _on_base_loaded(self, event: BaseLoaded) -> Instruction | None:
+    def _on_base_loaded(self, event: InheritedLoaded) -> Instruction | None:
         self._base_missing, self._base_sealed = False, event.sealed
         for seq in sorted(event.outcomes):
             if not self._runs_here(seq):
@@ -408,8 +408,8 @@ TRANSITIONS: Mapping[tuple[JobState, type], Transition] = {
     (JobState.SPLITTING, Parked): JobFold._on_parked,
     (JobState.SPLITTING, Restored): JobFold._on_restored,
     (JobState.RUNNING, Restored): JobFold._on_restored,
-    (JobState.SPLITTING, BaseLoaded): JobFold._on_base_loaded,
-    (JobState.RUNNING, BaseLoaded): JobFold._on_base_loaded,
+    (JobState.SPLITTING, InheritedLoaded): JobFold._on_base_loaded,
+    (JobState.RUNNING, InheritedLoaded): JobFold._on_base_loaded,
     (JobState.RUNNING, Outcomes): JobFold._on_outcomes,
     (JobState.RUNNING, AttemptFailed): JobFold._on_attempt_failed,
     (JobState.RUNNING, Parked): JobFold._on_parked,

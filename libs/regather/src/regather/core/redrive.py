@@ -34,7 +34,7 @@ class ShardVersions:
         return self._first
 
 
-class Lineage:
+class VersionHistory:
     """Folds the events of one submission over all its versions, in log order and from `opened` on.
 
     `outcomes` are those that count now, the first of each shard; without their output if `keep_outputs` is False.

@@ -44,7 +44,7 @@ class JsonValueReader:
         """Parse the complete value. BadInput for what is no JSON, or what no number or text can hold."""
         return self._parsed()[1]
 
-    def line(self) -> bytes:
+    def session(self) -> bytes:
         """Return the complete value's own text in UTF-8 without white space and escapes; its numbers stay as they are."""
         text, _ = self._parsed()
         return _TOKEN.sub(_plain, text).encode()

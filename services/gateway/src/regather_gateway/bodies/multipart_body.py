@@ -6,7 +6,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from regather.core.errors import BadInput
 from regather.processors.base import Side
 from regather_gateway.bodies.base import MAX_FIELD_BYTES
-from regather_gateway.side_room import TakeRoom
+from regather_gateway.bodies.side_room import TakeRoom
 
 _MAX_FIELDS = 32
 _MAX_HEADER_BYTES = 8 * 1024

@@ -15,7 +15,7 @@ from regather.core.model import (
     Event,
     Failure,
     Identity,
-    LogStretch,
+    OffsetRange,
     OnError,
     Opened,
     Outcome,
@@ -136,15 +136,15 @@ def _decode_uploading(owner: Identity, value: bytes) -> Uploading:
 
 def _encode_sealed(event: Sealed) -> tuple[bytes, bytes]:
     document: dict[str, object] = {"shards": event.shards, "size_bytes": event.size_bytes, "digest": event.digest}
-    if event.places:
-        document["places"] = event.places
+    if event.shard_ranges:
+        document["places"] = event.shard_ranges
     return b"sealed", _json(document)
 
 
 def _decode_sealed(owner: Identity, value: bytes) -> Sealed:
     document = json.loads(value)
-    places = tuple(LogStretch(*place) for place in document.get("places", ()))
-    return Sealed(owner, document["shards"], document["size_bytes"], document["digest"], places)
+    shard_ranges = tuple(OffsetRange(*place) for place in document.get("places", ()))
+    return Sealed(owner, document["shards"], document["size_bytes"], document["digest"], shard_ranges)
 
 
 def _encode_abandoned(event: Abandoned) -> tuple[bytes, bytes]:

@@ -13,7 +13,7 @@ from regather.core.status import JobStatus
 from regather.core.wire.documents import decode_status
 from regather.runtime.logs import get_logger
 from regather.transport.base import Consumer, Record, TopicPartition, Transport
-from regather_gateway.job_table import JobTable, StatusAddress
+from regather_gateway.views.job_table import JobTable, StatusAddress
 
 log = get_logger()
 _POLL_S = 0.2

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from regather.processors.base import HEAD_BYTES, ArrivingFileSplitter, FileSplitter, Piece, Splitter
 from regather.runtime.file_cut import CutLost, FileCutter
-from regather_gateway.order import JobOrder
 from regather_gateway.problems import Problem
-from regather_gateway.spool_dir import SpoolDir
+from regather_gateway.submission.job_spec import JobSpec
+from regather_gateway.submission.spool_dir import SpoolDir
 
 _RETRY_AFTER_S = 2
 Runs = AsyncGenerator[Iterable[Piece], None]
@@ -53,46 +53,46 @@ class Cutting:
     spool: SpoolDir
     files: FileCutter
 
-    async def pieces(self, order: JobOrder, body: CountedBody) -> Runs:
+    async def pieces(self, spec: JobSpec, body: CountedBody) -> Runs:
         """Yield the pieces in runs. Raises BadInput for a body that cannot be cut, Problem 503 where a child was lost."""
         head = await body.head(HEAD_BYTES)
-        order = order.begun()
-        splitter = order.splitter(head[:HEAD_BYTES])
-        wanted_bytes = _inspected_bytes(order, splitter)
+        spec = spec.begun()
+        splitter = spec.splitter(head[:HEAD_BYTES])
+        wanted_bytes = _inspected_bytes(spec, splitter)
         if wanted_bytes:
             head += await body.head(wanted_bytes - len(head))
-            splitter = await self._inspected(order, splitter, head, wanted_bytes)
+            splitter = await self._inspected(spec, splitter, head, wanted_bytes)
         runs = (
-            self._of_file(order, head, body) if isinstance(splitter, FileSplitter) else _of_stream(splitter, head, body)
+            self._of_file(spec, head, body) if isinstance(splitter, FileSplitter) else _of_stream(splitter, head, body)
         )
-        del order  # and with it the side file: what is needed of it is in the plan
+        del spec  # and with it the side file: what is needed of it is in the plan
         async with contextlib.aclosing(runs):
             async for run in runs:
                 yield run
 
     async def _inspected(
-        self, order: JobOrder, splitter: Splitter | FileSplitter, head: bytes, wanted_bytes: int
+        self, spec: JobSpec, splitter: Splitter | FileSplitter, head: bytes, wanted_bytes: int
     ) -> Splitter | FileSplitter:
         """Return the splitter that a child's look at the head asks for."""
         try:
-            plan = await self.files.inspect(order.kind, order.options_json, order.split, head[:wanted_bytes])
+            plan = await self.files.inspect(spec.kind, spec.options_json, spec.split, head[:wanted_bytes])
         except CutLost as error:
             raise _lost(error) from error
         if not plan and isinstance(splitter, FileSplitter):
             return splitter
-        planned = replace(order, split=replace(order.split, plan=plan, side=None)).splitter(head[:HEAD_BYTES])
+        planned = replace(spec, split=replace(spec.split, plan=plan, side=None)).splitter(head[:HEAD_BYTES])
         if isinstance(planned, FileSplitter):
             raise TypeError(f"{type(planned).__name__} cuts files: it must be chosen by the head alone")
         return planned
 
-    async def _of_file(self, order: JobOrder, head: bytes, body: CountedBody) -> Runs:
+    async def _of_file(self, spec: JobSpec, head: bytes, body: CountedBody) -> Runs:
         async with self.spool.file() as file:
             await file.write(head)
             async for chunk in body:
                 await file.write(chunk)
             await file.complete()
-            request = replace(order.split, size_bytes=file.size_bytes)
-            pieces = self.files.pieces(order.kind, order.options_json, request, file.path)
+            request = replace(spec.split, size_bytes=file.size_bytes)
+            pieces = self.files.pieces(spec.kind, spec.options_json, request, file.path)
             try:
                 async with contextlib.aclosing(pieces):
                     async for piece in pieces:
@@ -101,11 +101,11 @@ class Cutting:
                 raise _lost(error) from error
 
 
-def _inspected_bytes(order: JobOrder, splitter: Splitter | FileSplitter) -> int:
+def _inspected_bytes(spec: JobSpec, splitter: Splitter | FileSplitter) -> int:
     """Return how much of the body a child looks at before it is cut; 0 for nothing."""
     if isinstance(splitter, ArrivingFileSplitter):
         return splitter.inspect_bytes
-    return 0 if isinstance(splitter, FileSplitter) else order.processor.inspect_bytes
+    return 0 if isinstance(splitter, FileSplitter) else spec.processor.inspect_bytes
 
 
 def _lost(error: CutLost) -> Problem:

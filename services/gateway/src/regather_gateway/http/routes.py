@@ -16,13 +16,10 @@ from regather.core.sharding import MAX_ASKED_SHARDS
 from regather.core.status import JobStatus
 from regather_gateway.bodies.base import BodyReader, RawBody
 from regather_gateway.bodies.multipart_body import MultipartBody
+from regather_gateway.bodies.side_room import TakeRoom
 from regather_gateway.gateway import Gateway, gateway_of
-from regather_gateway.intake import Intake, announced_digest, content_encoding, drain, input_length
-from regather_gateway.job_table import PageKey
-from regather_gateway.kind_list import list_of_kinds
-from regather_gateway.order import Beside, JobOrder
-from regather_gateway.orders import Wish, check_parameters, make_order, options_of
-from regather_gateway.preferences import (
+from regather_gateway.http.kind_list import list_of_kinds
+from regather_gateway.http.preferences import (
     applied,
     entity_tag,
     idempotency_key,
@@ -30,9 +27,8 @@ from regather_gateway.preferences import (
     retry_after_s,
     wished_wait_s,
 )
-from regather_gateway.problems import Problem
-from regather_gateway.redrive import parse_seqs
-from regather_gateway.schemas import (
+from regather_gateway.http.request_body import RequestBody, announced_digest, content_encoding, drain, input_length
+from regather_gateway.http.schemas import (
     JobDocument,
     JobList,
     KindList,
@@ -41,9 +37,13 @@ from regather_gateway.schemas import (
     job_document,
     worker_document,
 )
-from regather_gateway.shard_list import list_shards
-from regather_gateway.side_room import TakeRoom
-from regather_gateway.submit import Receipt
+from regather_gateway.http.shard_list import list_shards
+from regather_gateway.problems import Problem
+from regather_gateway.submission.job_spec import Beside, JobSpec
+from regather_gateway.submission.redrive import parse_seqs
+from regather_gateway.submission.submit import Receipt
+from regather_gateway.submission.submit_request import SubmitRequest, check_parameters, make_spec, options_of
+from regather_gateway.views.job_table import PageKey
 
 router = APIRouter()
 Parts = Annotated[Gateway, Depends(gateway_of)]
@@ -237,15 +237,17 @@ async def _submit(request: Request, gateway: Gateway, query: JobQuery) -> Receip
     settings = gateway.settings
     with gateway.side_room.enter() as take_room:
         reader = _body_reader(request, gateway.registry.require(query.kind).side_bytes, take_room)
-        order = _order(request, gateway, query, reader)
-        intake = Intake(request, reader, max_bytes=settings.max_body_bytes, idle_timeout_s=settings.body_idle_timeout_s)
-        return await gateway.submitter.replay(order) or await gateway.submitter.submit(order, intake.chunks())
+        spec = _spec(request, gateway, query, reader)
+        body = RequestBody(
+            request, reader, max_bytes=settings.max_body_bytes, idle_timeout_s=settings.body_idle_timeout_s
+        )
+        return await gateway.submitter.replay(spec) or await gateway.submitter.submit(spec, body.chunks())
 
 
-def _order(request: Request, gateway: Gateway, query: JobQuery, reader: BodyReader) -> JobOrder:
+def _spec(request: Request, gateway: Gateway, query: JobQuery, reader: BodyReader) -> JobSpec:
     raw = isinstance(reader, RawBody)
     plain = raw and content_encoding(request) is None  # else length and digest are not those of the job's input
-    wish = Wish(
+    asked = SubmitRequest(
         **query.model_dump(),
         options=options_of(request.query_params, _JOB_PARAMETERS),
         content_type=(request.headers.get("content-type") if raw else None) or "application/octet-stream",
@@ -253,11 +255,11 @@ def _order(request: Request, gateway: Gateway, query: JobQuery, reader: BodyRead
         key=idempotency_key(request),
         digest=announced_digest(request) if plain else None,
     )
-    order = make_order(wish, gateway.registry, gateway.settings)
+    spec = make_spec(asked, gateway.registry, gateway.settings)
     if isinstance(reader, MultipartBody):
-        octets = wish.content_type
-        return replace(order, beside=lambda: Beside(reader.take_side(), reader.content_type or octets))
-    return order
+        octets = asked.content_type
+        return replace(spec, beside=lambda: Beside(reader.take_side(), reader.content_type or octets))
+    return spec
 
 
 def _body_reader(request: Request, side_bytes: int, take_room: TakeRoom) -> BodyReader:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from regather.core.status import JobStatus
-from regather_gateway.workers import SeenWorker
+from regather_gateway.views.worker_view import SeenWorker
 
 
 class InputDocument(BaseModel):
@@ -166,7 +166,7 @@ class WorkerList(BaseModel):
     workers: list[WorkerDocument]
 
 
-class DoorAnswer(BaseModel):
+class SyncAnswer(BaseModel):
     """What the synchronous doors answer."""
 
     model_config = ConfigDict(extra="allow")

@@ -16,16 +16,16 @@ from regather.core.status import JobStatus
 from regather.core.wire.events import encode_event
 from regather.runtime.host import Host
 from regather.runtime.logs import get_logger
-from regather_gateway.claim import Claim
-from regather_gateway.cutting import CountedBody, Cutting
-from regather_gateway.order import JobOrder
 from regather_gateway.problems import Problem, broker_unavailable, unconfirmed
-from regather_gateway.producing import Line, Producers
-from regather_gateway.seal_check import AFTER_ANOTHER, FELL_SILENT, check_not_closed, wait_for_word
 from regather_gateway.settings import GatewaySettings
-from regather_gateway.shard_stream import Pace
-from regather_gateway.upload import HoldClaim, Upload
-from regather_gateway.views import StatusView
+from regather_gateway.submission.claim import Claim
+from regather_gateway.submission.cutting import CountedBody, Cutting
+from regather_gateway.submission.job_spec import JobSpec
+from regather_gateway.submission.producer_keeper import ProducerKeeper, ProducerSession
+from regather_gateway.submission.seal_check import AFTER_ANOTHER, FELL_SILENT, check_not_closed, wait_for_aggregator
+from regather_gateway.submission.shard_stream import UploadLimits
+from regather_gateway.submission.upload import HoldClaim, Upload
+from regather_gateway.views.status_view import StatusView
 
 log = get_logger()
 TENANT = ""
@@ -63,7 +63,7 @@ class Submitter:
     """Turns orders and bodies into jobs."""
 
     def __init__(
-        self, settings: GatewaySettings, producers: Producers, view: StatusView, cutting: Cutting, host: Host
+        self, settings: GatewaySettings, producers: ProducerKeeper, view: StatusView, cutting: Cutting, host: Host
     ) -> None:
         self._settings = settings
         self._producers = producers
@@ -74,89 +74,89 @@ class Submitter:
         self._endings: set[asyncio.Task[None]] = set()
         self.counts = SubmissionCounts()
 
-    async def replay(self, order: JobOrder) -> Receipt | None:
-        """Return the job that the order's idempotency key names already, before any byte of the body is read.
+    async def replay(self, spec: JobSpec) -> Receipt | None:
+        """Return the job that the spec's idempotency key names already, before any byte of the body is read.
 
         Raises Problem 409 while another submission of it is open, 422 where the key stands for another job.
         """
-        if order.key is None:
+        if spec.key is None:
             return None
-        job_id = keyed_job_id(TENANT, order.key)
+        job_id = keyed_job_id(TENANT, spec.key)
         if job_id in self._under_way:
             raise _still_open(job_id)
         status = await self._view.find(job_id)
         if status is None or self._may_begin_again(status):
             return None
-        if status.kind != order.kind:
+        if status.kind != spec.kind:
             raise Problem(422, "idempotency-key-reused", f"the key names a job of kind {status.kind}", job_id=job_id)
         if status.total is None and not status.state.ended:
             raise _still_open(job_id)
-        if order.digest and status.digest and status.digest != digest_text(order.digest):
+        if spec.digest and status.digest and status.digest != digest_text(spec.digest):
             raise Problem(422, "idempotency-key-reused", "the key names a job with another body", job_id=job_id)
         self.counts.ended["replayed"] += 1
         return Receipt(status, replayed=True)
 
-    async def submit(self, order: JobOrder, body: AsyncIterator[bytes]) -> Receipt:
+    async def submit(self, spec: JobSpec, body: AsyncIterator[bytes]) -> Receipt:
         """Send the body as shards and seal the job; the caller has asked replay() before.
 
         Raises UserError or Problem for a wrong body (then the job, if it was opened, ends as failed), Problem 503 where
         the state is unknown.
         """
-        accepted = self._accepted(order)
-        if order.key is None:
-            return await self._submit(order, body, accepted)
+        accepted = self._accepted(spec)
+        if spec.key is None:
+            return await self._submit(spec, body, accepted)
         job_id, timeout_s = accepted.owner.job_id, self._settings.ack_timeout_s
         known = self._view.get(job_id)
         doubt = AFTER_ANOTHER if known is not None and known.owner.version == accepted.owner.version else ""
         with self._view.watching(job_id) as seen:
             claim = Claim(self._view, accepted.owner, seen, timeout_s, lambda: _still_open(job_id))
-            return await self._submit(order, body, accepted, claim.hold, doubt)
+            return await self._submit(spec, body, accepted, claim.hold, doubt)
 
     async def _submit(
         self,
-        order: JobOrder,
+        spec: JobSpec,
         body: AsyncIterator[bytes],
         accepted: JobStatus,
         hold_claim: HoldClaim | None = None,
         doubt: str = "",
     ) -> Receipt:
-        line = self._producers.current()
+        session = self._producers.current()
         upload = Upload(
-            line,
-            _opened(order, accepted.owner),
+            session,
+            _opened(spec, accepted.owner),
             accepted,
-            timeout_ms=order.timeout_ms,
-            pace=self._pace(),
+            timeout_ms=spec.timeout_ms,
+            limits=self._limits(),
             hold_claim=hold_claim,
         )
         self._under_way.add(accepted.owner.job_id)
         try:
-            sealed = await _transfer(upload, self._cutting, order, CountedBody(body))
+            sealed = await _transfer(upload, self._cutting, spec, CountedBody(body))
         except (TransportError, TimeoutError) as error:
-            raise self._unknown(line, upload, accepted.owner.job_id, error) from error
+            raise self._unknown(session, upload, accepted.owner.job_id, error) from error
         except BaseException as error:
             await self._give_up(upload, accepted.owner, error)
             raise
         finally:
             self._under_way.discard(accepted.owner.job_id)
-        doubt = FELL_SILENT if upload.fell_silent else doubt
+        doubt = FELL_SILENT if upload.heartbeat_missed else doubt
         if doubt:
             await self._wait_for_word(accepted.owner, doubt)
         self.counts.sealed(sealed)
-        log.info("job-sealed", job=sealed.owner.job_id, kind=order.kind, shards=sealed.shards, bytes=sealed.size_bytes)
+        log.info("job-sealed", job=sealed.owner.job_id, kind=spec.kind, shards=sealed.shards, bytes=sealed.size_bytes)
         return self._receipt(accepted, sealed)
 
     async def cancel(self, owner: Identity) -> None:
         """Ask for the end of a job; the aggregator decides in the order of the log. Problem 503 without an ack in time."""
-        line = self._producers.current()
+        session = self._producers.current()
         headers, value = encode_event(Cancel(owner))
-        partition = event_partition(owner.job_id, line.event_partitions)
-        topic, key = line.topics.job_events, owner.job_id.encode()
+        partition = event_partition(owner.job_id, session.event_partitions)
+        topic, key = session.topics.job_events, owner.job_id.encode()
         try:
             async with asyncio.timeout(self._settings.ack_timeout_s):
-                await (await line.producer.send(topic, value=value, key=key, headers=headers, partition=partition))
+                await (await session.producer.send(topic, value=value, key=key, headers=headers, partition=partition))
         except (TransportError, TimeoutError) as error:
-            self._producers.discard(line)
+            self._producers.discard(session)
             why = unconfirmed(error)
             raise broker_unavailable(f"Kafka did not confirm the cancellation ({why}); repeat it") from error
         log.info("job-cancelled", job=owner.job_id)
@@ -165,33 +165,33 @@ class Submitter:
         """Wait for the last words about submissions that were given up."""
         await asyncio.gather(*self._endings, return_exceptions=True)
 
-    def _accepted(self, order: JobOrder) -> JobStatus:
+    def _accepted(self, spec: JobSpec) -> JobStatus:
         now_ms = self._host.now_ms()
         randomness = self._host.random_bytes(18)
         version = 1
-        if order.key is None:
+        if spec.key is None:
             job_id = uuid7(now_ms, randomness)
         else:
-            job_id = keyed_job_id(TENANT, order.key)
+            job_id = keyed_job_id(TENANT, spec.key)
             known = self._view.get(job_id)
             if known is not None:
                 version = known.owner.version + (1 if known.state.ended else 0)
         return JobStatus(
             owner=Identity(job_id, submission_id(randomness[10:]), version),
             state=JobState.ACCEPTED,
-            kind=order.kind,
+            kind=spec.kind,
             tenant=TENANT,
-            label=order.label,
-            on_error=order.on_error,
+            label=spec.label,
+            on_error=spec.on_error,
             created_ms=now_ms,
             updated_ms=now_ms,
-            deadline_ms=now_ms + order.deadline_ms,
+            deadline_ms=now_ms + spec.deadline_ms,
         )
 
-    def _pace(self) -> Pace:
+    def _limits(self) -> UploadLimits:
         settings = self._settings
         share = settings.all_windows_bytes // (len(self._under_way) + 1)
-        return Pace(
+        return UploadLimits(
             window_bytes=min(settings.window_bytes, max(_MIN_WINDOW_BYTES, share)),
             window_records=settings.window_records,
             ack_timeout_s=settings.ack_timeout_s,
@@ -199,9 +199,9 @@ class Submitter:
             opened_before_shards=settings.opened_before_shards,
         )
 
-    def _unknown(self, line: Line, upload: Upload, job_id: JobId, error: Exception) -> Problem:
+    def _unknown(self, session: ProducerSession, upload: Upload, job_id: JobId, error: Exception) -> Problem:
         self.counts.ended["unknown"] += 1
-        self._producers.discard(line)
+        self._producers.discard(session)
         self._later(upload.drop())
         log.warning("submission-unknown", job=job_id, error=repr(error))
         return broker_unavailable(
@@ -221,7 +221,7 @@ class Submitter:
     async def _wait_for_word(self, owner: Identity, doubt: str) -> None:
         log.warning("seal-in-doubt", job=owner.job_id, why=doubt)
         try:
-            await wait_for_word(self._view, owner, self._settings.ack_timeout_s, doubt)
+            await wait_for_aggregator(self._view, owner, self._settings.ack_timeout_s, doubt)
         except Problem:
             self.counts.ended["unknown"] += 1
             raise
@@ -229,7 +229,7 @@ class Submitter:
     async def _give_up(self, upload: Upload, owner: Identity, error: BaseException) -> None:
         self.counts.ended["abandoned" if upload.begun else "refused"] += 1
         if not upload.begun:
-            upload.stop_signs()
+            upload.stop_heartbeat()
             return
         ending = self._later(_abandon(upload, Abandoned(owner, _why(error))))
         if not isinstance(error, asyncio.CancelledError):
@@ -253,21 +253,21 @@ class Submitter:
         return Receipt(truth)
 
 
-async def _transfer(upload: Upload, cutting: Cutting, order: JobOrder, body: CountedBody) -> Sealed:
-    async with contextlib.aclosing(cutting.pieces(order, body)) as runs:
+async def _transfer(upload: Upload, cutting: Cutting, spec: JobSpec, body: CountedBody) -> Sealed:
+    async with contextlib.aclosing(cutting.pieces(spec, body)) as runs:
         async for run in runs:
             await upload.send(run)
     await upload.settle()
     digest = digest_text(body.digest)
-    sealed = Sealed(upload.owner, upload.shards, body.size_bytes, digest, upload.places)
-    await upload.tell(sealed)
+    sealed = Sealed(upload.owner, upload.shards, body.size_bytes, digest, upload.shard_ranges)
+    await upload.publish(sealed)
     return sealed
 
 
 async def _abandon(upload: Upload, abandoned: Abandoned) -> None:
     log.info("job-abandoned", job=abandoned.owner.job_id, error=abandoned.error)
     try:
-        await upload.tell(abandoned)
+        await upload.publish(abandoned)
     except (TransportError, TimeoutError) as error:  # the aggregator closes the job after a minute of silence
         log.warning("abandon-failed", job=abandoned.owner.job_id, error=repr(error))
     await upload.drop()
@@ -278,18 +278,18 @@ def digest_text(digest: bytes) -> str:
     return f"sha256:{digest.hex()}"
 
 
-def _opened(order: JobOrder, owner: Identity) -> Opened:
+def _opened(spec: JobSpec, owner: Identity) -> Opened:
     return Opened(
         owner,
-        kind=order.kind,
-        options=order.options_json,
+        kind=spec.kind,
+        options=spec.options_json,
         tenant=TENANT,
-        deadline_ms=order.deadline_ms,
-        on_error=order.on_error,
-        label=order.label,
-        chained=order.processor.chained,
-        max_failed=order.max_failed,
-        max_failed_pct=order.max_failed_pct,
+        deadline_ms=spec.deadline_ms,
+        on_error=spec.on_error,
+        label=spec.label,
+        chained=spec.processor.chained,
+        max_failed=spec.max_failed,
+        max_failed_pct=spec.max_failed_pct,
     )
 
 

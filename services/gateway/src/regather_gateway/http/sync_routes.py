@@ -14,34 +14,34 @@ from regather_gateway.bodies.json_body import JsonBody
 from regather_gateway.bodies.multipart_body import MultipartBody
 from regather_gateway.bodies.spool import Spool
 from regather_gateway.gateway import Gateway
-from regather_gateway.intake import Intake, input_length
-from regather_gateway.orders import Wish, make_order
+from regather_gateway.http.request_body import RequestBody, input_length
+from regather_gateway.http.routes import Parts
+from regather_gateway.http.schemas import SyncAnswer
+from regather_gateway.http.sync_answer import answer_json
+from regather_gateway.http.sync_errors import SyncRoute, from_validation, unprocessable
 from regather_gateway.problems import Problem
-from regather_gateway.routes import Parts
-from regather_gateway.schemas import DoorAnswer
-from regather_gateway.seed_errors import SeedRoute, from_validation, unprocessable
-from regather_gateway.sync_answer import answer_json
+from regather_gateway.submission.submit_request import SubmitRequest, make_spec
 
-router = APIRouter(route_class=SeedRoute)
+router = APIRouter(route_class=SyncRoute)
 _RETRY_AFTER_S = 2
 _DATA_REASONS = frozenset({Reason.PERMANENT, Reason.RETURNED_TOO_MUCH, Reason.RESULT_TOO_LARGE})
 _RAW_TYPES = ("image/", "application/octet-stream", "application/x-npy")
 
 
-class DoorFields(BaseModel):
+class SyncFields(BaseModel):
     """Fields of both doors beside the data."""
 
     shard_size: int = Field(DEFAULT_SHARD_BYTES, ge=MIN_SHARD_BYTES, le=MAX_SHARD_BYTES)
     options: dict[str, Any] = {}
 
 
-class ProcessFields(DoorFields):
+class ProcessFields(SyncFields):
     """Fields of /process-data."""
 
     kind: str = "bytes.digest"
 
 
-class ImageFields(DoorFields):
+class ImageFields(SyncFields):
     """Fields of /analyze-image beside the kind's options, which may be given as fields of their own, too."""
 
     width: int | None = Field(None, ge=1)
@@ -55,10 +55,10 @@ class ImageFields(DoorFields):
     high: float | None = None
 
 
-FieldsT = TypeVar("FieldsT", bound=DoorFields)
+FieldsT = TypeVar("FieldsT", bound=SyncFields)
 
 
-@router.post("/process-data", response_model=DoorAnswer)
+@router.post("/process-data", response_model=SyncAnswer)
 async def process_data(request: Request, gateway: Parts) -> Response:
     """Run `payload` (text, or an array whose elements become lines) and answer with the result."""
     with gateway.admission.enter(), _spool(gateway) as spool:
@@ -67,12 +67,14 @@ async def process_data(request: Request, gateway: Parts) -> Response:
         if not reader.data_seen:
             raise unprocessable("missing", ("body", "payload"), "Field required")
         fields = _check(ProcessFields, reader.fields, "body")
-        wish = Wish(kind=fields.kind, options=fields.options, shard_size=fields.shard_size, size_bytes=spool.size_bytes)
-        status = await _run(gateway, wish, spool.chunks())
+        asked = SubmitRequest(
+            kind=fields.kind, options=fields.options, shard_size=fields.shard_size, size_bytes=spool.size_bytes
+        )
+        status = await _run(gateway, asked, spool.chunks())
         return await _answer(gateway, status, "result")
 
 
-@router.post("/analyze-image", response_model=DoorAnswer)
+@router.post("/analyze-image", response_model=SyncAnswer)
 async def analyze_image(request: Request, gateway: Parts) -> Response:
     """Analyse an image: raw body, one file in a form, or base64 in a JSON object."""
     content_type = request.headers.get("content-type", "application/octet-stream").lower()
@@ -85,16 +87,16 @@ async def analyze_image(request: Request, gateway: Parts) -> Response:
             if isinstance(reader, JsonBody) and not reader.data_seen:
                 raise unprocessable("missing", ("body", "image_data"), "Field required")
             fields = _check(ImageFields, reader.fields, "body")
-            wish = _image_wish(fields, reader.content_type, spool.size_bytes)
-            status = await _run(gateway, wish, spool.chunks())
+            asked = _image_request(fields, reader.content_type, spool.size_bytes)
+            status = await _run(gateway, asked, spool.chunks())
         return await _answer(gateway, status, "analysis")
 
 
 async def _analyze_raw(request: Request, gateway: Gateway, content_type: str) -> JobStatus:
     """Cut the image while it arrives: all that decides the cut stands in the query."""
     fields = _check(ImageFields, dict(request.query_params), "query")
-    wish = _image_wish(fields, content_type, input_length(request))
-    return await _run(gateway, wish, _intake(request, gateway, RawBody()).chunks())
+    asked = _image_request(fields, content_type, input_length(request))
+    return await _run(gateway, asked, _request_body(request, gateway, RawBody()).chunks())
 
 
 def _field_reader(content_type: str) -> BodyReader:
@@ -106,9 +108,9 @@ def _field_reader(content_type: str) -> BodyReader:
     raise Problem(415, "content-type", f"Content-Type {content_type!r} is not one of {accepted}")
 
 
-def _image_wish(fields: ImageFields, content_type: str | None, size_bytes: int | None) -> Wish:
+def _image_request(fields: ImageFields, content_type: str | None, size_bytes: int | None) -> SubmitRequest:
     named = fields.model_dump(exclude={"shard_size", "options"}, exclude_none=True)
-    return Wish(
+    return SubmitRequest(
         kind="image.features",
         options={**fields.options, **named},
         shard_size=fields.shard_size,
@@ -121,13 +123,13 @@ def _spool(gateway: Gateway) -> Spool:
     return Spool(max_bytes=gateway.settings.max_spool_bytes, directory=gateway.settings.spool_dir)
 
 
-def _intake(request: Request, gateway: Gateway, reader: BodyReader) -> Intake:
+def _request_body(request: Request, gateway: Gateway, reader: BodyReader) -> RequestBody:
     settings = gateway.settings
-    return Intake(request, reader, max_bytes=settings.max_body_bytes, idle_timeout_s=settings.body_idle_timeout_s)
+    return RequestBody(request, reader, max_bytes=settings.max_body_bytes, idle_timeout_s=settings.body_idle_timeout_s)
 
 
 async def _fill(spool: Spool, request: Request, gateway: Gateway, reader: BodyReader) -> None:
-    async for data in _intake(request, gateway, reader).chunks():
+    async for data in _request_body(request, gateway, reader).chunks():
         await spool.write(data)
 
 
@@ -138,10 +140,10 @@ def _check(model: type[FieldsT], fields: Mapping[str, object], where: str) -> Fi
         raise from_validation(error, where) from error
 
 
-async def _run(gateway: Gateway, wish: Wish, body: AsyncIterator[bytes]) -> JobStatus:
+async def _run(gateway: Gateway, asked: SubmitRequest, body: AsyncIterator[bytes]) -> JobStatus:
     """Submit and wait for the end; Problem 503 says where the job can be found when the wait is over."""
-    order = make_order(wish, gateway.registry, gateway.settings)
-    owner = (await gateway.submitter.submit(order, body)).status.owner
+    spec = make_spec(asked, gateway.registry, gateway.settings)
+    owner = (await gateway.submitter.submit(spec, body)).status.owner
     limit_s = gateway.settings.door_wait_s
     await gateway.view.wait_ended(owner.job_id, owner.version, limit_s)
     status = gateway.view.get(owner.job_id)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from regather.processors.base import Options, Processor
 from regather.processors.registry import Registry, what_is_missing
-from regather_gateway.schemas import KindDocument, KindList, ResultTypeDocument
+from regather_gateway.http.schemas import KindDocument, KindList, ResultTypeDocument
 
 
 def list_of_kinds(registry: Registry) -> KindList:

@@ -1,4 +1,4 @@
-"""From what a client wrote to a checked order: everything that can be refused before the first byte of the body is."""
+"""From what a client asked for to a checked spec: refuses whatever can be refused before the body's first byte."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,14 +10,14 @@ from regather.core.model import OnError
 from regather.core.sharding import check_shard_size
 from regather.processors.base import SplitRequest
 from regather.processors.registry import Registry, options_json, parse_options
-from regather_gateway.order import JobOrder
 from regather_gateway.settings import GatewaySettings
+from regather_gateway.submission.job_spec import JobSpec
 
 _OPTION = "option."
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class SubmitRequest:
     """A job as the client asked for it; None means that the client said nothing."""
 
     kind: str
@@ -36,46 +36,46 @@ class Wish:
     digest: bytes | None = None
 
 
-def make_order(wish: Wish, registry: Registry, settings: GatewaySettings) -> JobOrder:
-    """Check a wish; BadRequest names what is wrong with it."""
-    processor = registry.require(wish.kind)
-    if wish.shard_size is not None and wish.shards is not None:
+def make_spec(asked: SubmitRequest, registry: Registry, settings: GatewaySettings) -> JobSpec:
+    """Check a request; BadRequest names what is wrong with it."""
+    processor = registry.require(asked.kind)
+    if asked.shard_size is not None and asked.shards is not None:
         raise BadRequest("shard_size and shards exclude each other; give one of them", code="bad-split")
-    if wish.shard_size is not None:
-        check_shard_size(wish.shard_size)
-    if wish.on_error is OnError.FAIL and (wish.max_failed_count, wish.max_failed_pct) != (None, None):
+    if asked.shard_size is not None:
+        check_shard_size(asked.shard_size)
+    if asked.on_error is OnError.FAIL and (asked.max_failed_count, asked.max_failed_pct) != (None, None):
         raise BadRequest(
             "max_failed_count and max_failed_pct are for on_error=skip; with fail one dead shard is enough"
         )
-    deadline_s = settings.default_deadline_s if wish.deadline_s is None else wish.deadline_s
+    deadline_s = settings.default_deadline_s if asked.deadline_s is None else asked.deadline_s
     if deadline_s > settings.max_deadline_s:
         raise BadRequest(f"deadline_s is {deadline_s:g}, above the limit of {settings.max_deadline_s:g}")
-    timeout_s = settings.default_timeout_s if wish.timeout_s is None else wish.timeout_s
-    options = parse_options(processor, wish.options)
-    order = JobOrder(
-        kind=wish.kind,
+    timeout_s = settings.default_timeout_s if asked.timeout_s is None else asked.timeout_s
+    options = parse_options(processor, asked.options)
+    spec = JobSpec(
+        kind=asked.kind,
         processor=processor,
         options=options,
         options_json=options_json(options),
         split=SplitRequest(
-            shard_size_bytes=wish.shard_size,
-            shards=wish.shards,
-            size_bytes=wish.size_bytes,
-            content_type=wish.content_type,
+            shard_size_bytes=asked.shard_size,
+            shards=asked.shards,
+            size_bytes=asked.size_bytes,
+            content_type=asked.content_type,
             max_bytes=settings.max_body_bytes,
             max_result_bytes=settings.max_result_bytes,
         ),
         timeout_ms=round(timeout_s * 1000),
         deadline_ms=round(deadline_s * 1000),
-        on_error=wish.on_error,
-        max_failed=wish.max_failed_count,
-        max_failed_pct=wish.max_failed_pct,
-        label=wish.label,
-        key=wish.key,
-        digest=wish.digest,
+        on_error=asked.on_error,
+        max_failed=asked.max_failed_count,
+        max_failed_pct=asked.max_failed_pct,
+        label=asked.label,
+        key=asked.key,
+        digest=asked.digest,
     )
-    order.splitter()  # refuses a cut that cannot be
-    return order
+    spec.splitter()  # refuses a cut that cannot be
+    return spec
 
 
 def check_parameters(query: QueryParams, known: frozenset[str]) -> None:

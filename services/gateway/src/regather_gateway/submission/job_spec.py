@@ -1,4 +1,4 @@
-"""A checked order for one job."""
+"""One job as it will be run: what the client asked for, checked."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ class Beside:
 
 
 @dataclass(frozen=True, slots=True)
-class JobOrder:
+class JobSpec:
     """What the client asked for, checked: after this only the body can be refused."""
 
     kind: str
@@ -38,12 +38,12 @@ class JobOrder:
     """For forms of kinds that take a side file: what stood before the body, known when the body's first bytes are."""
 
     def begun(self) -> Self:
-        """Return the order as it is once the body's first bytes are here."""
+        """Return the spec as it is once the body's first bytes are here."""
         found = self.beside() if self.beside else None
         if found is None or found.side is None:
             return self
         return replace(self, split=replace(self.split, side=found.side, content_type=found.content_type))
 
     def splitter(self, head: bytes | None = None) -> Splitter | FileSplitter:
-        """Make a fresh splitter for a body that begins so; without, to check the order. BadRequest, BadInput."""
+        """Make a fresh splitter for a body that begins so; without, to check the spec. BadRequest, BadInput."""
         return self.processor.splitter(self.options, replace(self.split, head=head))

@@ -7,9 +7,9 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 
 from regather.core.errors import TransportError
-from regather.core.model import LogStretch
+from regather.core.model import OffsetRange
 from regather.transport.base import Headers, RecordAddress, TopicPartition
-from regather_gateway.producing import Line
+from regather_gateway.submission.producer_keeper import ProducerSession
 
 SMALL_LANE_SHARDS = 8
 """So many shards of every job go to the lane that workers serve first (docs/protocol.md#topics)."""
@@ -19,8 +19,8 @@ _RUN_RECORDS, _RUN_BYTES = 64, 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
-    """Limits of one upload: bytes and records sent without an ack, seconds until an ack, seconds between signs."""
+class UploadLimits:
+    """Limits of one upload: bytes and records sent without an ack, seconds until an ack, seconds between heartbeats."""
 
     window_bytes: int
     window_records: int
@@ -30,63 +30,63 @@ class Pace:
 
 
 class ShardStream:
-    """Sends one submission's shards through a line. Raises TransportError or TimeoutError: its state is unknown then."""
+    """Sends one submission's shards. After a TransportError or TimeoutError the submission's state is unknown."""
 
-    def __init__(self, line: Line, pace: Pace) -> None:
-        self._line = line
-        self._send = line.producer.send
-        self._pace = pace
+    def __init__(self, session: ProducerSession, limits: UploadLimits) -> None:
+        self._session = session
+        self._send = session.producer.send
+        self._limits = limits
         self._window: deque[tuple[Awaitable[RecordAddress], int]] = deque()
         self._window_bytes = 0
         self._bulk_partition = 0
         self._run_records = self._run_bytes = 0
-        self._stretches: dict[TopicPartition, tuple[int, int]] = {}
+        self._ranges: dict[TopicPartition, tuple[int, int]] = {}
         self.sent = 0
 
     async def send(self, payload: bytes, headers: Headers) -> None:
         """Send one more shard; waits while too much is without an ack."""
         size_bytes = len(payload)
-        topic, partition = self._place(size_bytes)
+        topic, partition = self._lane(size_bytes)
         acked = await self._send(topic, value=payload, headers=headers, partition=partition)
         self._window.append((acked, size_bytes))
         self._window_bytes += size_bytes
         self.sent += 1
-        if self._window_bytes > self._pace.window_bytes or len(self._window) > self._pace.window_records:
+        if self._window_bytes > self._limits.window_bytes or len(self._window) > self._limits.window_records:
             await self._wait_for_room()
 
     async def settle(self) -> None:
         """Wait for the ack of everything sent so far."""
-        async with asyncio.timeout(self._pace.ack_timeout_s):
+        async with asyncio.timeout(self._limits.ack_timeout_s):
             while self._window:
                 await self._settle_oldest()
 
     async def drop(self) -> None:
         """Wait for what is still on its way; errors are of no interest any more."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._pace.ack_timeout_s):
+            async with asyncio.timeout(self._limits.ack_timeout_s):
                 while self._window:
                     with contextlib.suppress(TransportError):
                         await self._settle_oldest()
 
-    def places(self) -> tuple[LogStretch, ...]:
+    def shard_ranges(self) -> tuple[OffsetRange, ...]:
         """Where the shards stand that were acked, among records of others."""
-        return tuple(LogStretch(*tp, first, last) for tp, (first, last) in sorted(self._stretches.items()))
+        return tuple(OffsetRange(*tp, first, last) for tp, (first, last) in sorted(self._ranges.items()))
 
-    def _place(self, size_bytes: int) -> tuple[str, int]:
-        line = self._line
+    def _lane(self, size_bytes: int) -> tuple[str, int]:
+        session = self._session
         if self.sent < SMALL_LANE_SHARDS:
-            return line.topics.shards_small, next(line.next_small) % line.small_partitions
+            return session.topics.shards_small, next(session.next_small) % session.small_partitions
         if self._run_records == 0 or self._run_records >= _RUN_RECORDS or self._run_bytes >= _RUN_BYTES:
-            self._bulk_partition = next(line.next_bulk) % line.bulk_partitions
+            self._bulk_partition = next(session.next_bulk) % session.bulk_partitions
             self._run_records = self._run_bytes = 0
         self._run_records += 1
         self._run_bytes += size_bytes
-        return line.topics.shards_bulk, self._bulk_partition
+        return session.topics.shards_bulk, self._bulk_partition
 
     async def _wait_for_room(self) -> None:
-        pace = self._pace
-        async with asyncio.timeout(pace.ack_timeout_s):
-            while self._window_bytes > pace.window_bytes or len(self._window) > pace.window_records:
+        limits = self._limits
+        async with asyncio.timeout(limits.ack_timeout_s):
+            while self._window_bytes > limits.window_bytes or len(self._window) > limits.window_records:
                 await self._settle_oldest()
 
     async def _settle_oldest(self) -> None:
@@ -94,5 +94,5 @@ class ShardStream:
         self._window_bytes -= size_bytes
         topic, partition, offset, _ = await acked
         tp = TopicPartition(topic, partition)
-        first, last = self._stretches.get(tp, (offset, offset))
-        self._stretches[tp] = (min(first, offset), max(last, offset))
+        first, last = self._ranges.get(tp, (offset, offset))
+        self._ranges[tp] = (min(first, offset), max(last, offset))

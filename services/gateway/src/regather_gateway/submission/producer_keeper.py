@@ -19,7 +19,7 @@ away: nobody discards it then, and nobody submits to a gateway that is not ready
 
 
 @dataclass(slots=True)
-class Line:
+class ProducerSession:
     """A live producer, and how many partitions its topics have.
 
     Jobs take turns: where one job stopped in the round of partitions, the next one goes on.
@@ -34,55 +34,55 @@ class Line:
     next_bulk: "itertools.count[int]" = field(default_factory=itertools.count)
 
 
-class Producers:
-    """Keeps one producer alive."""
+class ProducerKeeper:
+    """Keeps one producer alive, and starts the next when it dies."""
 
     def __init__(self, transport: Transport, topics: Topics, host: Host) -> None:
         self._transport = transport
         self._host = host
         self._topics = topics
-        self._line: Line | None = None
+        self._session: ProducerSession | None = None
         self._wanted = asyncio.Event()
         self.why_not = "the producer was not started yet"
 
     @property
     def ready(self) -> bool:
         """True while there is a live producer."""
-        return self._line is not None and not self._line.producer.dead
+        return self._session is not None and not self._session.producer.dead
 
-    def current(self) -> Line:
+    def current(self) -> ProducerSession:
         """Return the live producer, or raise BrokerUnavailable with the reason why there is none."""
-        line = self._line
-        if line is not None and line.producer.dead:
-            self.discard(line)
-            line = None
-        if line is None:
+        session = self._session
+        if session is not None and session.producer.dead:
+            self.discard(session)
+            session = None
+        if session is None:
             raise BrokerUnavailable(f"no connection to Kafka: {self.why_not}")
-        return line
+        return session
 
-    def discard(self, line: Line) -> None:
+    def discard(self, session: ProducerSession) -> None:
         """Throw this producer away after a failure; another one is started.
 
         One that was replaced already is nobody's any more: an upload that had begun with it must not take along those
         that began with its successor.
         """
-        if self._line is line:
-            self._line = None
+        if self._session is session:
+            self._session = None
             self.why_not = "the producer failed and is being replaced"
             self._wanted.set()
 
     async def run(self) -> None:
         """Start a producer, wait until it is discarded, start the next, until cancelled."""
         while True:
-            line = await self._start_with_retries()
+            session = await self._start_with_retries()
             self._wanted.clear()
-            self._line = line
+            self._session = session
             log.info("producer-started")
             try:
-                await self._discarded_or_dead(line.producer)
+                await self._discarded_or_dead(session.producer)
             finally:
-                self._line = None
-                await line.producer.stop()
+                self._session = None
+                await session.producer.stop()
 
     async def _discarded_or_dead(self, producer: Producer) -> None:
         while not (self._wanted.is_set() or producer.dead):
@@ -90,7 +90,7 @@ class Producers:
                 async with asyncio.timeout(_LOOK_S):  # wait_for() may swallow a cancellation
                     await self._wanted.wait()
 
-    async def _start_with_retries(self) -> Line:
+    async def _start_with_retries(self) -> ProducerSession:
         delay_s = _FIRST_RETRY_S
         while True:
             try:
@@ -101,16 +101,16 @@ class Producers:
             await asyncio.sleep(delay_s * (0.8 + 0.4 * self._host.chance()))
             delay_s = min(_LAST_RETRY_S, delay_s * 2)
 
-    async def _start(self) -> Line:
+    async def _start(self) -> ProducerSession:
         producer = self._transport.producer(max_record_bytes=SHARD_RECORD_BYTES)
         try:
             await producer.start()
-            return await self._line_of(producer)
+            return await self._session_of(producer)
         except BaseException:
             await producer.stop()
             raise
 
-    async def _line_of(self, producer: Producer) -> Line:
+    async def _session_of(self, producer: Producer) -> ProducerSession:
         topics = self._topics
         wanted = [topics.shards_small, topics.shards_bulk, topics.job_events, topics.job_status]
         counts = await self._transport.partition_counts(wanted)
@@ -124,7 +124,7 @@ class Producers:
                 f"{topics.job_events} has {counts[topics.job_events]} partitions and {topics.job_status} has "
                 f"{counts[topics.job_status]}: they must be equal"
             )
-        return Line(
+        return ProducerSession(
             producer,
             topics,
             small_partitions=counts[topics.shards_small],

@@ -12,8 +12,8 @@ from regather.core.wire.identity import HEADER, header_map, pack_identity
 from regather.transport.base import Record, TopicPartition
 from regather.transport.log_reader import LogReader
 from regather.transport.topics import Topics
-from regather_gateway.job_table import JobTable
 from regather_gateway.problems import Problem
+from regather_gateway.views.job_table import JobTable
 
 _TOO_EARLY_S = 1
 

@@ -1,4 +1,4 @@
-"""Request headers that wish for something: Prefer (RFC 7240), If-None-Match (RFC 9110), Idempotency-Key."""
+"""Request headers that ask for something: Prefer (RFC 7240), If-None-Match (RFC 9110), Idempotency-Key."""
 
 import re
 
@@ -21,7 +21,7 @@ def wished_wait_s(request: Request, cap_s: float) -> float | None:
 
 
 def applied(request: Request, waited_s: float | None) -> dict[str, str]:
-    """The header that says which wish was granted."""
+    """The header that says which preference was applied."""
     if waited_s is not None:
         return {"Preference-Applied": f"wait={waited_s:g}"}
     if _ASYNC.search(",".join(request.headers.getlist("prefer"))):

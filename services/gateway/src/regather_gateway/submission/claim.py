@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from regather.core.model import Identity
 from regather.transport.base import RecordAddress
 from regather_gateway.problems import Problem
-from regather_gateway.views import StatusView
+from regather_gateway.views.status_view import StatusView
 
 GivesWay = Callable[[], Problem]
 

@@ -1,19 +1,19 @@
-"""One submission's records on their way to Kafka: opened, shards in two lanes, signs of life, the seal."""
+"""Sends one submission's records to Kafka: `opened`, the shards in two lanes, the heartbeat, the seal."""
 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable
 
 from regather.core.errors import BadInput, TransportError
-from regather.core.model import Event, LogStretch, OnError, Opened
+from regather.core.model import Event, OffsetRange, OnError, Opened
 from regather.core.status import JobStatus
 from regather.core.wire.shards import ShardEncoder
 from regather.processors.base import Piece
 from regather.transport.base import RecordAddress
 from regather.transport.topics import SHARD_RECORD_BYTES
-from regather_gateway.job_voice import JobVoice
-from regather_gateway.producing import Line
-from regather_gateway.shard_stream import Pace, ShardStream
+from regather_gateway.submission.producer_keeper import ProducerSession
+from regather_gateway.submission.shard_stream import ShardStream, UploadLimits
+from regather_gateway.submission.submission_events import SubmissionEvents
 
 MAX_PIECE_BYTES = SHARD_RECORD_BYTES - 64 * 1024
 """The largest shard and the halo of its neighbours, less what the headers need."""
@@ -31,18 +31,18 @@ class Upload:
 
     def __init__(
         self,
-        line: Line,
+        session: ProducerSession,
         opened: Opened,
         accepted: JobStatus,
         *,
         timeout_ms: int,
-        pace: Pace,
+        limits: UploadLimits,
         hold_claim: HoldClaim | None = None,
     ) -> None:
         self._hold_claim = hold_claim
         self._opened = opened
         self._accepted = accepted
-        self._pace = pace
+        self._limits = limits
         self._headers = ShardEncoder(
             opened.owner,
             opened.kind,
@@ -51,8 +51,8 @@ class Upload:
             chained=opened.chained,
             skip=opened.on_error is OnError.SKIP,
         ).headers
-        self._stream = ShardStream(line, pace)
-        self._voice = JobVoice(line, opened.owner, pace, lambda: self._stream.sent)
+        self._stream = ShardStream(session, limits)
+        self._events = SubmissionEvents(session, opened.owner, limits, lambda: self._stream.sent)
         self._first_acks: list[Awaitable[RecordAddress]] = []
         self.owner = opened.owner
         self.begun = False
@@ -63,14 +63,14 @@ class Upload:
         return self._stream.sent
 
     @property
-    def fell_silent(self) -> bool:
-        """See JobVoice."""
-        return self._voice.fell_silent
+    def heartbeat_missed(self) -> bool:
+        """See SubmissionEvents."""
+        return self._events.heartbeat_missed
 
     @property
-    def places(self) -> tuple[LogStretch, ...]:
+    def shard_ranges(self) -> tuple[OffsetRange, ...]:
         """Where the shards stand, once they are settled."""
-        return self._stream.places()
+        return self._stream.shard_ranges()
 
     async def send(self, pieces: Iterable[Piece]) -> None:
         """Send shards in order; waits while too much is without an ack. The first one opens the job."""
@@ -84,45 +84,45 @@ class Upload:
 
     async def settle(self) -> None:
         """Wait for the ack of everything sent so far."""
-        self.stop_signs()
-        async with asyncio.timeout(self._pace.ack_timeout_s):
+        self.stop_heartbeat()
+        async with asyncio.timeout(self._limits.ack_timeout_s):
             addresses = [await acked for acked in self._first_acks]
         for opened in addresses[:1]:
-            self._voice.heard(opened)
+            self._events.acked(opened)
         self._first_acks = []
         await self._stream.settle()
 
-    async def tell(self, event: Event) -> None:
+    async def publish(self, event: Event) -> None:
         """Send one event of this job and wait for its ack."""
-        await self._voice.tell(event)
+        await self._events.publish(event)
 
     async def drop(self) -> None:
         """Forget the submission: errors of what is still on its way are of no interest any more."""
-        self.stop_signs()
+        self.stop_heartbeat()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._pace.ack_timeout_s):
+            async with asyncio.timeout(self._limits.ack_timeout_s):
                 while self._first_acks:
                     with contextlib.suppress(TransportError):
                         await self._first_acks.pop(0)
         await self._stream.drop()
 
-    def stop_signs(self) -> None:
-        """Give no more signs of life."""
-        self._voice.stop_signs()
+    def stop_heartbeat(self) -> None:
+        """Send no more heartbeats."""
+        self._events.stop_heartbeat()
 
     async def _begin(self) -> None:
         if self._hold_claim is not None:
-            async with asyncio.timeout(self._pace.ack_timeout_s):
-                address = await (await self._voice.show(self._accepted))
+            async with asyncio.timeout(self._limits.ack_timeout_s):
+                address = await (await self._events.publish_status(self._accepted))
             await self._hold_claim(address)
         self.begun = True
-        self._voice.start_signs()
-        opened = asyncio.ensure_future(await self._voice.send(self._opened))
+        self._events.start_heartbeat()
+        opened = asyncio.ensure_future(await self._events.send(self._opened))
         self._first_acks = [opened]
         if self._hold_claim is None:
-            self._first_acks.append(await self._voice.show(self._accepted))
-        if self._pace.opened_before_shards:
-            await asyncio.wait([opened], timeout=self._pace.ack_timeout_s)
+            self._first_acks.append(await self._events.publish_status(self._accepted))
+        if self._limits.opened_before_shards:
+            await asyncio.wait([opened], timeout=self._limits.ack_timeout_s)
             if not opened.done():
                 raise TimeoutError
             opened.result()

@@ -4,13 +4,13 @@ here knows."""
 from regather.core.model import Identity, JobState, Reason
 from regather.core.status import JobStatus
 from regather_gateway.problems import Problem, broker_unavailable
-from regather_gateway.views import StatusView
+from regather_gateway.views.status_view import StatusView
 
 FELL_SILENT = "the upload was silent for so long that the job may have been closed"
 AFTER_ANOTHER = "a submission with this key that was not heard of any more may have opened the job before"
 
 
-async def wait_for_word(view: StatusView, owner: Identity, timeout_s: float, doubt: str = FELL_SILENT) -> None:
+async def wait_for_aggregator(view: StatusView, owner: Identity, timeout_s: float, doubt: str = FELL_SILENT) -> None:
     """Return when the aggregator has spoken of this version since its seal, or of its end; Problem 503 if it does not."""
 
     def spoken(status: JobStatus | None) -> bool:

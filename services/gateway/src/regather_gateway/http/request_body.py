@@ -54,7 +54,7 @@ def input_length(request: Request) -> int | None:
     return announced_length(request) if content_encoding(request) is None else None
 
 
-class Intake:
+class RequestBody:
     """One request body, read once through a BodyReader."""
 
     def __init__(self, request: Request, reader: BodyReader, *, max_bytes: int, idle_timeout_s: float) -> None:
@@ -133,4 +133,4 @@ async def drain(request: Request) -> None:
                     return
 
 
-__all__ = ["BadInput", "Intake", "announced_digest", "announced_length", "drain"]
+__all__ = ["BadInput", "RequestBody", "announced_digest", "announced_length", "drain"]

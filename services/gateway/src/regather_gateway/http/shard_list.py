@@ -10,8 +10,8 @@ from regather.core.wire.events import decode_event
 from regather.core.wire.identity import HEADER, header_map, pack_identity
 from regather.transport.base import Record, TopicPartition
 from regather.transport.log_reader import LogReader
+from regather_gateway.http.schemas import AttemptDocument, ShardDocument, ShardList
 from regather_gateway.problems import Problem
-from regather_gateway.schemas import AttemptDocument, ShardDocument, ShardList
 
 
 class ShardFold:

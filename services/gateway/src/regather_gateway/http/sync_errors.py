@@ -9,8 +9,9 @@ from pydantic import ValidationError
 
 from regather.core.errors import TransportError, UserError
 from regather.runtime.logs import get_logger
-from regather_gateway.intake import drain
-from regather_gateway.problems import Problem, json_response, problem_of
+from regather_gateway.http.problem_responses import json_response, problem_of
+from regather_gateway.http.request_body import drain
+from regather_gateway.problems import Problem
 
 log = get_logger()
 _UNPROCESSABLE = 422
@@ -42,7 +43,7 @@ def from_validation(error: ValidationError, where: str) -> Unprocessable:
     )
 
 
-class SeedRoute(APIRoute):
+class SyncRoute(APIRoute):
     """A route whose errors have the doors' own shape."""
 
     def get_route_handler(self) -> Handler:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from regather.core.errors import OffsetOutOfRange, TransportError, WireError
 from regather.core.ids import event_partition
 from regather.core.model import Abandoned, Identity, JobId, JobState, Opened, Redriven, Sealed, Shard
-from regather.core.redrive import Lineage
+from regather.core.redrive import VersionHistory
 from regather.core.seq_ranges import SeqRanges, count, merged, numbers, ranges
 from regather.core.status import JobStatus
 from regather.core.wire.events import decode_event
@@ -20,13 +20,13 @@ from regather.core.wire.shards import decode_shard, shard_headers
 from regather.runtime.logs import get_logger
 from regather.transport.base import Record, TopicPartition, Transport
 from regather.transport.log_reader import LogReader
-from regather_gateway.job_voice import JobVoice
 from regather_gateway.problems import Problem, broker_unavailable, unconfirmed
-from regather_gateway.producing import Line, Producers
-from regather_gateway.seal_check import check_not_closed, wait_for_word
 from regather_gateway.settings import GatewaySettings
-from regather_gateway.shard_stream import Pace, ShardStream
-from regather_gateway.views import StatusView
+from regather_gateway.submission.producer_keeper import ProducerKeeper, ProducerSession
+from regather_gateway.submission.seal_check import check_not_closed, wait_for_aggregator
+from regather_gateway.submission.shard_stream import ShardStream, UploadLimits
+from regather_gateway.submission.submission_events import SubmissionEvents
+from regather_gateway.views.status_view import StatusView
 
 log = get_logger()
 _FETCH_BYTES = 16 * 1024 * 1024
@@ -51,7 +51,9 @@ class _Plan:
 class Redriver:
     """Begins further versions of jobs."""
 
-    def __init__(self, settings: GatewaySettings, producers: Producers, view: StatusView, transport: Transport) -> None:
+    def __init__(
+        self, settings: GatewaySettings, producers: ProducerKeeper, view: StatusView, transport: Transport
+    ) -> None:
         self._settings = settings
         self._producers = producers
         self._view = view
@@ -80,18 +82,18 @@ class Redriver:
             self._under_way.discard(job_id)
 
     async def _redrive(self, status: JobStatus, wanted: SeqRanges, timeout_ms: int | None) -> JobStatus:
-        line = self._producers.current()
-        tp = TopicPartition(line.topics.job_events, event_partition(status.owner.job_id, line.event_partitions))
+        session = self._producers.current()
+        tp = TopicPartition(session.topics.job_events, event_partition(status.owner.job_id, session.event_partitions))
         history = _History(self._transport, tp, status)
         try:
             await history.read()
-            plan = _plan(status, history.lineage, wanted, timeout_ms)
+            plan = _plan(status, history.history, wanted, timeout_ms)
             await self._check_payloads(plan)
-            return await self._run(line, history, plan, status)
+            return await self._run(session, history, plan, status)
         except (TransportError, TimeoutError) as error:
             if isinstance(error, OffsetOutOfRange):
                 raise
-            raise self._unknown(line, status.owner.job_id, error) from error
+            raise self._unknown(session, status.owner.job_id, error) from error
         finally:
             await history.close()
 
@@ -100,35 +102,35 @@ class Redriver:
         consumer = self._transport.consumer()
         try:
             await consumer.start()
-            tps = [TopicPartition(place.topic, place.partition) for place in plan.sealed.places]
+            tps = [TopicPartition(place.topic, place.partition) for place in plan.sealed.shard_ranges]
             beginnings = await consumer.beginning_offsets(tps)
         finally:
             await consumer.stop()
-        for tp, place in zip(tps, plan.sealed.places, strict=True):
+        for tp, place in zip(tps, plan.sealed.shard_ranges, strict=True):
             if place.first < beginnings[tp]:
                 raise OffsetOutOfRange(f"its shards in {tp.topic}-{tp.partition} are older than the retention")
 
-    async def _run(self, line: Line, history: "_History", plan: _Plan, status: JobStatus) -> JobStatus:
-        pace = self._pace()
-        stream = ShardStream(line, pace)
-        voice = JobVoice(line, plan.owner, pace, lambda: stream.sent)
-        address = await voice.tell(plan.redriven)
+    async def _run(self, session: ProducerSession, history: "_History", plan: _Plan, status: JobStatus) -> JobStatus:
+        limits = self._limits()
+        stream = ShardStream(session, limits)
+        events = SubmissionEvents(session, plan.owner, limits, lambda: stream.sent)
+        address = await events.publish(plan.redriven)
         await history.read(until=address.offset)
-        if history.lineage.newest != status.owner.version:
+        if history.history.newest != status.owner.version:
             raise _conflict(status.owner.job_id, plan.owner.version)
-        voice.start_signs()
+        events.start_heartbeat()
         try:
             await self._send_shards(stream, plan)
             await stream.settle()
         except BaseException as error:
             with contextlib.suppress(TransportError, TimeoutError):  # else a minute of silence ends the version
-                await voice.tell(Abandoned(plan.owner, f"the shards could not be read again: {error!r}"))
+                await events.publish(Abandoned(plan.owner, f"the shards could not be read again: {error!r}"))
             raise
         finally:
-            voice.stop_signs()
-        await voice.tell(replace(plan.sealed, owner=plan.owner, places=()))
-        if voice.fell_silent:
-            await wait_for_word(self._view, plan.owner, self._settings.ack_timeout_s)
+            events.stop_heartbeat()
+        await events.publish(replace(plan.sealed, owner=plan.owner, shard_ranges=()))
+        if events.heartbeat_missed:
+            await wait_for_aggregator(self._view, plan.owner, self._settings.ack_timeout_s)
         self.redriven += stream.sent
         log.info("job-redriven", job=plan.owner.job_id, version=plan.owner.version, shards=stream.sent)
         truth = self._view.offer(_accepted(status, plan, address.timestamp_ms))
@@ -153,16 +155,16 @@ class Redriver:
         mine = pack_identity(plan.first)
         reader = LogReader(self._transport, fetch_max_bytes=_FETCH_BYTES)
         try:
-            for topic, partition, first, last in plan.sealed.places:
+            for topic, partition, first, last in plan.sealed.shard_ranges:
                 async for record in reader.records(TopicPartition(topic, partition), first, last + 1):
                     if header_map(record.headers).get(HEADER, b"").startswith(mine):
                         yield decode_shard(record.headers, record.value)
         finally:
             await reader.stop()
 
-    def _pace(self) -> Pace:
+    def _limits(self) -> UploadLimits:
         settings = self._settings
-        return Pace(
+        return UploadLimits(
             window_bytes=settings.window_bytes,
             window_records=settings.window_records,
             ack_timeout_s=settings.ack_timeout_s,
@@ -170,8 +172,8 @@ class Redriver:
             opened_before_shards=True,
         )
 
-    def _unknown(self, line: Line, job_id: JobId, error: Exception) -> Problem:
-        self._producers.discard(line)
+    def _unknown(self, session: ProducerSession, job_id: JobId, error: Exception) -> Problem:
+        self._producers.discard(session)
         log.warning("redrive-unknown", job=job_id, error=repr(error))
         why = unconfirmed(error)
         detail = f"Kafka did not answer ({why}); ask for the job: its version says whether the redrive has begun"
@@ -188,7 +190,7 @@ class _History:
         self._tp = tp
         self._next = status.events_offset
         self._submission = pack_identity(status.owner)[:-2]  # without the version
-        self.lineage = Lineage(status.owner, keep_outputs=False)
+        self.history = VersionHistory(status.owner, keep_outputs=False)
 
     async def read(self, until: int | None = None) -> None:
         """Fold what came since, up to the offset `until` (None: all there is)."""
@@ -199,7 +201,7 @@ class _History:
             self._next = record.offset + 1
             if header_map(record.headers).get(HEADER, b"").startswith(self._submission):
                 with contextlib.suppress(WireError):  # counted and logged by the aggregator, which folds it, too
-                    self.lineage.take(decode_event(record.headers, record.value))
+                    self.history.take(decode_event(record.headers, record.value))
             return True
 
         await self._reader.scan(self._tp, self._next, take)
@@ -209,22 +211,22 @@ class _History:
         await self._reader.stop()
 
 
-def _plan(status: JobStatus, lineage: Lineage, wanted: SeqRanges, timeout_ms: int | None) -> _Plan:
-    owner, opened, sealed = status.owner, lineage.opened, lineage.sealed
-    if opened is None or sealed is None or not sealed.places:
+def _plan(status: JobStatus, history: VersionHistory, wanted: SeqRanges, timeout_ms: int | None) -> _Plan:
+    owner, opened, sealed = status.owner, history.opened, history.sealed
+    if opened is None or sealed is None or not sealed.shard_ranges:
         raise _never_sealed(status)
-    if lineage.newest != owner.version:
-        raise _conflict(owner.job_id, lineage.newest)
-    seqs = _chosen(owner.job_id, lineage, opened, sealed.shards, wanted)
+    if history.newest != owner.version:
+        raise _conflict(owner.job_id, history.newest)
+    seqs = _chosen(owner.job_id, history, opened, sealed.shards, wanted)
     again = replace(opened, owner=owner._replace(version=owner.version + 1))
     origin = status.events_offset or 0
     return _Plan(Redriven(again, seqs, origin, status.created_ms), sealed, opened.owner, timeout_ms)
 
 
-def _chosen(job_id: JobId, lineage: Lineage, opened: Opened, shards: int, wanted: SeqRanges) -> SeqRanges:
+def _chosen(job_id: JobId, history: VersionHistory, opened: Opened, shards: int, wanted: SeqRanges) -> SeqRanges:
     if wanted and wanted[-1][1] >= shards:
         raise Problem(422, "unknown-shard", f"the job has shards 0 to {shards - 1}", job_id=job_id)
-    chosen = {*numbers(wanted), *lineage.never_ran()} if wanted else lineage.to_run()
+    chosen = {*numbers(wanted), *history.never_ran()} if wanted else history.to_run()
     seqs = ranges(sorted(chosen))
     if not seqs:
         detail = "every shard has its outcome; name the shards that are to run again all the same"
