@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from chaos.checker import Evidence, Verdict, check
-from chaos.dossier import write_dossiers
 from chaos.drain import Quiet, wait_quiet
 from chaos.faults.base import Context, Fault
+from chaos.incident_report import write_dossiers
 from chaos.jobs import workload_jobs
 from chaos.ledger import Ledger
 from chaos.monitor import Monitor

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from e2e.kept_alive import kept_alive
 
-from regather.core.begun_merges import MOST_BEGUN
+from regather.core.merge_attempts import MOST_BEGUN
 from regather.testing.kafka_broker import Broker
 from regather_cli.client import Client, Submission
 from regather_cli.stack import Role, Stack, StackSettings

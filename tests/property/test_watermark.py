@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regather.core.custody import MAX_NAMED, Handover
+from regather.core.crash_attribution import MAX_NAMED, Attribution
 from regather.core.watermark import Watermark
 from regather.core.wire.commits import MAX_METADATA_BYTES, decode_commit, encode_commit
 
@@ -68,7 +68,7 @@ def test_a_record_delivered_twice_is_taken_once() -> None:
 
 named = st.frozensets(st.integers(5, 23_000), max_size=MAX_NAMED)
 handovers = st.builds(
-    Handover,
+    Attribution,
     st.text("abc-123", max_size=30),
     st.booleans(),
     st.one_of(st.just(0), st.integers(6, 100_000)),
@@ -79,11 +79,11 @@ handovers = st.builds(
 
 
 @given(handovers, st.sets(st.integers(6, 23_000), max_size=100))
-def test_a_handover_and_what_is_settled_survive_the_metadata(handover: Handover, above: set[int]) -> None:
-    text = encode_commit(5, handover, above)
+def test_a_handover_and_what_is_settled_survive_the_metadata(attribution: Attribution, above: set[int]) -> None:
+    text = encode_commit(5, attribution, above)
     assert len(text) <= MAX_METADATA_BYTES
     found, settled = decode_commit(5, text)
-    assert found == handover
+    assert found == attribution
     assert settled <= above
     assert len(text) > MAX_METADATA_BYTES - 1500 or settled == above
 
@@ -91,7 +91,7 @@ def test_a_handover_and_what_is_settled_survive_the_metadata(handover: Handover,
 def test_metadata_stays_within_kafkas_limit_by_naming_less() -> None:
     chosen = random.Random(7)
     above = {offset for offset in range(1, 24_000) if chosen.random() < 0.5}
-    text = encode_commit(0, Handover("w" * 300, False, 10**9, frozenset(range(MAX_NAMED))), above)
+    text = encode_commit(0, Attribution("w" * 300, False, 10**9, frozenset(range(MAX_NAMED))), above)
     assert len(text) <= MAX_METADATA_BYTES
     _, settled = decode_commit(0, text)
     assert settled
@@ -107,7 +107,7 @@ def test_metadata_of_somebody_else_says_nothing() -> None:
         '{"farewell":false,"settled":"AAAA"}',
         '{"farewell":1,"running":3}',
     ):
-        assert decode_commit(0, text) == (Handover(), set())
+        assert decode_commit(0, text) == (Attribution(), set())
 
 
 def test_an_offset_that_was_settled_and_lies_in_a_gap_is_not_named_below_the_watermark() -> None:

@@ -24,8 +24,8 @@ from regather_aggregator import app as aggregator_app
 from regather_aggregator.settings import AggregatorSettings
 from regather_gateway.settings import GatewaySettings
 from regather_gateway.submission.cutting import Cutting
-from regather_gateway.submission.job_spec import JobOrder
-from regather_gateway.submission.producer_keeper import Producers
+from regather_gateway.submission.job_spec import JobSpec
+from regather_gateway.submission.producer_keeper import ProducerKeeper
 from regather_gateway.submission.redrive import Redriver
 from regather_gateway.submission.spool_dir import SpoolDir
 from regather_gateway.submission.submit import Receipt, Submitter
@@ -174,7 +174,7 @@ class Gateway:
         topics = settings.topics
         self.registry = Registry(KINDS)
         self.settings = settings
-        self.producers = Producers(transport, topics, host)
+        self.producers = ProducerKeeper(transport, topics, host)
         table = JobTable(max_ended=settings.max_ended_jobs, max_inline_bytes=settings.max_inline_bytes)
         self.view = StatusView(transport, topics.job_status, table)
         cutting = Cutting(SpoolDir("", max_bytes=1), FileCutter(_no_files(), WorkLimits()))
@@ -188,9 +188,9 @@ class Gateway:
             await stop.wait()
             await self.submitter.stop()
 
-    async def submit(self, order: JobOrder, body: AsyncIterator[bytes]) -> Receipt:
+    async def submit(self, spec: JobSpec, body: AsyncIterator[bytes]) -> Receipt:
         """Do what the route does."""
-        return await self.submitter.replay(order) or await self.submitter.submit(order, body)
+        return await self.submitter.replay(spec) or await self.submitter.submit(spec, body)
 
     async def redrive(self, job_id: JobId, wanted: SeqRanges, wait_s: float) -> JobStatus | None:
         """Do what the route does, once the job has ended; None if it does not."""

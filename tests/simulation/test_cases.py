@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from regather.core.begun_merges import MOST_BEGUN
+from regather.core.merge_attempts import MOST_BEGUN
 from regather.core.model import JobState, OnError
 from regather.testing.simulation.network import Weather
 from simulation import loops, trace

@@ -16,7 +16,7 @@ from regather.core.status import JobStatus
 from regather_gateway.http.problem_responses import problem_of
 from regather_gateway.problems import Problem
 from regather_gateway.submission.submit import TENANT, Receipt
-from regather_gateway.submission.submit_request import Wish, make_order
+from regather_gateway.submission.submit_request import SubmitRequest, make_spec
 from simulation.installation import Gateway, Installation, Service
 from simulation.kinds import Row, encode_row
 
@@ -119,9 +119,9 @@ class Clients:
     async def _submit_once(self, plan: JobPlan) -> "Promise | str":
         service = await self._some_gateway()
         gateway: Gateway = service.running
-        order = make_order(_wish(plan), gateway.registry, gateway.settings)
+        spec = make_spec(_request(plan), gateway.registry, gateway.settings)
         body = _body(plan, self.installation.chance)
-        task = service.process.start(gateway.submit(order, body), f"submit-{plan.label}")
+        task = service.process.start(gateway.submit(spec, body), f"submit-{plan.label}")
         answer = await self._answer(task)
         if isinstance(answer, Receipt):
             return Promise(plan, answer.status.owner, answer.replayed, self.installation.loop.time())
@@ -190,13 +190,13 @@ async def _cancel(gateway: Gateway, job_id: JobId) -> str:
     return "asked for"
 
 
-def _wish(plan: JobPlan) -> Wish:
+def _request(plan: JobPlan) -> SubmitRequest:
     options: dict[str, object] = {"rows": plan.per_shard}
     if plan.pad:
         options["pad"] = plan.pad
     if plan.merge != "ok":
         options["merge"] = plan.merge
-    return Wish(
+    return SubmitRequest(
         plan.kind,
         options,
         timeout_s=2.0,

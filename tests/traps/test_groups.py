@@ -238,13 +238,13 @@ async def test_trap_13_what_is_settled_late_moves_no_offset_of_a_later_assignmen
     await direct.write(topic, b"a", b"b", b"c")
     keeper = await direct.adopt(Bookkeeper(direct.transport.consumer(group=group), [topic]))
     book = keeper.book
-    first = await eventually(lambda: book.intakes.get(tp), what="the first assignment")
+    first = await eventually(lambda: book.owned.get(tp), what="the first assignment")
     for offset in range(3):
         first.watermark.deliver(offset)
     guest = await direct.member(group, topic)
     await eventually(lambda: guest.assigned, what="a rebalance")
     await guest.leave()
-    await eventually(lambda: keeper.owned and book.intakes.get(tp), what="the second assignment")
+    await eventually(lambda: keeper.owned and book.owned.get(tp), what="the second assignment")
     for offset in range(3):
         first.watermark.settle(offset)
     await book.commit()

@@ -11,7 +11,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from regather.core.checkpoint import CheckpointMark
-from regather.core.custody import Handover
+from regather.core.crash_attribution import Attribution
 from regather.core.model import Event, Identity, JobState, OnError, Outcomes, Reason, Shard
 from regather.core.partition_fold import FoldPolicy
 from regather.core.status import JobStatus
@@ -79,7 +79,7 @@ class Committed(NamedTuple):
     """What the workers' group committed for a partition of shards."""
 
     offset: int = 0
-    handover: Handover = Handover()
+    attribution: Attribution = Attribution()
     settled: frozenset[int] = frozenset()
 
 

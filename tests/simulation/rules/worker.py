@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from regather.core.batch_sizer import MAX_BATCH_ITEMS, BatchSizer
 from regather.core.bisection import Bisection, Verdict
-from regather.core.custody import Custody
+from regather.core.crash_attribution import CrashTracker
 from regather.core.lanes import BULK_TURN, Lane, LaneQueue
 from regather.core.model import (
     AttemptError,
@@ -19,7 +20,6 @@ from regather.core.model import (
     RecordPlace,
     Shard,
 )
-from regather.core.pace import MAX_BATCH_ITEMS, Pace
 from regather.core.retry import GiveUp, RetryPolicy
 from regather.core.watermark import Watermark
 from simulation.rules.model import RETRY, ROWS, Committed, Fate, Model
@@ -39,7 +39,7 @@ class Intake:
     partition: int
     epoch: int
     watermark: Watermark
-    custody: Custody
+    crash_tracker: CrashTracker
     next_offset: int
 
 
@@ -66,7 +66,7 @@ class Worker:
     """So many records of a partition come with one poll."""
     intakes: dict[int, Intake] = field(default_factory=dict)
     queue: LaneQueue[Taken] = field(default_factory=LaneQueue)
-    pace: Pace = field(default_factory=Pace)
+    pace: BatchSizer = field(default_factory=BatchSizer)
     exclusive: list[Taken] = field(default_factory=list)
     running: list[Taken] = field(default_factory=list)
     finished: list[tuple[Taken, bool]] = field(default_factory=list)
@@ -82,10 +82,10 @@ class Worker:
         """Become the owner of a partition, and say so before anything is read."""
         model = self.model
         self.epochs[partition] += 1
-        offset, handover, settled = model.committed[partition]
-        custody = Custody(self.name, handover, end=len(model.shards[partition]), settled=settled)
+        offset, attribution, settled = model.committed[partition]
+        crash_tracker = CrashTracker(self.name, attribution, end=len(model.shards[partition]), settled=settled)
         watermark = Watermark(offset, settled)
-        intake = Intake(partition, self.epochs[partition], watermark, custody, offset)
+        intake = Intake(partition, self.epochs[partition], watermark, crash_tracker, offset)
         self.intakes[partition] = intake
         self._commit(intake)
         model.say(self.name, "owns", partition, "from", offset)
@@ -103,10 +103,10 @@ class Worker:
         """Give a partition up in order, with a farewell."""
         intake = self.intakes.pop(partition, None)
         if intake is not None:
-            self._commit(intake, farewell=True)
+            self._commit(intake, clean_shutdown=True)
             self.epochs[partition] += 1
 
-    def _commit(self, intake: Intake, *, farewell: bool = False) -> None:
+    def _commit(self, intake: Intake, *, clean_shutdown: bool = False) -> None:
         model = self.model
         if not self.owns(intake):
             return
@@ -115,9 +115,9 @@ class Worker:
         for passed in (*range(before.offset, offset), *settled):
             settled_there = model.settled(intake.partition, passed)
             model.invariants.check("I6", settled_there, self.name, "committed an open shard:", intake.partition, passed)
-        handover = intake.custody.handover(offset, farewell=farewell)
-        model.say(self.name, "commits", intake.partition, offset, sorted(settled), handover)
-        model.committed[intake.partition] = Committed(offset, handover, frozenset(settled))
+        attribution = intake.crash_tracker.attribution(offset, clean_shutdown=clean_shutdown)
+        model.say(self.name, "commits", intake.partition, offset, sorted(settled), attribution)
+        model.committed[intake.partition] = Committed(offset, attribution, frozenset(settled))
 
     # Shards.
 
@@ -155,9 +155,9 @@ class Worker:
             return False
         if self.exclusive and not len(self.queue) and not self.running:
             alone = self.exclusive[0]
-            if any(intake.custody.owes and self.owns(intake) for intake in self.intakes.values()):
+            if any(intake.crash_tracker.unblamed and self.owns(intake) for intake in self.intakes.values()):
                 return False  # losses have to be charged and committed first
-            alone.intake.custody.begin(alone.offset, self.model.now_ms)
+            alone.intake.crash_tracker.begin(alone.offset, self.model.now_ms)
             self.commit()
             if self.owns(alone.intake):
                 self.model.named_alone.add((alone.shard.owner, alone.shard.seq, alone.shard.attempt))
@@ -168,8 +168,8 @@ class Worker:
         self._check_lanes(batch)
         for taken in batch:
             self._check_turn(taken)
-            if taken.intake.custody.is_watched(taken.offset):
-                taken.intake.custody.begin(taken.offset)
+            if taken.intake.crash_tracker.is_watched(taken.offset):
+                taken.intake.crash_tracker.begin(taken.offset)
                 self._commit(taken.intake)
             self._begin(taken)
         self.model.invariants.check("I9", len(batch) <= MAX_BATCH_ITEMS, "a batch is too large")
@@ -210,7 +210,7 @@ class Worker:
             self._settle(taken)
 
     def _take(self, taken: Taken) -> None:
-        model, shard, custody = self.model, taken.shard, taken.intake.custody
+        model, shard, crash_tracker = self.model, taken.shard, taken.intake.crash_tracker
         if shard.owner in model.ended:
             self._settle(taken)
         elif shard.chained and shard.source is None and shard.seq > 0:
@@ -218,10 +218,12 @@ class Worker:
             model.append(Parked(shard.owner, shard.seq, place, shard.timeout_ms))
             model.parked.add((shard.owner, shard.seq))
             self._settle(taken)
-        elif (loss := custody.loss_at(taken.offset)) is not None:
-            self._fail(taken, Reason.WORKER_LOST, loss.worker)
+        elif (crash := crash_tracker.crash_at(taken.offset)) is not None:
+            self._fail(taken, Reason.WORKER_LOST, crash.worker)
             self._settle(taken)
-        elif custody.is_suspect(taken.offset) or (shard.history and shard.history[-1].reason is Reason.WORKER_LOST):
+        elif crash_tracker.is_suspect(taken.offset) or (
+            shard.history and shard.history[-1].reason is Reason.WORKER_LOST
+        ):
             self.exclusive.append(taken)
         else:
             taken.queued_at, taken.ahead = self.begun, len(self.queue)
@@ -300,7 +302,7 @@ class Worker:
 
     def _settle(self, taken: Taken) -> None:
         taken.intake.watermark.settle(taken.offset)
-        taken.intake.custody.settle(taken.offset)
+        taken.intake.crash_tracker.settle(taken.offset)
 
 
 def _lane(taken: Taken) -> Lane:

@@ -1,4 +1,4 @@
-"""Who works, as the gateway tells it: reports, silence, goodbyes, and jobs that nobody can run."""
+"""Which workers there are, as the gateway shows it: reports, stale ones, removed ones, and jobs that nobody can run."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -39,7 +39,9 @@ async def names_of(gateway: Any, count: int) -> list[str]:
     return found
 
 
-async def test_a_worker_is_listed_from_its_report_to_its_goodbye(transport: MemoryTransport, gateway: Any) -> None:
+async def test_a_worker_is_listed_from_its_first_report_to_its_removal(
+    transport: MemoryTransport, gateway: Any
+) -> None:
     await publish(transport, "w1", encode_report(report("w1", "bytes.digest")))
     await publish(transport, "w2", b"no report")
     assert await names_of(gateway, 1) == ["w1"]
@@ -50,7 +52,7 @@ async def test_a_worker_is_listed_from_its_report_to_its_goodbye(transport: Memo
     async def gone() -> bool:
         return (await gateway.client.get("/v1/workers")).json()["workers"] == []
 
-    await eventually(gone, what="the goodbye")
+    await eventually(gone, what="the removal")
 
 
 async def test_a_gateway_that_starts_later_knows_the_workers(

@@ -15,7 +15,7 @@ from regather.runtime.child_protocol import (
     MAX_ERROR_BYTES,
     REPLY,
     BrokenReply,
-    Cell,
+    ProgressCell,
     Reply,
     ReplyReader,
     cut_text,
@@ -62,17 +62,17 @@ TEN = Work(Call.PROCESS, "k", b"", [WorkItem(seq, b"") for seq in range(10)], Wo
 
 @given(works)
 def test_a_work_arrives_as_it_was_sent(work: Work) -> None:
-    cell = Cell.create()
+    cell = ProgressCell.create()
     try:
         assert read_work(io.BytesIO(b"".join(encode_work(work))), cell) == work
-        assert cell.read()[0] == Cell.READING
+        assert cell.read()[0] == ProgressCell.READING
     finally:
         cell.close()
 
 
 @given(works)
 def test_a_cut_off_head_is_no_work(work: Work) -> None:
-    cell = Cell.create()
+    cell = ProgressCell.create()
     frame = b"".join(encode_work(work))
     try:
         assert read_work(io.BytesIO(frame[:10]), cell) is None

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from regather.core.execution import Done, Failed, NotRun, Result
 from regather.core.model import Reason
-from regather.runtime.child_protocol import CHANNEL_LOST, Cell
+from regather.runtime.child_protocol import CHANNEL_LOST, ProgressCell
 from regather.runtime.execution import Call, Work, WorkItem, WorkLimits
 from regather.runtime.verdict import Cause, Death, judge
 
@@ -102,10 +102,12 @@ def test_a_merge_is_one_unit() -> None:
 @pytest.mark.parametrize("cause", [Cause.ITSELF, Cause.STUCK])
 @pytest.mark.parametrize("count", [1, 3])
 def test_work_that_never_reached_the_child_is_not_run(cause: Cause, count: int) -> None:
-    assert judge(batch(count), [None] * count, Death(cause, Cell.WAITING, status=SEGFAULT)) == [NotRun()] * count
+    assert (
+        judge(batch(count), [None] * count, Death(cause, ProgressCell.WAITING, status=SEGFAULT)) == [NotRun()] * count
+    )
 
 
-@pytest.mark.parametrize("index", [Cell.READING, Cell.ANSWERING])
+@pytest.mark.parametrize("index", [ProgressCell.READING, ProgressCell.ANSWERING])
 def test_a_death_between_items_is_charged_to_a_single_item_only(index: int) -> None:
     assert judge(batch(3), [None] * 3, Death(Cause.ITSELF, index, status=SEGFAULT)) is None
     assert the_failure(Death(Cause.ITSELF, index, status=SEGFAULT)).reason is Reason.CRASHED

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from regather.core.custody import Custody, Handover
+from regather.core.crash_attribution import Attribution, CrashTracker
 from regather.core.execution import Done, Result
 from regather.core.lanes import Lane
 from regather.core.model import Identity, JobId, Shard, SubmissionId
@@ -14,7 +14,7 @@ from regather.runtime.execution import Work, WorkLimits
 from regather.testing.waiting import eventually
 from regather.transport.base import Record, TopicPartition
 from regather_worker.dispatch import Dispatcher
-from regather_worker.intake import PartitionIntake, Place, QueuedShard
+from regather_worker.in_flight import Delivery, InFlight, QueuedShard
 from regather_worker.ownership import Ownership
 
 OWNER = Identity(JobId("00000000-0000-7000-8000-000000000001"), SubmissionId("00" * 8))
@@ -53,7 +53,7 @@ class HeldPublisher:
         self.settling += 1
         await self.go_on.wait()
         for queued in batch:
-            queued.settle()
+            queued.ack()
         return []
 
 
@@ -62,19 +62,19 @@ class World:
         self.executor, self.publisher = HeldExecutor(), HeldPublisher()
         publisher: Any = self.publisher
         self.dispatcher = Dispatcher(self.executor, publisher, WorkLimits(), Ownership("here"))
-        self.intake = PartitionIntake(TP, Watermark(), Custody("here", Handover(), end=0))
+        self.in_flight = InFlight(TP, Watermark(), CrashTracker("here", Attribution(), end=0))
         self.stop = asyncio.Event()
 
     def accept(self, owner: Identity, seq: int, *, delay_ms: int = 0) -> None:
         record = Record(TP.topic, TP.partition, seq, 0, None, b"payload", [])
-        self.intake.watermark.deliver(seq)
-        self.intake.took(record)
+        self.in_flight.watermark.deliver(seq)
+        self.in_flight.took(record)
         shard = Shard(owner, seq, "k", b"{}", b"payload", delay_ms=delay_ms)
-        self.dispatcher.accept(QueuedShard(shard, [Place(self.intake, record)]), Lane.SMALL)
+        self.dispatcher.accept(QueuedShard(shard, [Delivery(self.in_flight, record)]), Lane.SMALL)
 
     @property
     def open(self) -> tuple[int, int]:
-        return self.intake.watermark.open_count, self.intake.open_bytes
+        return self.in_flight.watermark.open_count, self.in_flight.open_bytes
 
 
 @pytest.fixture
@@ -133,6 +133,6 @@ async def test_what_is_abandoned_neither_runs_nor_publishes_any_more(world: Worl
     world.accept(OWNER, 0)
     world.executor.go_on.set()
     await eventually(lambda: world.publisher.settling == 1)
-    world.intake.revoked = True
+    world.in_flight.revoked = True
     await world.dispatcher.abandon()
     assert not any(task.get_name() == "micro-batch" for task in asyncio.all_tasks())

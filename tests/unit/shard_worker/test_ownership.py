@@ -2,7 +2,7 @@
 
 import asyncio
 
-from regather.core.custody import Custody, Handover
+from regather.core.crash_attribution import Attribution, CrashTracker
 from regather.core.model import Identity, JobId, Shard, SubmissionId
 from regather.core.watermark import Watermark
 from regather.core.wire.commits import decode_commit
@@ -10,12 +10,12 @@ from regather.testing.waiting import eventually
 from regather.transport.base import Committed, Record, TopicPartition
 from regather.transport.memory import MemoryBroker, MemoryTransport
 from regather.transport.topics import Size, Topics, topic_specs
-from regather_worker.intake import PartitionIntake, Place, QueuedShard
+from regather_worker.in_flight import Delivery, InFlight, QueuedShard
 from regather_worker.ownership import Ownership
 
 OWNER = Identity(JobId("00000000-0000-7000-8000-000000000001"), SubmissionId("00" * 8))
 TP = TopicPartition(Topics().shards_small, 0)
-GUILTY = Handover("lost", False, 2, frozenset({1}), frozenset({0}), 77)
+GUILTY = Attribution("lost", False, 2, frozenset({1}), frozenset({0}), 77)
 
 
 class Member:
@@ -36,35 +36,35 @@ async def test_nothing_runs_alone_before_the_loss_of_another_shard_is_charged_an
     await consumer.poll(0.01)
     ownership = Ownership("next")
     ownership.use(consumer)
-    intake = PartitionIntake(TP, Watermark(), Custody("next", GUILTY, end=2))
-    ownership.intakes[TP] = intake
-    places = []
+    in_flight = InFlight(TP, Watermark(), CrashTracker("next", GUILTY, end=2))
+    ownership.owned[TP] = in_flight
+    deliveries = []
     for offset in (0, 1):
-        intake.watermark.deliver(offset)
-        places.append(Place(intake, Record(*TP, offset, 0, None, b"", [])))
-    suspect = QueuedShard(Shard(OWNER, 1, "k", b"{}", b""), [places[1]])
+        in_flight.watermark.deliver(offset)
+        deliveries.append(Delivery(in_flight, Record(*TP, offset, 0, None, b"", [])))
+    suspect = QueuedShard(Shard(OWNER, 1, "k", b"{}", b""), [deliveries[1]])
     naming = asyncio.create_task(ownership.name([suspect], alone=True))
     for _ in range(20):
         await asyncio.sleep(0)
     assert not naming.done()
-    places[0].settle()  # the loss was charged: its retry is published
+    deliveries[0].ack()  # the loss was charged: its retry is published
     assert await naming
     committed = await eventually(lambda: broker.group("workers").committed.get(TP), what="the commit")
-    handover, _ = decode_commit(committed.offset, committed.metadata)
-    assert (committed.offset, handover.worker, handover.running) == (1, "next", frozenset({1}))
+    attribution, _ = decode_commit(committed.offset, committed.metadata)
+    assert (committed.offset, attribution.worker, attribution.running) == (1, "next", frozenset({1}))
     await consumer.stop()
 
 
-async def taken(ownership: Ownership) -> PartitionIntake:
+async def taken(ownership: Ownership) -> InFlight:
     ownership.take([TP])
-    await eventually(lambda: TP in ownership.intakes, what="the partition")
-    return ownership.intakes[TP]
+    await eventually(lambda: TP in ownership.owned, what="the partition")
+    return ownership.owned[TP]
 
 
-def deliver(intake: PartitionIntake, *offsets: int) -> list[Place]:
+def deliver(in_flight: InFlight, *offsets: int) -> list[Delivery]:
     """What is taken in of these, as the loop does it."""
-    found = [offset for offset in offsets if intake.watermark.deliver(offset)]
-    return [Place(intake, Record(*TP, offset, 0, None, b"", [])) for offset in found]
+    found = [offset for offset in offsets if in_flight.watermark.deliver(offset)]
+    return [Delivery(in_flight, Record(*TP, offset, 0, None, b"", [])) for offset in found]
 
 
 async def filled(count: int) -> tuple[MemoryBroker, Ownership]:
@@ -88,11 +88,11 @@ async def test_what_was_settled_here_and_not_committed_before_an_eviction_is_not
     broker, ownership = await filled(6)
     first = deliver(await taken(ownership), 0, 1, 2, 3, 4)
     for number in (0, 1, 3):
-        first[number].settle()
+        first[number].ack()
     ownership.forget()  # evicted: no commit gets through
-    first[4].settle()  # it went on, and ended
+    first[4].ack()  # it went on, and ended
     again = await taken(ownership)
-    assert [place.record.offset for place in deliver(again, 0, 1, 2, 3, 4, 5)] == [2, 5]
+    assert [delivery.record.offset for delivery in deliver(again, 0, 1, 2, 3, 4, 5)] == [2, 5]
     assert again.watermark.committable() == (2, {3, 4})
     await ownership.commit()
     assert broker.group("workers").committed[TP].offset == 2
@@ -101,11 +101,11 @@ async def test_what_was_settled_here_and_not_committed_before_an_eviction_is_not
 async def test_what_this_worker_was_told_of_another_log_is_forgotten() -> None:
     broker, ownership = await filled(6)
     broker.group("workers").committed[TP] = Committed(3, "")
-    for place in deliver(await taken(ownership), 3, 4):
-        place.settle()
+    for delivery in deliver(await taken(ownership), 3, 4):
+        delivery.ack()
     ownership.forget()
     broker.group("workers").committed[TP] = Committed(1, "")  # the topic was made anew
-    assert [place.record.offset for place in deliver(await taken(ownership), 1, 2, 3, 4)] == [1, 2, 3, 4]
+    assert [delivery.record.offset for delivery in deliver(await taken(ownership), 1, 2, 3, 4)] == [1, 2, 3, 4]
 
 
 async def test_after_an_eviction_a_marker_among_what_was_settled_here_does_no_harm() -> None:
@@ -116,13 +116,13 @@ async def test_after_an_eviction_a_marker_among_what_was_settled_here_does_no_ha
         await releases.begin()
         await (await releases.send(TP.topic, value=b"", partition=TP.partition))
         await releases.commit()
-    for place in deliver(await taken(ownership), 0, 1, 2):
-        place.settle()
-    deliver(ownership.intakes[TP], 4)
+    for delivery in deliver(await taken(ownership), 0, 1, 2):
+        delivery.ack()
+    deliver(ownership.owned[TP], 4)
     ownership.forget()
     (open_,) = deliver(await taken(ownership), 0, 1, 2, 4)
     await ownership.commit()
-    open_.settle()
+    open_.ack()
     await ownership.commit()
     committed = broker.group("workers").committed[TP]
     assert (committed.offset, decode_commit(committed.offset, committed.metadata)[1]) == (5, set())

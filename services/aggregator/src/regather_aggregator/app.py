@@ -11,12 +11,12 @@ from regather.runtime.logs import get_logger
 from regather.runtime.metrics import Sample, by_label
 from regather.transport.base import Transport
 from regather_aggregator.assembly import Assembly, Processors
-from regather_aggregator.loop import EventLoop
-from regather_aggregator.owner import OwnerCounts, PartitionOwner, Shared
+from regather_aggregator.owner import OwnerCounts, OwnerDeps, PartitionOwner
+from regather_aggregator.ownership_loop import OwnershipLoop
 from regather_aggregator.readback import OwnOutput, ReadBack
 from regather_aggregator.retention import RetentionWatch
-from regather_aggregator.scratch import Scratch
 from regather_aggregator.settings import AggregatorSettings
+from regather_aggregator.spill import SpillSpace
 
 log = get_logger()
 
@@ -31,7 +31,7 @@ class Aggregator:
         self._transport = transport
         self._executor = executor
         self.counts = OwnerCounts()
-        self._scratch = Scratch(
+        self._scratch = SpillSpace(
             settings.scratch_dir or None,
             memory_bytes=settings.outputs_memory_bytes,
             disk_bytes=settings.scratch_bytes,
@@ -50,7 +50,7 @@ class Aggregator:
 
         policy = FoldPolicy(silence_ms=int(settings.silence_s * 1000), max_output_bytes=settings.max_output_bytes)
 
-        shared = Shared(
+        shared = OwnerDeps(
             transport=transport,
             topics=settings.topics,
             settings=settings,
@@ -64,7 +64,7 @@ class Aggregator:
         def make_owner(partition: int, on_restored: Callable[[int, int], None]) -> PartitionOwner:
             return PartitionOwner(partition, shared, on_restored)
 
-        self.events = EventLoop(transport, settings.topics, make_owner, tick_s=settings.tick_s)
+        self.events = OwnershipLoop(transport, settings.topics, make_owner, tick_s=settings.tick_s)
         self.retention = RetentionWatch(transport, settings.topics.job_events, lambda: self.events.owners.values())
 
     @property

@@ -43,10 +43,10 @@ from regather.transport.base import (
 from regather.transport.log_reader import LogReader
 from regather.transport.topics import CHECKPOINT_RECORD_BYTES, RETRY_RECORD_BYTES, Topics
 from regather_aggregator.assembly import Assembly
-from regather_aggregator.base_outcomes import InheritedOutcomes
 from regather_aggregator.checkpoints import Checkpoints
 from regather_aggregator.emission import MAX_TRANSACTION_BYTES, Emitter, PlannedFinal, plan_final
-from regather_aggregator.merge_turns import MergeTurns
+from regather_aggregator.inherited_outcomes import InheritedOutcomes
+from regather_aggregator.merge_guard import MergeGuard
 from regather_aggregator.readback import OwnOutput
 from regather_aggregator.segment_log import SegmentLog
 from regather_aggregator.segments import SegmentWriter
@@ -79,7 +79,7 @@ class OwnerCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
+class OwnerDeps:
     """What all owners of a process have in common."""
 
     transport: Transport
@@ -95,7 +95,7 @@ class Shared:
 class PartitionOwner:
     """Owns one partition of job-events from its assignment to its loss."""
 
-    def __init__(self, partition: int, shared: Shared, on_restored: Seek) -> None:
+    def __init__(self, partition: int, shared: OwnerDeps, on_restored: Seek) -> None:
         self.partition = partition
         self.accepting = False
         self.next_offset = 0
@@ -111,7 +111,7 @@ class PartitionOwner:
         self._pending: deque[PlannedFinal] = deque()
         self._releases: dict[JobId, Release] = {}
         self._checkpoints = Checkpoints()
-        self._merges = MergeTurns(shared.assembly.assemble, shared.merges_alone)
+        self._merges = MergeGuard(shared.assembly.assemble, shared.merges_alone)
         self._awaited: set[tuple[JobId, int]] = set()
         self._all_seen = asyncio.Event()
         self._side_tasks: set[asyncio.Task[None]] = set()
@@ -164,17 +164,17 @@ class PartitionOwner:
         """Whether something must not go on before a commit."""
         return self.accepting and self._merges.waits_for_commit
 
-    def committable(self, *, farewell: bool = False) -> Committed:
+    def committable(self, *, clean_shutdown: bool = False) -> Committed:
         """The watermark W, and in the metadata what a restart has to know; once accepting.
 
-        `farewell`: this owner may end now, and does so in order.
+        `clean_shutdown`: this owner stops now, and in order.
         """
         begun = self._merges.begun
         point = RestartPoint(
             results_from=self._finals[0][0] if self._finals else None,
             checkpoints_from=self._checkpoints.first_offset(self._fold),
-            farewell=farewell,
-            merges=begun.farewell() if farewell else begun.marks(),
+            clean_shutdown=clean_shutdown,
+            merges=begun.clean_shutdown() if clean_shutdown else begun.marks(),
         )
         return Committed(self._fold.low_offset(self.next_offset), encode_restart_point(point))
 
@@ -182,7 +182,7 @@ class PartitionOwner:
         """The group's offset and metadata are these now."""
         self._confirmed = at
         point = point_of(at)
-        self._merges.committed(point.merges, farewell=point.farewell)
+        self._merges.committed(point.merges, clean_shutdown=point.clean_shutdown)
 
     def _take_one(self, record: Record) -> None:
         try:

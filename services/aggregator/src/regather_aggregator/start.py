@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from regather.core.begun_merges import BegunMerges
 from regather.core.errors import WireError
+from regather.core.merge_attempts import MergeAttempts
 from regather.core.wire.restart_point import RestartPoint, decode_restart_point
 from regather.runtime.logs import get_logger
 from regather.transport.base import Committed
@@ -19,11 +19,11 @@ class Start:
     beginning: int
     end: int
 
-    def begun_merges(self) -> BegunMerges:
+    def begun_merges(self) -> MergeAttempts:
         """Return the marks that the owner before left; if it died, all jobs that are there by now are suspects."""
         point = point_of(self.committed)
-        unclean = self.committed is not None and not point.farewell
-        return BegunMerges(point.merges, suspects_below=self.end if unclean else 0)
+        unclean = self.committed is not None and not point.clean_shutdown
+        return MergeAttempts(point.merges, suspects_below=self.end if unclean else 0)
 
 
 def point_of(committed: Committed | None) -> RestartPoint:

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 
+from regather.core.batch_sizer import BatchSizer
 from regather.core.execution import Failed, NotRun, Result
 from regather.core.lanes import Lane, LaneQueue
 from regather.core.model import Identity, Reason
-from regather.core.pace import Pace
 from regather.runtime.execution import Call, Executor, Work, WorkItem, WorkLimits
 from regather.runtime.host import NowMs, wall_ms
 from regather.runtime.logs import get_logger
-from regather_worker.intake import QueuedShard, ShardKey
+from regather_worker.in_flight import QueuedShard, ShardKey
 from regather_worker.ownership import Ownership
 from regather_worker.publish import Publisher
 
@@ -44,7 +44,7 @@ class Dispatcher:
         self._ownership = ownership
         self._now_ms = now_ms
         self._queue: LaneQueue[QueuedShard] = LaneQueue()
-        self._pace = Pace()
+        self._batch_sizer = BatchSizer()
         self._exclusive: deque[QueuedShard] = deque()
         self._alone: asyncio.Task[None] | None = None
         self._others_turns = 0
@@ -77,7 +77,7 @@ class Dispatcher:
         """Queue a shard, or wait out its delay first; a shard that runs here already only gains a place."""
         running = self._running.get(queued.key)
         if running is not None:
-            running.places += queued.places
+            running.deliveries += queued.deliveries
         elif queued.shard.delay_ms:
             heapq.heappush(self._delayed, (self._due_s(queued), next(self._order), queued))
             self._wake.set()
@@ -118,7 +118,7 @@ class Dispatcher:
         for task in running:
             task.cancel()
         for queued in waiting:
-            queued.settle()
+            queued.ack()
         self.dropped += len(waiting) + sum(len(self._tasks[task]) for task in running)
         if waiting or running:
             log.info("job-dropped", job=owner.job_id, waiting=len(waiting), running=len(running))
@@ -166,7 +166,9 @@ class Dispatcher:
 
     def _start_batch(self) -> None:
         idle = self._executor.slots - self.busy
-        batch = self._queue.pop_batch(idle_slots=idle, most_items=lambda queued: self._pace.batch_items(queued.sort))
+        batch = self._queue.pop_batch(
+            idle_slots=idle, most_items=lambda queued: self._batch_sizer.batch_items(queued.sort)
+        )
         self._start(self._unclaimed(batch), alone=False)
 
     def _unclaimed(self, batch: Sequence[QueuedShard]) -> list[QueuedShard]:
@@ -186,7 +188,7 @@ class Dispatcher:
     def _adopt(self, queued: QueuedShard) -> bool:
         running = self._running.setdefault(queued.key, queued)
         if running is not queued:
-            running.places += queued.places
+            running.deliveries += queued.deliveries
         return running is queued
 
     async def _run_batch(self, batch: Sequence[QueuedShard]) -> None:
@@ -211,7 +213,7 @@ class Dispatcher:
             return [NotRun()] * len(batch)
         results = await self._executor.run(self._work(batch))
         executed = [result for result in results if not isinstance(result, NotRun)]
-        self._pace.saw(batch[0].sort, len(executed), sum(result.duration_us for result in executed))
+        self._batch_sizer.saw(batch[0].sort, len(executed), sum(result.duration_us for result in executed))
         if named and not alone:
             await self._ownership.unname(batch, alone=False)
         return [self._count_lost(queued, result) for queued, result in zip(batch, results, strict=True)]
@@ -252,7 +254,7 @@ class Dispatcher:
             self._slot_free(task)
             self._forget(batch)
             for queued in batch:
-                queued.settle()
+                queued.ack()
         elif task.exception() is not None:
             self.failed = task.exception()
             log.error("micro-batch-broken", error=repr(self.failed), exc_info=self.failed)
@@ -269,6 +271,6 @@ class Dispatcher:
 
     def _due_s(self, queued: QueuedShard) -> float:
         """When a retry is due: first sight + delay, but never later than append time + delay + 60 s, storms or not."""
-        waited_ms = max(0, self._now_ms() - queued.places[0].record.timestamp_ms)
+        waited_ms = max(0, self._now_ms() - queued.deliveries[0].record.timestamp_ms)
         excess_ms = max(0, waited_ms - _MAX_DELAY_AFTER_APPEND_MS)
         return asyncio.get_running_loop().time() + max(0, queued.shard.delay_ms - excess_ms) / 1000

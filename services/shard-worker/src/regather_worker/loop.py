@@ -20,7 +20,7 @@ from regather.transport.log_reader import LogReader
 from regather.transport.topics import SHARD_RECORD_BYTES, Topics
 from regather_worker.control import Control
 from regather_worker.dispatch import Dispatcher
-from regather_worker.intake import PartitionIntake, Place, QueuedShard
+from regather_worker.in_flight import Delivery, InFlight, QueuedShard
 from regather_worker.ownership import Ownership
 from regather_worker.publish import Publisher
 from regather_worker.settings import WorkerSettings
@@ -66,12 +66,12 @@ class ShardLoop:
     @property
     def partitions(self) -> int:
         """How many partitions this member reads."""
-        return len(self._ownership.intakes)
+        return len(self._ownership.owned)
 
     @property
     def open_records(self) -> int:
         """Records taken in and not settled."""
-        return sum(intake.watermark.open_count for intake in self._ownership.intakes.values())
+        return sum(in_flight.watermark.open_count for in_flight in self._ownership.owned.values())
 
     @property
     def lost(self) -> Mapping[str, int]:
@@ -80,8 +80,8 @@ class ShardLoop:
 
     def lag_s(self, now_ms: int) -> float:
         """Age of the oldest record taken in and not settled, by the broker's time of arrival; 0 without any."""
-        intakes = self._ownership.intakes.values()
-        oldest_ms = min((oldest for intake in intakes if (oldest := intake.oldest_ms())), default=None)
+        owned = self._ownership.owned.values()
+        oldest_ms = min((oldest for in_flight in owned if (oldest := in_flight.oldest_ms())), default=None)
         return 0.0 if oldest_ms is None else max(0.0, (now_ms - oldest_ms) / 1000)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -112,7 +112,7 @@ class ShardLoop:
 
     async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
         """Commit what is settled, and forget the partitions; what runs goes on."""
-        await self._bid_farewell()
+        await self._commit_clean_shutdown()
         self._ownership.forget(partitions)
 
     async def _poll_until(self, consumer: Consumer, stop: asyncio.Event) -> None:
@@ -121,9 +121,9 @@ class ShardLoop:
         while not stop.is_set():
             self.turns += 1
             for tp, records in (await consumer.poll(_POLL_S)).items():
-                intake = self._ownership.intakes.get(tp)
-                if intake is not None:
-                    self._take(intake, records)
+                in_flight = self._ownership.owned.get(tp)
+                if in_flight is not None:
+                    self._take(in_flight, records)
             broken = self._dispatcher.failed or self._side_error
             if broken is not None:
                 raise RuntimeError("a shard could not be settled") from broken
@@ -133,37 +133,37 @@ class ShardLoop:
                 with contextlib.suppress(CommitRejected):  # a rebalance is under way; what is settled stays settled
                     await self._ownership.commit()
 
-    def _take(self, intake: PartitionIntake, records: Sequence[Record]) -> None:
-        bulk = intake.tp.topic == self._topics.shards_bulk
+    def _take(self, in_flight: InFlight, records: Sequence[Record]) -> None:
+        bulk = in_flight.tp.topic == self._topics.shards_bulk
         for record in records:
-            if not intake.watermark.deliver(record.offset):
+            if not in_flight.watermark.deliver(record.offset):
                 continue
-            intake.took(record)
-            place = Place(intake, record)
+            in_flight.took(record)
+            delivery = Delivery(in_flight, record)
             try:
                 shard = decode_shard(record.headers, record.value)
             except WireError as error:
-                self._bury(place, str(error))
+                self._dead_letter_unreadable(delivery, str(error))
                 continue
-            queued = QueuedShard(shard, [place])
+            queued = QueuedShard(shard, [delivery])
             if self._control.is_over(shard.owner):
-                place.settle()
+                delivery.ack()
                 self._dispatcher.dropped += 1
             elif shard.source is not None:
                 self._beside(self._fetch(queued, shard.source))
             elif shard.chained and shard.seq > 0:
-                self._beside(self._publisher.park(shard, place))
+                self._beside(self._publisher.park(shard, delivery))
             else:
                 self._pass_on(queued, Lane.BULK if bulk else Lane.SMALL)
 
     def _pass_on(self, queued: QueuedShard, lane: Lane) -> None:
         """Queue a shard; one that took its worker along is charged with that first."""
-        place = queued.places[0]
-        loss = place.intake.custody.loss_at(place.record.offset)
-        if loss is None:
+        delivery = queued.deliveries[0]
+        crash = delivery.in_flight.crash_tracker.crash_at(delivery.record.offset)
+        if crash is None:
             self._dispatcher.accept(queued, lane)
         else:
-            self._beside(self._publisher.charge(queued, loss))
+            self._beside(self._publisher.blame(queued, crash))
 
     async def _fetch(self, queued: QueuedShard, source: RecordPlace) -> None:
         """Read the payload of a released shard where it was parked, then queue it."""
@@ -183,12 +183,12 @@ class ShardLoop:
             self._pass_on(queued, Lane.SMALL)
             return
 
-    def _bury(self, place: Place, error: str) -> None:
-        record = place.record
+    def _dead_letter_unreadable(self, delivery: Delivery, error: str) -> None:
+        record = delivery.record
         log.warning(
             "record-unreadable", topic=record.topic, partition=record.partition, offset=record.offset, error=error
         )
-        self._beside(self._publisher.bury_unreadable(place, error))
+        self._beside(self._publisher.dead_letter_unreadable(delivery, error))
 
     def _beside(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name="beside-the-loop")
@@ -203,14 +203,14 @@ class ShardLoop:
     def _regulate(self, consumer: Consumer) -> None:
         """Pause partitions with too much open, resume them at half; by hysteresis, because a pause drops the buffer."""
         limit, limit_bytes = self._settings.max_open_records, self._settings.max_open_bytes
-        for intake in self._ownership.intakes.values():
-            open_count, open_bytes = intake.watermark.open_count, intake.open_bytes
-            if not intake.paused and (open_count >= limit or open_bytes >= limit_bytes):
-                consumer.pause([intake.tp])
-                intake.paused = True
-            elif intake.paused and open_count <= limit // 2 and open_bytes <= limit_bytes // 2:
-                consumer.resume([intake.tp])
-                intake.paused = False
+        for in_flight in self._ownership.owned.values():
+            open_count, open_bytes = in_flight.watermark.open_count, in_flight.open_bytes
+            if not in_flight.paused and (open_count >= limit or open_bytes >= limit_bytes):
+                consumer.pause([in_flight.tp])
+                in_flight.paused = True
+            elif in_flight.paused and open_count <= limit // 2 and open_bytes <= limit_bytes // 2:
+                consumer.resume([in_flight.tp])
+                in_flight.paused = False
 
     async def _abandon(self) -> None:
         """End what is still under way: the next owner has it."""
@@ -221,15 +221,15 @@ class ShardLoop:
         if tasks:
             await asyncio.wait(tasks)
 
-    async def _bid_farewell(self) -> None:
+    async def _commit_clean_shutdown(self) -> None:
         with contextlib.suppress(TransportError):
-            await self._ownership.commit(farewell=True)
+            await self._ownership.commit(clean_shutdown=True)
 
     async def _leave(self, consumer: Consumer) -> None:
         if self._ownership.uses(consumer):  # one that could not start has nothing to wait for
             self._dispatcher.stopped()
             await self._dispatcher.drain(self._settings.drain_s)
-            await self._bid_farewell()
+            await self._commit_clean_shutdown()
         self._ownership.use(None)
         self._joined = False
         self._ownership.forget()

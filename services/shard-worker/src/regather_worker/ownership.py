@@ -5,7 +5,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from regather.core.custody import Custody
+from regather.core.crash_attribution import CrashTracker
 from regather.core.errors import CommitRejected, TransportError
 from regather.core.retention import lost_before
 from regather.core.watermark import Watermark
@@ -13,19 +13,19 @@ from regather.core.wire.commits import decode_commit, encode_commit
 from regather.runtime.host import NowMs, wall_ms
 from regather.runtime.logs import get_logger
 from regather.transport.base import Committed, Consumer, TopicPartition
-from regather_worker.intake import PartitionIntake, QueuedShard
+from regather_worker.in_flight import InFlight, QueuedShard
 
 log = get_logger()
 _RETRY_S = 1.0
 _REJECTED_S = 0.1
-_CHARGED_WITHIN_S = 5.0
+_BLAMED_WITHIN_S = 5.0
 
 
 class Ownership:
     """The partitions of one consumer after the other. Offsets are committed up to the watermark only."""
 
     def __init__(self, worker: str, now_ms: NowMs = wall_ms) -> None:
-        self.intakes: dict[TopicPartition, PartitionIntake] = {}
+        self.owned: dict[TopicPartition, InFlight] = {}
         self.lost: Counter[str] = Counter()
         """Records by topic that retention took before a worker read them."""
 
@@ -34,7 +34,7 @@ class Ownership:
         self._consumer: Consumer | None = None
         self._starting: dict[TopicPartition, asyncio.Task[None]] = {}
         self._committed: dict[TopicPartition, Committed] = {}
-        self._left: dict[TopicPartition, PartitionIntake] = {}
+        self._left: dict[TopicPartition, InFlight] = {}
         """How far this worker got in partitions that were taken away: its last commits may not have got through."""
 
         self._committing = asyncio.Lock()
@@ -63,33 +63,33 @@ class Ownership:
 
     def forget(self, partitions: Sequence[TopicPartition] | None = None) -> None:
         """These were taken away (None: all); what runs of them goes on, and is not committed any more."""
-        for tp in [*self.intakes, *self._starting] if partitions is None else partitions:
+        for tp in [*self.owned, *self._starting] if partitions is None else partitions:
             starting = self._starting.pop(tp, None)
             if starting is not None and starting not in self._starting.values():
                 starting.cancel()
-            intake = self.intakes.pop(tp, None)
-            if intake is not None:
-                intake.revoked = True
-                self._left[tp] = intake
+            in_flight = self.owned.pop(tp, None)
+            if in_flight is not None:
+                in_flight.revoked = True
+                self._left[tp] = in_flight
             self._committed.pop(tp, None)
 
-    async def commit(self, *, farewell: bool = False) -> None:
-        """Commit whatever changed; with `farewell` the next owner knows that nobody was lost."""
+    async def commit(self, *, clean_shutdown: bool = False) -> None:
+        """Commit whatever changed; `clean_shutdown` tells the next owner that nobody was lost."""
         async with self._committing:  # snapshots reach the broker in the order in which they were taken
             if self._consumer is None:
                 return
-            changed = self._changed(self.intakes, farewell=farewell)
+            changed = self._changed(self.owned, clean_shutdown=clean_shutdown)
             if changed:
                 await self._consumer.commit(changed)
                 self._committed.update(changed)
 
     async def name(self, batch: Sequence[QueuedShard], *, alone: bool) -> bool:
         """Name shards that are about to begin and wait until that is committed; False if they are wanted no more."""
-        await self._charged()
+        await self._blamed()
         since_ms = self._now_ms() if alone else None
         for queued in batch:
-            for place in queued.places:
-                place.intake.custody.begin(place.record.offset, since_ms)
+            for delivery in queued.deliveries:
+                delivery.in_flight.crash_tracker.begin(delivery.record.offset, since_ms)
         while any(queued.wanted for queued in batch):
             try:
                 await self.commit()
@@ -102,35 +102,35 @@ class Ownership:
                 return True
         return False
 
-    async def _charged(self) -> None:
-        """Wait until every loss is charged: the commit that names what runs next tells that, too.
+    async def _blamed(self) -> None:
+        """Wait until every crash is blamed on its shard: the commit that names what runs next tells that, too.
 
-        Else two shards that take their worker along could do so for ever, the first one never charged because the second
-        one strikes before that is committed. The wait is bounded, because the lost shard may be behind more open records
-        than are taken in at once.
+        Else two shards that crash their worker could do so for ever: the first one is never blamed, because the second one
+        strikes before that is committed. The wait is bounded, because the guilty shard may stand behind more open records
+        than a worker reads at once.
         """
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_CHARGED_WITHIN_S):
-                while any(intake.custody.owes for intake in self.intakes.values()):  # noqa: ASYNC110 - rare, short
+            async with asyncio.timeout(_BLAMED_WITHIN_S):
+                while any(in_flight.crash_tracker.unblamed for in_flight in self.owned.values()):  # noqa: ASYNC110 - rare, short
                     await asyncio.sleep(_REJECTED_S)
 
     async def unname(self, batch: Sequence[QueuedShard], *, alone: bool) -> None:
         """They do not run any more; the next commit says so, which is made now for those that ran alone."""
         for queued in batch:
-            for place in queued.places:
-                place.intake.custody.end(place.record.offset)
+            for delivery in queued.deliveries:
+                delivery.in_flight.crash_tracker.end(delivery.record.offset)
         if alone:
             with contextlib.suppress(TransportError):
                 await self.commit()
 
     def _changed(
-        self, intakes: Mapping[TopicPartition, PartitionIntake], *, farewell: bool
+        self, owned: Mapping[TopicPartition, InFlight], *, clean_shutdown: bool
     ) -> dict[TopicPartition, Committed]:
         found = {}
-        for tp, intake in intakes.items():
-            offset, settled = intake.watermark.committable()
-            handover = intake.custody.handover(offset, farewell=farewell)
-            committed = Committed(offset, encode_commit(offset, handover, settled))
+        for tp, in_flight in owned.items():
+            offset, settled = in_flight.watermark.committable()
+            attribution = in_flight.crash_tracker.attribution(offset, clean_shutdown=clean_shutdown)
+            committed = Committed(offset, encode_commit(offset, attribution, settled))
             if self._committed.get(tp) != committed:
                 found[tp] = committed
         return found
@@ -139,26 +139,24 @@ class Ownership:
         """Nothing is read before the next owner would know that somebody was here."""
         mine = asyncio.current_task()
         try:
-            intakes = await self._known(consumer, partitions)
+            owned = await self._known(consumer, partitions)
             for tp in [tp for tp in partitions if self._consumer is consumer and self._starting.get(tp) is mine]:
-                self.intakes[tp] = intakes[tp]
-                consumer.seek(tp, intakes[tp].watermark.committable()[0])
+                self.owned[tp] = owned[tp]
+                consumer.seek(tp, owned[tp].watermark.committable()[0])
                 consumer.resume([tp])
         finally:
             for tp in partitions:
                 if self._starting.get(tp) is mine:
                     del self._starting[tp]
 
-    async def _known(
-        self, consumer: Consumer, partitions: Sequence[TopicPartition]
-    ) -> dict[TopicPartition, PartitionIntake]:
+    async def _known(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, InFlight]:
         while True:
             try:
                 committed = await consumer.committed(partitions)
                 beginnings = await consumer.beginning_offsets(partitions)
                 ends = await consumer.end_offsets(partitions)
-                intakes = {tp: self._intake(tp, committed[tp], beginnings[tp], ends[tp]) for tp in partitions}
-                changed = self._changed(intakes, farewell=False)
+                owned = {tp: self._intake(tp, committed[tp], beginnings[tp], ends[tp]) for tp in partitions}
+                changed = self._changed(owned, clean_shutdown=False)
                 await consumer.commit(changed)
             except TransportError as error:
                 log.warning("start-unknown", partitions=len(partitions), error=repr(error))
@@ -167,7 +165,7 @@ class Ownership:
                 self._committed.update(changed)
                 for tp in partitions:
                     self._note_loss(tp, committed[tp], beginnings[tp])
-                return intakes
+                return owned
 
     def _note_loss(self, tp: TopicPartition, committed: Committed | None, beginning: int) -> None:
         stood = committed.offset if committed else None
@@ -176,18 +174,18 @@ class Ownership:
             log.error("records-lost-to-retention", partition=str(tp), committed=stood, beginning=beginning, lost=lost)
             self.lost[tp.topic] += lost
 
-    def _intake(self, tp: TopicPartition, committed: Committed | None, beginning: int, end: int) -> PartitionIntake:
+    def _intake(self, tp: TopicPartition, committed: Committed | None, beginning: int, end: int) -> InFlight:
         if committed is None or committed.offset < beginning:
             committed = Committed(beginning, "")
         previous, settled = decode_commit(committed.offset, committed.metadata)
         settled |= self._settled_here(tp, committed.offset, end)
-        if not previous.farewell and committed.offset < end:
+        if not previous.clean_shutdown and committed.offset < end:
             log.warning(
                 "owner-lost", partition=str(tp), worker=previous.worker, running=len(previous.running),
                 alone=previous.alone_since_ms is not None,
             )  # fmt: skip
-        custody = Custody(self._worker, previous, end=end, settled=settled)
-        return PartitionIntake(tp, Watermark(committed.offset, settled), custody, began=committed.offset)
+        crash_tracker = CrashTracker(self._worker, previous, end=end, settled=settled)
+        return InFlight(tp, Watermark(committed.offset, settled), crash_tracker, began=committed.offset)
 
     def _settled_here(self, tp: TopicPartition, committed: int, end: int) -> set[int]:
         """What this worker settled of a partition above the commit, when it was evicted before it could commit that."""

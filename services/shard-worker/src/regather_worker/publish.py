@@ -1,21 +1,21 @@
-"""Carries out what core.settlement decides of executed shards: publishes the records, and frees the places.
+"""Carries out what core.settlement decides of executed shards: publishes the records, then acknowledges the deliveries.
 
-A place is freed only once every record that its shard came to is acked: until then a crash repeats the shard, and after
-it nobody needs it. A shard that failed for good is first a dead letter and then an outcome that points at it.
+A delivery is acknowledged only once the broker has acked every record that its shard came to. Until then a crash repeats
+the shard. A shard that failed for good is first a dead letter and then an outcome that points at it.
 """
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from regather.core.custody import Loss
+from regather.core.crash_attribution import Crash
 from regather.core.errors import RecordTooLarge
 from regather.core.execution import Failed, NotRun, Result
 from regather.core.model import DeadLetterAddress, Outcome, Parked, Reason, RecordPlace, Shard
 from regather.core.settlement import Completed, DeadLettered, Decision, Rerun, Retried, Searched, Settlement
 from regather.runtime.host import Host
 from regather.runtime.logs import get_logger
-from regather_worker.intake import Place, QueuedShard
+from regather_worker.in_flight import Delivery, QueuedShard
 from regather_worker.outbox import Outbox, OutRecord
 from regather_worker.records import RecordMaker
 from regather_worker.row_search import RowSearch
@@ -44,7 +44,7 @@ class Publisher:
         self.counts = PublishCounts()
 
     async def publish(self, batch: Sequence[QueuedShard], results: Sequence[Result]) -> list[QueuedShard]:
-        """Publish the results and free the places; returned are the shards that have to run (again)."""
+        """Publish the results and acknowledge the deliveries; returns the shards that have to run (again)."""
         decided = [
             (queued, self._decide(queued, result, self._host.process))
             for queued, result in zip(batch, results, strict=True)
@@ -52,31 +52,31 @@ class Publisher:
         await self._carry_out([(queued, decision) for queued, decision in decided if not _runs_again(decision)])
         return [queued for queued, decision in decided if _runs_again(decision)]
 
-    async def park(self, shard: Shard, place: Place) -> None:
+    async def park(self, shard: Shard, delivery: Delivery) -> None:
         """Publish that a shard of a chain waits here for the carry of the one before it."""
-        record = place.record
+        record = delivery.record
         where = RecordPlace(record.topic, record.partition, record.offset)
         parked = Parked(shard.owner, shard.seq, where, shard.timeout_ms, shard.meta)
         await self._send([self._records.event(parked, shard.owner)])
-        place.settle()
+        delivery.ack()
 
-    async def charge(self, queued: QueuedShard, loss: Loss) -> None:
-        """Publish the attempt of a shard that took another worker along while it ran there alone."""
-        text = f"worker {loss.worker} was lost without a goodbye while it ran this shard and nothing else"
-        duration_ms = max(0, self._host.now_ms() - loss.since_ms)
-        failed = Failed(Reason.WORKER_LOST, text, loss.since_ms, duration_ms * 1000)
-        await self._carry_out([(queued, self._settled(queued, failed, loss.worker))])
+    async def blame(self, queued: QueuedShard, crash: Crash) -> None:
+        """Publish the attempt of a shard that crashed another worker while it ran there alone."""
+        text = f"worker {crash.worker} was lost without a clean shutdown while it ran this shard and nothing else"
+        duration_ms = max(0, self._host.now_ms() - crash.since_ms)
+        failed = Failed(Reason.WORKER_LOST, text, crash.since_ms, duration_ms * 1000)
+        await self._carry_out([(queued, self._settled(queued, failed, crash.worker))])
 
     async def lost_payload(self, queued: QueuedShard, error: str) -> None:
         """Publish that a released shard failed for good: its payload is gone from the log."""
         failed = Failed(Reason.UNREADABLE, error, self._host.now_ms(), 0, retryable=False)
         await self._carry_out([(queued, self._settled(queued, failed, self._host.process))])
 
-    async def bury_unreadable(self, place: Place, error: str) -> None:
+    async def dead_letter_unreadable(self, delivery: Delivery, error: str) -> None:
         """Put a record that cannot be decoded into the dead letters as it is; its offset moves on."""
-        await self._outbox.publish([self._records.unreadable(place.record, error)])
+        await self._outbox.publish([self._records.unreadable(delivery.record, error)])
         self.counts.letters[Reason.UNREADABLE] += 1
-        place.settle()
+        delivery.ack()
 
     def _decide(self, queued: QueuedShard, result: Result, worker: str) -> Decision:
         if not isinstance(result, NotRun):
@@ -122,11 +122,11 @@ class Publisher:
                 outcomes.append(await self._dead_letter(queued, decision))
         await self._send([*self._records.outcomes(decided[0][0].shard.owner, outcomes), *records])
         for queued, decision in decided:
-            queued.settle()
+            queued.ack()
             self.counts.settled[_result_of(decision)] += 1
 
     async def _dead_letter(self, queued: QueuedShard, decision: DeadLettered) -> Outcome:
-        record = queued.places[0].record
+        record = queued.deliveries[0].record
         addresses = await self._outbox.publish([self._records.dead_letter(one, record) for one in decision.letters])
         outcome = decision.outcome([DeadLetterAddress(address.partition, address.offset) for address in addresses])
         self.counts.letters.update(letter.failure.reason for letter in decision.letters)

@@ -14,7 +14,7 @@ from regather.transport.topics import CONTROL_RECORD_BYTES, Topics
 
 log = get_logger()
 EVERY_S = 2.0
-_GOODBYE_S = 2.0
+_REMOVAL_S = 2.0
 
 
 def make_report(
@@ -46,7 +46,7 @@ class Reporter:
         self._report = report
 
     async def run(self) -> None:
-        """Report until cancelled, then say goodbye."""
+        """Report until cancelled, then remove the report."""
         while True:
             producer = self._transport.producer(max_record_bytes=CONTROL_RECORD_BYTES)
             try:
@@ -65,10 +65,10 @@ class Reporter:
                 await asyncio.sleep(EVERY_S)
         except asyncio.CancelledError:
             try:
-                async with asyncio.timeout(_GOODBYE_S):
+                async with asyncio.timeout(_REMOVAL_S):
                     await self._send(producer, None)
             except (TransportError, TimeoutError) as error:
-                log.warning("goodbye-failed", error=repr(error))
+                log.warning("report-not-removed", error=repr(error))
             raise
 
     async def _send(self, producer: Producer, value: bytes | None) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable
 from enum import IntEnum
 from typing import Generic, TypeVar
 
-from regather.core.pace import MAX_BATCH_ITEMS
+from regather.core.batch_sizer import MAX_BATCH_ITEMS
 
 T = TypeVar("T")
 

@@ -96,7 +96,7 @@ class Assemble:
 
 @dataclass(frozen=True, slots=True)
 class LoadInherited:
-    """Instruction: read the job's events from offset `first` up to `end`, then hand back BaseLoaded or JobBroken."""
+    """Instruction: read the job's events from offset `first` up to `end`, then hand back InheritedLoaded or JobBroken."""
 
     job: "JobFold"
     first: int

@@ -26,7 +26,7 @@ from regather.runtime.child_protocol import (
     LAST,
     STACK_SIGNAL,
     Buffer,
-    Cell,
+    ProgressCell,
     encode_reply,
     read_work,
 )
@@ -52,7 +52,7 @@ def run_child(channel: socket.socket, cell_fd: int, printed_fd: int, registry: R
         _redirect_output(printed_fd)
         _default_signals()
         _reseed()
-        cell = Cell(cell_fd)
+        cell = ProgressCell(cell_fd)
         child_limits.apply(rules)
         keep_freed_memory(CHILD_KEEPS_BYTES)
         _Child(channel, cell, registry).serve()
@@ -98,7 +98,7 @@ def _reseed() -> None:
 class _Child:
     """The serving loop. One method per level: work, item, attempt."""
 
-    def __init__(self, channel: socket.socket, cell: Cell, registry: Registry) -> None:
+    def __init__(self, channel: socket.socket, cell: ProgressCell, registry: Registry) -> None:
         self._channel = channel
         self._channel_inode = os.fstat(channel.fileno()).st_ino
         self._cell = cell
@@ -189,12 +189,12 @@ class _Child:
             os._exit(CHANNEL_LOST)
 
     def _answer(self, first: int, results: Sequence[Result]) -> None:
-        self._cell.mark(Cell.ANSWERING, 0)
+        self._cell.mark(ProgressCell.ANSWERING, 0)
         dirty = DIRTY if self._out_of_memory or _left_processes() else 0
         growth_kib = max(0, child_limits.peak_bytes() - self._idle_bytes) // 1024
         frame = encode_reply(first, results, flags=LAST | dirty, growth_kib=min(growth_kib, 0xFFFFFFFF))
         self._send(frame)
-        self._cell.mark(Cell.WAITING, 0)
+        self._cell.mark(ProgressCell.WAITING, 0)
 
     def _send(self, buffers: Sequence[Buffer]) -> None:
         try:

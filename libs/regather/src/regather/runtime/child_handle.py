@@ -11,6 +11,7 @@ from typing import Protocol
 
 from regather.core.execution import Result
 from regather.core.model import Reason
+from regather.runtime.captured_output import CapturedOutput
 from regather.runtime.child_limits import ChildRules, kill_group
 from regather.runtime.child_protocol import (
     DIRTY,
@@ -19,13 +20,12 @@ from regather.runtime.child_protocol import (
     STACK_SIGNAL,
     BrokenReply,
     Buffer,
-    Cell,
+    ProgressCell,
     Reply,
     ReplyReader,
     encode_work,
 )
 from regather.runtime.execution import Call, Work
-from regather.runtime.printed import PrintedTail
 from regather.runtime.supervisor_stats import SupervisorStats
 from regather.runtime.verdict import Cause, Death, judge
 
@@ -97,8 +97,8 @@ class ChildHandle:
         self._rules = rules
         self._stats = stats
         self._channel, self._child_channel = _channel_pair()
-        self._cell = Cell.create()
-        self._printed = PrintedTail(loop)
+        self._cell = ProgressCell.create()
+        self._printed = CapturedOutput(loop)
         self._reader = ReplyReader(self._channel)
         self._unsent: deque[Buffer] = deque()
         self._deadline = loop.call_later(rules.start_s, self.kill)
@@ -141,7 +141,7 @@ class ChildHandle:
         assert not self.ended
         self._running = running = _Running(work, self._loop.create_future())
         self._printed.forget()
-        self._cell.mark(Cell.WAITING, 0)
+        self._cell.mark(ProgressCell.WAITING, 0)
         self._reader.expect(work)
         self._unsent.extend(encode_work(work))
         self._moved_s = self._loop.time()
@@ -165,7 +165,7 @@ class ChildHandle:
     def retire(self) -> None:
         """End it between two works."""
         if self._kill is None and not self._closed:
-            self._condemn(_Kill(Cause.LOST, Cell.WAITING, 0))
+            self._condemn(_Kill(Cause.LOST, ProgressCell.WAITING, 0))
             self._kill_now()
 
     def exited(self, status: int | None) -> None:

@@ -62,7 +62,7 @@ class BrokenReply(RegatherError):
         self.reason = reason
 
 
-class Cell:
+class ProgressCell:
     """Shared memory of one child: index of the item executing and since when. Read with no lock, written by the child.
 
     The start is written before the index, so that a reader in between sees an item younger than it is, never older.
@@ -77,7 +77,7 @@ class Cell:
         self._memory = mmap.mmap(fd, mmap.PAGESIZE)
 
     @classmethod
-    def create(cls) -> "Cell":
+    def create(cls) -> "ProgressCell":
         """Make the shared memory; its file has no name and vanishes with its last user."""
         if hasattr(os, "memfd_create"):
             fd = os.memfd_create("regather-cell")
@@ -126,12 +126,12 @@ def encode_work(work: Work) -> list[Buffer]:
     return _joined(blobs)
 
 
-def read_work(stream: BinaryIO, cell: Cell) -> Work | None:
+def read_work(stream: BinaryIO, cell: ProgressCell) -> Work | None:
     """Wait for the next request in a child; None at the end of the stream."""
     head = stream.read(REQUEST.size)
     if len(head) < REQUEST.size:
         return None
-    cell.mark(Cell.READING, 0)
+    cell.mark(ProgressCell.READING, 0)
     magic, call, kind_bytes, options_bytes, count, memory, output_bytes, wall_s, cpu_s = REQUEST.unpack(head)
     if magic != _REQUEST_MAGIC:
         return None

@@ -8,7 +8,7 @@ from enum import Enum, auto
 
 from regather.core.execution import Failed, NotRun, Result
 from regather.core.model import Reason
-from regather.runtime.child_protocol import CHANNEL_LOST, Cell, cut_text
+from regather.runtime.child_protocol import CHANNEL_LOST, ProgressCell, cut_text
 from regather.runtime.execution import Call, Work
 from regather.runtime.failure_text import how_to_get_less, printed_text
 
@@ -29,8 +29,8 @@ class Cause(Enum):
 class Death:
     """The end of a child with work in it.
 
-    `index` is the item that was executing, or one of Cell's negative constants; `status` is the wait status, None if
-    nobody saw it; `detail` and `reason` say what was wrong with a reply; `printed` is the end of what it printed.
+    `index` is the item that was executing, or one of ProgressCell's negative constants; `status` is the wait status, None
+    if nobody saw it; `detail` and `reason` say what was wrong with a reply; `printed` is the end of what it printed.
     """
 
     cause: Cause
@@ -50,7 +50,7 @@ def judge(work: Work, known: Sequence[Result | None], death: Death) -> list[Resu
     to a work of one item.
     """
     alone = len(known) == 1
-    if death.cause is Cause.LOST or (death.index == Cell.WAITING and death.cause is not Cause.BAD_REPLY):
+    if death.cause is Cause.LOST or (death.index == ProgressCell.WAITING and death.cause is not Cause.BAD_REPLY):
         return [NotRun() if result is None else result for result in known]
     if not alone and not _names_the_guilty(known, death):
         return None

@@ -34,7 +34,7 @@ class WorkersView:
         self._seen: dict[str, tuple[WorkerReport, float]] = {}
 
     def workers(self) -> list[SeenWorker]:
-        """Return every worker heard of in the last ten minutes that has not said goodbye, by name."""
+        """Return every worker heard of in the last ten minutes that has not removed its report, by name."""
         now_s = time.monotonic()
         self._seen = {name: seen for name, seen in self._seen.items() if now_s - seen[1] < FORGOTTEN_AFTER_S}
         return [SeenWorker(report, now_s - seen_s) for _, (report, seen_s) in sorted(self._seen.items())]

@@ -10,37 +10,37 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from typing import Any
 
-from regather.core.custody import Handover
+from regather.core.crash_attribution import Attribution
 
 MAX_METADATA_BYTES = 3_900
 _MAX_BITS = 24_000
 
 
-def encode_commit(offset: int, handover: Handover, settled: Iterable[int]) -> str:
+def encode_commit(offset: int, attribution: Attribution, settled: Iterable[int]) -> str:
     """Return the metadata of a commit of `offset`; names less of what is settled where it would not fit."""
-    document: dict[str, Any] = {"farewell": handover.farewell}
-    if handover.worker:
-        document["worker"] = handover.worker[:200]
-    if handover.watched_below > offset:
-        document["watched"] = handover.watched_below - offset
-    for name, offsets in (("suspects", handover.suspects), ("running", handover.running)):
+    document: dict[str, Any] = {"farewell": attribution.clean_shutdown}
+    if attribution.worker:
+        document["worker"] = attribution.worker[:200]
+    if attribution.watched_below > offset:
+        document["watched"] = attribution.watched_below - offset
+    for name, offsets in (("suspects", attribution.suspects), ("running", attribution.running)):
         if offsets:
             document[name] = [named - offset for named in sorted(offsets)]
-    if handover.alone_since_ms is not None:
-        document["alone_since_ms"] = handover.alone_since_ms
+    if attribution.alone_since_ms is not None:
+        document["alone_since_ms"] = attribution.alone_since_ms
     room = MAX_METADATA_BYTES - len(_compact(document)) - len(',"settled":""')
     bitmap = _encode_bitmap(offset, sorted(settled), room)
     return _compact(document | {"settled": bitmap} if bitmap else document)
 
 
-def decode_commit(offset: int, metadata: str) -> tuple[Handover, set[int]]:
+def decode_commit(offset: int, metadata: str) -> tuple[Attribution, set[int]]:
     """Read what encode_commit() wrote; anything else says nothing, and shards run again."""
     if not metadata:
-        return Handover(), set()
+        return Attribution(), set()
     try:
         document: dict[str, Any] = json.loads(metadata)
         since_ms = document.get("alone_since_ms")
-        handover = Handover(
+        attribution = Attribution(
             str(document.get("worker", "")),
             bool(document["farewell"]),
             offset + int(document["watched"]) if "watched" in document else 0,
@@ -48,9 +48,9 @@ def decode_commit(offset: int, metadata: str) -> tuple[Handover, set[int]]:
             frozenset(offset + int(named) for named in document.get("running", ())),
             None if since_ms is None else int(since_ms),
         )
-        return handover, _decode_bitmap(offset, document.get("settled", ""))
+        return attribution, _decode_bitmap(offset, document.get("settled", ""))
     except (ValueError, TypeError, KeyError, AttributeError, zlib.error):
-        return Handover(), set()
+        return Attribution(), set()
 
 
 def _compact(document: dict[str, Any]) -> str:

@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from regather.core.begun_merges import Marks
 from regather.core.errors import WireError
+from regather.core.merge_attempts import Marks
 from regather.core.model import JobId
 
 
@@ -13,12 +13,12 @@ from regather.core.model import JobId
 class RestartPoint:
     """Offsets are of `results` and of `checkpoints`; None: nothing there has to be read.
 
-    `farewell`: the owner ended in order. `merges`: those that began and have not ended.
+    `clean_shutdown`: the owner stopped in order. `merges`: those that began and have not ended.
     """
 
     results_from: int | None = None
     checkpoints_from: int | None = None
-    farewell: bool = False
+    clean_shutdown: bool = False
     merges: Marks = field(default_factory=dict)
 
 
@@ -29,7 +29,7 @@ def encode_restart_point(point: RestartPoint) -> str:
         document["results_from"] = point.results_from
     if point.checkpoints_from is not None:
         document["checkpoints_from"] = point.checkpoints_from
-    if point.farewell:
+    if point.clean_shutdown:
         document["farewell"] = True
     if point.merges:
         document["merges"] = [[job_id, version, count] for (job_id, version), count in point.merges.items()]

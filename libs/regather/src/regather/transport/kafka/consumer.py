@@ -13,9 +13,9 @@ from aiokafka.structs import OffsetAndMetadata
 from regather.core.errors import BrokerUnavailable, CommitRejected, TransportError
 from regather.transport.base import Committed, RebalanceListener, Record, TopicPartition
 from regather.transport.kafka.committed_offsets import ask_committed
-from regather.transport.kafka.cutoff import cut_off_consumer, end_fetches
 from regather.transport.kafka.failures import Limits, limited, stopped, translate
-from regather.transport.kafka.standstill import Standstill
+from regather.transport.kafka.force_close import end_fetches, force_close_consumer
+from regather.transport.kafka.stall_detector import StallDetector
 from regather.transport.kafka.written_offsets import ask_written_offsets
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class KafkaConsumer:
         self._next: dict[ClientPartition, int] = {}
         self._unsure: set[ClientPartition] = set()
         self._generation: int | None = None
-        self._standstill = Standstill(self._limits.silence_s)
+        self._standstill = StallDetector(self._limits.silence_s)
         self._listener_error: BaseException | None = None
 
     async def start(self) -> None:
@@ -223,7 +223,7 @@ class KafkaConsumer:
 
     async def _end(self, client: AIOKafkaConsumer) -> None:
         await end_fetches(client)
-        await stopped(client.stop(), timeout_s=self._limits.stop_s, cut_off=lambda: cut_off_consumer(client))
+        await stopped(client.stop(), timeout_s=self._limits.stop_s, cut_off=lambda: force_close_consumer(client))
 
     def _running(self) -> AIOKafkaConsumer:
         if self._client is None:

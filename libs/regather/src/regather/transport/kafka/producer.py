@@ -9,8 +9,8 @@ from aiokafka.producer import sender
 
 from regather.core.errors import BrokerUnavailable, ProducerDead, RecordTooLarge
 from regather.transport.base import Headers, RecordAddress
-from regather.transport.kafka.cutoff import cut_off_producer
 from regather.transport.kafka.failures import Limits, limited, limited_where_it_waits, stopped, translate
+from regather.transport.kafka.force_close import force_close_producer
 
 TRANSACTION_PAUSE_S = 0.002
 """The client's pause before the next transaction while the markers of the last one are written (ADR 0006)."""
@@ -128,7 +128,7 @@ class KafkaProducer:
         return ack
 
     async def _end(self, client: AIOKafkaProducer) -> None:
-        await stopped(client.stop(), timeout_s=self.limits.stop_s, cut_off=lambda: cut_off_producer(client))
+        await stopped(client.stop(), timeout_s=self.limits.stop_s, cut_off=lambda: force_close_producer(client))
 
     def _living(self) -> AIOKafkaProducer:
         if self._client is None or self._dead:

@@ -10,7 +10,7 @@ _SMALL_BYTES = 4096
 """Outputs up to this size stay in memory: a file's own bookkeeping costs as much."""
 
 
-class Scratch:
+class SpillSpace:
     """Shared by all jobs of a process: `memory_bytes` are held in memory, `disk_bytes` more in files under `folder`."""
 
     def __init__(self, folder: str | None, *, memory_bytes: int, disk_bytes: int) -> None:
@@ -20,9 +20,9 @@ class Scratch:
         self.used_memory_bytes = 0
         self.used_disk_bytes = 0
 
-    def outputs(self) -> "ScratchOutputs":
+    def outputs(self) -> "SpilledOutputs":
         """Make the place for one job's outputs."""
-        return ScratchOutputs(self)
+        return SpilledOutputs(self)
 
     def goes_to_disk(self, size_bytes: int) -> bool:
         """Whether the next output has to; NoRoom where the disk's share is used up, too."""
@@ -33,10 +33,10 @@ class Scratch:
         return True
 
 
-class ScratchOutputs(MutableMapping[int, bytes]):
+class SpilledOutputs(MutableMapping[int, bytes]):
     """One job's outputs by sequence number. A file is append-only: its room comes back when all is cleared."""
 
-    def __init__(self, scratch: Scratch) -> None:
+    def __init__(self, scratch: SpillSpace) -> None:
         self._scratch = scratch
         self._held: dict[int, bytes] = {}
         self._stretches: dict[int, tuple[int, int]] = {}

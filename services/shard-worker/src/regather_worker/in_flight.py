@@ -1,9 +1,9 @@
-"""What was taken from the shard topics and is not settled yet, per partition and assignment."""
+"""Records that were read and are not acknowledged yet, by partition and assignment."""
 
 from collections import deque
 from dataclasses import dataclass, field
 
-from regather.core.custody import Custody
+from regather.core.crash_attribution import CrashTracker
 from regather.core.model import Identity, Reason, Shard
 from regather.core.watermark import Watermark
 from regather.transport.base import Record, TopicPartition
@@ -11,15 +11,15 @@ from regather_worker.row_search import RowSearch
 
 
 @dataclass(slots=True, eq=False)
-class PartitionIntake:
-    """One partition from its assignment to its revocation. `revoked` makes late words about it harmless.
+class InFlight:
+    """One partition from its assignment to its revocation. Acknowledging a record of a `revoked` one does no harm.
 
-    `began`: the offset that was committed by then.
+    `began` is the offset that was committed when it was assigned.
     """
 
     tp: TopicPartition
     watermark: Watermark
-    custody: Custody
+    crash_tracker: CrashTracker
     began: int = 0
     open_bytes: int = 0
     paused: bool = False
@@ -41,17 +41,17 @@ class PartitionIntake:
 
 
 @dataclass(slots=True, eq=False)
-class Place:
-    """Where a shard came from: settling it frees that place."""
+class Delivery:
+    """One delivery of a shard: the record, and the partition that it came from."""
 
-    intake: PartitionIntake
+    in_flight: InFlight
     record: Record
 
-    def settle(self) -> None:
-        """The record is settled on this side."""
-        self.intake.watermark.settle(self.record.offset)
-        self.intake.custody.settle(self.record.offset)
-        self.intake.open_bytes -= len(self.record.value or b"")
+    def ack(self) -> None:
+        """Acknowledge the record: commits may pass it."""
+        self.in_flight.watermark.settle(self.record.offset)
+        self.in_flight.crash_tracker.settle(self.record.offset)
+        self.in_flight.open_bytes -= len(self.record.value or b"")
 
 
 ShardKey = tuple[Identity, int, int]
@@ -64,10 +64,10 @@ _ALONE_AFTER = frozenset({Reason.WORKER_LOST, Reason.OUT_OF_MEMORY})
 
 @dataclass(slots=True, eq=False)
 class QueuedShard:
-    """A shard with the places that wait for it: more than one if it was delivered again while it ran here."""
+    """A shard with its deliveries: more than one if it was delivered again while it ran here."""
 
     shard: Shard
-    places: list[Place] = field(default_factory=list)
+    deliveries: list[Delivery] = field(default_factory=list)
     unbatched: bool = False
     """True once it shared a micro-batch with a shard that ended the child: it shares none again."""
 
@@ -85,12 +85,12 @@ class QueuedShard:
     @property
     def wanted(self) -> bool:
         """False once every partition it came from was taken away: the next owner has it."""
-        return any(not place.intake.revoked for place in self.places)
+        return any(not delivery.in_flight.revoked for delivery in self.deliveries)
 
     @property
     def watched(self) -> bool:
         """Whether a commit has to name it before it begins."""
-        return any(place.intake.custody.is_watched(place.record.offset) for place in self.places)
+        return any(delivery.in_flight.crash_tracker.is_watched(delivery.record.offset) for delivery in self.deliveries)
 
     @property
     def exclusive(self) -> bool:
@@ -100,7 +100,7 @@ class QueuedShard:
         history = self.shard.history
         if history and history[-1].reason in _ALONE_AFTER:
             return True
-        return any(place.intake.custody.is_suspect(place.record.offset) for place in self.places)
+        return any(delivery.in_flight.crash_tracker.is_suspect(delivery.record.offset) for delivery in self.deliveries)
 
     @property
     def sort(self) -> object:
@@ -116,7 +116,7 @@ class QueuedShard:
             return (*batch, shard.seq)
         return (*batch, "watched", shard.seq // _WATCHED_TOGETHER) if self.watched else batch
 
-    def settle(self) -> None:
-        """Free every place."""
-        for place in self.places:
-            place.settle()
+    def ack(self) -> None:
+        """Acknowledge every delivery."""
+        for delivery in self.deliveries:
+            delivery.ack()

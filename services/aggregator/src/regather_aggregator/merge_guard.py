@@ -1,9 +1,9 @@
-"""Merges that may be what the owner before died of: one at a time, each marked in a commit before it begins."""
+"""Merges that may have crashed the owner before: one at a time, each marked in a commit before it begins."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from regather.core.begun_merges import BegunMerges, Marks
+from regather.core.merge_attempts import Marks, MergeAttempts
 from regather.core.model import Identity
 from regather.core.reassembly import Assembled, JobBroken, JobFold
 from regather.runtime.logs import get_logger
@@ -13,16 +13,17 @@ log = get_logger()
 Assemble = Callable[[JobFold], Awaitable[Assembled | JobBroken]]
 
 
-class MergeTurns:
+class MergeGuard:
     """The merges of one partition. `alone` is shared by all partitions of the process, so that a mark names the guilty."""
 
     def __init__(self, assemble: Assemble, alone: asyncio.Lock) -> None:
-        self.begun = BegunMerges()
+        self.begun = MergeAttempts()
         self._assemble = assemble
         self._alone = alone
         self._wanted: tuple[Identity, asyncio.Future[None]] | None = None
         self._announced = asyncio.Event()
-        """This owner has committed: if it dies, the next one does not take the farewell before it for its own."""
+        """Set after our first commit. Until then the previous owner's clean-shutdown flag is the latest: our crash would
+        look like a clean exit."""
 
     @property
     def waits_for_commit(self) -> bool:
@@ -41,14 +42,16 @@ class MergeTurns:
         async with self._alone:
             return await self._marked(job)
 
-    def committed(self, marks: Marks, *, farewell: bool) -> None:
+    def committed(self, marks: Marks, *, clean_shutdown: bool) -> None:
         """A commit with these marks is there."""
-        if not farewell:
+        if not clean_shutdown:
             self._announced.set()
         if self._wanted is not None:
             owner, there = self._wanted  # neither has a mark if the job has ended meanwhile
             key = (owner.job_id, owner.version)
-            if marks.get(key) == self.begun.marks().get(key) and not there.done():  # a farewell's lacks this run
+            if (
+                marks.get(key) == self.begun.marks().get(key) and not there.done()
+            ):  # that of a clean shutdown lacks this run
                 there.set_result(None)
 
     async def _marked(self, job: JobFold) -> Assembled | JobBroken:

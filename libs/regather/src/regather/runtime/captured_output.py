@@ -14,7 +14,7 @@ _EAGER_BYTES = (
 _INTERVAL_S = 0.002
 
 
-class PrintedTail:
+class CapturedOutput:
     """The reading end of the pipe behind a child's stdout and stderr. `write_fd` is for the child, to be closed here."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

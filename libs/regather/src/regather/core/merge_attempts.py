@@ -19,7 +19,7 @@ Marks = Mapping[tuple[JobId, int], int]
 """How often the merge of this job and version began without an end."""
 
 
-class BegunMerges:
+class MergeAttempts:
     """The marks of one partition. Mutable, without IO.
 
     `found` are those that the owner before left; jobs that began below the offset `suspects_below` of job-events are what
@@ -71,7 +71,7 @@ class BegunMerges:
         )
         return {key: left[key] for key in most[:MOST_MARKS]}
 
-    def farewell(self) -> Marks:
+    def clean_shutdown(self) -> Marks:
         """What the next owner has to know when this one ends in order, which ends what runs, too."""
         return self.marks(withdrawn=self._running)
 

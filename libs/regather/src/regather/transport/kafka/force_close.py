@@ -21,13 +21,13 @@ async def end_fetches(client: AIOKafkaConsumer) -> None:
         await _end([client._fetcher._fetch_task])
 
 
-async def cut_off_producer(client: AIOKafkaProducer) -> None:
+async def force_close_producer(client: AIOKafkaProducer) -> None:
     """End the sender, and tell every record that waits; stop() then closes the connections."""
     await _end([client._sender.sender_task])
     client._message_accumulator.fail_all(ProducerClosed())
 
 
-async def cut_off_consumer(client: AIOKafkaConsumer) -> None:
+async def force_close_consumer(client: AIOKafkaConsumer) -> None:
     """End what keeps the membership and what fetches, and close the connections."""
     coordinator: Any = client._coordinator
     names = ("_coordination_task", "_heartbeat_task", "_commit_refresh_task", "_reset_committed_task")

@@ -3,7 +3,7 @@
 MOST_JUMP_MS = 60_000
 
 
-class LogClock:
+class ClockJumpDetector:
     """Mutable, without IO. Give it append times as they are confirmed, not as they are read."""
 
     def __init__(self) -> None:

@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 
+from regather.core.clock_jump import ClockJumpDetector
 from regather.core.errors import CommitRejected, TransportError
-from regather.core.log_clock import LogClock
 from regather.core.model import Tick
 from regather.core.wire.events import encode_event
 from regather.runtime.logs import get_logger
@@ -22,7 +22,7 @@ _COMMIT_EVERY_S = 0.5
 MakeOwner = Callable[[int, Callable[[int, int], None]], PartitionOwner]
 
 
-class EventLoop:
+class OwnershipLoop:
     """A member of the aggregators' group. Owners outlive a rebalance that gives the same partition back at once."""
 
     def __init__(self, transport: Transport, topics: Topics, make_owner: MakeOwner, *, tick_s: float) -> None:
@@ -38,7 +38,7 @@ class EventLoop:
         self._joined = False
         self._committed: dict[int, Committed] = {}
         self._ending: set[asyncio.Task[None]] = set()
-        self._clocks: dict[int, LogClock] = {}
+        self._clocks: dict[int, ClockJumpDetector] = {}
         self.turns = 0
         """How often the loop went round, the wait for a broker counted in."""
         self.time_jumps = 0
@@ -100,7 +100,7 @@ class EventLoop:
     async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
         """Commit what is settled; the owners stay until the new assignment is known."""
         with contextlib.suppress(TransportError):
-            await self._commit(farewell=True)
+            await self._commit(clean_shutdown=True)
         self._assigned = frozenset()
 
     async def tick_forever(self) -> None:
@@ -131,13 +131,13 @@ class EventLoop:
                 with contextlib.suppress(CommitRejected):  # a rebalance is under way: the next owner restores anyway
                     await self._commit()
 
-    async def _commit(self, *, farewell: bool = False) -> None:
-        """Commit what has changed; with a `farewell` the next owner knows that this one did not die."""
+    async def _commit(self, *, clean_shutdown: bool = False) -> None:
+        """Commit what has changed; `clean_shutdown` tells the next owner that this one did not crash."""
         assert self._consumer is not None
         owned = {
             number: owner for number, owner in self._owners.items() if owner.accepting and number in self._assigned
         }
-        offsets = {number: owner.committable(farewell=farewell) for number, owner in owned.items()}
+        offsets = {number: owner.committable(clean_shutdown=clean_shutdown) for number, owner in owned.items()}
         changed = {number: at for number, at in offsets.items() if self._committed.get(number) != at}
         if changed:
             topic = self._topics.job_events
@@ -162,7 +162,7 @@ class EventLoop:
     def _watch_time(self, number: int, append_ms: int) -> None:
         """Compare the append time of a tick, by its ack, with our own time: what is read may have been written long ago."""
         now_ms = asyncio.get_running_loop().time() * 1000
-        jump_ms = self._clocks.setdefault(number, LogClock()).jump_ms(append_ms, now_ms)
+        jump_ms = self._clocks.setdefault(number, ClockJumpDetector()).jump_ms(append_ms, now_ms)
         if jump_ms:
             self.time_jumps += 1
             log.error("broker-time-jumped", partition=number, ahead_s=round(jump_ms / 1000))
@@ -210,7 +210,7 @@ class EventLoop:
     async def _release(self, consumer: Consumer) -> None:
         if self._consumer is consumer:
             with contextlib.suppress(TransportError):
-                await self._commit(farewell=True)
+                await self._commit(clean_shutdown=True)
         self._consumer = None
         self._joined = False
         self._assigned = frozenset()

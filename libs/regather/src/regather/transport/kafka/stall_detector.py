@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Hashable
 
 
-class Standstill:
+class StallDetector:
     """Suspects nobody before it was quiet for `silence_s`, and is sure when the same doubt comes up twice in a row."""
 
     def __init__(self, silence_s: float, *, now_s: Callable[[], float] = time.monotonic) -> None:

@@ -2,12 +2,12 @@
 
 import asyncio
 
-from regather.core.begun_merges import BegunMerges
 from regather.core.ids import uuid7
+from regather.core.merge_attempts import MergeAttempts
 from regather.core.model import Identity, OnError, Opened, Reason, SubmissionId
 from regather.core.reassembly import Assembled, JobBroken, JobFold
 from regather.testing.waiting import eventually
-from regather_aggregator.merge_turns import MergeTurns
+from regather_aggregator.merge_guard import MergeGuard
 
 
 def job(number: int) -> JobFold:
@@ -29,14 +29,16 @@ class Merges:
         return Assembled(b"", "")
 
 
-def turns(merges: Merges, alone: asyncio.Lock, *, suspects_below: int = 100) -> MergeTurns:
-    made = MergeTurns(merges.assemble, alone)
-    made.begun = BegunMerges({}, suspects_below=suspects_below)
+def turns(merges: Merges, alone: asyncio.Lock, *, suspects_below: int = 100) -> MergeGuard:
+    made = MergeGuard(merges.assemble, alone)
+    made.begun = MergeAttempts({}, suspects_below=suspects_below)
     return made
 
 
-def commit(owner: MergeTurns, *, farewell: bool = False) -> None:
-    owner.committed(owner.begun.farewell() if farewell else owner.begun.marks(), farewell=farewell)
+def commit(owner: MergeGuard, *, clean_shutdown: bool = False) -> None:
+    owner.committed(
+        owner.begun.clean_shutdown() if clean_shutdown else owner.begun.marks(), clean_shutdown=clean_shutdown
+    )
 
 
 async def settle() -> None:
@@ -44,13 +46,13 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_no_merge_begins_before_the_farewell_of_the_owner_before_is_gone() -> None:
+async def test_no_merge_begins_before_the_flag_of_the_owner_before_is_gone() -> None:
     merges = Merges()
     owner = turns(merges, asyncio.Lock(), suspects_below=0)
     taking = asyncio.create_task(owner.take(job(1)))
     await settle()
     assert (merges.running, owner.waits_for_commit) == ([], True)
-    commit(owner, farewell=True)
+    commit(owner, clean_shutdown=True)
     await settle()
     assert merges.running == []
     commit(owner)
@@ -69,7 +71,7 @@ async def test_suspects_of_all_partitions_merge_one_at_a_time_each_behind_its_ma
     taking.append(asyncio.create_task(other.take(stranger)))
     await eventually(lambda: merges.running == [stranger], what="the merge of a job that came after the death")
     assert (one.waits_for_commit, other.waits_for_commit) == (True, False)
-    commit(one, farewell=True)
+    commit(one, clean_shutdown=True)
     await settle()
     assert merges.running == [stranger]
     commit(one)
@@ -100,8 +102,8 @@ async def test_a_job_that_ends_while_its_merge_waits_for_its_mark_keeps_nobody_w
 
 async def test_a_merge_that_was_marked_too_often_does_not_begin() -> None:
     merges, guilty = Merges(), job(1)
-    owner = MergeTurns(merges.assemble, asyncio.Lock())
-    owner.begun = BegunMerges({(guilty.owner.job_id, 1): 3})
+    owner = MergeGuard(merges.assemble, asyncio.Lock())
+    owner.begun = MergeAttempts({(guilty.owner.job_id, 1): 3})
     told = await owner.take(guilty)
     assert isinstance(told, JobBroken)
     assert told.reason is Reason.INTERNAL

@@ -3,14 +3,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regather.core.log_clock import MOST_JUMP_MS, LogClock
+from regather.core.clock_jump import MOST_JUMP_MS, ClockJumpDetector
 
 STEPS = st.lists(st.tuples(st.integers(0, 10**7), st.integers(0, MOST_JUMP_MS)), min_size=1)
 
 
 @given(STEPS)
 def test_confirmations_that_are_late_by_up_to_a_minute_are_no_jump(steps: list[tuple[int, int]]) -> None:
-    clock, time_ms = LogClock(), 0
+    clock, time_ms = ClockJumpDetector(), 0
     for gap_ms, late_ms in steps:
         time_ms += gap_ms
         assert clock.jump_ms(1_767_225_600_000 + time_ms, time_ms + late_ms) == 0
@@ -19,7 +19,7 @@ def test_confirmations_that_are_late_by_up_to_a_minute_are_no_jump(steps: list[t
 
 @given(STEPS, st.integers(2 * MOST_JUMP_MS + 1, 10**9))
 def test_a_jump_is_told_once(steps: list[tuple[int, int]], jump_ms: int) -> None:
-    clock, time_ms = LogClock(), 0
+    clock, time_ms = ClockJumpDetector(), 0
     for gap_ms, late_ms in steps:
         time_ms += gap_ms
         clock.jump_ms(time_ms, time_ms + late_ms)

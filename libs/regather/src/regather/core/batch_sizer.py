@@ -13,7 +13,7 @@ _WEIGHT = 0.3
 _REMEMBERED = 1000
 
 
-class Pace:
+class BatchSizer:
     """The running mean of what shards of a sort take. Mutable, without IO."""
 
     def __init__(self) -> None:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regather.core.begun_merges import MOST_BEGUN, MOST_MARKS, BegunMerges
 from regather.core.errors import WireError
 from regather.core.ids import uuid7
+from regather.core.merge_attempts import MOST_BEGUN, MOST_MARKS, MergeAttempts
 from regather.core.model import Identity, Reason, SubmissionId
 from regather.core.wire.commits import MAX_METADATA_BYTES
 from regather.core.wire.restart_point import RestartPoint, decode_restart_point, encode_restart_point
@@ -34,7 +34,7 @@ class Partition:
     def own(self, *, orderly_after: int | None) -> None:
         """One owner's time: until nothing waits, it dies, or it ends in order in the middle of a merge."""
         point = decode_restart_point(self.metadata)
-        begun = BegunMerges(point.merges, suspects_below=0 if point.farewell else 10**9)
+        begun = MergeAttempts(point.merges, suspects_below=0 if point.clean_shutdown else 10**9)
         self.commit(begun)
         for step, number in enumerate(self.draw.sample(self.waiting, len(self.waiting))):
             owner = identity(number)
@@ -49,7 +49,7 @@ class Partition:
                     self.commit(begun)
                 if step == orderly_after:
                     self.orderly += 1
-                    self.commit(begun, farewell=True)
+                    self.commit(begun, clean_shutdown=True)
                     return
                 if number in self.killers:
                     self.deaths += 1
@@ -57,16 +57,16 @@ class Partition:
             begun.ended(owner)
             self.waiting.remove(number)
 
-    def commit(self, begun: BegunMerges, *, farewell: bool = False) -> None:
-        marks = begun.farewell() if farewell else begun.marks()
-        self.metadata = encode_restart_point(RestartPoint(farewell=farewell, merges=marks))
+    def commit(self, begun: MergeAttempts, *, clean_shutdown: bool = False) -> None:
+        marks = begun.clean_shutdown() if clean_shutdown else begun.marks()
+        self.metadata = encode_restart_point(RestartPoint(clean_shutdown=clean_shutdown, merges=marks))
 
 
 @given(st.integers(1, 8), st.data())
 def test_merges_that_kill_are_given_up_and_no_other(jobs: int, data: st.DataObject) -> None:
     killers = data.draw(st.sets(st.integers(0, jobs - 1)))
     partition = Partition(killers, list(range(jobs)), random.Random(data.draw(st.integers(0, 999))))
-    partition.metadata = encode_restart_point(RestartPoint(farewell=True))
+    partition.metadata = encode_restart_point(RestartPoint(clean_shutdown=True))
     for orderly_after in data.draw(st.lists(st.none() | st.integers(0, 3), max_size=6)):
         partition.own(orderly_after=orderly_after)
     for _ in range(len(killers) * MOST_BEGUN + 2):
@@ -78,18 +78,18 @@ def test_merges_that_kill_are_given_up_and_no_other(jobs: int, data: st.DataObje
 
 
 def test_a_merge_that_its_owner_ends_keeps_what_was_counted_before() -> None:
-    begun = BegunMerges({(identity(1).job_id, 1): 2}, suspects_below=9)
+    begun = MergeAttempts({(identity(1).job_id, 1): 2}, suspects_below=9)
     begun.begin(identity(1))
     assert begun.marks() == {(identity(1).job_id, 1): 3}
-    assert begun.farewell() == {(identity(1).job_id, 1): 2}
+    assert begun.clean_shutdown() == {(identity(1).job_id, 1): 2}
     begun.withdraw(identity(1))
-    assert begun.marks() == begun.farewell() == {(identity(1).job_id, 1): 2}
+    assert begun.marks() == begun.clean_shutdown() == {(identity(1).job_id, 1): 2}
 
 
 def test_however_many_marks_there_are_a_commit_has_room_for_them_and_for_the_one_that_runs() -> None:
-    begun = BegunMerges({(identity(number).job_id, 65_535): 2 for number in range(500)}, suspects_below=9)
+    begun = MergeAttempts({(identity(number).job_id, 65_535): 2 for number in range(500)}, suspects_below=9)
     begun.begin(identity(1000))
-    point = RestartPoint(2**60, 2**60, farewell=True, merges=begun.marks())
+    point = RestartPoint(2**60, 2**60, clean_shutdown=True, merges=begun.marks())
     assert len(point.merges) == MOST_MARKS
     assert point.merges[identity(1000).job_id, 1] == 1
     metadata = encode_restart_point(point)
