@@ -132,7 +132,7 @@ async def main() -> int:
     routes: dict[str, dict[str, Any]] = {}
     early = False
     async with (
-        Stack(StackSettings(workers=1, worker_slots=2, environment={"REGATHER_DOOR_WAIT_S": "120"})) as stack,
+        Stack(StackSettings(workers=1, worker_slots=2, environment={"REGATHER_SYNC_WAIT_S": "120"})) as stack,
         httpx2.AsyncClient(base_url=stack.gateway_url, timeout=300) as client,
     ):
         pid = stack.of(Role.GATEWAY)[0].pid

@@ -317,11 +317,11 @@ def payload(**fields: Any) -> bytes:
 
 
 DOORS = [
-    Case("door without JSON", "", b"{", code="json-invalid", headers=JSON, path="/process-data"),
-    Case("door without payload", "", b"{}", code="missing", headers=JSON, path="/process-data"),
-    Case("door with a number", "", payload(payload=3), code="field-type", headers=JSON, path="/process-data"),
+    Case("synchronous without JSON", "", b"{", code="json-invalid", headers=JSON, path="/process-data"),
+    Case("synchronous without payload", "", b"{}", code="missing", headers=JSON, path="/process-data"),
+    Case("synchronous with a number", "", payload(payload=3), code="field-type", headers=JSON, path="/process-data"),
     Case(
-        "door, shard_size 1023",
+        "synchronous, shard_size 1023",
         "",
         payload(payload="x", shard_size=1023),
         code="shard-size-invalid",
@@ -329,7 +329,7 @@ DOORS = [
         path="/process-data",
     ),
     Case(
-        "door, unknown kind",
+        "synchronous, unknown kind",
         "",
         payload(payload="x", kind="nope"),
         code="unknown-kind",
@@ -337,7 +337,7 @@ DOORS = [
         path="/process-data",
     ),
     Case(
-        "door, payload twice",
+        "synchronous, payload twice",
         "",
         b'{"payload": "a", "payload": "b"}',
         code="json-invalid",
@@ -345,14 +345,24 @@ DOORS = [
         path="/process-data",
     ),
     Case(
-        "door, half a surrogate", "", b'{"payload": "\\ud800"}', code="json-invalid", headers=JSON, path="/process-data"
+        "synchronous, half a surrogate",
+        "",
+        b'{"payload": "\\ud800"}',
+        code="json-invalid",
+        headers=JSON,
+        path="/process-data",
     ),
-    Case("door, empty payload", "", payload(payload=""), code="empty-body", headers=JSON, path="/process-data"),
+    Case("synchronous, empty payload", "", payload(payload=""), code="empty-body", headers=JSON, path="/process-data"),
     Case(
-        "door, bad base64", "", payload(image_data="@@@@"), code="base64-invalid", headers=JSON, path="/analyze-image"
+        "synchronous, bad base64",
+        "",
+        payload(image_data="@@@@"),
+        code="base64-invalid",
+        headers=JSON,
+        path="/analyze-image",
     ),
     Case(
-        "door, no image",
+        "synchronous, no image",
         "",
         payload(image_data=base64.b64encode(b"text").decode()),
         code="bad-request",
@@ -360,14 +370,16 @@ DOORS = [
         path="/analyze-image",
     ),
     Case(
-        "door, cut-off png",
+        "synchronous, cut-off png",
         "",
         payload(image_data=base64.b64encode(image("png")[:-500]).decode()),
         code="image-invalid",
         headers=JSON,
         path="/analyze-image",
     ),
-    Case("door, another type", "", b"x", 415, "content-type", {"content-type": "text/html"}, path="/analyze-image"),
+    Case(
+        "synchronous, another type", "", b"x", 415, "content-type", {"content-type": "text/html"}, path="/analyze-image"
+    ),
 ]
 
 CASES = [*REQUESTS, *SIDES, *IMAGES, *TABLES, *NUMBERS, *DOORS]

@@ -25,7 +25,7 @@ from regather_cli.stack import Stack, StackSettings
 FAST = {
     "REGATHER_PROGRESS_S": "0.1",
     "REGATHER_TICK_S": "0.5",
-    "REGATHER_SILENCE_S": "2",
+    "REGATHER_HEARTBEAT_TIMEOUT_S": "2",
     "REGATHER_CHECKPOINT_LOG_BYTES": "20000",
     "REGATHER_DIAGNOSTICS": "true",
 }

@@ -51,7 +51,7 @@ async def world(kafka_broker: Broker, tmp_path_factory: pytest.TempPathFactory) 
         workers=1,
         worker_slots=1,
         topic_prefix=f"bad-{uuid.uuid4().hex[:8]}.",
-        environment={"REGATHER_SPOOL_DIR": str(spool), "REGATHER_SILENCE_S": "2", "REGATHER_TICK_S": "0.5"},
+        environment={"REGATHER_SPOOL_DIR": str(spool), "REGATHER_HEARTBEAT_TIMEOUT_S": "2", "REGATHER_TICK_S": "0.5"},
     )
     async with (
         Stack(settings, broker=kafka_broker) as stack,

@@ -33,7 +33,7 @@ from regather.core.status import JobStatus
 from regather.core.wire.checkpoints import decode_checkpoint, encode_checkpoint
 
 JOBS = [Identity(JobId(f"00000000-0000-7000-8000-00000000000{n}"), SubmissionId("00" * 8)) for n in range(3)]
-POLICY = FoldPolicy(silence_ms=50)
+POLICY = FoldPolicy(heartbeat_timeout_ms=50)
 
 
 @dataclass

@@ -228,7 +228,7 @@ def test_nobody_cancels_another_submission() -> None:
 
 
 def test_the_next_version_may_be_opened_before_the_end_of_the_last_one_was_read_back() -> None:
-    fold = PartitionFold(FoldPolicy(silence_ms=60_000))
+    fold = PartitionFold(FoldPolicy(heartbeat_timeout_ms=60_000))
     fold.handle(opened(), offset=0, append_ms=1)
     (ended,) = fold.handle(Tick(), offset=1, append_ms=60_001)
     assert isinstance(ended, EmitFinal)

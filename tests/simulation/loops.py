@@ -110,10 +110,10 @@ class Run:
         for spec in topic_specs(self.topics, Size.EMBEDDED):
             self.broker.logs.create(_smaller(spec, self.topics, events))
         installation.lost_children = 0.02 if chance.random() < 0.2 else 0.0
-        gateway = GatewaySettings(sign_of_life_s=5.0)
+        gateway = GatewaySettings(heartbeat_s=5.0)
         worker = WorkerSettings(slots=chance.choice((1, 2, 3)), drain_s=5.0, max_open_records=chance.choice((4, 4096)))
         aggregator = AggregatorSettings(
-            silence_s=SILENCE_S,
+            heartbeat_timeout_s=SILENCE_S,
             tick_s=2.0,
             drain_s=5.0,
             checkpoint_log_bytes=chance.choice((1, 1_000, 64 * 1024**2)),

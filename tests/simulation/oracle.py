@@ -43,7 +43,7 @@ class Account:
     """
 
     order: Opened
-    silence_ms: int
+    heartbeat_timeout_ms: int
     opened_ms: int
     redriven: Redriven | None = None
     first: dict[int, Outcome] = field(default_factory=dict)
@@ -130,7 +130,7 @@ class Account:
     def _tick(self, log_ms: int) -> None:
         if log_ms >= self.opened_ms + self.order.deadline_ms:
             self._interrupt(EXPIRED)
-        elif self.sealed is None and self.decided is None and log_ms - self._sign_ms >= self.silence_ms:
+        elif self.sealed is None and self.decided is None and log_ms - self._sign_ms >= self.heartbeat_timeout_ms:
             self._interrupt(NOT_SEALED)
 
     def _interrupt(self, end: End) -> None:
@@ -162,10 +162,10 @@ class Account:
 class Chain:
     """All versions of one job, in the order in which the log accepts them."""
 
-    def __init__(self, job_id: str, silence_ms: int) -> None:
+    def __init__(self, job_id: str, heartbeat_timeout_ms: int) -> None:
         self.accounts: list[Account] = []
         self._job_id = job_id
-        self._silence_ms = silence_ms
+        self._silence_ms = heartbeat_timeout_ms
         self._outcomes: dict[int, Outcome] = {}
         """Of each shard the outcome that counts for the next redrive."""
         self._say: dict[int, int] = {}

@@ -30,7 +30,7 @@ class Verdict:
     logs: Logs
     plans: Mapping[str, JobPlan]
     executions: Executions
-    silence_ms: int
+    heartbeat_timeout_ms: int
     merges_get_lost: bool
     events_passed: Mapping[int, Sequence[tuple[float, int]]]
     """Of each partition of job-events when the group's offset went on, and where to."""
@@ -58,7 +58,7 @@ class Verdict:
         self._check_executions()
         self.invariants.check("VIEW", not self.ledger.ahead, *self.ledger.ahead[:3])
         for events in self.ledger.events.values():
-            policy = FoldPolicy(self.silence_ms)
+            policy = FoldPolicy(self.heartbeat_timeout_ms)
             check_drops(self.invariants, policy, ((entry.log_ms, entry.event) for entry in events))
         for what in self.ledger.unreadable:
             self.invariants.check("I3", False, f"unreadable: {what}")
@@ -74,7 +74,7 @@ class Verdict:
 
     def _chain(self, job_id: JobId) -> Chain:
         events = self.ledger.events[self.ledger.opened[job_id][0].partition]
-        return Chain(job_id, self.silence_ms).read((entry.log_ms, entry.event) for entry in events)
+        return Chain(job_id, self.heartbeat_timeout_ms).read((entry.log_ms, entry.event) for entry in events)
 
     def _check_versions(self, chain: Chain) -> None:
         """Each version that was begun has a final, and its owner is whose it says."""

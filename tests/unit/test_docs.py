@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import typer
 from fastapi import FastAPI
+from pydantic import AliasChoices
+from pydantic.fields import FieldInfo
 
 from regather.core.wire.events import _DECODERS
 from regather.processors.registry import all_kinds
@@ -129,12 +131,17 @@ def test_every_code_stands_in_the_reference() -> None:
     assert {code for code in found if f"`{code}`" not in text} == set()
 
 
+def environment_name(name: str, field: FieldInfo) -> str:
+    alias = field.validation_alias
+    return str(alias.choices[0] if isinstance(alias, AliasChoices) else alias or f"REGATHER_{name.upper()}")
+
+
 @pytest.mark.parametrize(
     "settings", [ServiceSettings, GatewaySettings, WorkerSettings, AggregatorSettings, TopicsSettings]
 )
 def test_every_setting_stands_in_the_reference(settings: type[ServiceSettings]) -> None:
     text = text_of("docs/reference/settings.md")
-    names = [str(field.validation_alias or f"REGATHER_{name.upper()}") for name, field in settings.model_fields.items()]
+    names = [environment_name(name, field) for name, field in settings.model_fields.items()]
     assert [name for name in names if f"`{name}`" not in text] == []
 
 

@@ -18,7 +18,7 @@ from regather.core.status import JobStatus
 from simulation.invariants import Invariants
 
 SILENCE_MS = 60_000
-POLICY = FoldPolicy(silence_ms=SILENCE_MS)
+POLICY = FoldPolicy(heartbeat_timeout_ms=SILENCE_MS)
 PARTITIONS = 3
 RETRY = 2
 

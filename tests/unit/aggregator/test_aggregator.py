@@ -331,11 +331,11 @@ async def test_outputs_that_memory_has_no_room_for_are_in_the_result_all_the_sam
     owner = job()
     begin = Opened(owner, "frames.motion", b"{}", "", 3_600_000, OnError.FAIL)
     await world.tell(begin, *(outcome_of(owner, seq, outputs) for seq in (5, 3, 1, 0)))
-    scratch = "regather_outputs_scratch_bytes"
-    await eventually(lambda: metric(aggregator, scratch) == 40_000, what="outputs in a scratch file")
+    spill = "regather_outputs_spilled_bytes"
+    await eventually(lambda: metric(aggregator, spill) == 40_000, what="outputs in a scratch file")
     await world.tell(*(outcome_of(owner, seq, outputs) for seq in (2, 4)), Sealed(owner, 6, 24, "sha256:x"))
     assert (await world.final()).value == b"".join(outputs)
-    assert metric(aggregator, scratch) == 0
+    assert metric(aggregator, spill) == 0
 
 
 def outcome_of(owner: Identity, seq: int, outputs: list[bytes]) -> Outcomes:

@@ -29,7 +29,7 @@ from regather_aggregator.app import Aggregator, build
 from regather_aggregator.settings import AggregatorSettings
 
 TOPICS = Topics()
-SETTINGS = AggregatorSettings(progress_s=0.02, tick_s=0.02, silence_s=0.2, max_result_bytes=2048)
+SETTINGS = AggregatorSettings(progress_s=0.02, tick_s=0.02, heartbeat_timeout_s=0.2, max_result_bytes=2048)
 
 
 class World:

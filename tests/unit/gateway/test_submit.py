@@ -196,7 +196,7 @@ async def test_upload_that_stalls_is_a_408_and_abandoned(start_gateway: Any) -> 
 
 
 async def test_slow_upload_gives_signs_of_life(start_gateway: Any) -> None:
-    async with start_gateway(sign_of_life_s=0.02) as gateway:
+    async with start_gateway(heartbeat_s=0.02) as gateway:
 
         async def signs() -> list[Uploading]:
             return [event for event in await gateway.events() if isinstance(event, Uploading)]
@@ -335,7 +335,7 @@ async def test_upload_that_fell_silent_is_a_202_only_when_the_aggregator_has_spo
             accepted = await gateway.status_of((await gateway.events())[0].owner.job_id)
             await gateway.publish(replace(accepted, **word))
 
-    async with start_gateway(ack_timeout_s=0.5, sign_of_life_s=10) as gateway:
+    async with start_gateway(ack_timeout_s=0.5, heartbeat_s=10) as gateway:
         query = "kind=bytes.digest&shard_size=1024"
         sent, _ = await asyncio.gather(gateway.request("/v1/jobs", messages(gateway), {}, query), speak(gateway))
 

@@ -31,10 +31,10 @@ class Aggregator:
         self._transport = transport
         self._executor = executor
         self.counts = OwnerCounts()
-        self._scratch = SpillSpace(
-            settings.scratch_dir or None,
+        self._spill = SpillSpace(
+            settings.spill_dir or None,
             memory_bytes=settings.outputs_memory_bytes,
-            disk_bytes=settings.scratch_bytes,
+            disk_bytes=settings.spill_bytes,
         )
         self._output = OwnOutput(
             finals=ReadBack(transport, settings.topics.results),
@@ -48,7 +48,9 @@ class Aggregator:
             max_result_bytes=settings.max_result_bytes,
         )
 
-        policy = FoldPolicy(silence_ms=int(settings.silence_s * 1000), max_output_bytes=settings.max_output_bytes)
+        policy = FoldPolicy(
+            heartbeat_timeout_ms=int(settings.heartbeat_timeout_s * 1000), max_output_bytes=settings.max_output_bytes
+        )
 
         shared = OwnerDeps(
             transport=transport,
@@ -58,7 +60,7 @@ class Aggregator:
             output=self._output,
             counts=self.counts,
             merges_alone=asyncio.Lock(),
-            make_fold=lambda: PartitionFold(policy, self.counts.dropped, self._scratch.outputs),
+            make_fold=lambda: PartitionFold(policy, self.counts.dropped, self._spill.outputs),
         )
 
         def make_owner(partition: int, on_restored: Callable[[int, int], None]) -> PartitionOwner:
@@ -86,8 +88,8 @@ class Aggregator:
         yield Sample("regather_ownership_restarts_total", self.counts.restarts)
         yield Sample("regather_checkpoints_total", self.counts.checkpoints)
         yield Sample("regather_broker_time_jumps_total", self.events.time_jumps)
-        yield Sample("regather_outputs_memory_bytes", self._scratch.used_memory_bytes)
-        yield Sample("regather_outputs_scratch_bytes", self._scratch.used_disk_bytes)
+        yield Sample("regather_outputs_memory_bytes", self._spill.used_memory_bytes)
+        yield Sample("regather_outputs_spilled_bytes", self._spill.used_disk_bytes)
         yield Sample("regather_jobs_near_retention", self.retention.jobs_near)
 
     async def run(self, stop: asyncio.Event) -> None:

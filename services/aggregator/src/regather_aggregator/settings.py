@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from regather.runtime.settings import ServiceSettings
+from regather.runtime.settings import ServiceSettings, renamed
 
 
 class AggregatorSettings(ServiceSettings):
@@ -17,14 +17,28 @@ class AggregatorSettings(ServiceSettings):
         default=1024**3, ge=1024, description="outputs of all shards of a job together; a job with more fails"
     )
     outputs_memory_bytes: int = Field(
-        default=512 * 1024**2, ge=0, description="outputs of open jobs held in memory; more go to scratch files"
+        default=512 * 1024**2, ge=0, description="outputs of open jobs held in memory; more go to spill files"
     )
-    scratch_dir: str = Field(default="", description="where the scratch files are; empty: the system's own choice")
-    scratch_bytes: int = Field(default=8 * 1024**3, ge=0, description="scratch files of all open jobs together")
+    spill_dir: str = Field(
+        default="",
+        validation_alias=renamed("REGATHER_SPILL_DIR", "REGATHER_SCRATCH_DIR"),
+        description="where the spill files are; empty: the system's own choice",
+    )
+    spill_bytes: int = Field(
+        default=8 * 1024**3,
+        ge=0,
+        validation_alias=renamed("REGATHER_SPILL_BYTES", "REGATHER_SCRATCH_BYTES"),
+        description="spill files of all open jobs together",
+    )
     checkpoint_log_bytes: int = Field(
         default=64 * 1024**2, ge=1, description="a job is saved when a restart would read more of the log for it"
     )
-    silence_s: float = Field(default=60.0, gt=0, description="an unsealed upload is closed after this long silence")
+    heartbeat_timeout_s: float = Field(
+        default=60.0,
+        gt=0,
+        validation_alias=renamed("REGATHER_HEARTBEAT_TIMEOUT_S", "REGATHER_SILENCE_S"),
+        description="an unsealed upload without a heartbeat for so long is ended",
+    )
     tick_s: float = Field(default=5.0, gt=0, description="between ticks while jobs are open")
     progress_s: float = Field(default=1.0, gt=0, description="between progress reports of running jobs")
     drain_s: float = Field(default=10.0, gt=0, description="limit of the shutdown")

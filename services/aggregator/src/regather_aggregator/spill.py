@@ -36,8 +36,8 @@ class SpillSpace:
 class SpilledOutputs(MutableMapping[int, bytes]):
     """One job's outputs by sequence number. A file is append-only: its room comes back when all is cleared."""
 
-    def __init__(self, scratch: SpillSpace) -> None:
-        self._scratch = scratch
+    def __init__(self, spill: SpillSpace) -> None:
+        self._spill = spill
         self._held: dict[int, bytes] = {}
         self._stretches: dict[int, tuple[int, int]] = {}
         self._file: BinaryIO | None = None
@@ -54,21 +54,21 @@ class SpilledOutputs(MutableMapping[int, bytes]):
     def __setitem__(self, seq: int, output: bytes) -> None:
         if seq in self:
             del self[seq]
-        if not self._scratch.goes_to_disk(len(output)):
+        if not self._spill.goes_to_disk(len(output)):
             self._held[seq] = output
-            self._scratch.used_memory_bytes += len(output)
+            self._spill.used_memory_bytes += len(output)
             return
         if self._file is None:
-            self._file = tempfile.TemporaryFile(dir=self._scratch.folder)  # noqa: SIM115 - lives as long as the job
+            self._file = tempfile.TemporaryFile(dir=self._spill.folder)  # noqa: SIM115 - lives as long as the job
         self._file.seek(self._end)
         self._file.write(output)
         self._stretches[seq] = (self._end, len(output))
         self._end += len(output)
-        self._scratch.used_disk_bytes += len(output)
+        self._spill.used_disk_bytes += len(output)
 
     def __delitem__(self, seq: int) -> None:
         if seq in self._held:
-            self._scratch.used_memory_bytes -= len(self._held.pop(seq))
+            self._spill.used_memory_bytes -= len(self._held.pop(seq))
         else:
             del self._stretches[seq]
 
@@ -84,8 +84,8 @@ class SpilledOutputs(MutableMapping[int, bytes]):
 
     def clear(self) -> None:
         """Give everything back."""
-        self._scratch.used_memory_bytes -= sum(map(len, self._held.values()))
-        self._scratch.used_disk_bytes -= self._end
+        self._spill.used_memory_bytes -= sum(map(len, self._held.values()))
+        self._spill.used_disk_bytes -= self._end
         self._held.clear()
         self._stretches.clear()
         self._end = 0

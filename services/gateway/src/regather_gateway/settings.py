@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from regather.runtime.settings import ServiceSettings
+from regather.runtime.settings import ServiceSettings, renamed
 
 _MIB, _GIB = 1024**2, 1024**3
 
@@ -30,8 +30,12 @@ class GatewaySettings(ServiceSettings):
     cut_memory_bytes: int = Field(default=4 * _GIB, ge=0, description="memory of one cut above an idle child; 0: any")
     body_idle_timeout_s: float = Field(default=60.0, gt=0, description="an upload that sends nothing for so long: 408")
     max_wait_s: float = Field(default=30.0, ge=0, le=300, description="cap of `Prefer: wait=N`")
-    door_wait_s: float = Field(
-        default=30.0, gt=0, le=300, description="how long the synchronous doors wait for the end"
+    sync_wait_s: float = Field(
+        default=30.0,
+        gt=0,
+        le=300,
+        validation_alias=renamed("REGATHER_SYNC_WAIT_S", "REGATHER_DOOR_WAIT_S"),
+        description="how long the synchronous endpoints wait for the end",
     )
     default_timeout_s: float = Field(default=15.0, ge=0.1, le=3600, description="per shard, if the client says nothing")
     default_deadline_s: float = Field(default=3600.0, ge=1, description="per job, if the client says nothing")
@@ -46,10 +50,11 @@ class GatewaySettings(ServiceSettings):
     opened_before_shards: bool = Field(
         default=True, description="wait for the ack of `opened` before the first shard: no outcome can overtake it"
     )
-    sign_of_life_s: float = Field(
+    heartbeat_s: float = Field(
         default=10.0,
         gt=0,
-        description="between signs of life of a slow upload; at most half of the aggregator's REGATHER_SILENCE_S",
+        validation_alias=renamed("REGATHER_HEARTBEAT_S", "REGATHER_SIGN_OF_LIFE_S"),
+        description="between heartbeats of a slow upload; at most half of the aggregator's REGATHER_HEARTBEAT_TIMEOUT_S",
     )
     max_ended_jobs: int = Field(default=100_000, ge=1, description="ended jobs whose status is kept in memory")
     max_inline_bytes: int = Field(default=64 * _MIB, ge=0, description="small results kept in memory, all together")

@@ -19,12 +19,12 @@ MakeOutputs = Callable[[], MutableMapping[int, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class FoldPolicy:
-    """`silence_ms`: an unsealed upload without a sign of life for so long is closed.
+    """`heartbeat_timeout_ms`: an unsealed upload without a heartbeat for so long is ended.
 
     A job whose outputs have more than `max_output_bytes` in all is ended: somebody has to hold them.
     """
 
-    silence_ms: int = 60_000
+    heartbeat_timeout_ms: int = 60_000
     max_output_bytes: int = 1024**3
 
 
@@ -266,7 +266,7 @@ class PartitionFold:
         if job.opened_ms + job.opened.deadline_ms <= self.log_ms:
             return JobBroken(Reason.DEADLINE, f"the deadline of {job.opened.deadline_ms} ms has passed")
         silent_ms = self.log_ms - job.last_sign_ms
-        if job.state is JobState.SPLITTING and silent_ms >= self._policy.silence_ms:
+        if job.state is JobState.SPLITTING and silent_ms >= self._policy.heartbeat_timeout_ms:
             return JobBroken(Reason.NOT_SEALED, f"not sealed: no sign of the upload for {silent_ms} ms")
         return None
 

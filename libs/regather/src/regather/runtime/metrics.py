@@ -69,7 +69,7 @@ METRICS: Mapping[str, Metric] = {
     "regather_checkpoints_total": Metric("counter", "Checkpoints of long jobs written and read back"),
     "regather_broker_time_jumps_total": Metric("counter", "Times that a broker's clock ran ahead by over a minute"),
     "regather_outputs_memory_bytes": Metric("gauge", "Outputs of open jobs in memory"),
-    "regather_outputs_scratch_bytes": Metric("gauge", "Outputs of open jobs in scratch files"),
+    "regather_outputs_spilled_bytes": Metric("gauge", "Outputs of open jobs in spill files"),
     "regather_jobs_near_retention": Metric("gauge", "Open jobs whose first event retention deletes soon"),
 }
 

@@ -1,9 +1,14 @@
 """Settings that all services share. Read once from the environment, frozen, passed on as values."""
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from regather.transport.topics import Topics
+
+
+def renamed(now: str, before: str) -> AliasChoices:
+    """The environment name of a setting, and the one of the release before, which is still read."""
+    return AliasChoices(now, before)
 
 
 class ServiceSettings(BaseSettings):

@@ -167,7 +167,7 @@ class WorkerList(BaseModel):
 
 
 class SyncAnswer(BaseModel):
-    """What the synchronous doors answer."""
+    """What the synchronous endpoints answer."""
 
     model_config = ConfigDict(extra="allow")
 

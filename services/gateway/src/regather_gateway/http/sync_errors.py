@@ -1,4 +1,4 @@
-"""Errors of the two synchronous doors: `{"detail": ..., "code": ...}`, and for a 422 FastAPI's own list of details."""
+"""Errors of the two synchronous endpoints: `{"detail": ..., "code": ...}`, and for a 422 FastAPI's own list of details."""
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
@@ -44,7 +44,7 @@ def from_validation(error: ValidationError, where: str) -> Unprocessable:
 
 
 class SyncRoute(APIRoute):
-    """A route whose errors have the doors' own shape."""
+    """A route whose errors have a shape of their own."""
 
     def get_route_handler(self) -> Handler:
         """Wrap the framework's handler."""
@@ -67,6 +67,6 @@ def _answer(request: Request, error: Exception) -> Response:
         content = {"detail": error.details, "code": error.code, **error.extensions}
         return json_response(content, _UNPROCESSABLE)
     problem = problem_of(error)
-    log.info("door-refused", path=request.url.path, status=problem.status, code=problem.code)
+    log.info("request-refused", path=request.url.path, status=problem.status, code=problem.code)
     content = {"detail": problem.detail, "code": problem.code, **problem.extensions}
     return json_response(content, problem.status, problem.headers)

@@ -1,4 +1,4 @@
-"""The two synchronous doors: one request, one answer, for the simplest clients."""
+"""The two synchronous endpoints: one request, one answer, for the simplest clients."""
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, TypeVar
@@ -29,7 +29,7 @@ _RAW_TYPES = ("image/", "application/octet-stream", "application/x-npy")
 
 
 class SyncFields(BaseModel):
-    """Fields of both doors beside the data."""
+    """Fields of both endpoints beside the data."""
 
     shard_size: int = Field(DEFAULT_SHARD_BYTES, ge=MIN_SHARD_BYTES, le=MAX_SHARD_BYTES)
     options: dict[str, Any] = {}
@@ -144,7 +144,7 @@ async def _run(gateway: Gateway, asked: SubmitRequest, body: AsyncIterator[bytes
     """Submit and wait for the end; Problem 503 says where the job can be found when the wait is over."""
     spec = make_spec(asked, gateway.registry, gateway.settings)
     owner = (await gateway.submitter.submit(spec, body)).status.owner
-    limit_s = gateway.settings.door_wait_s
+    limit_s = gateway.settings.sync_wait_s
     await gateway.view.wait_ended(owner.job_id, owner.version, limit_s)
     status = gateway.view.get(owner.job_id)
     if status is None or not status.state.ended:

@@ -168,7 +168,7 @@ class Redriver:
             window_bytes=settings.window_bytes,
             window_records=settings.window_records,
             ack_timeout_s=settings.ack_timeout_s,
-            sign_of_life_s=settings.sign_of_life_s,
+            heartbeat_s=settings.heartbeat_s,
             opened_before_shards=True,
         )
 

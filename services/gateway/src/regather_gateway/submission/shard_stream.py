@@ -25,7 +25,7 @@ class UploadLimits:
     window_bytes: int
     window_records: int
     ack_timeout_s: float
-    sign_of_life_s: float
+    heartbeat_s: float
     opened_before_shards: bool
 
 

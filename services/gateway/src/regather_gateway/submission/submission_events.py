@@ -52,7 +52,7 @@ class SubmissionEvents:
         """
         times_ms = sorted(self._acked_ms)
         longest_ms = max((later - earlier for earlier, later in pairwise(times_ms)), default=0)
-        return longest_ms > 2 * self._limits.sign_of_life_s * 1000
+        return longest_ms > 2 * self._limits.heartbeat_s * 1000
 
     def acked(self, address: RecordAddress) -> None:
         """Note the address of an event that was acked."""
@@ -84,7 +84,7 @@ class SubmissionEvents:
     def start_heartbeat(self) -> None:
         """Send heartbeats from now on."""
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._limits.sign_of_life_s, self._beat_later)
+        self._timer = loop.call_later(self._limits.heartbeat_s, self._beat_later)
 
     def stop_heartbeat(self) -> None:
         """Send no more heartbeats."""

@@ -195,7 +195,7 @@ class Submitter:
             window_bytes=min(settings.window_bytes, max(_MIN_WINDOW_BYTES, share)),
             window_records=settings.window_records,
             ack_timeout_s=settings.ack_timeout_s,
-            sign_of_life_s=settings.sign_of_life_s,
+            heartbeat_s=settings.heartbeat_s,
             opened_before_shards=settings.opened_before_shards,
         )
 

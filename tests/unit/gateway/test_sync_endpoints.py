@@ -1,4 +1,4 @@
-"""The two synchronous doors: /process-data and /analyze-image."""
+"""The two synchronous endpoints: /process-data and /analyze-image."""
 
 import asyncio
 import base64
@@ -186,7 +186,7 @@ async def test_other_types_than_images_are_a_415(gateway: Any) -> None:
 
 
 async def test_wait_limit_gives_503_and_says_where_the_job_is(start_gateway: Any) -> None:
-    async with start_gateway(door_wait_s=0.01) as gateway:
+    async with start_gateway(sync_wait_s=0.01) as gateway:
         answer = await gateway.client.post("/process-data", json={"payload": "x"})
 
         job_id = await sealed_job(gateway)
