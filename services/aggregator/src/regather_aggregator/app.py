@@ -11,7 +11,8 @@ from regather.runtime.logs import get_logger
 from regather.runtime.metrics import Sample, by_label
 from regather.transport.base import Transport
 from regather_aggregator.assembly import Assembly, Processors
-from regather_aggregator.owner import OwnerCounts, OwnerDeps, PartitionOwner
+from regather_aggregator.owner import PartitionOwner
+from regather_aggregator.owner_deps import OwnerCounts, OwnerDeps
 from regather_aggregator.ownership_loop import OwnershipLoop
 from regather_aggregator.readback import OwnOutput, ReadBack
 from regather_aggregator.retention import RetentionWatch

@@ -173,7 +173,7 @@ class OwnershipLoop:
         self._tasks[number] = asyncio.create_task(self._own(number, owner), name=f"owner-{number}")
 
     def _end_owner(self, number: int) -> None:
-        self._owners.pop(number).accepting = False
+        self._owners.pop(number).stop_accepting()
         self._committed.pop(number, None)
         task = self._tasks.pop(number)
         task.cancel()

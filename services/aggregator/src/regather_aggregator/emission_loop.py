@@ -1,0 +1,83 @@
+"""The loop that writes: one transaction for whatever waits, read back before the next one begins.
+
+Source: docs/protocol.md#emit.
+"""
+
+import asyncio
+
+from regather.core.errors import OffsetOutOfRange
+from regather.core.status import JobStatus
+from regather.transport.base import RecordAddress, TopicPartition, TransactionalProducer
+from regather.transport.log_reader import LogReader
+from regather.transport.topics import RETRY_RECORD_BYTES
+from regather_aggregator.emission import Emitter
+from regather_aggregator.epoch import Epoch
+from regather_aggregator.owner_deps import OwnerDeps
+from regather_aggregator.segment_log import SegmentLog
+from regather_aggregator.segments import SegmentWriter
+
+_READ_BACK_LIMIT_S = 15.0
+_LOOK_AGAIN_S = 0.02
+
+
+class EmissionLoop:
+    """Writes what one epoch decides, through the producer that was fenced for it."""
+
+    def __init__(self, partition: int, deps: OwnerDeps, epoch: Epoch, producer: TransactionalProducer) -> None:
+        self._epoch = epoch
+        self._settings = deps.settings
+        self._counts = deps.counts
+        self._emitter = Emitter(producer, deps.topics, partition)
+        self._large = SegmentWriter(SegmentLog(producer, partition, deps.output.segments))
+        self._saves = SegmentLog(producer, partition, deps.output.checkpoints)
+        self._releases = LogReader(deps.transport, fetch_max_bytes=RETRY_RECORD_BYTES)
+        self._progress_due_s = 0.0
+
+    async def run(self) -> None:
+        """Write until cancelled; raises TransportError or TimeoutError, after which the producer is of no use."""
+        epoch = self._epoch
+        while True:
+            await epoch.queue.wait(self._settings.progress_s)
+            await self._save_one()
+            finals = [await self._large.with_segments(plan) for plan in epoch.queue.take_finals()]
+            progress = self._take_progress()
+            releases = epoch.queue.take_releases(epoch.fold.is_open)
+            if not (finals or progress or releases):
+                continue
+            epoch.finals.expect(plan.status.owner for plan in finals)
+            released = await self._emitter.emit(finals, progress, releases)
+            self._counts.transactions += 1
+            async with asyncio.timeout(_READ_BACK_LIMIT_S):
+                if epoch.finals.awaited:
+                    await epoch.finals.wait()
+                elif released:
+                    await self._see(released[0])
+
+    async def close(self) -> None:
+        """Disconnect what the loop reads with."""
+        await self._releases.stop()
+
+    async def _see(self, released: RecordAddress) -> None:
+        """Return once a released shard is there for a committed reader: the proof of a transaction without finals."""
+        while True:
+            try:
+                await self._releases.read(TopicPartition(released.topic, released.partition), released.offset)
+            except OffsetOutOfRange:
+                await asyncio.sleep(_LOOK_AGAIN_S)
+            else:
+                return
+
+    async def _save_one(self) -> None:
+        """Write the checkpoint of one job that keeps a restart reading, if there is any."""
+        epoch = self._epoch
+        for job in epoch.fold.unsaved_jobs(self._settings.checkpoint_log_bytes)[:1]:
+            await epoch.checkpoints.save(self._saves, epoch.fold, job, epoch.next_offset)
+            self._counts.checkpoints += 1
+            epoch.queue.wake()
+
+    def _take_progress(self) -> list[JobStatus]:
+        now_s = asyncio.get_running_loop().time()
+        if now_s < self._progress_due_s:
+            return []
+        self._progress_due_s = now_s + self._settings.progress_s
+        return [job.status() for job in self._epoch.fold.take_changed()]

@@ -1,0 +1,57 @@
+"""What waits for the next transaction of a partition: finals, and shards that a chain releases."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from regather.core.model import JobId, Shard
+from regather.core.reassembly import JobFold, Release
+from regather_aggregator.emission import MAX_TRANSACTION_BYTES, PlannedFinal
+
+
+class EmissionQueue:
+    """Filled by the fold, emptied by the emission loop."""
+
+    def __init__(self) -> None:
+        self._finals: deque[PlannedFinal] = deque()
+        self._releases: dict[JobId, Release] = {}
+        self._wake = asyncio.Event()
+
+    def add_final(self, plan: PlannedFinal) -> None:
+        """Queue a final."""
+        self._finals.append(plan)
+        self._wake.set()
+
+    def add_release(self, release: Release) -> None:
+        """Queue a release; of one job only the newest counts, because the shards before it have run."""
+        self._releases[release.job.owner.job_id] = release
+        self._wake.set()
+
+    def wake(self) -> None:
+        """End the present wait, or the next one."""
+        self._wake.set()
+
+    async def wait(self, limit_s: float) -> None:
+        """Return when something is queued, or after `limit_s`."""
+        if self._finals or self._releases:
+            return
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._wake.wait()
+        except TimeoutError:
+            return  # nothing ended: time for a progress report
+
+    def take_finals(self) -> list[PlannedFinal]:
+        """Take as many finals as fit a transaction; a final's large result does not count, for it goes ahead."""
+        taken: list[PlannedFinal] = []
+        size_bytes = 0
+        while self._finals and size_bytes < MAX_TRANSACTION_BYTES:
+            taken.append(self._finals.popleft())
+            size_bytes += taken[-1].size_bytes
+        return taken
+
+    def take_releases(self, is_open: Callable[[JobFold], bool]) -> list[Shard]:
+        """Take the shards of jobs that are open."""
+        releases, self._releases = self._releases, {}
+        return [release.shard for release in releases.values() if is_open(release.job)]
