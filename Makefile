@@ -31,8 +31,8 @@ up: $(STAMP) ## start Kafka and the three services, print their URLs, stay until
 demo: $(STAMP) ## one job of each kind and one poisoned job through the real chain, all verified
 	@$(BIN)/regather demo
 
-test: $(STAMP) ## lint, types, import rule, and every test, on a real Kafka
-	@$(BIN)/python tests/run.py
+test: $(STAMP) ## lint, types, import rule, and every test, on a real Kafka; ONLY=path: the tests of that file or folder alone
+	@$(BIN)/python tests/run.py $(if $(ONLY),--report test-only $(ONLY))
 
 test-compose: $(STAMP) ## docker-compose.yml for real: scaling, a killed container, a plug-in (needs Docker)
 	@$(BIN)/python tests/compose/run.py

@@ -1,6 +1,7 @@
 """`make test`: lint, types, import rule and every test, with one JSON object as the last line.
 
-With `--report NAME` first: only tests, those that the rest of the arguments choose, and the report under that name.
+With `--report NAME` first: only tests, those that the rest of the arguments choose, and the report under that name. Tests
+of one file run in this process, more in several.
 
 {"passed", "failed", "skipped": [{"test", "reason"}], "real_kafka_tests", "kafka", "suites": {name: seconds}}
 A skipped test fails the run unless its reason stands in ALLOWED_SKIPS.
@@ -45,7 +46,8 @@ class Report:
         self.suites: dict[str, float] = defaultdict(float)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self.suites[report.nodeid.split("/")[1]] += report.duration
+        folders = report.nodeid.split("::")[0].split("/")[:-1]
+        self.suites[folders[1] if len(folders) > 1 else "other"] += report.duration
         if report.skipped:
             reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
             self.skipped.append({"test": report.nodeid, "reason": reason})
@@ -71,7 +73,7 @@ def main(arguments: list[str]) -> int:
     checks = CHECKS if name == "test" else {}
     broken = [check for check, command in checks.items() if not _check(check, command, report)]
     chosen = [argument for argument in arguments if (ROOT / argument.split("::")[0]).exists()]
-    options = ["-q", "--rootdir", str(ROOT), *_processes(arguments)]
+    options = ["-q", "--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml"), *_processes(arguments)]
     code = pytest.main([*options, *arguments, *([] if chosen else [str(ROOT / "tests")])], plugins=[report])
     unlisted = [skip for skip in report.skipped if skip["reason"] not in ALLOWED_SKIPS]
     ok = code == 0 and not broken and not unlisted and not report.failed
@@ -89,10 +91,11 @@ def main(arguments: list[str]) -> int:
 
 
 def _processes(arguments: list[str]) -> list[str]:
-    """Whole files go to processes with a broker of their own; there is one more than cores, for tests that wait."""
-    if any(argument in ("-n", "-x", "--pdb") for argument in arguments):
+    """Whole files go to processes with a broker of their own; there is one more than cores, as many tests wait."""
+    if any(argument in ("-n", "-x", "--pdb") or argument.endswith(".py") or "::" in argument for argument in arguments):
         return []
-    return ["-n", str((os.cpu_count() or 1) + 1), "--dist", "loadfile", "--no-loadscope-reorder"]
+    number = (os.cpu_count() or 1) + 1
+    return ["-n", str(number), "--dist", "loadfile", "--no-loadscope-reorder", "--max-worker-restart", "0"]
 
 
 def _check(name: str, command: list[str | Path], report: Report) -> bool:

@@ -103,6 +103,13 @@ def test_every_make_target_stands_in_a_page_and_pages_name_no_other() -> None:
     assert set(re.findall(r"(?:^ {4,}|`)make(?: -s)? ([a-z][a-z-]+)", text, re.MULTILINE)) - targets == set()
 
 
+def test_the_workflow_calls_make_targets_that_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    called = re.findall(r"run: make ([a-z-]+)", (ROOT / ".github/workflows/ci.yml").read_text())
+    assert "test" in called
+    assert set(called) - targets == set()
+
+
 @pytest.mark.parametrize("page", ["docs/architecture.md", *(page for page in PAGES if page.startswith("services/"))])
 def test_files_that_a_page_names_exist(page: str) -> None:
     named = set(re.findall(r"[\w/.-]*?([\w-]+\.py)\b", text_of(page)))
