@@ -8,6 +8,7 @@ from regather.audit.dead_letter_index import DeadLetterIndex
 from regather.audit.final_check import FinalCheck
 from regather.audit.findings import AuditTally
 from regather.audit.partition_audit import PartitionAudit, judge_missing
+from regather.core.job_events import Assembled, InheritedLoaded
 from regather.core.model import (
     AttemptError,
     BadRow,
@@ -23,7 +24,7 @@ from regather.core.model import (
     Shard,
 )
 from regather.core.partition_fold import FoldPolicy, PartitionFold, reopenable
-from regather.core.reassembly import Assemble, Assembled, EmitFinal, InheritedLoaded, Instruction, LoadInherited
+from regather.core.reassembly import Assemble, EmitFinal, Instruction, LoadInherited
 from regather.core.redrive import VersionHistory
 from regather.core.seq_ranges import ranges
 from regather.core.status import JobStatus, ResultAddress

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regather.core.checkpoint import PACK_BYTES, CheckpointMark, packs
+from regather.core.job_events import Assembled, InheritedLoaded
 from regather.core.model import (
     AttemptError,
     AttemptFailed,
@@ -28,7 +29,7 @@ from regather.core.model import (
     Uploading,
 )
 from regather.core.partition_fold import FoldPolicy, PartitionFold
-from regather.core.reassembly import Assemble, Assembled, EmitFinal, InheritedLoaded, Instruction, LoadInherited
+from regather.core.reassembly import Assemble, EmitFinal, Instruction, LoadInherited
 from regather.core.status import JobStatus
 from regather.core.wire.checkpoints import decode_checkpoint, encode_checkpoint
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from regather.core.job_events import Assembled
 from regather.core.model import (
     BadRow,
     Cancel,
@@ -25,7 +26,7 @@ from regather.core.model import (
     Uploading,
 )
 from regather.core.partition_fold import FoldPolicy, PartitionFold
-from regather.core.reassembly import Assemble, Assembled, EmitFinal
+from regather.core.reassembly import Assemble, EmitFinal
 from regather.core.seq_ranges import ranges
 from regather.core.status import JobStatus
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from regather.core.job_events import Assembled, InheritedLoaded, JobBroken
 from regather.core.model import (
     BadRow,
     Cancel,
@@ -23,15 +24,7 @@ from regather.core.model import (
     SubmissionId,
 )
 from regather.core.partition_fold import FoldPolicy, PartitionFold
-from regather.core.reassembly import (
-    Assemble,
-    Assembled,
-    EmitFinal,
-    InheritedLoaded,
-    Instruction,
-    JobBroken,
-    LoadInherited,
-)
+from regather.core.reassembly import Assemble, EmitFinal, Instruction, LoadInherited
 from regather.core.redrive import VersionHistory
 from regather.core.seq_ranges import contains, count, merged, numbers, ranges
 

@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Iterable
 
+from regather.core.job_events import Assembled, InheritedLoaded
 from regather.core.model import Abandoned, Event, Identity, Opened, Outcomes, Redriven, Sealed, Tick, Uploading
 from regather.core.partition_fold import FoldPolicy, PartitionFold, reopenable
-from regather.core.reassembly import Assemble, Assembled, EmitFinal, InheritedLoaded, LoadInherited
+from regather.core.reassembly import Assemble, EmitFinal, LoadInherited
 from regather.core.redrive import VersionHistory
 from regather.core.seq_ranges import numbers
 from simulation.invariants import Invariants

@@ -3,9 +3,10 @@
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
+from regather.core.job_events import Assembled
 from regather.core.model import Opened, Outcomes, Redriven, Tick
 from regather.core.partition_fold import PartitionFold, reopenable
-from regather.core.reassembly import Assemble, Assembled, EmitFinal, Instruction, JobFold, LoadInherited, Release
+from regather.core.reassembly import Assemble, EmitFinal, Instruction, JobFold, LoadInherited, Release
 from simulation.drops import base_of
 from simulation.rules.model import POLICY, RETRY, Final, Model, Saved, Transaction
 

@@ -3,9 +3,10 @@
 import asyncio
 
 from regather.core.ids import uuid7
+from regather.core.job_events import Assembled, JobBroken
 from regather.core.merge_attempts import MergeAttempts
 from regather.core.model import Identity, OnError, Opened, Reason, SubmissionId
-from regather.core.reassembly import Assembled, JobBroken, JobFold
+from regather.core.reassembly import JobFold
 from regather.testing.waiting import eventually
 from regather_aggregator.merge_guard import MergeGuard
 

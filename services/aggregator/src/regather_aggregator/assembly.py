@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from regather.core.execution import Done, Failed
+from regather.core.job_events import Assembled, JobBroken
 from regather.core.model import JobState, Reason
-from regather.core.reassembly import Assembled, JobBroken, JobFold
+from regather.core.reassembly import JobFold
 from regather.processors.base import Processor
 from regather.processors.registry import options_from_json
 from regather.runtime.execution import Call, Executor, Work, WorkItem, WorkLimits

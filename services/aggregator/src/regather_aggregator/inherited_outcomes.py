@@ -3,8 +3,9 @@
 import asyncio
 
 from regather.core.errors import OffsetOutOfRange, TransportError, WireError
+from regather.core.job_events import InheritedLoaded, JobBroken
 from regather.core.model import Identity, Reason
-from regather.core.reassembly import InheritedLoaded, JobBroken, LoadInherited
+from regather.core.reassembly import LoadInherited
 from regather.core.redrive import VersionHistory
 from regather.core.wire.events import decode_event
 from regather.core.wire.identity import HEADER, header_map, pack_identity

@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from regather.core.job_events import Assembled, JobBroken
 from regather.core.merge_attempts import Marks, MergeAttempts
 from regather.core.model import Identity
-from regather.core.reassembly import Assembled, JobBroken, JobFold
+from regather.core.reassembly import JobFold
 from regather.runtime.logs import get_logger
 
 log = get_logger()

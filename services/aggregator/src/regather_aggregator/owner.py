@@ -12,19 +12,10 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from regather.core.errors import TransportError, WireError
+from regather.core.job_events import Assembled, InheritedLoaded, JobBroken
 from regather.core.model import Reason
 from regather.core.partition_fold import reopenable
-from regather.core.reassembly import (
-    Assemble,
-    Assembled,
-    EmitFinal,
-    InheritedLoaded,
-    Instruction,
-    JobBroken,
-    JobFold,
-    LoadInherited,
-    Release,
-)
+from regather.core.reassembly import Assemble, EmitFinal, Instruction, JobFold, LoadInherited, Release
 from regather.core.wire.documents import decode_final
 from regather.core.wire.events import decode_event
 from regather.core.wire.identity import HEADER, header_map, required, unpack_identity

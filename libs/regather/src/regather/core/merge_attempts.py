@@ -8,8 +8,8 @@ three times is not begun again. Source: docs/protocol.md#barrier.
 
 from collections.abc import Mapping
 
+from regather.core.job_events import JobBroken
 from regather.core.model import Identity, JobId, Reason
-from regather.core.reassembly import JobBroken
 
 MOST_BEGUN = 3
 MOST_MARKS = 16

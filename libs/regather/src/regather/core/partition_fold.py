@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from regather.core.checkpoint import CheckpointMark
 from regather.core.errors import NoRoom
+from regather.core.job_events import JobBroken, JobEvent, Restored
 from regather.core.model import Event, JobId, JobState, Opened, Reason, Redriven, SubmissionId, Tick
-from regather.core.reassembly import EmitFinal, Instruction, JobBroken, JobEvent, JobFold, LoadInherited, Restored
+from regather.core.reassembly import EmitFinal, Instruction, JobFold, LoadInherited
 
 MakeOutputs = Callable[[], MutableMapping[int, bytes]]
 """Makes the place for one job's outputs."""

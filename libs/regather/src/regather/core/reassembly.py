@@ -1,8 +1,9 @@
 """One job's fold: outcomes in any order and any number of times become one ordered result.
 
-The job is a state machine. Every transition is a row of `TRANSITIONS`; an event without a row for the present state is
-dropped and counted, because a log that is read at least once repeats itself. No clock: `log_ms` is the highest append
-time that the broker has stamped so far, so a replay decides the same.
+The job is a state machine. Each pair of state and event that means something is a row of `TRANSITIONS`, which also says
+where it may lead; docs/protocol.md#states shows the table. An event without a row is dropped and counted, because a log
+that is read at least once repeats itself. No clock: `log_ms` is the highest append time that the broker has stamped so far,
+so a replay decides the same.
 
     opened, redriven -> SPLITTING -> sealed -> RUNNING -> all settled -> ASSEMBLING -> assembled -> SUCCEEDED | PARTIAL
     any open state -> FAILED (a shard under on_error=fail, too many under skip, not sealed, merge, internal)
@@ -12,9 +13,10 @@ time that the broker has stamped so far, so a replay decides the same.
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from regather.core.checkpoint import CheckpointMark, packs
+from regather.core.job_events import Assembled, InheritedLoaded, JobBroken, JobEvent, Restored
 from regather.core.model import (
     Abandoned,
     AttemptFailed,
@@ -35,56 +37,6 @@ from regather.core.model import (
 from regather.core.seq_ranges import contains
 from regather.core.settled import MAX_ERROR_CHARS, SettledShards
 from regather.core.status import MAX_ERRORS_SHOWN, JobStatus, ResultAddress
-
-
-@dataclass(frozen=True, slots=True)
-class Assembled:
-    """The shell joined or merged the outputs."""
-
-    result: bytes
-    media_type: str
-
-
-@dataclass(frozen=True, slots=True)
-class JobBroken:
-    """The job cannot go on: merge failed, result too large, silence, deadline, or an error of our own."""
-
-    reason: Reason
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class InheritedLoaded:
-    """The shell has read what the earlier versions of a job that was redriven have left.
-
-    Outcomes by sequence number, and the seal of the first version; None where that cannot be read.
-    """
-
-    outcomes: Mapping[int, Outcome]
-    sealed: Sealed | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Restored:
-    """The shell has read one record of the job's checkpoint, behind the one that begins it."""
-
-    event: Event
-    mark: CheckpointMark
-
-
-JobEvent = (
-    InheritedLoaded
-    | Restored
-    | Uploading
-    | Sealed
-    | Abandoned
-    | Outcomes
-    | AttemptFailed
-    | Parked
-    | Cancel
-    | Assembled
-    | JobBroken
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +115,12 @@ class JobFold:
 
     def handle(self, event: JobEvent, log_ms: int) -> Instruction | None:
         """Apply one event; what the shell has to do now, if anything."""
-        transition = TRANSITIONS.get((self.state, type(event)))
-        if transition is None:
+        row = TRANSITIONS.get((self.state, type(event)))
+        if row is None:
             self.dropped += 1
             return None
         self.updated_ms = max(self.updated_ms, log_ms)
-        return transition(self, event)
+        return row.apply(self, event)
 
     @property
     def needed_from(self) -> int:
@@ -398,24 +350,41 @@ _ENDS = {Reason.DEADLINE: JobState.EXPIRED, Reason.CANCELLED: JobState.CANCELLED
 Transition = Callable[[JobFold, Any], Instruction | None]
 # Any: each handler takes the narrower event of its own row, which a mapping's type cannot say.
 
-_OPEN_STATES = (JobState.SPLITTING, JobState.RUNNING, JobState.ASSEMBLING)
-TRANSITIONS: Mapping[tuple[JobState, type], Transition] = {
-    (JobState.SPLITTING, Uploading): JobFold._on_uploading,
-    (JobState.SPLITTING, Sealed): JobFold._on_sealed,
-    (JobState.SPLITTING, Abandoned): JobFold._on_abandoned,
-    (JobState.SPLITTING, Outcomes): JobFold._on_outcomes,
-    (JobState.SPLITTING, AttemptFailed): JobFold._on_attempt_failed,
-    (JobState.SPLITTING, Parked): JobFold._on_parked,
-    (JobState.SPLITTING, Restored): JobFold._on_restored,
-    (JobState.RUNNING, Restored): JobFold._on_restored,
-    (JobState.SPLITTING, InheritedLoaded): JobFold._on_base_loaded,
-    (JobState.RUNNING, InheritedLoaded): JobFold._on_base_loaded,
-    (JobState.RUNNING, Outcomes): JobFold._on_outcomes,
-    (JobState.RUNNING, AttemptFailed): JobFold._on_attempt_failed,
-    (JobState.RUNNING, Parked): JobFold._on_parked,
-    (JobState.ASSEMBLING, Assembled): JobFold._on_assembled,
-    **{(state, Cancel): JobFold._on_cancel for state in _OPEN_STATES},
-    **{(state, JobBroken): JobFold._break for state in _OPEN_STATES},
+_SPLITTING, _RUNNING, _ASSEMBLING = JobState.SPLITTING, JobState.RUNNING, JobState.ASSEMBLING
+_FAILED = JobState.FAILED
+
+
+class Row(NamedTuple):
+    """What an event does in a state, and the states that the job may be in afterwards."""
+
+    apply: Transition
+    leads_to: frozenset[JobState]
+
+
+def _row(apply: Transition, *leads_to: JobState) -> Row:
+    return Row(apply, frozenset(leads_to))
+
+
+TRANSITIONS: Mapping[tuple[JobState, type], Row] = {
+    (_SPLITTING, Uploading): _row(JobFold._on_uploading, _SPLITTING),
+    (_SPLITTING, Outcomes): _row(JobFold._on_outcomes, _SPLITTING, _FAILED),
+    (_SPLITTING, AttemptFailed): _row(JobFold._on_attempt_failed, _SPLITTING),
+    (_SPLITTING, Parked): _row(JobFold._on_parked, _SPLITTING),
+    (_SPLITTING, Sealed): _row(JobFold._on_sealed, _RUNNING, _ASSEMBLING, _FAILED),
+    (_SPLITTING, Abandoned): _row(JobFold._on_abandoned, _FAILED),
+    (_SPLITTING, InheritedLoaded): _row(JobFold._on_base_loaded, _SPLITTING, _FAILED),
+    (_SPLITTING, Restored): _row(JobFold._on_restored, _SPLITTING, _RUNNING, _ASSEMBLING),
+    (_RUNNING, Outcomes): _row(JobFold._on_outcomes, _RUNNING, _ASSEMBLING, _FAILED),
+    (_RUNNING, AttemptFailed): _row(JobFold._on_attempt_failed, _RUNNING),
+    (_RUNNING, Parked): _row(JobFold._on_parked, _RUNNING),
+    (_RUNNING, InheritedLoaded): _row(JobFold._on_base_loaded, _RUNNING, _ASSEMBLING, _FAILED),
+    (_RUNNING, Restored): _row(JobFold._on_restored, _RUNNING, _ASSEMBLING),
+    (_ASSEMBLING, Assembled): _row(JobFold._on_assembled, JobState.SUCCEEDED, JobState.PARTIAL),
+    **{(state, Cancel): _row(JobFold._on_cancel, JobState.CANCELLED) for state in (_SPLITTING, _RUNNING, _ASSEMBLING)},
+    **{
+        (state, JobBroken): _row(JobFold._break, _FAILED, JobState.EXPIRED)
+        for state in (_SPLITTING, _RUNNING, _ASSEMBLING)
+    },
 }
 
 

@@ -1,0 +1,106 @@
+"""The table of a job's states says exactly where each event may lead: no step leaves it, and each entry is reached."""
+
+import random
+from pathlib import Path
+
+from regather.core.checkpoint import CheckpointMark
+from regather.core.job_events import Assembled, InheritedLoaded, JobBroken, JobEvent, Restored
+from regather.core.model import (
+    Abandoned,
+    AttemptError,
+    AttemptFailed,
+    Cancel,
+    Failure,
+    Identity,
+    JobId,
+    JobState,
+    OnError,
+    Opened,
+    Outcome,
+    Outcomes,
+    Parked,
+    Reason,
+    RecordPlace,
+    Redriven,
+    Sealed,
+    SubmissionId,
+    Uploading,
+)
+from regather.core.reassembly import TRANSITIONS, JobFold
+
+OWNER = Identity(JobId("00000000-0000-7000-8000-000000000001"), SubmissionId("00" * 8))
+SHARDS = 3
+WALKS, STEPS = 4_000, 14
+Step = tuple[JobState, str, JobState]
+
+
+def outcome(chance: random.Random) -> Outcome:
+    failure = Failure(Reason.RAISED, "boom") if chance.random() < 0.2 else None
+    return Outcome(chance.randrange(SHARDS), 1, 10, 0, 5, b"x", failure)
+
+
+def event(chance: random.Random) -> JobEvent:
+    seq = chance.randrange(SHARDS)
+    sealed = Sealed(OWNER, SHARDS, 10, chance.choice("dddx"))
+    outcomes = Outcomes(OWNER, "w", [outcome(chance) for _ in range(chance.randrange(1, 4))])
+    parked = Parked(OWNER, seq, RecordPlace("t", 0, seq), 1_000)
+    mark = CheckpointMark(0, 0, 0, 0, chance.choice([None, 5]))
+    inherited = {one.seq: one for one in (outcome(chance) for _ in range(chance.randrange(4)))}
+    return chance.choice(
+        [
+            Uploading(OWNER, 1),
+            sealed,
+            sealed,
+            outcomes,
+            outcomes,
+            outcomes,
+            AttemptFailed(OWNER, seq, AttemptError(0, Reason.RAISED, "boom", "w", 0, 0)),
+            parked,
+            InheritedLoaded(inherited, Sealed(OWNER, SHARDS, 10, "d")),
+            Restored(chance.choice([outcomes, sealed, parked]), mark),
+            Assembled(b"x", "text/plain"),
+            *chance.sample([Abandoned(OWNER, "gone"), Cancel(OWNER)], chance.randrange(2)),
+            *chance.sample([JobBroken(Reason.INTERNAL, ""), JobBroken(Reason.DEADLINE, "")], chance.randrange(2)),
+        ]
+    )
+
+
+def walk(chance: random.Random) -> set[Step]:
+    """The steps of one job through random events, those without a row left out."""
+    opened = Opened(OWNER, "k", b"{}", "", 3_600_000, chance.choice([OnError.FAIL, OnError.SKIP]))
+    redriven = Redriven(opened, ((0, 1),), 0, 0) if chance.random() < 0.5 else None
+    job, seen = JobFold(opened, offset=0, opened_ms=0, redriven=redriven), set()
+    for _ in range(STEPS):
+        happens, before = event(chance), job.state
+        job.handle(happens, 1)
+        if (before, type(happens)) in TRANSITIONS:
+            seen.add((before, type(happens).__name__, job.state))
+        else:
+            assert job.state is before
+    return seen
+
+
+def test_every_step_stands_in_the_table_and_every_entry_is_reached() -> None:
+    chance = random.Random(7)
+    seen = set().union(*(walk(chance) for _ in range(WALKS)))
+    table = {(state, kind.__name__, end) for (state, kind), row in TRANSITIONS.items() for end in row.leads_to}
+    assert seen - table == set()
+    assert table - seen == set()
+
+
+def test_no_event_moves_a_job_that_has_ended() -> None:
+    assert [state for state, _ in TRANSITIONS if state.ended] == []
+
+
+def test_the_protocol_shows_the_table(repository_root: Path) -> None:
+    rows = [
+        f"| `{state.value}` | {_words(kind)} | {', '.join(f'`{end.value}`' for end in JobState if end in row.leads_to)} |"
+        for (state, kind), row in TRANSITIONS.items()
+    ]
+    text = (repository_root / "docs/protocol.md").read_text()
+    assert "\n".join(rows) in text
+
+
+def _words(kind: type) -> str:
+    """`AttemptFailed` as `attempt failed`."""
+    return "".join(f" {char.lower()}" if char.isupper() else char for char in kind.__name__).strip()
