@@ -8,8 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from regather.processors.base import Options, Processor, ShardView, SplitRequest, Splitter
-from regather.processors.splitting.bytes import ByteSplitter
+from regather import ByteSplitter, Options, Processor, ShardView, SplitRequest, Splitter
 
 
 class WordOptions(Options):
