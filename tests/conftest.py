@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -37,6 +38,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     output = getattr(session.config, "workeroutput", None)  # of a process of pytest-xdist: goes to the one that reports
     if output is not None:
         output["regather_kafka"] = getattr(session.config, "regather_kafka", "")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A process of the run has ended: the summary names its broker."""
+    found = getattr(node, "workeroutput", {}).get("regather_kafka")
+    if found:
+        node.config.regather_kafka = found
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
