@@ -91,11 +91,10 @@ def main(arguments: list[str]) -> int:
 
 
 def _processes(arguments: list[str]) -> list[str]:
-    """Whole files go to processes with a broker of their own; there is one more than cores, as many tests wait."""
+    """Whole files go to processes with a broker of their own, one for each core."""
     if any(argument in ("-n", "-x", "--pdb") or argument.endswith(".py") or "::" in argument for argument in arguments):
         return []
-    number = (os.cpu_count() or 1) + 1
-    return ["-n", str(number), "--dist", "loadfile", "--no-loadscope-reorder", "--max-worker-restart", "0"]
+    return ["-n", str(os.cpu_count() or 1), "--dist", "loadfile", "--no-loadscope-reorder", "--max-worker-restart", "0"]
 
 
 def _check(name: str, command: list[str | Path], report: Report) -> bool:

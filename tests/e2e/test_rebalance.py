@@ -41,7 +41,11 @@ async def test_shards_that_hold_every_core_cost_no_membership(stack: Stack) -> N
 
 
 async def test_a_shard_that_outlasts_rebalances_finishes_where_it_began(stack: Stack, client: Client) -> None:
-    submission = Submission("diagnostics", {"do": "sleep", "seconds": str(LONG_S)}, shard_size_bytes=1024)
+    began_s = time.monotonic()
+    await asyncio.to_thread((await stack.add_worker()).stop, 30.0)
+    seconds = max(LONG_S, 3 * (time.monotonic() - began_s))  # longer than a rebalance takes on this machine now
+    options = {"do": "sleep", "seconds": f"{seconds:.0f}"}
+    submission = Submission("diagnostics", options, shard_size_bytes=1024, timeout_s=2 * seconds)
     job_id = str((await client.submit(submission, bytes(1024)))["job_id"])
 
     async def running() -> bool:
@@ -51,8 +55,8 @@ async def test_a_shard_that_outlasts_rebalances_finishes_where_it_began(stack: S
     first_join_ms = time.time_ns() // 1_000_000
     joined = await stack.add_worker()  # one rebalance when it joins, and one when it leaves
     assert (await client.status(job_id))["state"] == "running", "the shard was over before the rebalance"
-    await asyncio.to_thread(joined.stop, 20.0)  # which may last, if it was given the shard as well
-    document = await client.wait(job_id, timeout_s=60)
+    await asyncio.to_thread(joined.stop, 30.0)  # which may last, if it was given the shard as well
+    document = await client.wait(job_id, timeout_s=60 + seconds)
     (shard,) = await client.shards(job_id)
     assert (document["state"], shard["attempts"]) == ("succeeded", 1)
     assert shard["started_ms"] <= first_join_ms, "the execution that counts began anew after a rebalance"

@@ -106,10 +106,18 @@ class World:
         self._ends: list[Callable[[], Awaitable[None]]] = []
 
     async def topic(self, partitions: int = 1, *, max_record_bytes: int = RECORD_BYTES) -> str:
-        """Create a topic with a name of its own."""
+        """Create a topic with a name of its own, and wait until the broker that is asked knows it.
+
+        A broker that has made a topic may answer for a moment as if it had not.
+        """
         name = f"t-{uuid.uuid4().hex[:12]}"
         config = {"max.message.bytes": str(max_record_bytes), "message.timestamp.type": "LogAppendTime"}
         await self.transport.create_topics([TopicSpec(name, partitions, max_record_bytes, config)])
+
+        async def known() -> bool:
+            return (await self.transport.partition_counts([name])).get(name) == partitions
+
+        await eventually(known, what=f"the new topic {name}")
         return name
 
     async def producer(self, *, max_record_bytes: int = CLIENT_BYTES) -> Producer:
