@@ -32,7 +32,13 @@ async def view(cluster: EmbeddedCluster) -> AsyncIterator[ClusterView]:
     transport = KafkaTransport(cluster.bootstrap_servers, client_id="test", replication=3)
     await transport.create_topics(topic_specs(TOPICS, Size.COMPOSE, replication=3))
     await transport.close()
-    yield ClusterView(lambda: cluster.answering_servers)
+    found = ClusterView(lambda: cluster.answering_servers)
+
+    async def known() -> bool:
+        return TopicPartition(TOPICS.results, 3) in await found.agreed_partitions()
+
+    await eventually(known, timeout_s=30, what="the topics on every broker", interval_s=0.2)
+    yield found
 
 
 async def leads_nothing(view: ClusterView, node_id: int) -> bool:

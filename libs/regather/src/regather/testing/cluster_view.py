@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -42,11 +42,12 @@ class ClusterView:
         self._bootstrap_servers = bootstrap_servers
 
     async def partitions(self) -> Mapping[TopicPartition, PartitionState]:
-        """All partitions, those of internal topics included, as soon as all brokers that answer say the same of them.
+        """All partitions, those of internal topics included, as some broker sees them."""
+        found = await self._ask(lambda admin: admin.describe_topics())
+        return _states(found)
 
-        A new topic and a new leader reach the brokers one after the other; a client that asks any of them sees both
-        states by turns.
-        """
+    async def agreed_partitions(self) -> Mapping[TopicPartition, PartitionState]:
+        """The same as soon as all brokers say the same: a new topic reaches them one after the other."""
         return await self._ask(_agreed_partitions)
 
     async def leaderships(self) -> Counter[int]:
@@ -111,10 +112,14 @@ async def _partitions_by(admin: Any, broker: int) -> Mapping[TopicPartition, Par
     """What this broker says of all topics. The client's public calls ask a broker of the client's choice."""
     async with asyncio.timeout(_ONE_BROKER_S):
         response = await admin._send_request_to_node(broker, MetadataRequest(None))
+    return _states(response.to_object()["topics"])
+
+
+def _states(topics: Iterable[Mapping[str, Any]]) -> Mapping[TopicPartition, PartitionState]:
     return {
         TopicPartition(topic["topic"], entry["partition"]): PartitionState(
             entry["leader"], tuple(entry["replicas"]), frozenset(entry["isr"])
         )
-        for topic in response.to_object()["topics"]
+        for topic in topics
         for entry in topic["partitions"]
     }
