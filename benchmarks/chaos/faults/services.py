@@ -13,7 +13,6 @@ from regather_cli.service_process import Role, Service
 
 _BACK_S = 60.0
 _ROUNDS = 3
-_JOIN_S = 15.0
 _EVICTED = ("UnknownMember", "not recognized", "IllegalGeneration", "session expired", "RebalanceInProgress")
 
 
@@ -144,17 +143,21 @@ class RebalanceStorm:
             worker = context.stack.launch(Role.WORKER)
             context.supervision.release(worker)
             context.struck.add(worker.name)
-            end_s = time.monotonic() + _JOIN_S
-            while time.monotonic() < end_s:
-                worker.read_address()
-                metrics = await context.monitor.read(worker)
-                if metrics is not None and metrics.get("regather_partitions", 0):
-                    joined += 1
-                    break
-                await asyncio.sleep(0.2)
+            joined += await self._owns_something(context, worker)
             await context.stack.dismiss(worker, grace_s=0 if (number + lane) % 2 else 8)
             context.struck.discard(worker.name)
         return joined
+
+    async def _owns_something(self, context: Context, worker: Service) -> bool:
+        # As long as any service may take to come back: the coordinator of its group may be restarting too.
+        end_s = time.monotonic() + _BACK_S
+        while time.monotonic() < end_s:
+            worker.read_address()
+            metrics = await context.monitor.read(worker)
+            if metrics is not None and metrics.get("regather_partitions", 0):
+                return True
+            await asyncio.sleep(0.2)
+        return False
 
 
 async def partitions_of(context: Context, role: Role) -> int:
