@@ -14,8 +14,8 @@ import pytest
 from regather.core.ids import keyed_job_id
 from regather.core.model import Abandoned, Identity, JobState, Opened, Reason, Sealed, SubmissionId, Uploading
 from regather.core.status import JobStatus
-from regather.core.wire.shards import decode_shard
 from regather.testing.waiting import eventually
+from regather.wire.shards import decode_shard
 
 JOBS = "/v1/jobs?kind=bytes.digest"
 

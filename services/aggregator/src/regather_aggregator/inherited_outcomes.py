@@ -7,11 +7,11 @@ from regather.core.job_events import InheritedLoaded, JobBroken
 from regather.core.model import Identity, Reason
 from regather.core.reassembly import LoadInherited
 from regather.core.redrive import VersionHistory
-from regather.core.wire.events import decode_event
-from regather.core.wire.identity import HEADER, header_map, pack_identity
-from regather.runtime.logs import get_logger
+from regather.service.logs import get_logger
 from regather.transport.base import Record, TopicPartition, Transport
 from regather.transport.log_reader import LogReader
+from regather.wire.events import decode_event
+from regather.wire.identity import HEADER, header_map, pack_identity
 
 log = get_logger()
 _FETCH_BYTES = 16 * 1024 * 1024

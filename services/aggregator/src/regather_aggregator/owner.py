@@ -16,13 +16,13 @@ from regather.core.job_events import Assembled, InheritedLoaded, JobBroken
 from regather.core.model import Reason
 from regather.core.partition_fold import reopenable
 from regather.core.reassembly import Assemble, EmitFinal, Instruction, JobFold, LoadInherited, Release
-from regather.core.wire.documents import decode_final
-from regather.core.wire.events import decode_event
-from regather.core.wire.identity import HEADER, header_map, required, unpack_identity
-from regather.core.wire.restart_point import RestartPoint, encode_restart_point
-from regather.runtime.logs import get_logger
+from regather.service.logs import get_logger
+from regather.topics.layout import CHECKPOINT_RECORD_BYTES
 from regather.transport.base import Committed, Record, TransactionalProducer
-from regather.transport.topics import CHECKPOINT_RECORD_BYTES
+from regather.wire.documents import decode_final
+from regather.wire.events import decode_event
+from regather.wire.identity import HEADER, header_map, required, unpack_identity
+from regather.wire.restart_point import RestartPoint, encode_restart_point
 from regather_aggregator.emission import plan_final
 from regather_aggregator.emission_loop import EmissionLoop
 from regather_aggregator.epoch import Epoch

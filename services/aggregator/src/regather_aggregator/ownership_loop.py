@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from regather.core.clock_jump import ClockJumpDetector
 from regather.core.errors import CommitRejected, TransportError
 from regather.core.model import Tick
-from regather.core.wire.events import encode_event
-from regather.runtime.logs import get_logger
+from regather.service.logs import get_logger
+from regather.topics.layout import CONTROL_RECORD_BYTES, Topics
 from regather.transport.base import Committed, Consumer, Producer, TopicPartition, Transport
-from regather.transport.topics import CONTROL_RECORD_BYTES, Topics
+from regather.wire.events import encode_event
 from regather_aggregator.owner import PartitionOwner
 from regather_aggregator.start import Start
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from regather.core.errors import BrokerUnavailable, TransportError
-from regather.runtime.logs import get_logger
+from regather.service.logs import get_logger
 from regather.transport.base import Consumer, Record, TopicPartition, Transport
 
 log = get_logger()

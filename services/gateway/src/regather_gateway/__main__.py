@@ -4,14 +4,14 @@ import asyncio
 import os
 import sys
 
+from regather.children.supervisor import Supervisor
 from regather.processors.registry import installed
-from regather.runtime import event_loop
-from regather.runtime.health import serve
-from regather.runtime.lifecycle import first_of, on_stop
-from regather.runtime.logs import configure_logs, get_logger
-from regather.runtime.memory_tuning import tune_service
-from regather.runtime.supervisor import Supervisor
-from regather.runtime.watchdog import Watchdog
+from regather.service import event_loop
+from regather.service.health import serve
+from regather.service.lifecycle import first_of, on_stop
+from regather.service.logs import configure_logs, get_logger
+from regather.service.memory_tuning import tune_service
+from regather.service.watchdog import Watchdog
 from regather.transport.kafka import KafkaTransport
 from regather_gateway.app import create_app
 from regather_gateway.gateway import Gateway

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI
 
 from regather import __version__
+from regather.children.file_cut import FileCutter
+from regather.children.work import Executor, WorkLimits
 from regather.processors.registry import Registry
-from regather.runtime.execution import Executor, WorkLimits
-from regather.runtime.file_cut import FileCutter
-from regather.runtime.health import Probes, probes_router
-from regather.runtime.host import Host
-from regather.runtime.lifecycle import WatchedTasks
+from regather.service.environment import Environment
+from regather.service.health import Probes, probes_router
+from regather.service.lifecycle import WatchedTasks
 from regather.transport.base import Transport
 from regather.transport.log_reader import LogReader
 from regather_gateway.bodies.side_room import SideRoom
@@ -48,15 +48,15 @@ def create_app(
     `executor` has been started: it cuts the files that cannot be cut while they arrive.
     """
     topics = settings.topics
-    host = Host()
-    producers = ProducerKeeper(transport, topics, host)
+    environment = Environment()
+    producers = ProducerKeeper(transport, topics, environment)
     table = JobTable(max_ended=settings.max_ended_jobs, max_inline_bytes=settings.max_inline_bytes)
     view = StatusView(transport, topics.job_status, table)
     workers = WorkersView(transport, topics.workers)
     spool = SpoolDir(settings.spool_dir, max_bytes=settings.max_spool_bytes)
     limits = WorkLimits(wall_s=settings.cut_timeout_s, memory_bytes=settings.cut_memory_bytes or None)
     cutting = Cutting(spool, FileCutter(executor, limits))
-    submitter = Submitter(settings, producers, view, cutting, host)
+    submitter = Submitter(settings, producers, view, cutting, environment)
     finals = LogReader(transport, fetch_max_bytes=_RESULT_FETCH_BYTES)
     events = LogReader(transport, fetch_max_bytes=_EVENT_FETCH_BYTES)
 

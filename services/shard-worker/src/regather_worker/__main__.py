@@ -3,13 +3,13 @@
 import asyncio
 from itertools import chain
 
-from regather.runtime import event_loop
-from regather.runtime.health import Probes, probes_app, serve
-from regather.runtime.lifecycle import WatchedTasks, on_stop
-from regather.runtime.logs import configure_logs
-from regather.runtime.memory_tuning import tune_service
-from regather.runtime.supervisor import Supervisor
-from regather.runtime.watchdog import Watchdog
+from regather.children.supervisor import Supervisor
+from regather.service import event_loop
+from regather.service.health import Probes, probes_app, serve
+from regather.service.lifecycle import WatchedTasks, on_stop
+from regather.service.logs import configure_logs
+from regather.service.memory_tuning import tune_service
+from regather.service.watchdog import Watchdog
 from regather.transport.kafka import KafkaTransport
 from regather_worker.app import build
 from regather_worker.settings import WorkerSettings

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from regather.core.errors import WireError
 from regather.core.model import Identity
-from regather.core.wire.control import decode_ended
-from regather.runtime.follower import Follower
-from regather.runtime.logs import get_logger
+from regather.service.follower import Follower
+from regather.service.logs import get_logger
+from regather.topics.layout import Topics
 from regather.transport.base import Record, TopicPartition, Transport
-from regather.transport.topics import Topics
+from regather.wire.control import decode_ended
 
 log = get_logger()
 _REMEMBERED = 100_000

@@ -12,12 +12,12 @@ from typing import Any
 from regather.core.errors import CommitRejected, OffsetOutOfRange, TransportError, WireError
 from regather.core.lanes import Lane
 from regather.core.model import RecordPlace
-from regather.core.wire.shards import decode_shard
-from regather.runtime.lifecycle import first_of
-from regather.runtime.logs import get_logger
+from regather.service.lifecycle import first_of
+from regather.service.logs import get_logger
+from regather.topics.layout import SHARD_RECORD_BYTES, Topics
 from regather.transport.base import Consumer, Record, TopicPartition, Transport
 from regather.transport.log_reader import LogReader
-from regather.transport.topics import SHARD_RECORD_BYTES, Topics
+from regather.wire.shards import decode_shard
 from regather_worker.control import Control
 from regather_worker.dispatch import Dispatcher
 from regather_worker.in_flight import Delivery, InFlight, QueuedShard

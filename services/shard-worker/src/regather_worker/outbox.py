@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from regather.core.errors import BrokerUnavailable, ProducerDead, RecordTooLarge
-from regather.runtime.logs import get_logger
+from regather.service.logs import get_logger
 from regather.transport.base import Headers, Producer, RecordAddress, Transport
 
 log = get_logger()

@@ -9,10 +9,10 @@ from regather.core.crash_attribution import CrashTracker
 from regather.core.errors import CommitRejected, TransportError
 from regather.core.retention import lost_before
 from regather.core.watermark import Watermark
-from regather.core.wire.commits import decode_commit, encode_commit
-from regather.runtime.host import NowMs, wall_ms
-from regather.runtime.logs import get_logger
+from regather.service.environment import NowMs, wall_ms
+from regather.service.logs import get_logger
 from regather.transport.base import Committed, Consumer, TopicPartition
+from regather.wire.commits import decode_commit, encode_commit
 from regather_worker.in_flight import InFlight, QueuedShard
 
 log = get_logger()

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from regather.core.ids import event_partition
 from regather.core.model import Event, Identity, Outcome, Outcomes, Reason
 from regather.core.settlement import DeadLetter, Retried
-from regather.core.wire.events import encode_event
-from regather.core.wire.shards import dead_letter_headers, released_record, shard_headers
+from regather.topics.layout import Topics
 from regather.transport.base import Record
-from regather.transport.topics import Topics
+from regather.wire.events import encode_event
+from regather.wire.shards import dead_letter_headers, released_record, shard_headers
 from regather_worker.outbox import OutRecord
 
 _EVENT_BYTES = 8 * 1024 * 1024

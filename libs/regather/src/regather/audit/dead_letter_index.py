@@ -5,7 +5,7 @@ from enum import Enum, auto
 
 from regather.core.errors import WireError
 from regather.core.model import DeadLetterAddress, Identity
-from regather.core.wire.identity import HEADER, IDENTITY_BYTES, pack_identity, required
+from regather.wire.identity import HEADER, IDENTITY_BYTES, pack_identity, required
 
 _SEQ_BYTES = 4
 _OFFSET_BITS = 48

@@ -15,8 +15,8 @@ from regather.core.errors import WireError
 from regather.core.model import DeadLetterAddress, Identity, JobState, OnError, Reason
 from regather.core.seq_ranges import ranges
 from regather.core.status import MAX_ERRORS_SHOWN, JobStatus, ShardError
-from regather.core.wire.documents import status_from_json
-from regather.core.wire.identity import HEADER, required, unpack_identity
+from regather.wire.documents import status_from_json
+from regather.wire.identity import HEADER, required, unpack_identity
 
 _WHOLE = (JobState.SUCCEEDED, JobState.PARTIAL)
 

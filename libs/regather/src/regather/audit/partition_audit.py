@@ -35,8 +35,8 @@ from regather.core.model import (
     Tick,
     Uploading,
 )
-from regather.core.wire.events import decode_event
-from regather.core.wire.identity import HEADER, unpack_identity
+from regather.wire.events import decode_event
+from regather.wire.identity import HEADER, unpack_identity
 
 Joins = Callable[[str, bytes], bool | None]
 """Kind and options: whether the result is the outputs joined; None where that is not known."""

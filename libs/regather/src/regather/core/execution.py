@@ -1,9 +1,12 @@
 """What one execution of an item in a child came to."""
 
+import struct
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from regather.core.model import Reason
+
+_OUTPUT_BYTES = struct.Struct(">I")
 
 
 class Done(NamedTuple):
@@ -36,3 +39,16 @@ class NotRun:
 
 
 Result = Done | Failed | NotRun
+
+
+def pack_step(output: bytes, carry: bytes) -> bytes:
+    """Output and carry of one step of a chain as one value."""
+    return _OUTPUT_BYTES.pack(len(output)) + output + carry
+
+
+def unpack_step(packed: bytes) -> tuple[bytes, bytes]:
+    """Read what pack_step() wrote."""
+    end = _OUTPUT_BYTES.size + _OUTPUT_BYTES.unpack_from(packed)[0]
+    if end > len(packed):
+        raise ValueError(f"an output up to byte {end} does not fit into {len(packed)} bytes")
+    return packed[_OUTPUT_BYTES.size : end], packed[end:]

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from regather.core.execution import Done, Failed, NotRun, Result
+from regather.core.execution import Done, Failed, NotRun, Result, unpack_step
 from regather.core.model import (
     AttemptError,
     AttemptFailed,
@@ -32,7 +32,6 @@ from regather.core.model import (
 )
 from regather.core.retry import GiveUp, RetryPolicy
 from regather.core.settled import MAX_ROW_ERROR_CHARS
-from regather.core.wire.events import unpack_step
 
 _NOT_SEARCHED = frozenset({Reason.WORKER_LOST, Reason.UNREADABLE, Reason.INTERNAL})
 """Failures that no single row has caused."""

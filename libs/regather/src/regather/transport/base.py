@@ -6,10 +6,9 @@ after which the instance is thrown away.
 """
 
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from regather.core.topic_rules import BrokerSettings, TopicState
+from regather.topics.rules import BrokerSettings, TopicSpec, TopicState
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -158,16 +157,6 @@ class Consumer(Protocol):
 
     async def written_offsets(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Next offset to be written, even where an open transaction keeps a read_committed reader from getting there."""
-
-
-@dataclass(frozen=True, slots=True)
-class TopicSpec:
-    """A topic as it must be: name, partitions, largest record and Kafka topic settings."""
-
-    name: str
-    partitions: int
-    max_record_bytes: int
-    config: Mapping[str, str]
 
 
 class Transport(Protocol):

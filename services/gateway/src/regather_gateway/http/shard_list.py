@@ -6,10 +6,10 @@ from regather.core.model import AttemptError, AttemptFailed, Identity, Outcome, 
 from regather.core.redrive import ShardVersions
 from regather.core.seq_ranges import contains
 from regather.core.status import JobStatus
-from regather.core.wire.events import decode_event
-from regather.core.wire.identity import HEADER, header_map, pack_identity
 from regather.transport.base import Record, TopicPartition
 from regather.transport.log_reader import LogReader
+from regather.wire.events import decode_event
+from regather.wire.identity import HEADER, header_map, pack_identity
 from regather_gateway.http.schemas import AttemptDocument, ShardDocument, ShardList
 from regather_gateway.problems import Problem
 

@@ -14,12 +14,12 @@ from regather.core.model import Abandoned, Identity, JobId, JobState, Opened, Re
 from regather.core.redrive import VersionHistory
 from regather.core.seq_ranges import SeqRanges, count, merged, numbers, ranges
 from regather.core.status import JobStatus
-from regather.core.wire.events import decode_event
-from regather.core.wire.identity import HEADER, header_map, pack_identity
-from regather.core.wire.shards import decode_shard, shard_headers
-from regather.runtime.logs import get_logger
+from regather.service.logs import get_logger
 from regather.transport.base import Record, TopicPartition, Transport
 from regather.transport.log_reader import LogReader
+from regather.wire.events import decode_event
+from regather.wire.identity import HEADER, header_map, pack_identity
+from regather.wire.shards import decode_shard, shard_headers
 from regather_gateway.problems import Problem, broker_unavailable, unconfirmed
 from regather_gateway.settings import GatewaySettings
 from regather_gateway.submission.producer_keeper import ProducerKeeper, ProducerSession

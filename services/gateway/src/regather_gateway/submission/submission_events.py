@@ -8,10 +8,10 @@ from regather.core.errors import TransportError
 from regather.core.ids import event_partition
 from regather.core.model import Event, Identity, Uploading
 from regather.core.status import JobStatus
-from regather.core.wire.documents import encode_status
-from regather.core.wire.events import encode_event
-from regather.runtime.logs import get_logger
+from regather.service.logs import get_logger
 from regather.transport.base import RecordAddress
+from regather.wire.documents import encode_status
+from regather.wire.events import encode_event
 from regather_gateway.submission.producer_keeper import ProducerSession
 from regather_gateway.submission.shard_stream import UploadLimits
 

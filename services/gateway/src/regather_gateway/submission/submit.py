@@ -13,9 +13,9 @@ from regather.core.errors import TransportError, UserError
 from regather.core.ids import event_partition, keyed_job_id, submission_id, uuid7
 from regather.core.model import Abandoned, Cancel, Identity, JobId, JobState, Opened, Reason, Sealed
 from regather.core.status import JobStatus
-from regather.core.wire.events import encode_event
-from regather.runtime.host import Host
-from regather.runtime.logs import get_logger
+from regather.service.environment import Environment
+from regather.service.logs import get_logger
+from regather.wire.events import encode_event
 from regather_gateway.problems import Problem, broker_unavailable, unconfirmed
 from regather_gateway.settings import GatewaySettings
 from regather_gateway.submission.claim import Claim
@@ -63,13 +63,18 @@ class Submitter:
     """Turns orders and bodies into jobs."""
 
     def __init__(
-        self, settings: GatewaySettings, producers: ProducerKeeper, view: StatusView, cutting: Cutting, host: Host
+        self,
+        settings: GatewaySettings,
+        producers: ProducerKeeper,
+        view: StatusView,
+        cutting: Cutting,
+        environment: Environment,
     ) -> None:
         self._settings = settings
         self._producers = producers
         self._view = view
         self._cutting = cutting
-        self._host = host
+        self._environment = environment
         self._under_way: set[JobId] = set()
         self._endings: set[asyncio.Task[None]] = set()
         self.counts = SubmissionCounts()
@@ -166,8 +171,8 @@ class Submitter:
         await asyncio.gather(*self._endings, return_exceptions=True)
 
     def _accepted(self, spec: JobSpec) -> JobStatus:
-        now_ms = self._host.now_ms()
-        randomness = self._host.random_bytes(18)
+        now_ms = self._environment.now_ms()
+        randomness = self._environment.random_bytes(18)
         version = 1
         if spec.key is None:
             job_id = uuid7(now_ms, randomness)
@@ -214,7 +219,7 @@ class Submitter:
     def _may_begin_again(self, status: JobStatus) -> bool:
         if status.state.ended:
             return status.state is JobState.FAILED and status.reason is Reason.NOT_SEALED
-        alone_ms = self._host.now_ms() - status.created_ms
+        alone_ms = self._environment.now_ms() - status.created_ms
         dead_ms = _ALONE_IN_ACK_TIMEOUTS * self._settings.ack_timeout_s * 1000
         return status.state is JobState.ACCEPTED and status.total is None and alone_ms > dead_ms
 

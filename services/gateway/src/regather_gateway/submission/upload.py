@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from regather.core.errors import BadInput, TransportError
 from regather.core.model import Event, OffsetRange, OnError, Opened
 from regather.core.status import JobStatus
-from regather.core.wire.shards import ShardEncoder
 from regather.processors.base import Piece
+from regather.topics.layout import SHARD_RECORD_BYTES
 from regather.transport.base import RecordAddress
-from regather.transport.topics import SHARD_RECORD_BYTES
+from regather.wire.shards import ShardEncoder
 from regather_gateway.submission.producer_keeper import ProducerSession
 from regather_gateway.submission.shard_stream import ShardStream, UploadLimits
 from regather_gateway.submission.submission_events import SubmissionEvents

@@ -10,9 +10,9 @@ from regather.core.errors import BrokerUnavailable, OffsetOutOfRange, TransportE
 from regather.core.ids import event_partition
 from regather.core.model import Identity, JobId
 from regather.core.status import JobStatus
-from regather.core.wire.documents import decode_status
-from regather.runtime.logs import get_logger
+from regather.service.logs import get_logger
 from regather.transport.base import Consumer, Record, TopicPartition, Transport
+from regather.wire.documents import decode_status
 from regather_gateway.views.job_table import JobTable, StatusAddress
 
 log = get_logger()
@@ -179,7 +179,7 @@ class StatusView:
         counts = await self._transport.partition_counts([self._topic])
         if self._topic not in counts:
             raise BrokerUnavailable(
-                f"topic {self._topic} is missing; create it with `python -m regather.runtime.topics`"
+                f"topic {self._topic} is missing; create it with `python -m regather.service.topics_command`"
             )
         return [TopicPartition(self._topic, number) for number in range(counts[self._topic])]
 

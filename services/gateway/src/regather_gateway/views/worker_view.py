@@ -4,11 +4,11 @@ import time
 from dataclasses import dataclass
 
 from regather.core.errors import WireError
-from regather.core.wire.worker_reports import decode_report
 from regather.core.worker_report import FORGOTTEN_AFTER_S, STALE_AFTER_S, WorkerReport, why_nobody_works
-from regather.runtime.follower import Follower
-from regather.runtime.logs import get_logger
+from regather.service.follower import Follower
+from regather.service.logs import get_logger
 from regather.transport.base import Record, TopicPartition, Transport
+from regather.wire.worker_reports import decode_report
 
 log = get_logger()
 

@@ -9,7 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from regather.core.errors import BrokerUnavailable, TransportError
-from regather.transport.base import TopicSpec
+from regather.topics.rules import TopicSpec
 from regather.transport.kafka.failures import Limits, limited, stopped, translate
 
 

@@ -8,8 +8,8 @@ from aiokafka.admin import NewPartitions
 from aiokafka.admin.config_resource import ConfigResourceType
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
-from regather.core.topic_rules import BrokerSettings, TopicState
-from regather.transport.base import TRANSACTION_TIMEOUT_S, Consumer, Producer, TopicSpec, TransactionalProducer
+from regather.topics.rules import BrokerSettings, TopicSpec, TopicState
+from regather.transport.base import TRANSACTION_TIMEOUT_S, Consumer, Producer, TransactionalProducer
 from regather.transport.kafka.administration import configs_of, connected_admin, create_missing, replicas_of
 from regather.transport.kafka.consumer import KafkaConsumer
 from regather.transport.kafka.failures import Limits, limited

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from regather.core.errors import BrokerUnavailable, Fenced, ProducerDead, RecordTooLarge, TransportError
-from regather.core.topic_rules import UNCLEAN_ELECTION, VERIFICATION, TopicState
-from regather.transport.base import Headers, Record, TopicPartition, TopicSpec
+from regather.topics.rules import UNCLEAN_ELECTION, VERIFICATION, TopicSpec, TopicState
+from regather.transport.base import Headers, Record, TopicPartition
 from regather.transport.memory.groups import Group
 from regather.transport.memory.log import PartitionLog, Transaction, TransactionState
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from regather.core.topic_rules import BrokerSettings, TopicState
-from regather.transport.base import Consumer, Producer, TopicSpec, TransactionalProducer
+from regather.topics.rules import BrokerSettings, TopicSpec, TopicState
+from regather.transport.base import Consumer, Producer, TransactionalProducer
 from regather.transport.memory.broker import MemoryBroker
 from regather.transport.memory.clients import MemoryConsumer, MemoryProducer, MemoryTransactionalProducer
 

@@ -1,0 +1,49 @@
+"""Leaves the process to its supervisor when its main loop stands still: a client that hangs, a blocked event loop."""
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Self
+
+from regather.service.logs import get_logger
+
+log = get_logger()
+LIMIT_S = 180.0
+"""Three times what a rebalance may take."""
+
+EXIT_HUNG = 70
+_CHECKS = 4
+
+
+class Watchdog:
+    """A thread that asks for the number of turns four times per limit; four times the same one ends the process at once.
+
+    Checks are counted, not time: a process that was stopped and goes on (SIGSTOP, SIGCONT) gets its time anew.
+    """
+
+    def __init__(
+        self, turns: Callable[[], int], *, limit_s: float = LIMIT_S, leave: Callable[[int], object] = os._exit
+    ) -> None:
+        self._turns = turns
+        self._limit_s = limit_s
+        self._leave = leave
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        seen, same = self._turns(), 0
+        while not self._ended.wait(self._limit_s / _CHECKS):
+            turns = self._turns()
+            seen, same = turns, same + 1 if turns == seen else 0
+            if same >= _CHECKS:
+                log.critical("main-loop-hangs", limit_s=self._limit_s, turns=turns)
+                self._leave(EXIT_HUNG)
+                return
