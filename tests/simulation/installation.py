@@ -23,12 +23,15 @@ from regather.topics.layout import Topics
 from regather_aggregator import app as aggregator_app
 from regather_aggregator.settings import AggregatorSettings
 from regather_gateway.settings import GatewaySettings
+from regather_gateway.submission.cancel import Canceller
 from regather_gateway.submission.cutting import Cutting
+from regather_gateway.submission.idempotency import JobKeys, Receipt
 from regather_gateway.submission.job_spec import JobSpec
 from regather_gateway.submission.producer_keeper import ProducerKeeper
 from regather_gateway.submission.redrive import Redriver
 from regather_gateway.submission.spool_dir import SpoolDir
-from regather_gateway.submission.submit import Receipt, Submitter
+from regather_gateway.submission.submit import Submitter
+from regather_gateway.submission.uploads import Uploads
 from regather_gateway.views.job_table import JobTable
 from regather_gateway.views.status_view import StatusView
 from regather_worker import app as worker_app
@@ -180,8 +183,10 @@ class Gateway:
         table = JobTable(max_ended=settings.max_ended_jobs, max_inline_bytes=settings.max_inline_bytes)
         self.view = StatusView(transport, topics.job_status, table)
         cutting = Cutting(SpoolDir("", max_bytes=1), FileCutter(_no_files(), WorkLimits()))
-        self.submitter = Submitter(settings, self.producers, self.view, cutting, environment)
-        self.redriver = Redriver(settings, self.producers, self.view, transport)
+        uploads = Uploads(settings, self.producers, self.view)
+        self.submitter = Submitter(uploads, JobKeys(settings, self.view, environment), cutting)
+        self.canceller = Canceller(self.producers, settings.ack_timeout_s)
+        self.redriver = Redriver(self.producers, uploads, self.view, transport)
 
     async def run(self, stop: asyncio.Event) -> None:
         async with WatchedTasks() as tasks:

@@ -22,11 +22,14 @@ from regather_gateway.http.lingering import Lingering
 from regather_gateway.metrics import samples
 from regather_gateway.settings import GatewaySettings
 from regather_gateway.submission.admission import Admission
+from regather_gateway.submission.cancel import Canceller
 from regather_gateway.submission.cutting import Cutting
+from regather_gateway.submission.idempotency import JobKeys
 from regather_gateway.submission.producer_keeper import ProducerKeeper
 from regather_gateway.submission.redrive import Redriver
 from regather_gateway.submission.spool_dir import SpoolDir
 from regather_gateway.submission.submit import Submitter
+from regather_gateway.submission.uploads import Uploads
 from regather_gateway.views.job_table import JobTable
 from regather_gateway.views.results import Results
 from regather_gateway.views.status_view import StatusView
@@ -56,7 +59,8 @@ def create_app(
     spool = SpoolDir(settings.spool_dir, max_bytes=settings.max_spool_bytes)
     limits = WorkLimits(wall_s=settings.cut_timeout_s, memory_bytes=settings.cut_memory_bytes or None)
     cutting = Cutting(spool, FileCutter(executor, limits))
-    submitter = Submitter(settings, producers, view, cutting, environment)
+    uploads = Uploads(settings, producers, view)
+    submitter = Submitter(uploads, JobKeys(settings, view, environment), cutting)
     finals = LogReader(transport, fetch_max_bytes=_RESULT_FETCH_BYTES)
     events = LogReader(transport, fetch_max_bytes=_EVENT_FETCH_BYTES)
 
@@ -83,7 +87,8 @@ def create_app(
         view=view,
         workers=workers,
         submitter=submitter,
-        redriver=Redriver(settings, producers, view, transport),
+        canceller=Canceller(producers, settings.ack_timeout_s),
+        redriver=Redriver(producers, uploads, view, transport),
         results=Results(finals, table, topics),
         events=events,
         admission=Admission(settings.max_concurrent_jobs),
