@@ -6,10 +6,10 @@ import sys
 
 from regather.children.supervisor import Supervisor
 from regather.processors.registry import installed
-from regather.service import event_loop
 from regather.service.health import serve
 from regather.service.lifecycle import first_of, on_stop
-from regather.service.logs import configure_logs, get_logger
+from regather.service.logs import get_logger
+from regather.service.main import service_main
 from regather.service.memory_tuning import tune_service
 from regather.service.watchdog import Watchdog
 from regather.transport.kafka import KafkaTransport
@@ -53,9 +53,8 @@ async def _drain(gateway: Gateway, failed: asyncio.Event, wanted: asyncio.Event,
 def main() -> int:
     """Run the service; the exit code."""
     settings = GatewaySettings()
-    configure_logs("gateway", settings.log_level)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # else NumPy starts a thread per core, for nothing (ADR 0027)
-    return event_loop.run(run(settings))
+    return service_main("gateway", settings, run(settings))
 
 
 if __name__ == "__main__":

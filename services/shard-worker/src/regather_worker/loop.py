@@ -14,6 +14,7 @@ from regather.core.lanes import Lane
 from regather.core.model import RecordPlace
 from regather.service.lifecycle import first_of
 from regather.service.logs import get_logger
+from regather.service.retrying import retrying
 from regather.topics.layout import SHARD_RECORD_BYTES, Topics
 from regather.transport.base import Consumer, Record, TopicPartition, Transport
 from regather.transport.log_reader import LogReader
@@ -87,23 +88,22 @@ class ShardLoop:
     async def run(self, stop: asyncio.Event) -> None:
         """Poll until `stop` is set; a consumer that fails is replaced. What runs is then left to drain()."""
         await first_of(self._control.loaded, stop)  # no shard of a job that is over is begun
-        while not stop.is_set():
-            self.turns += 1
-            consumer = self._transport.consumer(
-                group=self._topics.group("workers"), fetch_max_bytes=2 * SHARD_RECORD_BYTES
-            )
-            try:
-                await consumer.start()
-                self._ownership.use(consumer)
-                consumer.subscribe(self._subscribed, self)
-                await self._poll_until(consumer, stop)
-            except TransportError as error:
-                log.warning("shard-loop-restarts", error=repr(error))
-                await asyncio.sleep(_RETRY_S)
-            finally:
-                await self._leave(consumer)
-                await self._payloads.stop()
+        await retrying(lambda: self._consume_until(stop), "shard-loop-restarts", first_s=_RETRY_S)
         await self._abandon()
+
+    async def _consume_until(self, stop: asyncio.Event) -> None:
+        if stop.is_set():
+            return
+        self.turns += 1
+        consumer = self._transport.consumer(group=self._topics.group("workers"), fetch_max_bytes=2 * SHARD_RECORD_BYTES)
+        try:
+            await consumer.start()
+            self._ownership.use(consumer)
+            consumer.subscribe(self._subscribed, self)
+            await self._poll_until(consumer, stop)
+        finally:
+            await self._leave(consumer)
+            await self._payloads.stop()
 
     async def on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
         """Find out beside the loop where each partition stood."""

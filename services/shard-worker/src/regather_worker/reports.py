@@ -8,6 +8,7 @@ from regather.core.errors import TransportError
 from regather.core.worker_report import WorkerReport
 from regather.service.environment import Environment
 from regather.service.logs import get_logger
+from regather.service.retrying import retrying
 from regather.topics.layout import CONTROL_RECORD_BYTES, Topics
 from regather.transport.base import Producer, Transport
 from regather.wire.worker_reports import encode_report
@@ -47,16 +48,15 @@ class Reporter:
 
     async def run(self) -> None:
         """Report until cancelled, then remove the report."""
-        while True:
-            producer = self._transport.producer(max_record_bytes=CONTROL_RECORD_BYTES)
-            try:
-                await producer.start()
-                await self._report_forever(producer)
-            except TransportError as error:
-                log.warning("report-failed", error=repr(error))
-                await asyncio.sleep(EVERY_S)
-            finally:
-                await producer.stop()
+        await retrying(self._report_with_new_producer, "report-failed", first_s=EVERY_S)
+
+    async def _report_with_new_producer(self) -> None:
+        producer = self._transport.producer(max_record_bytes=CONTROL_RECORD_BYTES)
+        try:
+            await producer.start()
+            await self._report_forever(producer)
+        finally:
+            await producer.stop()
 
     async def _report_forever(self, producer: Producer) -> None:
         try:

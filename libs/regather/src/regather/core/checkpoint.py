@@ -7,6 +7,7 @@ from the checkpoints. Source: docs/protocol.md#restore.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from regather.core.grouping import groups
 from regather.core.model import Identity, Outcome, Outcomes
 
 PACK_BYTES = 768 * 1024
@@ -28,14 +29,5 @@ class CheckpointMark:
 
 def packs(owner: Identity, outcomes: Iterable[Outcome]) -> Iterator[Outcomes]:
     """Yield the outcomes as events of about PACK_BYTES; a larger output has one to itself."""
-    pack: list[Outcome] = []
-    size_bytes = 0
-    for outcome in outcomes:
-        outcome_bytes = len(outcome.output) + len(outcome.carry)
-        if pack and size_bytes + outcome_bytes > PACK_BYTES:
-            yield Outcomes(owner, "", pack)
-            pack, size_bytes = [], 0
-        pack.append(outcome)
-        size_bytes += outcome_bytes
-    if pack:
+    for pack in groups(outcomes, lambda outcome: len(outcome.output) + len(outcome.carry), PACK_BYTES):
         yield Outcomes(owner, "", pack)

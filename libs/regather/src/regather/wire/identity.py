@@ -1,7 +1,7 @@
 """The `rg` header: wire version and identity, the same on every record."""
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 
 from regather.core.errors import WireError
@@ -12,6 +12,7 @@ HEADER = "rg"
 Headers = Iterable[tuple[str, bytes]]
 
 _IDENTITY = struct.Struct(">B16s8sH")
+_VERSION = struct.Struct(">H")
 IDENTITY_BYTES = _IDENTITY.size
 
 
@@ -31,6 +32,13 @@ def unpack_identity(data: bytes) -> Identity:
     text = job.hex()
     job_id = f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
     return Identity(JobId(job_id), SubmissionId(submission.hex()), version)
+
+
+def belongs_to(owner: Identity, *, any_version: bool = False) -> Callable[[Headers], bool]:
+    """Return what tells by its headers whether a record is of this job, submission and version, or of any version."""
+    mine = pack_identity(owner)
+    prefix = mine[: -_VERSION.size] if any_version else mine
+    return lambda headers: header_map(headers).get(HEADER, b"").startswith(prefix)
 
 
 def header_map(headers: Headers) -> Mapping[str, bytes]:

@@ -5,9 +5,10 @@ import contextlib
 import itertools
 from dataclasses import dataclass, field
 
-from regather.core.errors import BrokerUnavailable, TransportError
+from regather.core.errors import BrokerUnavailable
 from regather.service.environment import Environment
 from regather.service.logs import get_logger
+from regather.service.retrying import retrying
 from regather.topics.layout import SHARD_RECORD_BYTES, Topics
 from regather.transport.base import Producer, Transport
 
@@ -91,15 +92,17 @@ class ProducerKeeper:
                     await self._wanted.wait()
 
     async def _start_with_retries(self) -> ProducerSession:
-        delay_s = _FIRST_RETRY_S
-        while True:
-            try:
-                return await self._start()
-            except TransportError as error:
-                self.why_not = str(error)
-                log.warning("producer-start-failed", error=repr(error), retry_s=round(delay_s, 1))
-            await asyncio.sleep(delay_s * (0.8 + 0.4 * self._environment.chance()))
-            delay_s = min(_LAST_RETRY_S, delay_s * 2)
+        return await retrying(
+            self._start,
+            "producer-start-failed",
+            first_s=_FIRST_RETRY_S,
+            last_s=_LAST_RETRY_S,
+            on_error=self._note_why,
+            jitter=self._environment.chance,
+        )
+
+    def _note_why(self, error: Exception) -> None:
+        self.why_not = str(error)
 
     async def _start(self) -> ProducerSession:
         producer = self._transport.producer(max_record_bytes=SHARD_RECORD_BYTES)

@@ -11,7 +11,7 @@ from regather.core.status import JobStatus
 from regather.transport.base import Record, TopicPartition, Transport
 from regather.transport.log_reader import LogReader
 from regather.wire.events import decode_event
-from regather.wire.identity import HEADER, header_map, pack_identity
+from regather.wire.identity import belongs_to
 from regather.wire.shards import decode_shard
 from regather_gateway.submission.redrive_plan import RedrivePlan, never_sealed
 
@@ -28,7 +28,7 @@ class JobEventsReader:
         self._reader = LogReader(transport, fetch_max_bytes=_FETCH_BYTES, limit_s=_READ_LIMIT_S)
         self._tp = tp
         self._next = status.events_offset
-        self._submission = pack_identity(status.owner)[:-2]  # without the version
+        self._is_mine = belongs_to(status.owner, any_version=True)
         self.history = VersionHistory(status.owner, keep_outputs=False)
 
     async def read(self, until: int | None = None) -> None:
@@ -38,7 +38,7 @@ class JobEventsReader:
             if until is not None and record.offset >= until:
                 return False
             self._next = record.offset + 1
-            if header_map(record.headers).get(HEADER, b"").startswith(self._submission):
+            if self._is_mine(record.headers):
                 with contextlib.suppress(WireError):  # the aggregator folds it too, and counts and logs it
                     self.history.take(decode_event(record.headers, record.value))
             return True
@@ -84,12 +84,12 @@ class Payloads:
         raise OffsetOutOfRange(f"shards {ranges(sorted(missing))} are not where the seal says")
 
     async def _all(self) -> AsyncGenerator[Shard, None]:
-        mine = pack_identity(self._plan.first)
+        mine = belongs_to(self._plan.first)
         reader = LogReader(self._transport, fetch_max_bytes=_FETCH_BYTES)
         try:
             for topic, partition, first, last in self._plan.sealed.shard_ranges:
                 async for record in reader.records(TopicPartition(topic, partition), first, last + 1):
-                    if header_map(record.headers).get(HEADER, b"").startswith(mine):
+                    if mine(record.headers):
                         yield decode_shard(record.headers, record.value)
         finally:
             await reader.stop()
