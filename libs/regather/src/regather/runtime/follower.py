@@ -1,4 +1,4 @@
-"""Following one partition without a group, from its beginning: for topics whose newest records are a small state."""
+"""Follows one partition from its beginning, without a group: for topics whose newest records are a small state."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,7 +13,7 @@ _RETRY_S = 1.0
 
 
 class Follower:
-    """Gives every record to `take`, in order. `loaded` is set while the reader lives and has reached the end once."""
+    """Calls `take` with every record, in order. `loaded` is set while the reader has reached the end."""
 
     def __init__(self, transport: Transport, partition: TopicPartition, take: Callable[[Record], None]) -> None:
         self._transport = transport
@@ -23,7 +23,7 @@ class Follower:
         self.loaded = asyncio.Event()
 
     async def run(self) -> None:
-        """Follow until cancelled; a broken reader is replaced and goes on where it stood."""
+        """Follow until cancelled. A new reader replaces a broken one and continues at the same offset."""
         while True:
             consumer = self._transport.consumer()
             try:
