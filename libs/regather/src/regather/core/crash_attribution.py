@@ -26,9 +26,9 @@ of running it. Before a record begins, is_suspect() says whether it has to run a
 begin() and to commit first. end() follows when it no longer runs, settle() when its follower is acked. Every commit
 carries attribution(), and the last one of an orderly stop sets `clean_shutdown`.
 
-Rejected (ADR 0010): running all open records of the partition one at a time after a second loss, over an hour where
-this takes 16 s; naming every batch even without a loss, which costs tiny jobs one more round trip; counting takeovers
-at an unmoved watermark, which these steps do not need.
+Rejected (ADR 0010): running all open records of the partition one at a time after a second loss, which takes over an
+hour instead of 16 s with 2 slots and shards of one second; naming every batch even without a loss, which costs tiny
+jobs one more round trip; counting takeovers at an unmoved watermark, which these steps do not need.
 
 Source: docs/protocol.md#lost-workers.
 """

@@ -1,9 +1,10 @@
 """Counts merges that began and never ended, so that a merge that crashes its aggregator does not do so for ever.
 
-A merge runs in a child with limits. This is the last resort for what these limits do not stop: the host out of memory,
-a container killed for its parent's share, a kind that kills its parent. After an aggregator crashes, nobody knows which
-merge it was. So its successor records each merge of an already open job in the commit metadata before it starts the
-merge. A merge that was recorded three times and never ended is not started again. Source: docs/protocol.md#barrier.
+A merge runs in a child with limits. This is the last resort for what these limits do not stop: a host that runs out of
+memory, a container that is killed for the memory of the parent, a kind that kills its parent. After an aggregator
+crashes, it is unknown which merge caused it. So its successor records each merge of an already open job in the commit
+metadata before it starts the merge. A merge that was recorded three times and never ended is not started again. Source:
+docs/protocol.md#barrier.
 """
 
 from collections.abc import Mapping

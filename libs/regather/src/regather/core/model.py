@@ -98,7 +98,7 @@ class AttemptError:
 
 
 class RecordPlace(NamedTuple):
-    """Where a record stands in the log."""
+    """Where a record is in the log."""
 
     topic: str
     partition: int
@@ -136,7 +136,7 @@ class Shard(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterAddress:
-    """Where a dead letter stands in the dead-letters topic."""
+    """Where a dead letter is in the topic dead-letters."""
 
     partition: int
     offset: int
