@@ -97,7 +97,7 @@ class PartitionAudit:
         self._reads_again = False
         self._log_ms = 0
         self._again_ms = 0
-        """The log's time in the second reading. It begins with that of the first redrive. Earlier times are not needed."""
+        """The log's time in the second reading. It begins with that of the first redrive, the earliest needed."""
 
     def event(self, headers: Mapping[str, bytes], value: bytes | None, *, append_ms: int) -> None:
         """Fold one record of job-events."""

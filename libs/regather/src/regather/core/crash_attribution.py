@@ -10,7 +10,7 @@ An owner that stops in order writes a clean-shutdown flag in its last commit. If
 lost, and one of its shards may have crashed it. Each takeover without the flag brings the answer one step closer:
 
 1. Watched: nothing is known about the crash. Every record below the partition's end at the takeover is watched, which
-   means that a commit names it before it begins. The worker names at most eight of them together.
+   means that a commit names it before it begins. At most eight watched records share a micro-batch.
 2. Suspect: a commit named the record as running when the worker was lost. It runs alone in its worker, and the commit
    that names it says since when.
 3. Blamed: a commit named the record as running alone when the worker was lost. It crashed the worker and spends an

@@ -37,7 +37,7 @@ class WorkItem(NamedTuple):
     """One item of work. What it holds depends on the call.
 
     PROCESS: one shard. `rows` (packed by row_calls) are the rows to keep; empty: all of them.
-    PICK, ROWS: one shard. For PICK each row of `rows` becomes a piece of its own.
+    PICK, ROWS: one shard. For PICK each range of `rows` becomes a piece of its own.
     STEP: one shard and the `carry` of the shard before. Its result is wire.events.pack_step() of output and carry.
     MERGE: one output; the items are in order. `missing` is set in place of a shard that failed.
     SPLIT: the only item, which is the order to cut a file. `carry` is the side file.
