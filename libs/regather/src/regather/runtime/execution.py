@@ -38,7 +38,7 @@ class WorkItem(NamedTuple):
 
     PROCESS: one shard. `rows` (packed by row_calls) are the rows to keep; empty: all of them.
     PICK, ROWS: one shard. For PICK each range of `rows` becomes a piece of its own.
-    STEP: one shard and the `carry` of the shard before. Its result is wire.events.pack_step() of output and carry.
+    STEP: one shard and the `carry` of the shard before. Its result is pack_step() of output and carry.
     MERGE: one output; the items are in order. `missing` is set in place of a shard that failed.
     SPLIT: the only item, which is the order to cut a file. `carry` is the side file.
     INSPECT: the only item, which is the body's head, with the request of the cut as `meta`. `carry` is the side file.
