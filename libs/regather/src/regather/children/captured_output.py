@@ -1,4 +1,4 @@
-"""What a child prints: drained so that it never blocks for long, kept only as a short tail for error messages."""
+"""Captures what a child prints: drains it so that the child never blocks for long, keeps the end for error messages."""
 
 import asyncio
 import fcntl
@@ -10,18 +10,18 @@ _TAIL_BYTES = 2048
 _READ_BYTES = 256 * 1024
 _EAGER_BYTES = (
     256 * 1024
-)  # printed in one work; beyond it the pipe is emptied at intervals, so that a flood costs little
+)  # printed during one piece of work; beyond it the pipe is drained at intervals, so that a flood costs little
 _INTERVAL_S = 0.002
 
 
 class CapturedOutput:
-    """The reading end of the pipe behind a child's stdout and stderr. `write_fd` is for the child, to be closed here."""
+    """The reading end of the pipe behind a child's stdout and stderr. The owner closes `write_fd` after the fork."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._read_fd, self.write_fd = os.pipe()
         os.set_blocking(self._read_fd, False)
-        with suppress(OSError, AttributeError):  # a wish: the user's pipe pages may be used up, macOS cannot
+        with suppress(OSError, AttributeError):  # optional: the user may have no pipe pages left; not on macOS
             fcntl.fcntl(self.write_fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._tail = b""
         self._work_bytes = 0
@@ -30,26 +30,26 @@ class CapturedOutput:
         loop.add_reader(self._read_fd, self._readable)
 
     def forget(self) -> None:
-        """Begin anew: what was printed so far belongs to an earlier work."""
+        """Drop what was printed so far: it belongs to an earlier piece of work."""
         self.drain()
         self._tail = b""
         self._work_bytes = 0
 
     def text(self) -> str:
-        """Return the end of what was printed since forget(), from the beginning of a line."""
+        """Return the end of what was printed since forget(), beginning with a whole line or at least a whole word."""
         tail = self._tail
-        if len(tail) == _TAIL_BYTES:  # cut off: half a path would be taken for a word
+        if len(tail) == _TAIL_BYTES:  # cut off: without_paths() would not recognize half a path
             tail = tail.partition(b"\n" if b"\n" in tail[:-1] else b" ")[2]
         return tail.decode("utf-8", "replace").strip("\r\n")
 
     def drain(self) -> None:
-        """Read what is in the pipe now, at most about what it can hold."""
+        """Read what is in the pipe now, at most about twice what it can hold."""
         for _ in range(2 * _PIPE_BYTES // _READ_BYTES):
             if not self._read():
                 break
 
     def close(self) -> None:
-        """Take the last words and give the pipe back."""
+        """Read the rest and close the pipe."""
         if self._open:
             self.drain()
             self._stop()

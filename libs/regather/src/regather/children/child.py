@@ -1,4 +1,4 @@
-"""A child: runs the items of one piece of work after another and answers on its channel. Forked by the zygote."""
+"""A child process, forked by the zygote: runs the items of each piece of work in turn and answers on its channel."""
 
 import faulthandler
 import os
@@ -36,14 +36,14 @@ from regather.processors.base import Options, Processor
 from regather.processors.registry import Registry, options_from_json
 from regather.service.memory_tuning import CHILD_KEEPS_BYTES, keep_freed_memory
 
-_FLUSH_AFTER_NS = 20_000_000  # results this old are sent before the next item begins, so that a kill loses little
-_BATCH_BYTES = 64 * 1024 * 1024  # outputs of one batch; items beyond are left for another
+_FLUSH_AFTER_NS = 20_000_000  # results this old are sent before the next item begins, so that a kill loses few
+_BATCH_BYTES = 64 * 1024 * 1024  # outputs of one batch; the items beyond are not run
 _READ_AHEAD_BYTES = 256 * 1024
 _OPTIONS_KEPT = 16
 
 
 def run_child(channel: socket.socket, cell_fd: int, printed_fd: int, registry: Registry, rules: ChildRules) -> None:
-    """Set up the freshly forked process and serve until the supervisor hangs up. Never returns."""
+    """Set up the freshly forked process and serve until the supervisor closes the channel. Never returns."""
     try:
         zygote = os.getppid()
         child_limits.die_with(zygote)
@@ -56,7 +56,7 @@ def run_child(channel: socket.socket, cell_fd: int, printed_fd: int, registry: R
         child_limits.apply(rules)
         keep_freed_memory(CHILD_KEEPS_BYTES)
         _Child(channel, cell, registry).serve()
-    except BaseException:  # nothing may climb into the zygote's own stack
+    except BaseException:  # nothing may propagate into the zygote's own frames
         traceback.print_exc()
         sys.stderr.flush()
     finally:
@@ -64,7 +64,7 @@ def run_child(channel: socket.socket, cell_fd: int, printed_fd: int, registry: R
 
 
 def _redirect_output(printed_fd: int) -> None:
-    """Let everything that is printed, by Python or by C, go to the supervisor's capped pipe; stdin is empty."""
+    """Send everything that Python or C code prints to the supervisor's pipe, and make stdin empty."""
     null_fd = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null_fd, 0)
     os.dup2(printed_fd, 1)
@@ -78,9 +78,9 @@ def _redirect_output(printed_fd: int) -> None:
 
 
 def _default_signals() -> None:
-    """Outlive a SIGTERM or SIGINT that a service manager sends to everybody: the supervisor ends children.
+    """Survive a SIGTERM or SIGINT that a service manager sends to all processes: only the supervisor ends children.
 
-    A handler, not SIG_IGN: what is ignored would stay ignored in programs that user code starts.
+    A handler, not SIG_IGN: programs that user code starts would inherit SIG_IGN.
     """
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -89,14 +89,14 @@ def _default_signals() -> None:
 
 
 def _reseed() -> None:
-    """Children of one zygote must not draw the same numbers; the random module sees to itself at a fork."""
+    """Seed numpy: children of one zygote must not draw the same numbers. The random module reseeds itself at a fork."""
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()
 
 
 class _Child:
-    """The serving loop. One method per level: work, item, attempt."""
+    """The child's loop, with one method for each level: work, item, attempt."""
 
     def __init__(self, channel: socket.socket, cell: ProgressCell, registry: Registry) -> None:
         self._channel = channel
@@ -108,7 +108,7 @@ class _Child:
         self._out_of_memory = False
 
     def serve(self) -> None:
-        """Answer work until the channel ends."""
+        """Run work and answer it until the channel ends."""
         stream: BinaryIO = open(self._channel.fileno(), "rb", _READ_AHEAD_BYTES, closefd=False)  # noqa: SIM115 - by number
         self._send(encode_reply(0, [], flags=HELLO))
         while (work := read_work(stream, self._cell)) is not None:
@@ -118,7 +118,7 @@ class _Child:
                 self._process(work)
 
     def _process(self, work: Work) -> None:
-        """Run the items in order; stop early where going on would be unfair to the items left."""
+        """Run the items in order. After a lack of memory or too many bytes of output, the rest of them are NotRun."""
         unsent = _Unsent()
         last = len(work.items) - 1
         for index, item in enumerate(work.items):
@@ -149,7 +149,7 @@ class _Child:
         return self._attempt(0, call, work)
 
     def _attempt(self, index: int, call: Callable[[], object], work: Work) -> Result:
-        """Run user code once, with its start visible to the supervisor, and say how it ended."""
+        """Run user code once, after marking its start for the supervisor; return how it ended."""
         started_ms = time.time_ns() // 1_000_000
         start_ns = time.monotonic_ns()
         self._cell.mark(index, start_ns)
@@ -180,7 +180,7 @@ class _Child:
         return options_from_json(self._processor(kind), document)
 
     def _check_channel(self) -> None:
-        """End here if user code closed the channel: the cell still names the item that did it."""
+        """Exit now if user code closed the channel: the cell still names the item that did it."""
         try:
             intact = os.fstat(self._channel.fileno()).st_ino == self._channel_inode
         except OSError:
@@ -205,7 +205,7 @@ class _Child:
 
 
 class _Unsent:
-    """Results of a batch that are still here; `batch_bytes` counts those that were sent too."""
+    """Results of a batch that are not sent yet. `batch_bytes` also counts those that were sent."""
 
     def __init__(self) -> None:
         self.first = 0
@@ -215,14 +215,14 @@ class _Unsent:
         self._since_ns = time.monotonic_ns()
 
     def sent(self) -> None:
-        """Begin anew after what was sent."""
+        """Forget the results, which were sent."""
         self.first += len(self.results)
         self.results = []
         self._bytes = 0
         self._since_ns = time.monotonic_ns()
 
     def add(self, result: Result) -> None:
-        """Keep one more."""
+        """Keep one more result."""
         size_bytes = len(result.output) if isinstance(result, Done) else 0
         self.results.append(result)
         self._bytes += size_bytes
@@ -230,7 +230,7 @@ class _Unsent:
 
     @property
     def due(self) -> bool:
-        """Whether a kill from now on would lose too much."""
+        """Whether the results are large or old enough to be sent before the next item begins."""
         return self._bytes >= FLUSH_BYTES or time.monotonic_ns() - self._since_ns > _FLUSH_AFTER_NS
 
 
@@ -243,7 +243,7 @@ def _as_bytes(output: object, work: Work) -> bytes:
 
 
 def _left_processes() -> bool:
-    """Whether user code left processes of its own behind, running or dead."""
+    """Whether user code left processes of its own, running or dead."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:

@@ -1,4 +1,36 @@
-"""One child as the supervisor sees it: its channel, its deadline, its end."""
+"""The supervisor's side of one child process: its channel, its deadline, its end.
+
+Theory of operation.
+
+The problem: user code in a child may hang, crash, leave the process, fork, close descriptors or write garbage to the
+channel. Whatever it does, the supervisor must get exactly one result for each item, blame no item that did not run, end
+an overdue item within milliseconds, and have the slot free again at once. It must never wait for the child in order to
+do so.
+
+A child goes through these states. A kill leads from any of them to condemned, a death by itself directly to closed:
+
+    forking    the zygote has the request and there is no pid yet
+    starting   forked() has set the pid; HELLO must arrive within `start_s`
+    idle       child_ready() has offered it to the supervisor
+    running    run() has sent a piece of work; back to idle after the frame flagged LAST
+    condemned  `ended` is set: it takes no more work, and the supervisor already refills the slot
+    closed     exited() has resolved the work's future and released every descriptor
+
+The child writes the executing item and its start to a ProgressCell in shared memory. The supervisor's timer reads the
+cell when the item may be overdue, so an item costs no message. While the work waits for the child to read it or to
+answer, neither side may go `transfer_s` without moving a byte. An overdue child first gets a signal that makes it print
+its stack, and 10 ms later SIGKILL for its whole process group. A death counts when the zygote has reported it or has
+ended itself, or 10 s after the kill. Then results that had arrived stay, and verdict.judge() decides what the other
+items get.
+
+Who calls what, when. The supervisor passes child_fds() to the zygote and then calls handed_over(). The zygote's reports
+lead to forked() and exited(). run() is allowed only between child_ready() and the end. kill_if_running() cancels one
+piece of work, and retire() ends an idle child. The handle calls child_started() once, child_ready() after the start and
+after each piece of work, and child_ending() once, as early as possible. All calls come from the event loop's thread.
+
+Rejected: the pools that exist as libraries. They share locks between children, or break as a whole when one child dies
+(ADR 0002).
+"""
 
 import asyncio
 import contextlib
@@ -30,23 +62,23 @@ from regather.core.execution import Result
 from regather.core.model import Reason
 
 _STACK_S = 0.01  # between the request for a stack and the kill
-_ABANDON_S = 10.0  # a killed process that the kernel does not let go within this is left to it
+_ABANDON_S = 10.0  # how long to wait for the report of a killed child's death before giving it up
 _MOST_BUFFERS = 512  # below every system's IOV_MAX
-_BYTES_A_TURN = 4 * 1024 * 1024  # written before the event loop gets its turn
+_BYTES_A_TURN = 4 * 1024 * 1024  # written before the event loop runs other callbacks
 _CHANNEL_BYTES = 1024 * 1024
 
 
 class ChildEvents(Protocol):
-    """What a child tells the supervisor that keeps it."""
+    """Callbacks of a child handle to its supervisor."""
 
     def child_started(self, child: "ChildHandle") -> None:
-        """It has come up; child_ready() follows."""
+        """The child has started; child_ready() follows."""
 
     def child_ready(self, child: "ChildHandle") -> None:
-        """It can take work: told once after the start, then after each work."""
+        """The child can take work: called once after the start, then after each piece of work."""
 
     def child_ending(self, child: "ChildHandle") -> None:
-        """It will never take work again; told once, as early as possible."""
+        """The child will never take work again: called once, as early as possible."""
 
 
 @dataclass(slots=True)
@@ -63,7 +95,7 @@ class _Running:
 
 @dataclass(frozen=True, slots=True)
 class _Kill:
-    """Why it is killed and what its cell said at that moment; `due_s` is the deadline that passed."""
+    """Why a child is killed, and the content of its cell at that moment; `due_s` is the deadline that passed."""
 
     cause: Cause
     index: int
@@ -74,7 +106,7 @@ class _Kill:
 
 
 class ChildHandle:
-    """From fork to end. Takes one piece of work at a time."""
+    """One child process from fork to end. It runs one piece of work at a time."""
 
     def __init__(
         self,
@@ -91,7 +123,7 @@ class ChildHandle:
         self.growth_bytes = 0
         self.dirty = False
         self.ended = False
-        """True once it takes no more work: killed, or seen dead."""
+        """True once the child takes no more work: it is killed, or its death was reported."""
         self._loop = loop
         self._events = events
         self._rules = rules
@@ -111,32 +143,32 @@ class ChildHandle:
 
     @property
     def work(self) -> "asyncio.Future[list[Result] | None] | None":
-        """The future of the work that it has now."""
+        """The future of the present work, None without any."""
         return self._running.future if self._running is not None else None
 
     @property
     def printed(self) -> str:
-        """The end of what it printed."""
+        """The end of what the child printed."""
         self._printed.drain()
         return self._printed.text()
 
     def child_fds(self) -> list[int]:
-        """Return the descriptors that the child gets: channel, cell, printed."""
+        """Return the descriptors to pass to the child: channel, cell, output."""
         return [self._child_channel.fileno(), self._cell.fd, self._printed.write_fd]
 
     def handed_over(self) -> None:
-        """Close this side's copies of what only the child needs."""
+        """Close our copies of the descriptors that only the child needs."""
         self._child_channel.close()
         os.close(self._printed.write_fd)
 
     def forked(self, pid: int) -> None:
-        """The zygote has forked it."""
+        """Set the pid, once the zygote has forked the child; kill it if it was condemned before."""
         self.pid = pid
         if self._kill is not None:
             kill_group(pid)
 
     def run(self, work: Work) -> "asyncio.Future[list[Result] | None]":
-        """Begin a piece of work; the future gives its results, or None if its items have to be run alone."""
+        """Begin a piece of work. The future resolves to its results, or to None if its items have to be run alone."""
         assert self._running is None
         assert not self.ended
         self._running = running = _Running(work, self._loop.create_future())
@@ -151,25 +183,25 @@ class ChildHandle:
         return running.future
 
     def kill(self, cause: Cause = Cause.LOST, detail: str = "", reason: Reason = Reason.CRASHED) -> None:
-        """Kill the whole group now; the work's future resolves when the death is confirmed."""
+        """Kill the child's whole process group now. The work's future resolves when the death is confirmed."""
         if self._kill is None and not self._closed:
             self._stats.kills += 1
             self._condemn(_Kill(cause, *self._cell.read(), detail, reason))
             self._kill_now()
 
     def kill_if_running(self, future: "asyncio.Future[list[Result] | None]") -> None:
-        """Kill it if this is the work that it has now."""
+        """Kill the child if this is the future of its present work."""
         if self._running is not None and self._running.future is future:
             self.kill()
 
     def retire(self) -> None:
-        """End it between two works."""
+        """End the child between two pieces of work."""
         if self._kill is None and not self._closed:
             self._condemn(_Kill(Cause.LOST, ProgressCell.WAITING, 0))
             self._kill_now()
 
     def exited(self, status: int | None) -> None:
-        """The child is dead (None: nobody saw how); settle its work and give everything back."""
+        """Resolve the work of a dead child and release its resources. `status` None: its wait status is unknown."""
         if self._closed:
             return
         self._drain_channel()
@@ -196,7 +228,7 @@ class ChildHandle:
                 _drop(self._unsent, sent_bytes)
         except BlockingIOError:
             pass
-        except OSError:  # it is dead or has closed its end; the zygote, or the deadline, says which
+        except OSError:  # it is dead or has closed its end; the zygote's report or the deadline decides which
             self._unsent.clear()
         if self._unsent:
             self._loop.add_writer(self._channel, self._write)
@@ -208,7 +240,7 @@ class ChildHandle:
             replies = self._reader.read()
         except EOFError:
             self._loop.remove_reader(self._channel)
-            if self._running is None:  # with work in it, the zygote's report or the deadline tells more
+            if self._running is None:  # if work runs, the zygote's report or the deadline says more about its end
                 self.kill()
             return
         except BrokenReply as error:
@@ -249,7 +281,7 @@ class ChildHandle:
             self._events.child_ready(self)
 
     def _drain_channel(self) -> None:
-        """Take what a dead child had answered before."""
+        """Accept the results that a dead child had sent before its death."""
         with contextlib.suppress(EOFError, BrokenReply):
             for reply in self._reader.read():
                 if self._running is not None:
@@ -258,7 +290,7 @@ class ChildHandle:
     # Deadline and end.
 
     def _check_deadline(self) -> None:
-        """Kill if the executing item is overdue, or nothing moves; else come back when that may be so."""
+        """Kill the child if the executing item is overdue or no byte moves; else check again when that may be so."""
         running = self._running
         if running is None or self.ended:
             return
@@ -276,7 +308,7 @@ class ChildHandle:
             self.kill(Cause.STUCK)
 
     def _end_overdue(self, kill: _Kill) -> None:
-        """Let it write where it hangs, then kill it: whatever it does meanwhile, it is condemned."""
+        """Make the child print the stack where it hangs, then kill it, whatever it does in between."""
         self._stats.kills += 1
         self._stats.overdue += 1
         self._condemn(kill)
@@ -333,7 +365,7 @@ class ChildHandle:
 
 
 def _channel_pair() -> tuple[socket.socket, socket.socket]:
-    """Return the supervisor's end and the child's; the system may grant less room than is asked for."""
+    """Return the supervisor's end and the child's end. The system may grant smaller buffers than asked for."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     for end in (ours, theirs):
@@ -342,7 +374,7 @@ def _channel_pair() -> tuple[socket.socket, socket.socket]:
 
 
 def _drop(buffers: deque[Buffer], sent_bytes: int) -> None:
-    """Remove from the front what was sent."""
+    """Remove the bytes that were sent from the front of the buffers."""
     while sent_bytes:
         first = buffers[0]
         if sent_bytes < len(first):

@@ -1,4 +1,4 @@
-"""What the operating system is asked to do about a child: die with its parent, stay inside limits, be killed first."""
+"""Operating system settings of a child: it dies with its parent, stays within limits, and is killed first."""
 
 import contextlib
 import ctypes
@@ -21,13 +21,13 @@ _GROWTH_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024
 
 @dataclass(frozen=True, slots=True)
 class ChildRules:
-    """How children are kept, whatever they run.
+    """Rules for all children, whatever they run.
 
-    A child is replaced between two works after `recycle_after_items` items, or when its memory has grown by more than
-    `recycle_growth_bytes` at its peak. `file_bytes` is the largest file it may write and `open_files` how many it may
-    have open. `processes` limits its user's processes on the whole machine (RLIMIT_NPROC; the kernel does not apply it
-    to root): None, the default, unless the workers' user runs nothing else. `transfer_s` is how long neither side may
-    move a byte of a request or a reply; `start_s` is how long the zygote and a child may take to be ready.
+    A child is replaced between two pieces of work after `recycle_after_items` items, or when its peak memory has grown
+    by more than `recycle_growth_bytes`. `file_bytes` is the largest file it may write, `open_files` how many files it
+    may have open. `processes` limits the processes of its user on the whole machine (RLIMIT_NPROC; the kernel does not
+    apply it to root). Leave it None, the default, unless the workers' user runs nothing else. A child that moves no
+    byte of a request or a reply for `transfer_s` is killed. The zygote and each child may take `start_s` to be ready.
     """
 
     recycle_after_items: int = 10_000
@@ -52,37 +52,37 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def _prctl(option: int, value: int) -> None:
-    """Call prctl where there is one (Linux); OSError if it refuses."""
+    """Call prctl if the system has it (Linux); raise OSError if the call fails."""
     prctl = getattr(_libc, "prctl", None)
     if prctl is not None and prctl(option, value, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), f"prctl({option}, {value}) was refused")
+        raise OSError(ctypes.get_errno(), f"prctl({option}, {value}) failed")
 
 
 def die_with(parent: int, number: signal.Signals = signal.SIGKILL) -> None:
-    """Ask for a signal at the parent's death; leave at once if it died before that."""
+    """Request a signal for when the parent dies; exit at once if it is dead already."""
     _prctl(_PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         os._exit(1)
 
 
 def adopt_orphans() -> None:
-    """Become the parent of every descendant whose own parent ends, so that none can slip away."""
+    """Become the parent of every descendant whose own parent ends, so that none can escape."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def apply(rules: ChildRules) -> None:
-    """Set the limits that hold for a child's whole life, and let the kernel prefer it when memory runs out."""
+    """Set the limits for a child's whole life, and make the kernel kill it first when memory runs out."""
     _lower(resource.RLIMIT_CORE, 0)
     _lower(resource.RLIMIT_FSIZE, rules.file_bytes)
     _lower(resource.RLIMIT_NOFILE, rules.open_files)
     if rules.processes is not None:
         _lower(resource.RLIMIT_NPROC, rules.processes)
-    with contextlib.suppress(OSError):  # only a preference, and absent outside Linux
+    with contextlib.suppress(OSError):  # not essential, and missing outside Linux
         Path("/proc/self/oom_score_adj").write_text(_OUT_OF_MEMORY_SCORE)
 
 
 def _lower(limit: int, value: int) -> None:
-    """Set soft and hard limit, never above the hard limit that there is."""
+    """Set soft and hard limit, never above the present hard limit."""
     hard = resource.getrlimit(limit)[1]
     value = value if hard == resource.RLIM_INFINITY else min(value, hard)
     resource.setrlimit(limit, (value, value))
@@ -90,7 +90,7 @@ def _lower(limit: int, value: int) -> None:
 
 @contextlib.contextmanager
 def memory_limit(above_now_bytes: int | None) -> Iterator[None]:
-    """Let the process grow by so many bytes of address space inside the block; None: without limit."""
+    """Let the process grow by at most this many bytes of address space inside the block; None: no limit."""
     if above_now_bytes is None:
         yield
         return
@@ -105,7 +105,7 @@ def memory_limit(above_now_bytes: int | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def cpu_limit(seconds: int | None) -> Iterator[None]:
-    """Let the kernel end the process (SIGXCPU) once it has used so much CPU time inside the block; None: without limit."""
+    """Let the kernel end the process (SIGXCPU) once it has used this much CPU time inside the block; None: no limit."""
     if seconds is None:
         yield
         return
@@ -129,9 +129,9 @@ def peak_bytes() -> int:
 
 
 def kill_group(pid: int) -> None:
-    """SIGKILL the process and its group; what is gone already is no error.
+    """Send SIGKILL to the process and its group; processes that have ended already are no error.
 
-    The pid must not have been reaped long ago: the group's id is its leader's and free only when all members are gone.
+    The pid must not have been reaped long ago: the kernel may reuse it once all members of the group have ended.
     """
     for kill in (os.killpg, os.kill):  # the group does not exist yet if the child was forked a moment ago
         with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -1,8 +1,9 @@
-"""Frames between the supervisor and a child, and the shared cell that says which item the child is executing.
+"""Frames between the supervisor and a child, and the shared cell with the item that the child is executing.
 
-A request is REQUEST, one ITEM row per item, then kind, options and each item's meta and payload. A reply frame is REPLY,
-one ROW per result, then the rows' bytes; results of one piece of work may come in several frames, the last one flagged.
-Little-endian throughout; both sides are the same program on the same machine, so there is no version.
+A request is REQUEST, one ITEM row per item, then kind, options and the meta, payload, carry and rows of each item. A
+reply frame is REPLY, one ROW per result, then the rows' bytes. The results of one piece of work may come in several
+frames; the last one has the flag LAST. All numbers are little-endian. There is no version, because both sides are the
+same program on the same machine.
 """
 
 import mmap
@@ -31,11 +32,11 @@ CELL = struct.Struct("<qq")  # monotonic start in ns, index
 MAX_ERROR_BYTES = 4096
 
 LAST = 1  # this frame completes the work
-DIRTY = 2  # the child left processes behind or ran out of memory: replace it
+DIRTY = 2  # the child left processes or ran out of memory: replace it
 HELLO = 4  # sent once, when the child is ready
 
 CHANNEL_LOST = 213  # exit code of a child that cannot answer any more
-STACK_SIGNAL = signal.SIGUSR1  # makes a child write its Python stack to stderr, whoever holds the interpreter's lock
+STACK_SIGNAL = signal.SIGUSR1  # makes a child write its Python stack to stderr, even while C code holds the GIL
 
 FLUSH_BYTES = 1024 * 1024  # results of this size are sent before the next item begins
 
@@ -55,7 +56,7 @@ Buffer = bytes | memoryview
 
 
 class BrokenReply(RegatherError):
-    """What came from a child is no reply. `reason` is what the guilty item failed of."""
+    """A child sent something that is no reply. `reason` is the failure reason of the guilty item."""
 
     def __init__(self, message: str, reason: Reason = Reason.CRASHED) -> None:
         super().__init__(message)
@@ -63,9 +64,9 @@ class BrokenReply(RegatherError):
 
 
 class ProgressCell:
-    """Shared memory of one child: index of the item executing and since when. Read with no lock, written by the child.
+    """Shared memory of one child: the index of the executing item and its start. The child writes it, without a lock.
 
-    The start is written before the index, so that a reader in between sees an item younger than it is, never older.
+    The start comes before the index, so that a reader in between sees an item younger than it is, never older.
     """
 
     WAITING = -1
@@ -78,7 +79,7 @@ class ProgressCell:
 
     @classmethod
     def create(cls) -> "ProgressCell":
-        """Make the shared memory; its file has no name and vanishes with its last user."""
+        """Make the shared memory. Its file has no name and disappears with the last process that uses it."""
         if hasattr(os, "memfd_create"):
             fd = os.memfd_create("regather-cell")
         else:
@@ -90,7 +91,7 @@ class ProgressCell:
         return cell
 
     def mark(self, index: int, start_ns: int) -> None:
-        """Say that this item begins, or that none is executing (one of the negative constants)."""
+        """Write that this item begins, or that none is executing (one of the negative constants)."""
         CELL.pack_into(self._memory, 0, start_ns, index)
 
     def read(self) -> tuple[int, int]:
@@ -99,7 +100,7 @@ class ProgressCell:
         return index, start_ns
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Release the memory."""
         self._memory.close()
         os.close(self.fd)
 
@@ -127,7 +128,7 @@ def encode_work(work: Work) -> list[Buffer]:
 
 
 def read_work(stream: BinaryIO, cell: ProgressCell) -> Work | None:
-    """Wait for the next request in a child; None at the end of the stream."""
+    """Wait in a child for the next request; return None at the end of the stream."""
     head = stream.read(REQUEST.size)
     if len(head) < REQUEST.size:
         return None
@@ -177,14 +178,14 @@ def _encode_result(result: Result) -> tuple[bytes, bytes]:
 
 
 def _encode_texts(failed: Failed) -> bytes:
-    """Return error and trace, together at most as long as an error may be, with a NUL between them and none inside."""
+    """Return error and trace, with a NUL between them and none inside; together at most MAX_ERROR_BYTES."""
     error = cut_text(failed.error.replace("\0", "\\x00")).encode()
     trace = cut_text(failed.trace.replace("\0", "\\x00"), max(0, MAX_ERROR_BYTES - len(error) - len(_NUL))).encode()
     return error + _NUL + trace if trace else error
 
 
 def cut_text(text: str, limit_bytes: int = MAX_ERROR_BYTES) -> str:
-    """Return the beginning of a text that fits into so many bytes of UTF-8; what UTF-8 cannot hold is escaped."""
+    """Return the beginning of the text that fits `limit_bytes` of UTF-8; what UTF-8 cannot encode is escaped."""
     return text.encode("utf-8", "backslashreplace")[:limit_bytes].decode("utf-8", "ignore")
 
 
@@ -199,7 +200,7 @@ class Reply:
 
 
 class ReplyReader:
-    """Cuts what arrives on a non-blocking socket into reply frames; knows the largest that may come."""
+    """Reads reply frames from a non-blocking socket, and refuses a frame that is larger than the work allows."""
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
@@ -209,13 +210,13 @@ class ReplyReader:
         self._items = 0
 
     def expect(self, work: Work) -> None:
-        """Prepare for the reply to this work."""
+        """Set the limits of the reply to this work."""
         self._items = 1 if work.call is Call.MERGE else len(work.items)
         rows_bytes = self._items * (ROW.size + MAX_ERROR_BYTES)
         self._limit_bytes = FLUSH_BYTES + work.limits.output_bytes + rows_bytes
 
     def read(self) -> list[Reply]:
-        """Return the frames that are complete now; EOFError at the end, BrokenReply for what is no reply."""
+        """Return the frames that are complete now; raise EOFError at the end, BrokenReply for anything else."""
         replies: list[Reply] = []
         try:
             while True:
@@ -257,7 +258,7 @@ class ReplyReader:
         return reply
 
     def _make_room(self, frame_bytes: int) -> None:
-        """Let the rest of a large frame arrive in place."""
+        """Make a buffer as large as the frame, so that the rest of a large frame arrives in place."""
         if not self._filled and frame_bytes > _RECEIVE_BYTES:
             frame = bytearray(frame_bytes)
             self._filled = len(self._pending)
@@ -266,13 +267,13 @@ class ReplyReader:
 
     def _check(self, magic: bytes, first: int, count: int, size: int) -> None:
         if magic != _REPLY_MAGIC or first + count > self._items or size < count * ROW.size:
-            raise BrokenReply("wrote something to the supervisor's channel that is no reply")
+            raise BrokenReply("wrote bytes to the supervisor's channel that are no reply")
         if size > self._limit_bytes:
             raise BrokenReply(f"announced a reply of {size} bytes", Reason.RETURNED_TOO_MUCH)
 
 
 def decode_rows(body: memoryview, count: int) -> list[Result]:
-    """Return the results of a reply frame's rows and blobs; BrokenReply if they do not fit together."""
+    """Return the results of a reply frame's rows and blobs; raise BrokenReply if they do not match."""
     blobs = body[count * ROW.size :]
     results: list[Result] = []
     at = 0
@@ -299,7 +300,7 @@ def alone(work: Work, index: int) -> Work:
 
 
 def _joined(blobs: Sequence[bytes]) -> list[Buffer]:
-    """Join runs of small blobs, so that a batch is one write; leave large ones as they are."""
+    """Join runs of small blobs, so that a batch takes one write. Large blobs are not copied."""
     buffers: list[Buffer] = []
     run: list[bytes] = []
     run_bytes = 0

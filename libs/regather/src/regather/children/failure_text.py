@@ -1,11 +1,11 @@
-"""What a failure of user code is called, worded once, where it happens, so that no later place can leak more.
+"""Words the failures of user code once, in the child where they happen, so that no later place can leak more.
 
-Theory of operation. An exception that climbs out of a processor becomes two texts. `text` goes into events, dead letters
-and HTTP answers: clients read it. It is one line of type and message; for a plug-in the frames of its code follow, by
-their paths inside their packages, because their author has to find the place. `trace` holds the same frames for
-built-in kinds: it goes to the log of the service and nowhere else. No text holds a folder of the server, a line of source,
-or a control character. Both are made in the child, right after the exception: what leaves the child is already fit for a
-client, and whatever the exception's own methods do (raise, return megabytes) happens inside the child's limits.
+Theory of operation. An exception from a processor becomes two texts. `text` goes into events, dead letters and HTTP
+answers, where clients read it. It is one line with type and message. For a plug-in, the frames of its code follow, with
+paths within their packages, because its author has to find the place. `trace` has the same frames for built-in kinds,
+and goes only to the log of the service. No text contains a folder of the server, a line of source code or a control
+character. The child makes both texts right after the exception. So everything that leaves the child is safe for a
+client, and whatever the exception's own methods do (raise, return megabytes) happens within the child's limits.
 """
 
 import errno
@@ -46,12 +46,12 @@ _TYPE_NAME = type.__dict__["__name__"]
 
 
 class KindMissing(Exception):
-    """The registry of this worker has not got the kind."""
+    """The registry of this process does not have the kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailureText:
-    """Why an attempt failed: `text` for clients, `trace` for the log, `retryable` whether another attempt can help."""
+    """Why an attempt failed: `text` for clients, `trace` for the log; `retryable`: another attempt may succeed."""
 
     reason: Reason
     text: str
@@ -60,7 +60,7 @@ class FailureText:
 
 
 def explain(error: BaseException, processor: Processor[Any] | None) -> FailureText:
-    """Word an exception of a processor's code (None: the kind was not found). Never raises."""
+    """Return the texts of an exception from a processor's code (None: the kind was not found). Never raises."""
     try:
         return _explained(error, processor)
     except BaseException:  # an exception whose own attributes raise
@@ -70,7 +70,7 @@ def explain(error: BaseException, processor: Processor[Any] | None) -> FailureTe
 def _explained(error: BaseException, processor: Processor[Any] | None) -> FailureText:
     if _lacks_memory(error):
         return _accident(Reason.OUT_OF_MEMORY, error, processor, advice=_more_memory(error))
-    if isinstance(error, UserError):  # said on purpose: no stack is needed
+    if isinstance(error, UserError):  # raised on purpose: no stack is needed
         return FailureText(Reason.PERMANENT, said_on_purpose(error), retryable=False)
     if isinstance(error, SystemExit):
         return FailureText(Reason.EXITED, f"called sys.exit({_shown(error.code)})", retryable=True)
@@ -82,7 +82,7 @@ def _explained(error: BaseException, processor: Processor[Any] | None) -> Failur
 
 
 def _lacks_memory(error: BaseException) -> bool:
-    """Whether memory was missing, in the words of Python, of the loader of a library, or of DuckDB."""
+    """Whether the error is a lack of memory, as Python, the loader of a library, or DuckDB reports it."""
     if isinstance(error, ImportError):
         return any(words in _message(error).lower() for words in _UNMAPPED)
     if isinstance(error, OSError):
@@ -93,20 +93,20 @@ def _lacks_memory(error: BaseException) -> bool:
 def _more_memory(error: BaseException) -> str:
     if isinstance(error, ImportError):
         return (
-            "; a shard's child imports its engine within the shard's memory: the worker needs a larger "
+            "; the child imports its engine within the memory limit of the shard: the worker needs a larger "
             "REGATHER_MEMORY_LIMIT_BYTES (340 MiB for table kinds, beside what the data needs)"
         )
     return "; ask for a smaller shard_size, or give the worker a larger REGATHER_MEMORY_LIMIT_BYTES if it has one"
 
 
 def too_much(size_bytes: int, work: Work) -> FailureText:
-    """Word an output above its limit; certain, as process() is pure."""
+    """Return the text for an output above its limit. It is not retryable, because process() is pure."""
     text = f"returned {size_bytes} bytes; at most {work.limits.output_bytes} are allowed{how_to_get_less(work)}"
     return FailureText(Reason.RETURNED_TOO_MUCH, text, retryable=False)
 
 
 def how_to_get_less(work: Work) -> str:
-    """Say what makes a shard's output smaller; nothing where the output is no shard's."""
+    """Return advice that makes a shard's output smaller; empty for an output that is not a shard's."""
     if work.call not in (Call.PROCESS, Call.STEP):
         return ""
     return ": ask for a smaller shard_size (or more shards), or for fewer columns or values in the result"
@@ -115,7 +115,7 @@ def how_to_get_less(work: Work) -> str:
 def said_on_purpose(error: BaseException, *, body_path: str | None = None) -> str:
     """Return the message of an error that was raised for the client to read, without this server's folders.
 
-    `body_path` is where the client's body lies, whose name there says nothing to the client.
+    `body_path` is the path of the client's body on this server, which means nothing to the client.
     """
     message = _message(error)
     if body_path is not None:
@@ -125,16 +125,16 @@ def said_on_purpose(error: BaseException, *, body_path: str | None = None) -> st
 
 
 def printed_text(printed: str) -> tuple[str, str]:
-    """Return what a child printed, for clients and for the log, without folders, our runtime's frames, control characters.
+    """Return what a child printed, for clients and for the log, without folders, own frames and control characters.
 
-    A stack, which a child prints when it is about to be killed or crashes, is for the author of the code where it began:
-    that of a plug-in stays for clients, that of a built-in kind is for the log alone.
+    A child prints a stack before it is killed or when it crashes. The stack is for the author of the outermost code:
+    that of a plug-in is shown to clients, that of a built-in kind goes only to the log.
     """
     roots = package_roots()
     lines = [line for line in printed.splitlines() if not (line.startswith(_FRAME) and _is_own(line))]
     shown = [printed_line(line, roots) for line in lines]
     frames = [line for line in shown if line.startswith(_FRAME)]
-    if not frames or not frames[-1].startswith(_BUILT_IN_FRAME):  # the frame where it began is printed last
+    if not frames or not frames[-1].startswith(_BUILT_IN_FRAME):  # the outermost frame is printed last
         return "\n".join(shown), ""
     said = [line for line in shown if not line.startswith(_STACK_WORDS)]
     return "\n".join(said).strip("\n"), "\n".join(line for line in shown if line.startswith(_STACK_WORDS))
@@ -142,7 +142,7 @@ def printed_text(printed: str) -> tuple[str, str]:
 
 @lru_cache(maxsize=1)
 def package_roots() -> tuple[str, ...]:
-    """Return the folders in which this process finds packages, without their own parents."""
+    """Return the folders in which this process finds packages."""
     return tuple(entry for entry in sys.path if entry.startswith("/") and not entry.endswith(".zip"))
 
 
@@ -158,7 +158,7 @@ def _accident(
     retryable: bool = True,
     advice: str = "",
 ) -> FailureText:
-    """Word what nobody raised for a client to read: the type, the message without paths, and the frames."""
+    """Return the texts of an unexpected error: the type, the message without paths, and the frames."""
     summary = type_name(error)
     message = one_line(without_paths(_message(error)))
     if message:
@@ -171,17 +171,17 @@ def _accident(
 
 
 def type_name(error: BaseException) -> str:
-    """Return the name of the error's class, whatever its metaclass says."""
+    """Return the name of the error's class, even if its metaclass overrides `__name__`."""
     return one_line(str(_TYPE_NAME.__get__(type(error))))
 
 
 def _message(error: BaseException) -> str:
-    """Return the beginning of an exception's text; empty where it has none or its __str__ raises."""
+    """Return the beginning of an exception's text; empty if it has none or its __str__ raises."""
     try:
         return "".join((str(error),))[
             : 8 * _MESSAGE_BYTES
         ]  # joined: __str__ may return a subclass with methods of its own
-    except BaseException:  # a __str__ that raises, leaves, or finds no memory
+    except BaseException:  # a __str__ that raises, exits, or runs out of memory
         return ""
 
 
@@ -193,7 +193,7 @@ def _shown(code: object) -> str:
 
 
 def _frames(trace: TracebackType | None) -> str:
-    """Return the innermost frames, a line each: `my_plugin/core.py:12 in process`."""
+    """Return the innermost frames, one per line: `my_plugin/core.py:12 in process`."""
     try:
         roots = package_roots()
         stack = [(frame.f_code, line) for frame, line in traceback.walk_tb(trace)]
@@ -207,7 +207,7 @@ def _frames(trace: TracebackType | None) -> str:
 
 
 def _is_certain(error: BaseException, processor: Processor[Any] | None) -> bool:
-    """Whether the processor says that its data alone brings this error, so that it would come again."""
+    """Whether the processor declares that only the data causes this error, so that every attempt would fail."""
     try:
         return (
             processor is not None
@@ -215,7 +215,7 @@ def _is_certain(error: BaseException, processor: Processor[Any] | None) -> bool:
             and isinstance(error, processor.certain)
             and not isinstance(error, _NEVER_CERTAIN)
         )
-    except TypeError:  # a plug-in whose `certain` is no tuple of classes
+    except TypeError:  # a plug-in whose `certain` is not a tuple of classes
         return False
 
 

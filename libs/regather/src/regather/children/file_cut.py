@@ -1,9 +1,9 @@
-"""What a kind does to a body in a killable child before its shards exist: inspect its head, or cut it as a file.
+"""Inspects the head of a body, or cuts the body as a file, in a killable child before its shards exist.
 
-Pieces of a file come back through a FIFO, so that a slow reader holds the cutter up.
+The pieces of a file come back through a FIFO, so that a slow reader slows the cutter down.
 
 A frame is the lengths of meta and payload (two unsigned 32-bit numbers, little-endian), then both. The child's result
-says how many there were, so that a pipe that ended early is noticed.
+says how many pieces there were, so that the reader notices a FIFO that ended early.
 """
 
 import asyncio
@@ -31,19 +31,19 @@ _READ_AHEAD_BYTES = 256 * 1024
 
 
 class CutLost(Exception):
-    """The child was lost through no fault of the file; cutting it again may succeed."""
+    """The child was lost and the file is not to blame; cutting it again may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
 class CutOrder:
-    """What the child is told: which file, which way the pieces go, what the client asked of the cut."""
+    """The order for the child: the file to cut, the FIFO for its pieces, and what the client asked for."""
 
     path: str
     fifo: str
     request: SplitRequest
 
     def encode(self) -> bytes:
-        """As JSON; the file's head is not sent, since the child has the file. The side file travels by itself."""
+        """Return the order as JSON. It has neither the head, since the child has the file, nor the side file."""
         return json.dumps({"path": self.path, "fifo": self.fifo, "request": _plain(self.request)}).encode()
 
     @classmethod
@@ -56,7 +56,7 @@ class CutOrder:
 
 
 def inspect_head(processor: Processor[Any], options: Options, item: WorkItem) -> bytes:
-    """Run inspect(); in the child. Returns the plan, or why the body is refused."""
+    """Run inspect() in the child. Return `+` and the plan, or a JSON object that says why the body is refused."""
     head = bytes(item.payload)
     request = _request(json.loads(item.meta), head[:HEAD_BYTES], item.carry)
     try:
@@ -66,7 +66,7 @@ def inspect_head(processor: Processor[Any], options: Options, item: WorkItem) ->
 
 
 def cut_into_fifo(processor: Processor[Any], options: Options, order: CutOrder) -> bytes:
-    """Run the splitter and write its pieces; in the child. Returns how many there were, or why the file is refused."""
+    """Run the splitter in the child and write its pieces. Return JSON: their number, or why the file is refused."""
     splitter = processor.splitter(options, order.request)
     if not isinstance(splitter, FileSplitter):
         raise TypeError(f"{type(splitter).__name__} cuts no files")
@@ -84,14 +84,14 @@ def cut_into_fifo(processor: Processor[Any], options: Options, order: CutOrder) 
 
 
 def _plain(request: SplitRequest) -> dict[str, object]:
-    """Return a request as JSON has it; head, plan and the side file's content travel by themselves."""
+    """Return the request as a JSON object, without head, plan and the content of the side file."""
     plain = asdict(replace(request, side=None))
     del plain["head"], plain["plan"]
     return plain | {"side": request.side.content_type if request.side else None}
 
 
 def _request(plain: Mapping[str, Any], head: bytes, side: bytes) -> SplitRequest:
-    """Return the request that _plain() wrote, with what travelled by itself."""
+    """Return the request that _plain() wrote, completed with the head and the content of the side file."""
     content_type = plain["side"]
     return SplitRequest(**{**plain, "head": head, "side": None if content_type is None else Side(side, content_type)})
 
@@ -107,14 +107,14 @@ def _write(fd: int, data: bytes) -> None:
 
 
 class FileCutter:
-    """Cuts files in the children of an executor. The FIFO of a cut is made in the folder of its file."""
+    """Cuts files in the children of an executor. It makes the FIFO of each cut in the folder of the file."""
 
     def __init__(self, executor: Executor, limits: WorkLimits) -> None:
         self._executor = executor
         self._limits = limits
 
     async def inspect(self, kind: str, options: bytes, request: SplitRequest, head: bytes) -> bytes:
-        """Return what the kind's inspect() says of a body that begins like this. Raises as pieces() does."""
+        """Return the plan of the kind's inspect() for a body with this head. Raise the same errors as pieces()."""
         item = WorkItem(0, head, json.dumps(_plain(request)).encode(), carry=_content(request.side))
         (result,) = await self._executor.run(Work(Call.INSPECT, kind, options, [item], self._limits))
         answer = _answer_of(result, "inspected")
@@ -126,14 +126,15 @@ class FileCutter:
     async def pieces(self, kind: str, options: bytes, request: SplitRequest, path: Path) -> AsyncGenerator[Piece, None]:
         """Yield the pieces of a file in order.
 
-        Raises BadInput where the file is wrong, or cutting it takes too long or too much, and CutLost.
+        Raise BadInput if the file is wrong, or if the cut takes too long or too much memory; CutLost if the child is
+        lost.
         """
         with tempfile.TemporaryDirectory(prefix="regather-cut-", dir=path.parent) as folder:
             order = CutOrder(str(path), str(Path(folder) / "pieces"), request)
             os.mkfifo(order.fifo, 0o600)
             item = WorkItem(0, order.encode(), carry=_content(request.side))
             work = Work(Call.SPLIT, kind, options, [item], self._limits)
-            # This side keeps the FIFO's writing end open until the child is done: no early end, and none missed.
+            # Keep the writing end open until the child is done, so that the FIFO ends then, and not before.
             read_fd = os.open(order.fifo, os.O_RDONLY | os.O_NONBLOCK)
             write_fd = os.open(order.fifo, os.O_WRONLY | os.O_NONBLOCK)
             running = asyncio.ensure_future(self._executor.run(work))
@@ -151,7 +152,7 @@ class FileCutter:
 
 
 async def _frames(read_fd: int) -> AsyncGenerator[Piece, None]:
-    """Yield the pieces until the FIFO ends; a frame that is cut off is left to the child's result to explain."""
+    """Yield the pieces until the FIFO ends. The child's result explains a frame that is incomplete."""
     reader = asyncio.StreamReader(limit=_READ_AHEAD_BYTES)
     loop = asyncio.get_running_loop()
     file = os.fdopen(read_fd, "rb", buffering=0)
@@ -182,4 +183,4 @@ def _answer_of(result: Result, done: str) -> bytes:
         log.warning("cut-failed", reason=result.reason, error=result.error, trace=result.trace)
         message = result.error.split("\n")[0]
         raise BadInput(f"the file cannot be {done}: {result.reason}: {message}", code="cut-failed")
-    raise CutLost(f"the child that {done} the file was lost")
+    raise CutLost(f"the child was lost before it had {done} the file")

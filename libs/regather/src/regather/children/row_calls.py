@@ -1,4 +1,4 @@
-"""Calls that know a shard's rows: how many there are, some of them alone, and how that is packed for a child."""
+"""Calls of a processor for one shard or some of its rows, and how row numbers and pieces are packed for a child."""
 
 import json
 import struct
@@ -13,7 +13,7 @@ _LENGTHS = struct.Struct("<II")  # bytes of meta and payload
 
 
 def call_shard(processor: Processor[Any], call: Call, item: WorkItem, options: Options) -> object:
-    """Run one call about one shard in this process; what it returns should be bytes, but a plug-in made it."""
+    """Run one call for one shard in this process. It should return bytes, but nothing forces a plug-in to."""
     view = ShardView(item.payload, item.meta, item.seq, item.attempt)
     if call is Call.STEP:
         return pack_step(*processor.step(view, item.carry, options))
@@ -30,7 +30,7 @@ def call_shard(processor: Processor[Any], call: Call, item: WorkItem, options: O
 
 
 def pack_rows(rows: Sequence[range]) -> bytes:
-    """Row numbers as JSON: pairs of the first one and the one behind the last."""
+    """Return row numbers as JSON: pairs of the first one and the one behind the last."""
     return json.dumps([(part.start, part.stop) for part in rows]).encode()
 
 
@@ -40,7 +40,7 @@ def unpack_rows(data: bytes) -> list[range]:
 
 
 def pack_pieces(pieces: Sequence[Piece]) -> bytes:
-    """Pieces one after the other, each behind its lengths."""
+    """Return the pieces one after the other, each preceded by its lengths."""
     return b"".join(
         part
         for piece in pieces

@@ -1,8 +1,8 @@
 """Runs user code in children that can be killed: one child per slot, forked by a zygote, replaced when it dies.
 
-Linux only. What is promised: an item that passes its wall limit is dead, with its whole process group, a few
-milliseconds later, whatever it does; the slot is free again at once; nothing that a child started outlives it, nor this
-process, however it ends. What is not: protection from code that means harm. Children run as the same user.
+Linux only. It guarantees that an item that exceeds its wall limit is killed a few milliseconds later, with its whole
+process group and whatever it does; that the slot is free again at once; and that nothing that a child started outlives
+the child or this process, however they end. It does not protect from malicious code: children run as the same user.
 """
 
 import asyncio
@@ -32,11 +32,11 @@ log = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """An Executor. Cancelling a task that is in run() kills its child: that is how work in progress is stopped.
+    """An Executor. To stop work in progress, cancel the task that is in run(): this kills its child.
 
-    `registry` is "module:attribute" and names a mapping of kind to Processor, or a function that returns one; the
-    zygote and its children import it, so it must be importable with their environment: PATH, PYTHONPATH, the locale and
-    `environment`, nothing else of this process's own.
+    `registry` is "module:attribute" and names a mapping of kind to Processor, or a function that returns one. The
+    zygote and its children import it, so their environment must suffice for that: PATH, PYTHONPATH, the locale, the
+    other names of zygote_link._INHERITED, and `environment`. They get no other variable of this process.
     """
 
     def __init__(
@@ -73,16 +73,16 @@ class Supervisor:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """What the children can run; known once start() has returned."""
+        """The kinds that the children can run; known once start() has returned."""
         return self._kinds
 
     @property
     def busy(self) -> int:
-        """How many run now."""
+        """How many pieces of work run now."""
         return sum(child.work is not None for child in self._children.values())
 
     async def start(self) -> None:
-        """Start the zygote and one child per slot; ChildrenUnavailable if they do not become ready."""
+        """Start the zygote and one child per slot; raise ChildrenUnavailable if they do not become ready."""
         if sys.platform != "linux":
             raise ChildrenUnavailable(f"killable children need Linux, this is {sys.platform}")
         try:
@@ -97,10 +97,10 @@ class Supervisor:
             raise
         if self._failed_starts:
             await self.stop(0)
-            raise ChildrenUnavailable(f"children end as soon as they start: {self._last_trouble}")
+            raise ChildrenUnavailable(f"children exit as soon as they start: {self._last_trouble}")
 
     async def stop(self, timeout_s: float) -> None:
-        """Let running work end within the limit, then kill what is left. No process remains."""
+        """Let running work end within the limit, then kill the rest. No child process remains."""
         self._stopping = True
         if self._restart is not None:
             self._restart.cancel()
@@ -117,10 +117,11 @@ class Supervisor:
         self._forget_children()
 
     async def run(self, work: Work) -> list[Result]:
-        """Run one piece of work in a free slot (waits for one). Never raises for what user code does.
+        """Wait for a free slot and run one piece of work in it. Never raises because of user code.
 
-        NotRun for items whose results were lost with the child, for all items when the children were lost as a whole or
-        when stop() was called. Where the guilty item of a dead batch cannot be told, its items are run alone here.
+        An item whose result was lost with its child is NotRun. All items are NotRun if all children were lost at once,
+        or if stop() was called. If a batch ends its child and the guilty item cannot be told, this runs each item
+        alone.
         """
         if work.call is Call.PROCESS and not work.items:
             return []
@@ -165,10 +166,10 @@ class Supervisor:
                 return
         self._idle.append(child)
 
-    # What a child tells.
+    # Callbacks of the children (ChildEvents).
 
     def child_started(self, child: ChildHandle) -> None:
-        """See ChildEvents."""
+        """Note that a slot has a started child again."""
         self._failed_starts = 0
         if self._lost_at_s:
             self.stats.refills += 1
@@ -177,7 +178,7 @@ class Supervisor:
             self._full.set()
 
     def child_ready(self, child: ChildHandle) -> None:
-        """See ChildEvents."""
+        """Offer the child to waiting work, or retire it if it is dirty or worn out."""
         if child.dirty or self._worn_out(child):
             self.stats.recycled += 1
             child.retire()
@@ -185,7 +186,7 @@ class Supervisor:
             self._offer(child)
 
     def child_ending(self, child: ChildHandle) -> None:
-        """See ChildEvents."""
+        """Start a successor. After a child that never became ready, wait first, each time longer."""
         if child in self._idle:
             self._idle.remove(child)
         if self._stopping or self._link is None or not self._link.alive:
@@ -217,7 +218,7 @@ class Supervisor:
         child.handed_over()
 
     def _start_failed(self, trouble: str) -> None:
-        """Try again, less and less often; start() gives up after a few."""
+        """Start a child again after a delay that grows with each failure; start() gives up after a few failures."""
         self._failed_starts += 1
         self._last_trouble = trouble
         log.error("a child could not be started (%d in a row): %s", self._failed_starts, trouble)
@@ -231,7 +232,7 @@ class Supervisor:
         async with asyncio.timeout(self._rules.start_s):
             kinds = await link.ready
         self._kinds = tuple(filter(None, kinds.split(",")))
-        log.info("children can run %s", kinds or "no kind at all")
+        log.info("the children can run the kinds %s", kinds or "(none)")
         for _ in range(self._slots):
             self._spawn()
 
@@ -249,7 +250,7 @@ class Supervisor:
                 return
 
     def _forget_children(self) -> None:
-        """Settle what is left of children that are dead, or die with their zygote; their groups go the same way."""
+        """Kill the groups of all children and resolve their work: they are dead, or die with their zygote."""
         for child in list(self._children.values()):
             if child.pid is not None:
                 kill_group(child.pid)
@@ -258,32 +259,32 @@ class Supervisor:
         self._by_pid.clear()
         self._idle.clear()
 
-    # What the zygote tells.
+    # Callbacks of the zygote link (ZygoteEvents).
 
     def forked(self, request: int, pid: int) -> None:
-        """See ZygoteEvents."""
+        """Note the pid of the child of this request."""
         child = self._children[request]
         self._by_pid[pid] = child
         child.forked(pid)
 
     def fork_failed(self, request: int, error: str) -> None:
-        """See ZygoteEvents."""
+        """Drop the child of this request; its end makes the supervisor try again."""
         child = self._children.pop(request, None)
         if child is not None:
-            log.error("no child could be forked: %s", error)
+            log.error("the zygote could not fork a child: %s", error)
             child.exited(None)
 
     def child_exited(self, pid: int, status: int) -> None:
-        """See ZygoteEvents."""
+        """Confirm the death of a child."""
         child = self._by_pid.pop(pid)
         del self._children[child.request]
         child.exited(status)
 
     def zygote_lost(self, link: ZygoteLink) -> None:
-        """See ZygoteEvents."""
+        """Resolve the work of all children as lost, and start a new zygote."""
         if self._stopping or self._link is not link:
             return
-        log.error("the zygote is gone, and all children with it: starting it again")
+        log.error("the zygote ended, and all children with it: starting a new one")
         self.stats.zygote_restarts += 1
         self._forget_children()
         self._lost_at_s = deque([time.monotonic()] * self._slots)

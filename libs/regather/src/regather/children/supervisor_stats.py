@@ -1,4 +1,4 @@
-"""Figures about children, for metrics and for tests."""
+"""Counts and durations of children, for metrics and for tests."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -17,10 +17,11 @@ def _bounded() -> deque[float]:
 class SupervisorStats:
     """Counts since the start, and the latest 1,000 durations of each sort.
 
-    `kills`: children killed on purpose while the service ran, `overdue` of them at a deadline; `deaths`: children that
-    died by themselves; `recycled`: children replaced between two works; `refills`: children that took a dead one's
-    place; `zygote_restarts`: times that all children were lost at once. `overrun_ms`: from an item's deadline to the
-    confirmed death; `refill_ms`: from a child's end to the readiness of its successor.
+    `kills` counts children killed on purpose while the service ran, `overdue` those of them that were killed at a
+    deadline, and `deaths` children that died by themselves. `recycled` counts children replaced between two pieces of
+    work, `refills` children that replaced an ended one, and `zygote_restarts` how often all children were lost at once.
+    `overrun_ms` is the time from an item's deadline to the confirmed death, `refill_ms` the time from a child's end
+    until its successor is ready.
     """
 
     kills: int = 0
@@ -33,7 +34,7 @@ class SupervisorStats:
     refill_ms: deque[float] = field(default_factory=_bounded)
 
     def samples(self) -> Iterator[Sample]:
-        """The counts, and quantiles of the latest durations, as metrics."""
+        """Yield the counts and the quantiles of the latest durations as metrics."""
         yield Sample("regather_children_killed_total", self.kills)
         yield Sample("regather_children_overdue_total", self.overdue)
         yield Sample("regather_children_died_total", self.deaths)

@@ -1,4 +1,4 @@
-"""What became of each item of a work whose child died. Pure: everything that was seen comes as arguments."""
+"""Decides the result of each item of a piece of work whose child died. Pure: all observations are arguments."""
 
 import os
 import signal
@@ -27,10 +27,11 @@ class Cause(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """The end of a child with work in it.
+    """The end of a child that had work.
 
-    `index` is the item that was executing, or one of ProgressCell's negative constants; `status` is the wait status, None
-    if nobody saw it; `detail` and `reason` say what was wrong with a reply; `printed` is the end of what it printed.
+    `index` is the item that was executing, or one of ProgressCell's negative constants. `status` is the wait status,
+    None if it is unknown. `detail` and `reason` say what was wrong with a reply. `printed` is the end of what the child
+    printed.
     """
 
     cause: Cause
@@ -46,8 +47,7 @@ class Death:
 def judge(work: Work, known: Sequence[Result | None], death: Death) -> list[Result] | None:
     """Return one result per item; `known` holds those that arrived before the death.
 
-    None: the guilty item of this batch cannot be told from the others, so each has to be run alone. That never happens
-    to a work of one item.
+    None: the guilty item of this batch is unknown, so each item has to be run alone. Work of one item never gives None.
     """
     alone = len(known) == 1
     if death.cause is Cause.LOST or (death.index == ProgressCell.WAITING and death.cause is not Cause.BAD_REPLY):
@@ -62,7 +62,7 @@ def judge(work: Work, known: Sequence[Result | None], death: Death) -> list[Resu
 
 
 def _names_the_guilty(known: Sequence[Result | None], death: Death) -> bool:
-    """Whether the item in the cell did it. A bad reply names nobody: when it is read, the next item may have begun."""
+    """Whether the item in the cell is guilty. A bad reply proves nothing: the next item may have begun meanwhile."""
     executing = 0 <= death.index < len(known) and known[death.index] is None
     return executing and death.cause is not Cause.BAD_REPLY
 
@@ -81,7 +81,7 @@ def _explain(work: Work, death: Death) -> tuple[Reason, str]:
         what = "merge()" if work.call is Call.MERGE else "the shard"
         return Reason.TIMED_OUT, f"{what} did not end within {work.limits.wall_s:g} s and was killed"
     if death.cause is Cause.STUCK:
-        return Reason.CRASHED, "the child took no bytes of its work, or gave none of its answer, and was killed"
+        return Reason.CRASHED, "the child stopped reading its work or sending its answer, and was killed"
     if death.cause is Cause.BAD_REPLY:
         advice = how_to_get_less(work) if death.reason is Reason.RETURNED_TOO_MUCH else ""
         return death.reason, f"the child {death.detail} and was killed{advice}"
@@ -89,12 +89,12 @@ def _explain(work: Work, death: Death) -> tuple[Reason, str]:
 
 
 def _by_status(work: Work, status: int | None) -> tuple[Reason, str]:
-    """Explain a death that nobody ordered."""
+    """Explain the death of a child that the supervisor did not kill."""
     if status is None:
-        return Reason.CRASHED, "the child went away"
+        return Reason.CRASHED, "the child ended; its wait status is unknown"
     code = os.waitstatus_to_exitcode(status)
     if code == CHANNEL_LOST:
-        return Reason.CRASHED, "closed the channel on which the child answers (os.closerange or similar)"
+        return Reason.CRASHED, "closed the channel that the child answers on (os.closerange or similar)"
     if code >= 0:
         return Reason.EXITED, f"left the process with exit code {code} (os._exit or similar)"
     if -code == signal.SIGXCPU and work.limits.cpu_s is not None:

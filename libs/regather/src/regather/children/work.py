@@ -1,4 +1,4 @@
-"""The words between those who have work and the supervisor that runs it in killable children."""
+"""The interface between callers that have work and the supervisor that runs it in killable children."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from regather.core.execution import Result
 
 
 class Call(StrEnum):
-    """Which method of the processor a child is to run."""
+    """The method of the processor that a child has to run."""
 
     PROCESS = "process"
     MERGE = "merge"
@@ -22,9 +22,9 @@ class Call(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WorkLimits:
-    """Limits of one item: wall seconds, bytes of memory above the idle child (None: none), bytes returned, CPU seconds.
+    """Limits of one item: wall seconds, bytes of memory above the idle child, bytes returned, CPU seconds.
 
-    CPU time counts what the child itself uses, in whole seconds, rounded up; None: no limit.
+    None is no limit. CPU time is that of the child itself, without its own children, in whole seconds, rounded up.
     """
 
     wall_s: float = 15.0
@@ -34,12 +34,14 @@ class WorkLimits:
 
 
 class WorkItem(NamedTuple):
-    """One shard for Call.PROCESS; for Call.MERGE each item is one output in order, `missing` where a shard failed.
+    """One item of work. What it holds depends on the call.
 
-    For Call.SPLIT there is one item: the order to cut a file. For Call.INSPECT there is one: the body's head, and the
-    request of the cut as `meta`; both have the side file as `carry`. For Call.STEP `carry` is that of the shard
-    before, and the output is what pack_step() makes of output and carry. `rows` (as row_calls packs them) are the rows to
-    keep for Call.PROCESS, all if it is empty; for Call.PICK each of them becomes a piece of its own.
+    PROCESS: one shard. `rows` (packed by row_calls) are the rows to keep; empty: all of them.
+    PICK, ROWS: one shard. For PICK each range of `rows` becomes a piece of its own.
+    STEP: one shard and the `carry` of the shard before. Its result is pack_step() of output and carry.
+    MERGE: one output; the items are in order. `missing` is set in place of a shard that failed.
+    SPLIT: the only item, which is the order to cut a file. `carry` is the side file.
+    INSPECT: the only item, which is the body's head, with the request of the cut as `meta`. `carry` is the side file.
     """
 
     seq: int
@@ -53,9 +55,9 @@ class WorkItem(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A micro-batch for one child: items of one kind and one set of options, run one after the other.
+    """A micro-batch for one child: items of one kind with the same options, run one after the other.
 
-    PROCESS, STEP, SPLIT, INSPECT, ROWS and PICK give one result per item; MERGE gives exactly one result for all of them.
+    MERGE gives exactly one result for all items. Every other call gives one result for each item.
     """
 
     call: Call
@@ -69,10 +71,10 @@ class Executor(Protocol):
     """Runs work in children that can be killed."""
 
     async def start(self) -> None:
-        """Start the children; must be called before any Kafka client exists in this process."""
+        """Start the children. Call it before any Kafka client exists in this process."""
 
     async def stop(self, timeout_s: float) -> None:
-        """Let running work end within the limit, then kill what is left. No process remains."""
+        """Let running work end within the limit, then kill the rest. No child process remains."""
 
     @property
     def slots(self) -> int:
@@ -80,7 +82,7 @@ class Executor(Protocol):
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """What the children can run; known once start() has returned."""
+        """The kinds that the children can run; known once start() has returned."""
 
     async def run(self, work: Work) -> list[Result]:
-        """Run one piece of work in a free slot (waits for one). Never raises for what user code does."""
+        """Wait for a free slot and run one piece of work in it. Never raises because of user code."""

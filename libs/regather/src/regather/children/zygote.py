@@ -1,8 +1,9 @@
 """The zygote: a small single-threaded process that has imported every processor and forks children on request.
 
-`python -m regather.children.zygote CONTROL_FD SUPERVISOR_PID REGISTRY RULES`, started by the supervisor with a scrubbed
-environment. It answers on CONTROL_FD (a SOCK_SEQPACKET socket), reports every child's end, kills what a dead child left
-behind, and kills everything when the supervisor is gone. User code runs here only while modules are imported.
+The supervisor starts `python -m regather.children.zygote CONTROL_FD SUPERVISOR_PID REGISTRY RULES` with a scrubbed
+environment. The zygote answers on CONTROL_FD (a SOCK_SEQPACKET socket), reports the end of every child, kills the
+processes that a dead child left, and kills all children when the supervisor has ended. User code runs here only while
+modules are imported.
 """
 
 import contextlib
@@ -26,7 +27,7 @@ from regather.processors.registry import Registry
 
 MESSAGE = struct.Struct("<Bqq")  # what, request or pid, pid or status or errno
 READY, BROKEN, FORKED, FORK_FAILED, EXITED = range(5)
-FORK = struct.Struct("<q")  # request; comes with the descriptors channel, cell, printed
+FORK = struct.Struct("<q")  # request; the message has the descriptors channel, cell, output
 FORK_FDS = 3
 MAX_TEXT_BYTES = 8192
 
@@ -47,7 +48,7 @@ def load_registry(spec: str) -> Registry:
 
 
 class Zygote:
-    """Forks, reaps, and kills."""
+    """Forks children on request, reaps them, and kills what they leave."""
 
     def __init__(self, control: socket.socket, supervisor: int, registry: Registry, rules: ChildRules) -> None:
         self._control = control
@@ -58,7 +59,7 @@ class Zygote:
         self._wakeup, self._wakeup_write = _wakeup_pipe()
 
     def serve(self) -> None:
-        """Work until the supervisor hangs up or dies, then leave no process behind."""
+        """Serve until the supervisor closes the socket or dies, then kill and reap every process."""
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
         poll.register(self._wakeup, select.POLLIN)
@@ -72,7 +73,7 @@ class Zygote:
         self._kill_everything()
 
     def _take_request(self) -> bool:
-        """Fork a child; False if the supervisor is gone."""
+        """Fork a child; return False if the supervisor has ended."""
         try:
             data, fds, _, _ = socket.recv_fds(self._control, FORK.size, FORK_FDS, socket.MSG_CMSG_CLOEXEC)
         except ConnectionError:
@@ -99,7 +100,7 @@ class Zygote:
         run_child(socket.socket(fileno=channel_fd), cell_fd, printed_fd, self._registry, self._rules)
 
     def _reap(self) -> None:
-        """Report ended children, killing each one's group while its pid still cannot be anybody else's."""
+        """Report ended children. Kill each one's group before reaping it, while no other process can have its pid."""
         while (ended := _ended_child()) is not None:
             if ended in self._children:
                 child_limits.kill_group(ended)
@@ -110,9 +111,9 @@ class Zygote:
         self._kill_strays()
 
     def _kill_strays(self) -> None:
-        """Kill whatever the kernel made ours: descendants of dead children, in whatever session they hide.
+        """Kill the descendants of dead children, whatever their session: the kernel has made us their parent.
 
-        Their own children come here when they die, and the SIGCHLD of that death brings us here again.
+        When they die, we become the parent of their own children, and the SIGCHLD leads here again.
         """
         for pid in _children_of(os.getpid()) - self._children:
             with contextlib.suppress(ProcessLookupError):
@@ -134,12 +135,12 @@ class Zygote:
             _drain(self._wakeup)
 
     def _report(self, what: int, first: int, second: int) -> None:
-        with contextlib.suppress(OSError):  # the supervisor is gone; serve() is about to see it
+        with contextlib.suppress(OSError):  # the supervisor has ended; serve() is about to notice
             self._control.send(MESSAGE.pack(what, first, second))
 
 
 def _wakeup_pipe() -> tuple[int, int]:
-    """Let signals end a poll. A service manager's SIGTERM or a terminal's SIGINT is the supervisor's to act on."""
+    """Return a pipe through which signals end a poll. Only the supervisor acts on SIGTERM, SIGINT and SIGHUP."""
     read_fd, write_fd = os.pipe()
     os.set_blocking(read_fd, False)
     os.set_blocking(write_fd, False)
@@ -156,7 +157,7 @@ def _drain(fd: int) -> None:
 
 
 def _ended_child() -> int | None:
-    """Pid of a child that is dead and not yet reaped."""
+    """Return the pid of a child that is dead and not yet reaped, None if there is none."""
     try:
         ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -165,7 +166,7 @@ def _ended_child() -> int | None:
 
 
 def _children_of(parent: int) -> set[int]:
-    """Pids of the living children of a process, from /proc; empty where there is none."""
+    """Return the pids of the living children of a process, from /proc; empty on a system without it."""
     try:
         return {int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()}
     except OSError:  # the kernel was built without this file
@@ -180,7 +181,7 @@ def _all_pids() -> set[int]:
 
 
 def _parent_of(pid: int) -> int | None:
-    """Parent of a living process; None for one that is gone or a zombie."""
+    """Return the parent of a living process; None if it has ended or is a zombie."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:  # noqa: PTH123 - hundreds of files, often
             state, parent = stat.read().rpartition(b")")[2].split()[:2]
@@ -190,21 +191,21 @@ def _parent_of(pid: int) -> int | None:
 
 
 def _prepare(spec: str) -> Registry:
-    """Import every processor's module, so that a fork costs milliseconds and shares its memory.
+    """Import every processor's module, so that a fork takes milliseconds and shares the memory.
 
-    Engines (numpy, duckdb, pyarrow and so on) are imported by the children that need them: ADR 0027 has the figures.
+    The children import the engines that they need (numpy, duckdb, pyarrow and so on): ADR 0027 has the figures.
     """
     registry = load_registry(spec)
     if threading.active_count() > 1:
         names = ", ".join(thread.name for thread in threading.enumerate()[1:])
-        print(f"a processor's module started threads ({names}); they do not exist in children", file=sys.stderr)  # noqa: T201 - the zygote's only log
+        print(f"a processor's module started threads ({names}); children do not have them", file=sys.stderr)  # noqa: T201 - the zygote's only log
     gc.collect()
     gc.freeze()
     return registry
 
 
 def _or_report(control: socket.socket, prepare: Callable[[], Registry]) -> Registry:
-    """Return what `prepare` returns; if it fails, tell the supervisor why and leave."""
+    """Return what `prepare` returns; if it fails, send the reason to the supervisor and raise."""
     try:
         return prepare()
     except BaseException as error:
@@ -216,7 +217,7 @@ def _or_report(control: socket.socket, prepare: Callable[[], Registry]) -> Regis
 def main(arguments: list[str]) -> None:
     """Run the zygote."""
     control_fd, supervisor, spec, rules = arguments
-    # While modules are imported nobody listens to the control socket, and there is no child yet that must be killed.
+    # While it imports modules, the zygote does not read the control socket. It has no child yet that it must kill.
     child_limits.die_with(int(supervisor))
     control = socket.socket(fileno=int(control_fd))
     child_limits.adopt_orphans()

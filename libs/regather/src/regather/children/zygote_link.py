@@ -1,4 +1,4 @@
-"""The supervisor's side of its zygote: starts it, asks for forks, hears of deaths."""
+"""The supervisor's side of its zygote: starts it, requests forks, receives its reports."""
 
 import asyncio
 import contextlib
@@ -32,33 +32,33 @@ _THREAD_COUNTS = (
 
 
 class ChildrenUnavailable(RegatherError):
-    """No child can be had: the zygote or its children do not start. The message says why."""
+    """The zygote or its children do not start. The message says why."""
 
 
 class ZygoteEvents(Protocol):
-    """What the zygote tells the supervisor."""
+    """Callbacks of a zygote link to its supervisor."""
 
     def forked(self, request: int, pid: int) -> None:
-        """The child of this request exists."""
+        """The zygote forked the child of this request."""
 
     def fork_failed(self, request: int, error: str) -> None:
-        """The child of this request does not exist."""
+        """The zygote could not fork the child of this request."""
 
     def child_exited(self, pid: int, status: int) -> None:
-        """A child was reaped; its group was killed before."""
+        """The zygote reaped a child, after it had killed the child's group."""
 
     def zygote_lost(self, link: "ZygoteLink") -> None:
-        """It is gone, and every child with it."""
+        """The zygote ended, and every child with it."""
 
 
 def scrubbed_environment(extra: Mapping[str, str], environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return what children may know: where programs and modules are, the language, nothing else but `extra`."""
+    """Return the environment of children: paths of programs and modules, the locale, one thread each, and `extra`."""
     kept = {name: environment[name] for name in _INHERITED if name in environment}
     return {"PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "2", **dict.fromkeys(_THREAD_COUNTS, "1"), **kept, **extra}
 
 
 class ZygoteLink:
-    """One zygote process, from start to end. `ready` resolves to its kinds, or to ChildrenUnavailable."""
+    """One zygote process, from start to end. `ready` resolves to its kinds, or raises ChildrenUnavailable."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, events: ZygoteEvents) -> None:
         self.alive = False
@@ -70,7 +70,7 @@ class ZygoteLink:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, registry: str, rules: ChildRules, environment: Mapping[str, str]) -> None:
-        """Start the process. It dies with the thread that calls this, so that must be the event loop's."""
+        """Start the process. Call it in the event loop's thread: the zygote dies with the thread that started it."""
         control_fd = self._child_control.fileno()
         arguments = [str(control_fd), str(os.getpid()), registry, rules.to_json()]
         self._process = subprocess.Popen(
@@ -86,14 +86,14 @@ class ZygoteLink:
         self._loop.add_reader(self._control, self._readable)
 
     def fork(self, request: int, fds: Sequence[int]) -> None:
-        """Ask for a child; forked() or fork_failed() will answer."""
+        """Request a child; forked() or fork_failed() follows."""
         try:
             socket.send_fds(self._control, [FORK.pack(request)], fds)
         except OSError as error:
             self._loop.call_soon(self._events.fork_failed, request, str(error))
 
     async def stop(self, timeout_s: float) -> None:
-        """Hang up, upon which it kills every child and ends; kill it if that takes too long."""
+        """Close the control socket: the zygote kills every child and ends. Kill it if that takes too long."""
         process, self._process = self._process, None
         self._hang_up()
         if process is not None:
@@ -128,7 +128,7 @@ class ZygoteLink:
     def _lost(self) -> None:
         self._hang_up()
         if not self.ready.done():
-            self.ready.set_exception(ChildrenUnavailable("the zygote ended while it was starting; see stderr for why"))
+            self.ready.set_exception(ChildrenUnavailable("the zygote ended while it was starting; stderr says why"))
         elif self.ready.exception() is None:
             self._events.zygote_lost(self)
 

@@ -1,7 +1,7 @@
-"""Checkpoints of long jobs: their own events once more, without all that was between them in the log.
+"""Checkpoints of long jobs: a job's own events once more, without the events of other jobs that stand between them.
 
-A restart begins to read job-events where the oldest open job was saved last, not where it began, and has what lies before
-from the checkpoints. Source: docs/protocol.md#restore.
+A restart reads job-events from where the oldest open job was last saved, not from where it began. It reads the earlier
+events of the job from the checkpoints. Source: docs/protocol.md#restore.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,9 +15,10 @@ PACK_BYTES = 768 * 1024
 
 @dataclass(frozen=True, slots=True)
 class CheckpointMark:
-    """What each record of a checkpoint says of its job. `next_offset` is only in the last one: the checkpoint is whole.
+    """What each record of a checkpoint says about its job.
 
-    Everything of the job below `next_offset` of job-events is saved.
+    Only the last record has `next_offset`: the checkpoint is whole, and holds everything of the job below this offset
+    of job-events.
     """
 
     first_offset: int
@@ -28,6 +29,6 @@ class CheckpointMark:
 
 
 def packs(owner: Identity, outcomes: Iterable[Outcome]) -> Iterator[Outcomes]:
-    """Yield the outcomes as events of about PACK_BYTES; a larger output has one to itself."""
+    """Yield the outcomes as events with at most PACK_BYTES of outputs; a larger output gets an event of its own."""
     for pack in groups(outcomes, lambda outcome: len(outcome.output) + len(outcome.carry), PACK_BYTES):
         yield Outcomes(owner, "", pack)

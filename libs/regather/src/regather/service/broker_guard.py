@@ -1,4 +1,4 @@
-"""Whether a broker may be trusted with transactions; asked once, before the first of them."""
+"""Checks, once before the first transaction, that the brokers' settings are safe for transactions (ADR 0014)."""
 
 import asyncio
 
@@ -12,9 +12,9 @@ _RETRY_S = 1.0
 
 
 async def refuse_unsafe_broker(transport: Transport, stop: asyncio.Event) -> None:
-    """Return once the brokers have answered, or `stop` is set; UnsafeBroker where one must not be used.
+    """Return once the brokers have answered, or `stop` is set; raise UnsafeBroker if one must not be used.
 
-    Where nobody may ask, or no broker knows the setting, that is logged, and Kafka's default (on) is taken for granted.
+    If the brokers deny access to the setting, or none has it, log that and assume Kafka's default (on).
     """
     while not stop.is_set():
         try:
@@ -37,4 +37,4 @@ def _judge(settings: BrokerSettings) -> None:
             "start the aggregator again"
         )
     if not any(VERIFICATION in known for known in settings.values()):
-        log.warning("broker-settings-unknown", setting=VERIFICATION, error="no broker tells")
+        log.warning("broker-settings-unknown", setting=VERIFICATION, error="no broker returned the setting")

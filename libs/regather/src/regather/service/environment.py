@@ -1,4 +1,4 @@
-"""What a service asks of the machine that it runs on: passed in, so that a simulation can answer in its place."""
+"""What a service needs from its machine: clock, randomness, names, memory, load. A simulation passes in its own."""
 
 import os
 import random
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 NowMs = Callable[[], int]
-"""Milliseconds since 1970 by this machine's clock, which may be wrong: nothing may depend on it but what people read."""
+"""Milliseconds since 1970 by this machine's clock. It may be wrong, so only what people read may depend on it."""
 
 _PAGE_BYTES = resource.getpagesize()
 
@@ -22,7 +22,7 @@ def wall_ms() -> int:
 
 
 def own_rss_bytes() -> int:
-    """Return the resident size of this process; 0 where /proc does not say."""
+    """Return the resident size of this process; 0 on a system without /proc."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_BYTES
     except OSError:
@@ -39,9 +39,9 @@ def _process_name() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """A process's surroundings: its own name, the wall clock, chance in [0, 1), random bytes, memory and load.
+    """The environment of a process: its name, the wall clock, random numbers in [0, 1), random bytes, memory and load.
 
-    Durations are not here: they are measured by the clock of the running event loop.
+    Durations are not part of it: the clock of the running event loop measures them.
     """
 
     process: str = field(default_factory=_process_name)

@@ -1,4 +1,4 @@
-"""The event loop of every service: libuv's, which costs less per socket operation than the standard library's."""
+"""The event loop of every service: uvloop, which costs less per socket operation than the standard library's."""
 
 import asyncio
 from collections.abc import Coroutine

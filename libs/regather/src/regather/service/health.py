@@ -24,7 +24,7 @@ GRACEFUL_S = 1
 
 @dataclass(frozen=True, slots=True)
 class Probes:
-    """A service's name, why it is not ready (None: it is), and its own metrics."""
+    """A service's name, a function that returns why it is not ready (None: it is), and its own metrics."""
 
     service: str
     not_ready_because: Callable[[], str | None]
@@ -32,7 +32,7 @@ class Probes:
 
 
 def probes_router(probes: Probes) -> APIRouter:
-    """Routes of the probes, for a service's own application."""
+    """Return the routes of the probes, for a service's own application."""
     router = APIRouter(include_in_schema=False)
     registry = registry_of(probes.samples)
 
@@ -59,14 +59,14 @@ def probes_router(probes: Probes) -> APIRouter:
 
 
 def probes_app(probes: Probes) -> FastAPI:
-    """An application with nothing but the probes, for services that have no HTTP interface of their own."""
+    """Return an application with only the probes, for services without an HTTP interface of their own."""
     app = FastAPI(title=f"regather {probes.service}", openapi_url=None, docs_url=None, redoc_url=None)
     app.include_router(probes_router(probes))
     return app
 
 
 async def serve(app: FastAPI, settings: ServiceSettings, stop: asyncio.Event, *, graceful_s: int = GRACEFUL_S) -> None:
-    """Serve `app` until `stop` is set; OSError names the address if it cannot be bound. Leaves signals alone."""
+    """Serve `app` until `stop` is set, without signal handlers. Raise OSError if the address cannot be bound."""
     with _bound(settings.http_host, settings.http_port) as listener:
         config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=graceful_s)
         server = _Server(config)
@@ -80,7 +80,7 @@ async def serve(app: FastAPI, settings: ServiceSettings, stop: asyncio.Event, *,
             server.should_exit = True
             try:
                 await asyncio.shield(serving)
-            except asyncio.CancelledError:  # whoever is in a hurry: cut off, the application's end would be an error
+            except asyncio.CancelledError:  # finish the application's shutdown first: interrupted, it would be an error
                 await serving
                 raise
 
@@ -93,7 +93,7 @@ class _Server(uvicorn.Server):
 
 @contextlib.contextmanager
 def _bound(host: str, port: int) -> Iterator[socket.socket]:
-    # The protocol is named because asyncio sets TCP_NODELAY only where it is; without it each answer waits 40 ms.
+    # Name the protocol: asyncio sets TCP_NODELAY only if it is named, and without that each answer waits 40 ms.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,4 +1,4 @@
-"""Starting and ending a process: named side tasks that are watched, signals, and one deadline for the shutdown."""
+"""The start and end of a process: watched side tasks with names, waiting for events, and stop signals."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ log = get_logger()
 
 
 class WatchedTasks:
-    """Side tasks by name. When one of them ends with an error, `failed` is set and the process has to stop."""
+    """Side tasks by name. If one ends with an error, `failed` is set, and the process has to stop."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -20,7 +20,7 @@ class WatchedTasks:
         self.error: BaseException | None = None
 
     def start(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run `work` until it ends or the group is cancelled."""
+        """Run `work` as a task until it ends or cancel() is called."""
         task = asyncio.create_task(work, name=name)
         self._tasks[name] = task
         task.add_done_callback(self._ended)
@@ -35,7 +35,7 @@ class WatchedTasks:
         self.failed.set()
 
     async def cancel(self) -> None:
-        """Cancel what still runs and wait for it."""
+        """Cancel the tasks that still run and wait for their end."""
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -60,7 +60,7 @@ async def first_of(*events: asyncio.Event, timeout_s: float | None = None) -> No
 
 @contextlib.asynccontextmanager
 async def on_stop(callback: Callable[[], None]) -> AsyncIterator[None]:
-    """Call `callback` at SIGTERM and SIGINT while the block runs; the handlers before are restored."""
+    """Call `callback` at SIGTERM and SIGINT while the block runs; remove the handlers afterwards."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, callback)

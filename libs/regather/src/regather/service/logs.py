@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line, with an `action` and, where they are known, job, seq and attempt."""
+"""Structured logs: one JSON object per line, with an `action` and, where known, job, seq and attempt."""
 
 import logging
 import sys
@@ -8,7 +8,7 @@ import structlog
 
 
 def configure_logs(service: str, level: str) -> None:
-    """Send structlog and the standard library's logs to standard output as JSON; called once per process."""
+    """Send structlog's and the standard library's logs to standard output as JSON. Call it once per process."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -49,5 +49,5 @@ def _stamp(service: str) -> Any:
 
 
 def get_logger() -> Any:
-    """Return a logger: `log.info("job-sealed", job=job_id, shards=3)`; the first word becomes `action`."""
+    """Return a logger: `log.info("job-sealed", job=job_id, shards=3)`; the first argument becomes `action`."""
     return structlog.get_logger()

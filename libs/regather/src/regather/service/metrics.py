@@ -1,6 +1,6 @@
-"""All metrics of Regather by name. Parts count in plain numbers; `/metrics` reads them when it is asked.
+"""All metrics of Regather by name. The services count in plain numbers; a request of `/metrics` reads them.
 
-A job's id is never a label: every job would leave a time series behind.
+A job's id is never a label, because every job would leave a time series behind.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """What a name means; `label` is the one label that its samples have, if any."""
+    """The definition of one metric; `label` is the only label of its samples, if any."""
 
     sort: Literal["counter", "gauge"]
     help: str
@@ -28,27 +28,27 @@ METRICS: Mapping[str, Metric] = {
     # every service
     "regather_tasks": Metric("gauge", "Tasks of the event loop that have not ended"),
     # gateway
-    "regather_submissions_total": Metric("counter", "Submissions by how they ended", "result"),
+    "regather_submissions_total": Metric("counter", "Submissions by result", "result"),
     "regather_submitted_shards_total": Metric("counter", "Shards of sealed submissions"),
     "regather_submitted_bytes_total": Metric("counter", "Input bytes of sealed submissions"),
     "regather_redriven_shards_total": Metric("counter", "Shards of jobs that have ended, sent again by a redrive"),
-    "regather_requests_active": Metric("gauge", "Uploads and waits under way"),
-    "regather_workers_live": Metric("gauge", "Workers heard of in the last ten seconds"),
+    "regather_requests_active": Metric("gauge", "Uploads and waits in progress"),
+    "regather_workers_live": Metric("gauge", "Workers that reported in the last ten seconds"),
     "regather_jobs_remembered": Metric("gauge", "Jobs whose status this gateway holds"),
     "regather_statuses_unreadable_total": Metric("counter", "Records of job-status that could not be decoded"),
     # shard worker
     "regather_slots": Metric("gauge", "Shards, or micro-batches of tiny ones, that can run at once"),
     "regather_slots_busy": Metric("gauge", "Slots in use"),
-    "regather_shards_queued": Metric("gauge", "Shards taken in that wait for a slot"),
-    "regather_shards_delayed": Metric("gauge", "Retries that wait for their time"),
-    "regather_shards_settled_total": Metric("counter", "Executed shards by what became of them", "result"),
+    "regather_shards_queued": Metric("gauge", "Shards that wait for a slot"),
+    "regather_shards_delayed": Metric("gauge", "Retries whose delay has not passed"),
+    "regather_shards_settled_total": Metric("counter", "Executed shards by result", "result"),
     "regather_shards_dropped_total": Metric("counter", "Shards not run to their end because their job was over"),
     "regather_attempts_failed_total": Metric("counter", "Failed executions by reason", "reason"),
     "regather_shard_seconds_total": Metric("counter", "Seconds that shards ran in children"),
     "regather_dead_letters_total": Metric("counter", "Dead letters written, by reason", "reason"),
-    "regather_records_open": Metric("gauge", "Records taken in and not settled"),
+    "regather_records_open": Metric("gauge", "Records read and not settled"),
     "regather_partitions": Metric("gauge", "Partitions that this process owns"),
-    "regather_records_lost_total": Metric("counter", "Records that retention took before they were read", "topic"),
+    "regather_records_lost_total": Metric("counter", "Records that retention deleted before they were read", "topic"),
     # children of workers and aggregators
     "regather_children_killed_total": Metric("counter", "Children killed on purpose"),
     "regather_children_overdue_total": Metric("counter", "Children killed at a deadline"),
@@ -62,12 +62,12 @@ METRICS: Mapping[str, Metric] = {
     ),
     # aggregator
     "regather_jobs_open": Metric("gauge", "Jobs whose final was not read back yet"),
-    "regather_events_dropped_total": Metric("counter", "Job events dropped, by why", "why"),
+    "regather_events_dropped_total": Metric("counter", "Job events dropped, by reason", "why"),
     "regather_finals_total": Metric("counter", "Finals read back from results since the partitions were assigned"),
     "regather_transactions_total": Metric("counter", "Transactions committed"),
-    "regather_ownership_restarts_total": Metric("counter", "Times an owner began again with the fence"),
+    "regather_ownership_restarts_total": Metric("counter", "Times that an owner fenced and restored again"),
     "regather_checkpoints_total": Metric("counter", "Checkpoints of long jobs written and read back"),
-    "regather_broker_time_jumps_total": Metric("counter", "Times that a broker's clock ran ahead by over a minute"),
+    "regather_broker_time_jumps_total": Metric("counter", "Times that a broker's clock jumped ahead by over a minute"),
     "regather_outputs_memory_bytes": Metric("gauge", "Outputs of open jobs in memory"),
     "regather_outputs_spilled_bytes": Metric("gauge", "Outputs of open jobs in spill files"),
     "regather_jobs_near_retention": Metric("gauge", "Open jobs whose first event retention deletes soon"),
@@ -86,18 +86,18 @@ ReadSamples = Callable[[], Iterable[Sample]]
 
 
 def no_samples() -> Iterable[Sample]:
-    """Of a service that has nothing to say of itself."""
+    """Return no samples, for a service without metrics of its own."""
     return ()
 
 
 def by_label(name: str, counts: Mapping[str, float]) -> Iterator[Sample]:
-    """One sample for each label's value."""
+    """Yield one sample for each value of the label."""
     for label, value in counts.items():
         yield Sample(name, value, label)
 
 
 def registry_of(read: ReadSamples) -> CollectorRegistry:
-    """Make a registry with a service's own samples and those of its process."""
+    """Return a registry with a service's own samples and those of its process."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
@@ -110,7 +110,7 @@ def _tasks() -> Iterator[Sample]:
     try:
         yield Sample("regather_tasks", len(asyncio.all_tasks()))
     except RuntimeError:
-        return  # asked outside of an event loop
+        return  # called outside of an event loop
 
 
 class _OnDemand(Collector):

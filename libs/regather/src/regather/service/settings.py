@@ -1,4 +1,4 @@
-"""Settings that all services share. Read once from the environment, frozen, passed on as values."""
+"""Settings that all services share. They are read once from the environment, are frozen, and are passed as values."""
 
 from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -7,7 +7,7 @@ from regather.topics.layout import Topics
 
 
 def renamed(now: str, before: str) -> AliasChoices:
-    """The environment name of a setting, and the one of the release before, which is still read."""
+    """Return the environment name of a setting, and its name in the previous release, which is still read."""
     return AliasChoices(now, before)
 
 
@@ -27,11 +27,11 @@ class ServiceSettings(BaseSettings):
     ready_file: str = Field(default="", description="where to write the bound HTTP address as JSON, once serving")
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
     session_timeout_ms: int = Field(
-        default=20_000, ge=6_000, le=300_000, description="a silent member is dropped after"
+        default=20_000, ge=6_000, le=300_000, description="the group drops a member without a heartbeat after"
     )
     diagnostics: bool = Field(default=False, description="offer the kind `diagnostics`, for trying faults")
 
     @property
     def topics(self) -> Topics:
-        """Topic names of this installation."""
+        """The topic names of this installation."""
         return Topics(self.topic_prefix)

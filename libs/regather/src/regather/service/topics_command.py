@@ -1,7 +1,8 @@
-"""Topics of an installation: create what is missing, let grow what may, compare everything with what it must be.
+"""The topics of an installation: create missing ones, add partitions where allowed, compare all with the requirements.
 
-`python -m regather.service.topics_command --size compose` applies and leaves; `regather topics apply` and `check` run the
-same code. It changes nothing that exists but the partitions of topics that may grow: `check` says what to do.
+`python -m regather.service.topics_command --size compose` applies and exits; `regather topics apply` and `check` run the
+same code. It changes existing topics only by adding partitions to those that may grow. For everything else `check` says
+what to do.
 """
 
 import argparse
@@ -42,7 +43,7 @@ class TopicsSettings(ServiceSettings):
 
     @property
     def longest_job_ms(self) -> int:
-        """The longest job; retention must be a multiple of it."""
+        """How long a job may take at most; least retentions follow from it."""
         return int(self.max_deadline_s * 1000)
 
 
@@ -55,9 +56,9 @@ class Applied:
 
 
 async def apply_topics(transport: Transport, settings: TopicsSettings, size: Size) -> Applied:
-    """Create what is missing and add partitions where that is allowed.
+    """Create missing topics and add partitions where that is allowed.
 
-    BrokerUnavailable if there is no broker in time, TimeoutError if the brokers do not show what was done.
+    Raise BrokerUnavailable if no broker answers in time, TimeoutError if the brokers do not show the changes in time.
     """
     deadline_s = time.monotonic() + settings.topics_wait_s
     while True:
@@ -82,7 +83,7 @@ async def _apply(transport: Transport, settings: TopicsSettings, size: Size) -> 
 
 
 async def _until_seen(transport: Transport, created: list[str], grown: dict[str, int]) -> None:
-    """Wait until a broker shows what the controller did, so that whoever comes next finds it."""
+    """Wait until a broker shows the controller's changes, so that the next client finds them."""
     wanted = dict.fromkeys(created, 1) | grown
     async with asyncio.timeout(_SEEN_S):
         while True:
@@ -93,7 +94,7 @@ async def _until_seen(transport: Transport, created: list[str], grown: dict[str,
 
 
 async def check_topics(transport: Transport, settings: TopicsSettings, size: Size | None) -> list[Difference]:
-    """Everything that is not as it must be; raises BrokerUnavailable, AccessDenied."""
+    """Return every difference from the requirements; raise BrokerUnavailable or AccessDenied."""
     demands = _demands(settings, size)
     cluster = Cluster(
         settings.kafka_bootstrap_servers,
@@ -111,7 +112,7 @@ def _demands(settings: TopicsSettings, size: Size | None) -> list[TopicDemand]:
 
 
 def topics_transport(settings: TopicsSettings) -> KafkaTransport:
-    """A transport that creates topics with the copies that are asked for."""
+    """Return a transport that creates topics with the replication of the settings."""
     return KafkaTransport(
         settings.kafka_bootstrap_servers, client_id="regather-topics", replication=settings.replication
     )
@@ -131,7 +132,7 @@ async def _run(settings: TopicsSettings, size: Size) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Read the command line and the settings; the exit code."""
+    """Read the command line and the settings, apply the topics, and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m regather.service.topics_command", description="Create missing topics."
     )

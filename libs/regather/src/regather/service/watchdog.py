@@ -1,4 +1,7 @@
-"""Leaves the process to its supervisor when its main loop stands still: a client that hangs, a blocked event loop."""
+"""Ends the process when its main loop hangs, such as in a Kafka client or a blocked event loop.
+
+The supervisor of the service then starts the process again.
+"""
 
 import os
 import threading
@@ -9,16 +12,17 @@ from regather.service.logs import get_logger
 
 log = get_logger()
 LIMIT_S = 180.0
-"""Three times what a rebalance may take."""
+"""Three times the longest rebalance."""
 
 EXIT_HUNG = 70
 _CHECKS = 4
 
 
 class Watchdog:
-    """A thread that asks for the number of turns four times per limit; four times the same one ends the process at once.
+    """A thread that reads the number of turns four times per limit. Four checks without a new turn end the process.
 
-    Checks are counted, not time: a process that was stopped and goes on (SIGSTOP, SIGCONT) gets its time anew.
+    It counts checks and not time, so that a process that was suspended and resumed (SIGSTOP, SIGCONT) gets its full
+    limit.
     """
 
     def __init__(

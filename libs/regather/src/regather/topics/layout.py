@@ -15,11 +15,11 @@ LETTER_RECORD_BYTES = MAX_SHARD_BYTES + 2 * MIB
 RESULT_RECORD_BYTES = MIB
 CONTROL_RECORD_BYTES = 4 * KIB
 CHECKPOINT_RECORD_BYTES = EVENT_RECORD_BYTES + 4 * KIB
-"""Any event of a job once more, with one header."""
+"""A checkpoint record holds any event of a job, with one more header."""
 
 
 class Size(StrEnum):
-    """How big an installation is; decides partition counts."""
+    """The size of an installation; it decides partition counts."""
 
     EMBEDDED = "embedded"
     COMPOSE = "compose"
@@ -28,7 +28,7 @@ class Size(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """The names, with an optional prefix for clusters that are shared."""
+    """The topic names, with an optional prefix for shared clusters."""
 
     prefix: str = ""
 
@@ -44,12 +44,12 @@ class Topics:
 
     @property
     def shards_retry(self) -> str:
-        """Shards that wait for their next attempt."""
+        """Next attempts of shards, and shards that a chain released."""
         return f"{self.prefix}shards.retry"
 
     @property
     def job_events(self) -> str:
-        """Opened, sealed, outcomes: what the aggregator folds."""
+        """What happened to jobs and shards: the aggregator folds it."""
         return f"{self.prefix}job-events"
 
     @property
@@ -59,7 +59,7 @@ class Topics:
 
     @property
     def checkpoints(self) -> str:
-        """What long jobs have so far, for restarts of the aggregator."""
+        """Events of long jobs once more, for restarts of the aggregator."""
         return f"{self.prefix}checkpoints"
 
     @property
@@ -69,17 +69,17 @@ class Topics:
 
     @property
     def job_status(self) -> str:
-        """What the gateways show."""
+        """The statuses that the gateways show."""
         return f"{self.prefix}job-status"
 
     @property
     def dead_letters(self) -> str:
-        """Shards that failed for good, with their payload."""
+        """Shards and rows that failed for good, with their payload."""
         return f"{self.prefix}dead-letters"
 
     @property
     def control(self) -> str:
-        """Decisions that reach every worker."""
+        """Jobs that are over: every worker follows this topic."""
         return f"{self.prefix}control"
 
     @property
@@ -111,7 +111,7 @@ DEFAULT_LONGEST_JOB_MS = HOUR_MS
 
 @dataclass(frozen=True, slots=True)
 class _Keep:
-    """How long records are kept: what a topic is made with, and what must never be less, and why."""
+    """How long records are kept: the retention that a topic is created with, the least retention, and its reason."""
 
     days: int
     least_ms: int = 0
@@ -122,7 +122,7 @@ class _Keep:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """How one topic is made."""
+    """How one topic is created."""
 
     name: str
     partitions: str
@@ -159,7 +159,10 @@ def _rows(topics: Topics, longest_job_ms: int) -> list[_Row]:
 def topic_demands(
     topics: Topics, size: Size | None, *, replication: int = 1, longest_job_ms: int = DEFAULT_LONGEST_JOB_MS
 ) -> list[TopicDemand]:
-    """What every topic of an installation must be; without a size, partition counts are only compared to each other."""
+    """Return the requirements of every topic of an installation.
+
+    Without a size, partition counts are only compared with each other.
+    """
     column = None if size is None else list(Size).index(size)
     rows = _rows(topics, longest_job_ms)
     frozen = tuple(row.name for row in rows if row.partitions == _FROZEN_ROW)
@@ -182,12 +185,12 @@ def topic_demands(
 
 
 def topic_spec(demand: TopicDemand) -> TopicSpec:
-    """The same topic, ready for create_topics()."""
+    """Return the same topic, ready for create_topics()."""
     return TopicSpec(demand.name, demand.partitions or 1, int(demand.config["max.message.bytes"]), demand.config)
 
 
 def topic_specs(topics: Topics, size: Size, *, replication: int = 1) -> list[TopicSpec]:
-    """Every topic of a new installation, ready for create_topics()."""
+    """Return every topic of a new installation, ready for create_topics()."""
     return [topic_spec(demand) for demand in topic_demands(topics, size, replication=replication)]
 
 

@@ -1,6 +1,6 @@
-"""What topics and brokers must be, and what is wrong with those that are there (docs/protocol.md#topics).
+"""The required settings of topics and brokers, and how a cluster differs from them (docs/protocol.md#topics).
 
-Pure: the cluster's state goes in, differences come out, each with the reason and the command that mends it.
+Pure: the cluster's state goes in, differences come out, each with the reason and the command that fixes it.
 """
 
 import json
@@ -12,7 +12,7 @@ HOUR_MS = 3600 * 1000
 DAY_MS = 24 * HOUR_MS
 FOREVER = -1
 LEAST_EVENTS_MS = DAY_MS
-"""job-events are kept for three times the longest job, and for so long in any case."""
+"""job-events are kept for three times the longest job, but at least for this long."""
 
 VERIFICATION = "transaction.partition.verification.enable"
 UNCLEAN_ELECTION = "unclean.leader.election.enable"
@@ -21,7 +21,7 @@ _APPEND_TIME = "LogAppendTime"
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """A topic as it must be: name, partitions, largest record and Kafka topic settings."""
+    """A topic to create: name, partitions, largest record and Kafka topic settings."""
 
     name: str
     partitions: int
@@ -31,34 +31,35 @@ class TopicSpec:
 
 @dataclass(frozen=True, slots=True)
 class TopicState:
-    """A topic as the cluster has it: the brokers that hold each partition, and every setting in force."""
+    """A topic of the cluster: the brokers that hold each partition, and every setting in force."""
 
     replicas: Sequence[Sequence[int]]
     config: Mapping[str, str]
 
     @property
     def partitions(self) -> int:
-        """How many there are."""
+        """The number of partitions."""
         return len(self.replicas)
 
     @property
     def replication(self) -> int:
-        """Copies of the partition that has the fewest."""
+        """The number of copies of the partition that has the fewest."""
         return min((len(brokers) for brokers in self.replicas), default=0)
 
 
 BrokerSettings = Mapping[int, Mapping[str, str]]
-"""Settings in force by the broker's id; a setting that a broker does not know, or does not tell, is absent."""
+"""Settings in force, by the broker's id. A setting that a broker does not have or does not return is absent."""
 
 
 @dataclass(frozen=True, slots=True)
 class TopicDemand:
-    """What a topic must be.
+    """The required settings of a topic.
 
-    `partitions` None: any number. A frozen topic has as many as job-events, for ever (as all its `sisters` have); one that
-    `grows` has at least so many; of the others the number is of no importance once they are made.
-    `keep_ms` is the least retention, `keep_why` what needs it; `outlives_events`: a day longer than job-events, too.
-    `any_size`: no limit in bytes may shorten that. `config` is what it is created with.
+    `partitions` None: any number. A frozen topic always has as many partitions as job-events, as do all its `sisters`.
+    A topic that `grows` has at least `partitions`. Any other topic is created with `partitions`, and may differ later.
+    `keep_ms` is the least retention and `keep_why` the reason for it; with `outlives_events` it is also at least a day
+    longer than that of job-events. With `any_size`, no limit in bytes may shorten the retention. `config` is what the
+    topic is created with.
     """
 
     name: str
@@ -76,7 +77,7 @@ class TopicDemand:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that is not as it must be: where, what, why it matters, and the shell command that mends it."""
+    """One setting that is not as required: where, which, why it matters, and the shell command that fixes it."""
 
     subject: str
     setting: str
@@ -88,7 +89,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What there is, and how to reach it. `events` is the name of job-events."""
+    """The state of a cluster, and its address. `events` is the name of the topic job-events."""
 
     bootstrap_servers: str
     topics: Mapping[str, TopicState]
@@ -97,22 +98,22 @@ class Cluster:
 
     @property
     def events_ms(self) -> int:
-        """How long job-events are kept; FOREVER, or 0 while the topic is missing."""
+        """The retention of job-events in milliseconds; FOREVER for no limit, 0 while the topic is missing."""
         return _kept_ms(self.topics.get(self.events))
 
 
 def least_events_ms(longest_job_ms: int) -> int:
-    """How long job-events must be kept at least."""
+    """Return the least retention of job-events."""
     return max(LEAST_EVENTS_MS, 3 * longest_job_ms)
 
 
 def unverified(brokers: BrokerSettings) -> list[int]:
-    """Brokers that say that they do not check whether a partition belongs to a transaction that is open."""
+    """Return the brokers whose setting says that they do not verify that a partition belongs to an open transaction."""
     return sorted(number for number, settings in brokers.items() if settings.get(VERIFICATION, "").lower() == "false")
 
 
 def differences(demands: Sequence[TopicDemand], cluster: Cluster) -> list[Difference]:
-    """Everything that is not as it must be: brokers first, then topics in the order of the demands."""
+    """Return every difference from the required settings: brokers first, then topics in the order of `demands`."""
     found = list(_of_brokers(cluster))
     for demand in demands:
         state = cluster.topics.get(demand.name)
@@ -125,7 +126,7 @@ def differences(demands: Sequence[TopicDemand], cluster: Cluster) -> list[Differ
 
 
 def fitted(demand: TopicDemand, topics: Mapping[str, TopicState], events: str) -> TopicDemand:
-    """Return how a topic is to be created beside those that are there: as frozen, and kept as long, as they need it."""
+    """Return the settings to create a topic with, such that it fits the partitions and retention of existing topics."""
     sisters = [topics[name] for name in (events, *demand.sisters) if name in topics]
     partitions = sisters[0].partitions if demand.frozen and sisters else demand.partitions
     wanted = _least_ms(demand, _kept_ms(topics.get(events)))
@@ -135,7 +136,7 @@ def fitted(demand: TopicDemand, topics: Mapping[str, TopicState], events: str) -
 
 
 def growth(demands: Sequence[TopicDemand], topics: Mapping[str, TopicState]) -> dict[str, int]:
-    """Topics that may grow and have fewer partitions than they must: to which count."""
+    """Return the required number of partitions of each topic that may grow and has fewer."""
     return {
         demand.name: demand.partitions
         for demand in demands
@@ -162,7 +163,7 @@ def _partitions(demand: TopicDemand, state: TopicState, cluster: Cluster) -> Ite
     if demand.frozen:
         yield from _frozen_partitions(demand, state, cluster)
     elif demand.grows and demand.partitions is not None and count < demand.partitions:
-        why = "fewer partitions than asked for: that many workers at most read it at once"
+        why = "fewer partitions than asked for: no more workers than partitions can read it at once"
         grow = f"{_topics_tool(cluster)} --alter --topic {demand.name} --partitions {demand.partitions}"
         yield Difference(demand.name, "partitions", str(count), f"at least {demand.partitions}", why, grow)
 
@@ -171,9 +172,9 @@ def _frozen_partitions(demand: TopicDemand, state: TopicState, cluster: Cluster)
     name, count = demand.name, state.partitions
     if name == cluster.events:
         if demand.partitions is not None and count != demand.partitions:
-            why = "a job's partition follows from the count: with another one, later events of a job would be elsewhere"
+            why = "a job's partition follows from this number: if it changes, later events of a job go to another one"
             command = (
-                "none changes it: ask for the size that there is, or begin a new installation: "
+                "no command changes it: ask for the size that there is, or begin a new installation: "
                 "regather topics apply --prefix NEW. --size SIZE"
             )
             yield Difference(name, "partitions", str(count), str(demand.partitions), why, command)
@@ -186,7 +187,7 @@ def _frozen_partitions(demand: TopicDemand, state: TopicState, cluster: Cluster)
     if count > events.partitions:
         create = _missing(demand, cluster).command
         delete = f"{_topics_tool(cluster)} --delete --topic {name}"
-        command = f"{delete} && {create}  # only when nothing in it is needed any more: no tool takes partitions away"
+        command = f"{delete} && {create}  # only if its records are no longer needed: Kafka cannot remove partitions"
     yield Difference(name, "partitions", str(count), f"{events.partitions}, as {cluster.events}", why, command)
 
 
@@ -194,7 +195,7 @@ def _replication(demand: TopicDemand, state: TopicState, cluster: Cluster) -> It
     wanted = demand.replication
     if state.replication >= wanted:
         return
-    why = f"the loss of {state.replication} broker{'s' if state.replication > 1 else ''} would lose records"
+    why = f"losing {state.replication} broker{'s' if state.replication > 1 else ''} would lose records"
     found = str(state.replication)
     if len(cluster.brokers) < wanted:
         command = f"start {wanted - len(cluster.brokers)} more brokers; then this check prints the command"
@@ -210,7 +211,7 @@ def _replication(demand: TopicDemand, state: TopicState, cluster: Cluster) -> It
 
 
 def _reassigned(name: str, state: TopicState, brokers: Sequence[int], wanted: int) -> Iterator[dict[str, object]]:
-    """Every partition keeps the brokers that it has; what is missing comes from the others in turn."""
+    """Yield each partition with its present brokers first; the missing copies go to the other brokers in turn."""
     for number, has in enumerate(state.replicas):
         turn = islice(cycle(brokers), number % len(brokers), number % len(brokers) + len(brokers))
         more = [broker for broker in turn if broker not in has]
@@ -221,20 +222,20 @@ def _in_sync(demand: TopicDemand, state: TopicState, cluster: Cluster) -> Iterat
     copies = max(demand.replication, state.replication)
     wanted, found = max(1, copies - 1), _number(state.config.get("min.insync.replicas", "1"))
     if found < wanted:
-        why = f"a record is confirmed when {found} of {copies} brokers have it, and is lost with them"
+        why = f"a record is acknowledged when {found} of {copies} brokers have it, and is lost if they are"
     elif found > wanted:
-        why = f"with {copies} copies, the loss of one broker stops every write"
+        why = f"with {copies} copies, losing one broker blocks every write"
     else:
         return
     difference = _setting(demand, "min.insync.replicas", str(found), str(wanted), why, cluster)
-    later = "  # once the copies are there" if state.replication < wanted else ""
+    later = "  # after the copies have been added" if state.replication < wanted else ""
     yield replace(difference, command=difference.command + later)
 
 
 def _time_type(demand: TopicDemand, state: TopicState, cluster: Cluster) -> Iterator[Difference]:
     found = state.config.get("message.timestamp.type", "")
     if found != _APPEND_TIME:
-        why = "deadlines, silence and retention go by the broker's clock, not by those of many senders"
+        why = "deadlines, heartbeat time-outs and retention follow the brokers' clock, not those of many senders"
         yield _setting(demand, "message.timestamp.type", found, _APPEND_TIME, why, cluster)
 
 
@@ -242,7 +243,7 @@ def _record_size(demand: TopicDemand, state: TopicState, cluster: Cluster) -> It
     wanted = demand.config["max.message.bytes"]
     found = state.config.get("max.message.bytes", "")
     if _number(found) < _number(wanted):
-        why = "larger records are refused, and the job that needs them cannot end as it should"
+        why = "brokers refuse larger records, and a job that needs one cannot end as it should"
         yield _setting(demand, "max.message.bytes", found, f"at least {wanted}", why, cluster, value=wanted)
 
 
@@ -253,7 +254,7 @@ def _policy(demand: TopicDemand, state: TopicState, cluster: Cluster) -> Iterato
         why = (
             "its records share keys: compaction would keep only the last one of each job"
             if "compact" not in wanted
-            else "only the newest record of a key matters; without compaction whoever starts reads all of them, "
+            else "only the newest record of a key matters: without compaction every start reads all records, "
             "without deletion they are kept for ever"
         )
         yield _setting(demand, "cleanup.policy", found, wanted, why, cluster, value=f"[{wanted}]")
@@ -270,7 +271,7 @@ def _retention(demand: TopicDemand, state: TopicState, cluster: Cluster) -> Iter
     found = state.config.get("retention.ms", "")
     wanted, why = _least_ms(demand, cluster.events_ms), demand.keep_why
     if demand.outlives_events:
-        why = f"{why}; they must be there a day longer than {cluster.events}"
+        why = f"{why}; they must be kept a day longer than {cluster.events}"
     kept_ms = _number(found)
     if kept_ms != FOREVER and (wanted == FOREVER or kept_ms < wanted):
         asked = "-1 (for ever)" if wanted == FOREVER else f"at least {wanted} ({_days(wanted)})"
@@ -290,14 +291,14 @@ def _kept_ms(state: TopicState | None) -> int:
 def _retention_bytes(demand: TopicDemand, state: TopicState, cluster: Cluster) -> Iterator[Difference]:
     found = state.config.get("retention.bytes", "-1")
     if demand.any_size and found != "-1":
-        why = "under load, records would be deleted long before retention.ms, however young they are"
+        why = "under load, brokers would delete records long before they are as old as retention.ms"
         yield _setting(demand, "retention.bytes", found, "-1", why, cluster)
 
 
 Rule = Callable[[TopicDemand, TopicState, Cluster], Iterator[Difference]]
 _TOPIC_RULES: tuple[Rule, ...] = (
     _replication,
-    _partitions,  # after the copies: a new partition gets as many as the first one has
+    _partitions,  # after the replication: a new partition gets as many copies as the first one has
     _in_sync,
     _policy,
     _retention,
@@ -318,14 +319,14 @@ class _BrokerRule:
     """Whether it can be changed while the broker runs."""
 
 
-_WHY_CLEAN = "a broker that missed records could become leader, and what was confirmed would be gone"
+_WHY_CLEAN = "a broker that missed records could become leader, and acknowledged records would be lost"
 _BROKER_RULES = (
     _BrokerRule(
         VERIFICATION,
         "true",
         lambda value: value != "false",
-        "a late request of an aggregator that died could leave a transaction open for ever, and no final behind it "
-        "would ever be read",
+        "a late request of an aggregator that died could leave a transaction open for ever, and read_committed readers "
+        "would never get a final behind it",
         dynamic=True,
     ),
     _BrokerRule(UNCLEAN_ELECTION, "false", lambda value: value == "false", _WHY_CLEAN, dynamic=True),
@@ -333,19 +334,19 @@ _BROKER_RULES = (
         "auto.create.topics.enable",
         "false",
         lambda value: value == "false",
-        "a client that asks for a topic before it is created would create it with partitions and settings of its own",
+        "a client that asks for a topic before it exists would create it, with the broker's default settings",
         dynamic=False,
     ),
     _BrokerRule(
         "offsets.retention.minutes",
         "10080",
         lambda value: _number(value) >= 7 * 24 * 60,
-        "after a stop of that length groups forget where they stood and read everything again",
+        "after a stop of that length, Kafka deletes the groups' offsets, and they read everything again",
         dynamic=False,
     ),
 )
 BROKER_SETTINGS = tuple(rule.setting for rule in _BROKER_RULES)
-"""The broker settings that are looked at."""
+"""The broker settings that are checked."""
 
 
 def _of_brokers(cluster: Cluster) -> Iterator[Difference]:

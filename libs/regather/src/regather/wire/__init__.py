@@ -1,5 +1,5 @@
-"""Records to values and back: the only place that knows the format on the topics.
+"""Encodes values as records and decodes records: the only place that depends on the format on the topics.
 
-Every record carries one binary header `rg` with the wire version and its identity; a reader refuses a version that it
-does not know. Payloads are the record's value, untouched; metadata is in the headers.
+Every record of a job has one binary header `rg` with the wire version and the record's identity. A reader refuses a
+wire version that it does not support. The payload is the record's value, unchanged; metadata is in the headers.
 """

@@ -13,13 +13,13 @@ CHECKPOINT_HEADER = "checkpoint"
 
 
 def encode_checkpoint(event: Event, mark: CheckpointMark) -> EncodedEvent:
-    """Headers and value of one record of a checkpoint."""
+    """Return headers and value of one record of a checkpoint."""
     headers, value = encode_event(event)
     return [*headers, (CHECKPOINT_HEADER, json.dumps(asdict(mark), separators=(",", ":")).encode())], value
 
 
 def decode_checkpoint(headers: Headers, value: bytes | None) -> tuple[Event, CheckpointMark] | None:
-    """Read what encode_checkpoint() wrote; None for a piece of a result, WireError for anything else."""
+    """Read what encode_checkpoint() wrote; None for a record without a mark. Raise WireError for anything else."""
     marked = header_map(headers).get(CHECKPOINT_HEADER)
     if marked is None:
         return None

@@ -1,6 +1,6 @@
-"""The metadata of a commit on a shard partition: the handover, and what is settled above the offset, as a small JSON.
+"""The metadata of a commit on a shard partition, as a small JSON document: crash attribution, and settled offsets.
 
-Kafka takes 4,096 bytes. Offsets are written relative to the committed one, defaults are left out.
+Kafka accepts 4,096 bytes. Offsets are relative to the committed one, and defaults are left out.
 """
 
 import base64
@@ -17,7 +17,7 @@ _MAX_BITS = 24_000
 
 
 def encode_commit(offset: int, attribution: Attribution, settled: Iterable[int]) -> str:
-    """Return the metadata of a commit of `offset`; names less of what is settled where it would not fit."""
+    """Return the metadata of a commit of `offset`. It leaves out settled offsets that do not fit."""
     document: dict[str, Any] = {"farewell": attribution.clean_shutdown}
     if attribution.worker:
         document["worker"] = attribution.worker[:200]
@@ -34,7 +34,7 @@ def encode_commit(offset: int, attribution: Attribution, settled: Iterable[int])
 
 
 def decode_commit(offset: int, metadata: str) -> tuple[Attribution, set[int]]:
-    """Read what encode_commit() wrote; anything else says nothing, and shards run again."""
+    """Read what encode_commit() wrote. Anything else counts as empty metadata, and settled shards run again."""
     if not metadata:
         return Attribution(), set()
     try:
@@ -58,7 +58,7 @@ def _compact(document: dict[str, Any]) -> str:
 
 
 def _encode_bitmap(offset: int, ordered: list[int], room_bytes: int) -> str:
-    """Settled offsets above `offset` as text: a compressed bitmap, cut where it would need more room."""
+    """Return the settled offsets above `offset` as a compressed bitmap in Base64, cut if it needs more room."""
     bits = _MAX_BITS
     while True:
         within = ordered[: bisect_left(ordered, offset + bits)]

@@ -1,4 +1,4 @@
-"""Records of the control topic: which jobs ended before all their shards were settled, so that nobody works for them."""
+"""Records of the control topic: jobs that ended before all their shards were settled. Workers drop these shards."""
 
 import json
 
@@ -10,12 +10,12 @@ EncodedControl = tuple[list[tuple[str, bytes]], bytes]
 
 
 def encode_ended(owner: Identity, state: JobState) -> EncodedControl:
-    """Headers and value of the word that a job is over."""
+    """Return headers and value of the record that says that a job is over."""
     return [(HEADER, pack_identity(owner))], json.dumps({"ended": state.value}).encode()
 
 
 def decode_ended(headers: Headers, value: bytes | None) -> Identity:
-    """Return whose job is over; WireError for any other record."""
+    """Return the identity of the job that is over; raise WireError for any other record."""
     owner = unpack_identity(required(header_map(headers), HEADER))
     try:
         ended = "ended" in json.loads(value or b"")

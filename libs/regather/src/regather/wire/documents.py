@@ -1,4 +1,4 @@
-"""Records of job-status and results: one JSON document of the job, and the result's bytes as they are."""
+"""Records of job-status and results: one JSON document of the job, and the bytes of the result, unchanged."""
 
 import json
 from collections.abc import Mapping
@@ -10,14 +10,14 @@ from regather.core.status import JobStatus, ResultAddress, ShardError
 from regather.wire.identity import HEADER, Headers, header_map, pack_identity
 
 INLINE_RESULT_BYTES = 32 * 1024
-"""Results up to this size travel in the status record too, so that a gateway need not read them by offset."""
+"""The status record also contains results up to this size, so that a gateway need not read them by offset."""
 
 RESULT_HEADER = "result"
 EncodedDocument = tuple[list[tuple[str, bytes]], bytes]
 
 
 def encode_status(status: JobStatus, inline_result: bytes | None = None) -> EncodedDocument:
-    """Headers and value of a status record; `inline_result` is the whole result if it is small."""
+    """Return headers and value of a status record; `inline_result` is the whole result if it is small."""
     headers = [(HEADER, pack_identity(status.owner)), ("state", status.state.value.encode())]
     if inline_result is not None:
         headers.append((RESULT_HEADER, inline_result))
@@ -25,12 +25,12 @@ def encode_status(status: JobStatus, inline_result: bytes | None = None) -> Enco
 
 
 def decode_status(headers: Headers, value: bytes | None) -> tuple[JobStatus, bytes | None]:
-    """Status and inline result of a status record."""
+    """Return status and inline result of a status record; raise WireError if it cannot be read."""
     return status_from_json(value or b""), header_map(headers).get(RESULT_HEADER)
 
 
 def encode_final(status: JobStatus, result: bytes, media_type: str) -> EncodedDocument:
-    """Headers and value of a final: the value is the result, the job's document is a header."""
+    """Return headers and value of a final: the value is the result, the job's document is a header."""
     headers = [
         (HEADER, pack_identity(status.owner)),
         ("job_id", status.owner.job_id.encode()),
@@ -43,7 +43,7 @@ def encode_final(status: JobStatus, result: bytes, media_type: str) -> EncodedDo
 
 
 def decode_final(headers: Headers) -> JobStatus:
-    """Status that a final carries."""
+    """Return the status that a final carries; raise WireError if it has none."""
     document = header_map(headers).get("document")
     if document is None:
         raise WireError("the final has no header 'document'")
@@ -51,7 +51,7 @@ def decode_final(headers: Headers) -> JobStatus:
 
 
 def status_to_json(status: JobStatus) -> bytes:
-    """The job's document; fields that say nothing are left out."""
+    """Return the job's document as JSON."""
     document: dict[str, object] = {
         "job_id": status.owner.job_id,
         "submission": status.owner.submission,
@@ -83,7 +83,7 @@ def status_to_json(status: JobStatus) -> bytes:
 
 
 def status_from_json(data: bytes) -> JobStatus:
-    """Read what status_to_json() wrote; WireError if it is something else."""
+    """Read what status_to_json() wrote; raise WireError for anything else."""
     try:
         return _status(json.loads(data))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""Records of job-events: what happened to jobs and shards, as the aggregator folds it."""
+"""Records of job-events: what happened to jobs and shards. The aggregator folds them."""
 
 import json
 import struct
@@ -42,7 +42,7 @@ EncodedEvent = tuple[list[tuple[str, bytes]], bytes]
 
 
 def encode_event(event: Event) -> EncodedEvent:
-    """Headers and value of a job event."""
+    """Return headers and value of a job event."""
     if isinstance(event, Tick):
         return [(EVENT_HEADER, b"tick")], b""
     name, value = _ENCODERS[type(event)](event)
@@ -50,7 +50,7 @@ def encode_event(event: Event) -> EncodedEvent:
 
 
 def decode_event(headers: Headers, value: bytes | None) -> Event:
-    """Read a job event; WireError says what is wrong with it."""
+    """Read a job event; raise WireError if it cannot be read."""
     by_name = header_map(headers)
     name = required(by_name, EVENT_HEADER)
     if name == b"tick":

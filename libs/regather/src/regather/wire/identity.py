@@ -18,14 +18,14 @@ IDENTITY_BYTES = _IDENTITY.size
 
 @lru_cache(maxsize=4096)
 def pack_identity(owner: Identity) -> bytes:
-    """27 bytes: wire version, job id, submission, job version."""
+    """Return 27 bytes: wire version, job id, submission, job version."""
     job = bytes.fromhex(owner.job_id.replace("-", ""))
     return _IDENTITY.pack(WIRE_VERSION, job, bytes.fromhex(owner.submission), owner.version)
 
 
 @lru_cache(maxsize=4096)
 def unpack_identity(data: bytes) -> Identity:
-    """Read what pack_identity() wrote; WireError for another version or length."""
+    """Read what pack_identity() wrote; raise WireError for another wire version or length."""
     if len(data) != IDENTITY_BYTES or data[0] != WIRE_VERSION:
         raise WireError(f"header {HEADER!r} is {data.hex()}: expected {IDENTITY_BYTES} bytes of version {WIRE_VERSION}")
     _, job, submission, version = _IDENTITY.unpack(data)
@@ -42,12 +42,12 @@ def belongs_to(owner: Identity, *, any_version: bool = False) -> Callable[[Heade
 
 
 def header_map(headers: Headers) -> Mapping[str, bytes]:
-    """Headers by name; of repeated names the last one counts."""
+    """Return the headers by name. The last header of a name counts."""
     return dict(headers)
 
 
 def required(headers: Mapping[str, bytes], name: str) -> bytes:
-    """Return one header's value, or WireError naming it."""
+    """Return the value of a header; raise WireError with its name if it is missing."""
     try:
         return headers[name]
     except KeyError:

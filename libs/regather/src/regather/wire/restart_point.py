@@ -1,4 +1,4 @@
-"""The metadata of a commit on job-events: where a restart begins to read, and what it has to know, as a small JSON."""
+"""The metadata of a commit on job-events, as a small JSON document: where a restart begins to read, and merge marks."""
 
 import json
 from collections.abc import Mapping
@@ -11,9 +11,10 @@ from regather.core.model import JobId
 
 @dataclass(frozen=True, slots=True)
 class RestartPoint:
-    """Offsets are of `results` and of `checkpoints`; None: nothing there has to be read.
+    """What a restart has to read and to consider besides job-events.
 
-    `clean_shutdown`: the owner stopped in order. `merges`: those that began and have not ended.
+    `results_from` and `checkpoints_from` are offsets of these topics; None: nothing there has to be read.
+    `clean_shutdown`: the owner stopped in order. `merges` counts the merges that began and have not ended.
     """
 
     results_from: int | None = None
@@ -23,7 +24,7 @@ class RestartPoint:
 
 
 def encode_restart_point(point: RestartPoint) -> str:
-    """Return the metadata; empty where there is nothing to say."""
+    """Return the metadata; empty if every field has its default."""
     document: dict[str, object] = {}
     if point.results_from is not None:
         document["results_from"] = point.results_from
@@ -37,7 +38,7 @@ def encode_restart_point(point: RestartPoint) -> str:
 
 
 def decode_restart_point(metadata: str) -> RestartPoint:
-    """Read what encode_restart_point() wrote; WireError for anything else."""
+    """Read what encode_restart_point() wrote; raise WireError for anything else."""
     if not metadata:
         return RestartPoint()
     try:

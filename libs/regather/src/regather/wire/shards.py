@@ -23,7 +23,7 @@ _NO_OPTIONS = b"{}"
 
 
 class ShardEncoder:
-    """Encodes the shards of one submission; what they share is packed once."""
+    """Encodes the shards of one submission. It packs what they share only once."""
 
     def __init__(
         self, owner: Identity, kind: str, options: bytes, timeout_ms: int, *, chained: bool = False, skip: bool = False
@@ -40,7 +40,7 @@ class ShardEncoder:
         self._shared = shared
 
     def headers(self, seq: int, meta: bytes = b"") -> list[tuple[str, bytes]]:
-        """Headers of the first attempt of shard `seq`."""
+        """Return the headers of the first attempt of shard `seq`."""
         headers = [(HEADER, self._identity + _TAIL.pack(seq, 0, self._timeout_ms, 0)), *self._shared]
         if meta:
             headers.append(("meta", meta))
@@ -48,7 +48,7 @@ class ShardEncoder:
 
 
 def shard_headers(shard: Shard) -> list[tuple[str, bytes]]:
-    """Headers of any attempt of a shard, with its history."""
+    """Return the headers of any attempt of a shard, with its history."""
     encoder = ShardEncoder(
         shard.owner, shard.kind, shard.options, shard.timeout_ms, chained=shard.chained, skip=shard.skip
     )
@@ -61,14 +61,14 @@ def shard_headers(shard: Shard) -> list[tuple[str, bytes]]:
 
 
 def released_record(shard: Shard) -> tuple[list[tuple[str, bytes]], bytes]:
-    """Headers and value of a chained shard that may run: the value is the carry, a header says where the payload is."""
+    """Return headers and value of a released shard: the value is the carry, a header says where the payload is."""
     if shard.source is None:
         raise ValueError(f"shard {shard.seq} was not parked")
     return [*shard_headers(shard), ("source", json.dumps(shard.source).encode())], shard.carry
 
 
 def decode_shard(headers: Headers, value: bytes | None) -> Shard:
-    """Read a shard record; WireError says what is wrong with it."""
+    """Read a shard record; raise WireError if it cannot be read."""
     by_name = header_map(headers)
     head = required(by_name, HEADER)
     if len(head) != IDENTITY_BYTES + _TAIL.size:
@@ -103,9 +103,9 @@ def decode_shard(headers: Headers, value: bytes | None) -> Shard:
 def dead_letter_headers(
     shard: Shard, failure: Failure, *, topic: str, partition: int, offset: int, worker: str, row: int | None = None
 ) -> list[tuple[str, bytes]]:
-    """Headers of a dead letter: the shard's own, where it came from (Spring Kafka's names), and why it failed.
+    """Return the headers of a dead letter: the shard's own, its origin (Spring Kafka's names), and why it failed.
 
-    `row` is the number of the one bad row that it is about.
+    `row` is the number of the bad row, if the dead letter is of a single row.
     """
     return [
         *([("row", str(row).encode())] if row is not None else []),
@@ -124,12 +124,12 @@ def dead_letter_headers(
 
 
 def encode_history(history: tuple[AttemptError, ...]) -> bytes:
-    """Attempt errors as JSON, oldest first."""
+    """Return attempt errors as JSON, oldest first."""
     return json.dumps([attempt_to_json(error) for error in history], separators=(",", ":")).encode()
 
 
 def decode_history(data: bytes) -> tuple[AttemptError, ...]:
-    """Read what encode_history() wrote."""
+    """Read what encode_history() wrote; raise WireError for anything else."""
     try:
         return tuple(attempt_from_json(entry) for entry in json.loads(data))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -137,7 +137,7 @@ def decode_history(data: bytes) -> tuple[AttemptError, ...]:
 
 
 def attempt_to_json(error: AttemptError) -> dict[str, object]:
-    """One attempt as it is shown to users, too."""
+    """Return one failed attempt as a document. Users see it in this form, too."""
     return {
         "attempt": error.attempt,
         "reason": error.reason.value,

@@ -1,4 +1,4 @@
-"""Records of the workers topic: a worker's report as JSON, a tombstone when it has left."""
+"""Records of the workers topic: a worker's report as JSON, or a tombstone once it has left."""
 
 import json
 from dataclasses import asdict
@@ -7,11 +7,11 @@ from regather.core.errors import WireError
 from regather.core.worker_report import WorkerReport
 
 MAX_KINDS_BYTES = 3_000
-"""So many bytes of kinds are named in a report; the record has 4 KiB."""
+"""The most bytes of kinds in a report; the record may have 4 KiB."""
 
 
 def encode_report(report: WorkerReport) -> bytes:
-    """As JSON; kinds beyond MAX_KINDS_BYTES are left out."""
+    """Return the report as JSON. It leaves out kinds beyond MAX_KINDS_BYTES."""
     kinds, size_bytes = [], 0
     for kind in report.kinds:
         size_bytes += len(kind.encode()) + 3
@@ -22,7 +22,7 @@ def encode_report(report: WorkerReport) -> bytes:
 
 
 def decode_report(value: bytes) -> WorkerReport:
-    """Read what encode_report() wrote; WireError for anything else."""
+    """Read what encode_report() wrote; raise WireError for anything else."""
     try:
         document = json.loads(value)
         return WorkerReport(**(document | {"kinds": tuple(document["kinds"])}))
