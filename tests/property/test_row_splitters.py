@@ -126,9 +126,9 @@ def test_a_number_of_shards_out_of_range_is_refused(shards: int) -> None:
 
 
 def test_a_number_of_shards_needs_the_length() -> None:
-    with pytest.raises(BadRequest, match="beforehand"):
+    with pytest.raises(BadRequest, match="in advance"):
         TextRowSplitter(SplitRequest(shards=3))
-    with pytest.raises(BadRequest, match="beforehand"):
+    with pytest.raises(BadRequest, match="in advance"):
         JsonArraySplitter(SplitRequest(shards=3, size_bytes=100))
 
 

@@ -8,6 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 from unit.aggregator.world import SETTINGS, TOPICS, World, dead, done, job, opened, whole
 
+from regather.children.work import Work
 from regather.core.errors import UnsafeBroker
 from regather.core.execution import Result
 from regather.core.ids import event_partition
@@ -27,17 +28,16 @@ from regather.core.model import (
     SubmissionId,
     Uploading,
 )
-from regather.core.topic_rules import VERIFICATION
-from regather.core.wire.documents import decode_final
-from regather.core.wire.events import encode_event
-from regather.core.wire.identity import header_map
 from regather.processors.registry import all_kinds
-from regather.runtime.execution import Work
 from regather.testing.inline_executor import InlineExecutor
 from regather.testing.waiting import eventually
+from regather.topics.layout import CONTROL_RECORD_BYTES
+from regather.topics.rules import VERIFICATION
 from regather.transport.base import Committed, Producer, TopicPartition, TransactionalProducer
 from regather.transport.memory import MemoryBroker, MemoryTransport
-from regather.transport.topics import CONTROL_RECORD_BYTES
+from regather.wire.documents import decode_final
+from regather.wire.events import encode_event
+from regather.wire.identity import header_map
 from regather_aggregator.app import Aggregator, build
 
 

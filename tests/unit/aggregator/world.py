@@ -16,15 +16,15 @@ from regather.core.model import (
     SubmissionId,
 )
 from regather.core.status import JobStatus
-from regather.core.wire.documents import decode_status
-from regather.core.wire.events import encode_event
 from regather.processors.base import ShardView
 from regather.processors.registry import all_kinds
 from regather.testing.inline_executor import InlineExecutor
 from regather.testing.waiting import eventually
+from regather.topics.layout import EVENT_RECORD_BYTES, Topics
 from regather.transport.base import Record, TopicPartition
 from regather.transport.memory import MemoryBroker, MemoryTransport
-from regather.transport.topics import EVENT_RECORD_BYTES, Topics
+from regather.wire.documents import decode_status
+from regather.wire.events import encode_event
 from regather_aggregator.app import Aggregator, build
 from regather_aggregator.settings import AggregatorSettings
 

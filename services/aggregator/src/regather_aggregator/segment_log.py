@@ -1,9 +1,10 @@
 """Writing to `segments` or `checkpoints`: transactions of bounded size, each seen by a committed read before the next."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from regather.core.errors import ProducerDead
+from regather.core.grouping import groups
 from regather.transport.base import Headers, Record, TransactionalProducer
 from regather_aggregator.emission import MAX_TRANSACTION_BYTES
 from regather_aggregator.readback import ReadBack
@@ -29,7 +30,7 @@ class SegmentLog:
         Records are asked for one transaction at a time; what they hold need not stay in memory.
         """
         offsets: list[int] = []
-        for group in _groups(records):
+        for group in groups(records, lambda record: len(record[2]), MAX_TRANSACTION_BYTES):
             offsets += await self._write_group(group)
         return offsets
 
@@ -57,16 +58,3 @@ class SegmentLog:
             self._read_back.leave(self._partition)
         if not seen.issuperset(offsets):
             raise ProducerDead(f"records of {self._topic} were committed and cannot be read")
-
-
-def _groups(records: Iterable[SegmentRecord]) -> Iterator[list[SegmentRecord]]:
-    group: list[SegmentRecord] = []
-    size_bytes = 0
-    for record in records:
-        if group and size_bytes + len(record[2]) > MAX_TRANSACTION_BYTES:
-            yield group
-            group, size_bytes = [], 0
-        group.append(record)
-        size_bytes += len(record[2])
-    if group:
-        yield group

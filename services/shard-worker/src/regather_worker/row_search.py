@@ -5,6 +5,8 @@ Every step waits for a slot as a shard does, so a search holds nobody up; all of
 
 from dataclasses import replace
 
+from regather.children.row_calls import pack_rows, unpack_pieces, unpack_rows
+from regather.children.work import Call, Work, WorkItem, WorkLimits
 from regather.core.bisection import Bisection, Verdict
 from regather.core.execution import Done, Failed, NotRun, Result
 from regather.core.model import AttemptError, Reason, Shard
@@ -17,9 +19,7 @@ from regather.core.settlement import (
     dead_lettered,
     rows_dead_lettered,
 )
-from regather.runtime.execution import Call, Work, WorkItem, WorkLimits
-from regather.runtime.logs import get_logger
-from regather.runtime.row_calls import pack_rows, unpack_pieces, unpack_rows
+from regather.service.logs import get_logger
 
 log = get_logger()
 _BUDGET_TIMEOUTS = 20
