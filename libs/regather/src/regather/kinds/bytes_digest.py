@@ -7,6 +7,8 @@ import zlib
 from collections.abc import Sequence
 from functools import lru_cache
 
+from typing_extensions import override
+
 from regather.core.seq_ranges import ranges
 from regather.processors.base import DATA_ERRORS, Options, Processor, ShardView, SplitRequest, Splitter
 from regather.processors.splitting.bytes import ByteSplitter
@@ -29,8 +31,8 @@ class BytesDigest(Processor[Options]):
 
     certain = DATA_ERRORS
 
+    @override
     def splitter(self, options: Options, request: SplitRequest) -> Splitter:
-        """See Processor."""
         return ByteSplitter(request)
 
     def process(self, shard: ShardView, options: Options) -> bytes:
@@ -38,8 +40,8 @@ class BytesDigest(Processor[Options]):
         payload = shard.payload
         return _PART.pack(len(payload), zlib.crc32(payload), zlib.adler32(payload), payload.count(b"\n"))
 
+    @override
     def merge(self, outputs: Sequence[bytes | None], options: Options) -> bytes:
-        """See Processor."""
         size_bytes, newlines, crc, adler = 0, 0, 0, 1
         for output in outputs:
             if output is None:

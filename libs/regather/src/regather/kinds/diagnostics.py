@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
+from typing_extensions import override
 
 from regather.core.errors import PermanentError
 from regather.core.seq_ranges import ranges
@@ -77,12 +78,12 @@ class Diagnostics(Processor[DiagnosticsOptions]):
 
     options_model = DiagnosticsOptions
 
+    @override
     def splitter(self, options: DiagnosticsOptions, request: SplitRequest) -> Splitter:
-        """See Processor."""
         return TextRowSplitter(request) if options.do == "as_rows_say" else ByteSplitter(request)
 
+    @override
     def process(self, shard: ShardView, options: DiagnosticsOptions) -> bytes:
-        """See Processor."""
         if options.hits(shard.seq, shard.attempt):
             output = _misbehave(options, shard)
             if output is not None:
@@ -90,14 +91,14 @@ class Diagnostics(Processor[DiagnosticsOptions]):
         echo = {"seq": shard.seq, "attempt": shard.attempt, "size_bytes": len(shard.payload)}
         return json.dumps(echo).encode()
 
+    @override
     def rows(self, shard: ShardView, options: DiagnosticsOptions) -> ShardRows | None:
-        """See Processor."""
         if options.do != "as_rows_say":
             return None
         return TextRows(shard.payload, RowSpan.decode(shard.meta), LINES)
 
+    @override
     def merge(self, outputs: Sequence[bytes | None], options: DiagnosticsOptions) -> bytes:
-        """See Processor."""
         if options.merge == "kill_aggregator":
             _kill_service()
         echoes = [json.loads(output) for output in outputs if output is not None]

@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from pydantic import Field, model_validator
+from typing_extensions import override
 
 from regather.core.errors import BadInput, BadRequest, PermanentError, UserError
 from regather.kinds.image import EXTRA
@@ -91,8 +92,8 @@ class ImageFeatures(Processor[ImageOptions]):
     certain = DATA_ERRORS
     extra = EXTRA
 
+    @override
     def splitter(self, options: ImageOptions, request: SplitRequest) -> Splitter | FileSplitter:
-        """See Processor."""
         if request.plan:
             return ArrivingSplitter(ArrivingPlan.decode(request.plan), request, halo=HALO_ROWS)
         if options.format == "raw":
@@ -118,8 +119,8 @@ class ImageFeatures(Processor[ImageOptions]):
         _agreement(options)(plan.layout)
         return plan.encode()
 
+    @override
     def process(self, shard: ShardView, options: ImageOptions) -> bytes:
-        """See Processor."""
         from regather.kinds.image.bands import count_band
         from regather.kinds.image.float_bands import count_float_band
 
@@ -133,8 +134,8 @@ class ImageFeatures(Processor[ImageOptions]):
         except (ValueError, TypeError, KeyError) as error:
             raise PermanentError(f"shard {shard.seq} is no band of an image: {error}") from error
 
+    @override
     def merge(self, outputs: Sequence[bytes | None], options: ImageOptions) -> bytes:
-        """See Processor."""
         from regather.kinds.image.summary import summarise
 
         return summarise(outputs)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
+from typing_extensions import override
 
 from regather.core.errors import BadInput, BadRequest, PermanentError, UserError
 from regather.kinds.image import EXTRA
@@ -120,8 +121,8 @@ class ImageMap(Processor[MapOptions]):
     merges: ClassVar[bool] = False
     gaps: ClassVar[bool] = False
 
+    @override
     def splitter(self, options: MapOptions, request: SplitRequest) -> Splitter | FileSplitter:
-        """See Processor."""
         plan, check = _planner(options, request), _agreement(options)
         if options.format == "raw":
             return _raw(options, request, plan)
@@ -145,12 +146,12 @@ class ImageMap(Processor[MapOptions]):
         """See Processor. Only a raw image without a height has outputs that cannot be joined."""
         return _is_merged(options)
 
+    @override
     def media_type(self, options: MapOptions) -> str:
-        """See Processor."""
         return _RESULT_TYPES[options.output]
 
+    @override
     def process(self, shard: ShardView, options: MapOptions) -> bytes:
-        """See Processor."""
         try:
             band = MapBand.decode(shard.meta)
             geometry = _geometry(options, band.layout)

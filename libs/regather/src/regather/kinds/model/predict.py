@@ -10,6 +10,8 @@ shards decide the same, in whatever child they run.
 
 from collections.abc import Sequence
 
+from typing_extensions import override
+
 from regather.core.errors import PermanentError
 from regather.core.sharding import MAX_SHARD_BYTES
 from regather.kinds.model import EXTRA
@@ -32,12 +34,12 @@ class ModelPredict(Processor[PredictOptions]):
     certain = DATA_ERRORS
     extra = EXTRA
 
+    @override
     def splitter(self, options: PredictOptions, request: SplitRequest) -> Splitter | FileSplitter:
-        """See Processor."""
         return make_splitter(options, request)
 
+    @override
     def process(self, shard: ShardView, options: PredictOptions) -> bytes:
-        """See Processor."""
         from regather.kinds.model.prediction import predicted
         from regather.kinds.model.results import write_csv, write_ndjson, write_npy
 
@@ -58,8 +60,8 @@ class ModelPredict(Processor[PredictOptions]):
         """NDJSON is joined as it is."""
         return options.output != "ndjson"
 
+    @override
     def media_type(self, options: PredictOptions) -> str:
-        """See Processor."""
         return _MEDIA_TYPES[options.output]
 
     def merge(self, outputs: Sequence[bytes | None], options: PredictOptions) -> bytes:

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from typing_extensions import override
+
 from regather.kinds.table.options import TableOptions
 from regather.kinds.table.plan import Plan, RowUse, bytes_of_names
 from regather.kinds.table.processor import TableProcessor, is_parquet, meta_of
@@ -35,15 +37,15 @@ class TableEtl(TableProcessor[TableOptions]):
     result_examples = ({"aggregate": "n = count()"},)
     side_bytes = SIDE_BYTES
 
+    @override
     def splitter(self, options: TableOptions, request: SplitRequest) -> Splitter | FileSplitter:
-        """See Processor."""
         asked = request.shard_size_bytes is not None or request.shards is not None
         if options.groups and not asked and not is_parquet(options, request):
             request = replace(request, shard_size_bytes=_GROUPS_SHARD_BYTES)
         return super().splitter(options, request)
 
+    @override
     def use(self, database: "Engine", options: TableOptions, plan: Plan) -> RowUse:
-        """See TableProcessor."""
         from regather.kinds.table.query import query_of
 
         query = query_of(database, options, plan)
@@ -59,20 +61,20 @@ class TableEtl(TableProcessor[TableOptions]):
             group_bytes=_GROUP_BYTES + _STATE_BYTES * query.states if bounded else None,
         )
 
+    @override
     def process(self, shard: ShardView, options: TableOptions) -> bytes:
-        """See Processor."""
         from regather.kinds.table.shards import shard_output
 
         return shard_output(shard.payload, meta_of(shard), options)
 
+    @override
     def media_type(self, options: TableOptions) -> str:
-        """See Processor."""
         if options.output is None:
             return "application/json" if options.groups else MEDIA_TYPES["ndjson"]
         return MEDIA_TYPES[options.output]
 
+    @override
     def merge(self, outputs: Sequence[bytes | None], options: TableOptions) -> bytes:
-        """See Processor."""
         from regather.kinds.table.shards import merged_output
 
         return merged_output([output for output in outputs if output is not None], options)

@@ -4,6 +4,8 @@ from abc import abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
+from typing_extensions import override
+
 from regather.core.errors import PermanentError
 from regather.core.sharding import DEFAULT_SHARD_BYTES
 from regather.kinds.table import EXTRA
@@ -39,8 +41,8 @@ class TableProcessor(Processor[OptionsT]):
         """Return what a row's output takes beside values, for cutting shards again that make too much."""
         return use.output_bytes
 
+    @override
     def splitter(self, options: OptionsT, request: SplitRequest) -> Splitter | FileSplitter:
-        """See Processor."""
         if is_parquet(options, request):
             from regather.kinds.table.parquet_file import ParquetSplitter
 
@@ -56,8 +58,8 @@ class TableProcessor(Processor[OptionsT]):
         splitter = text_splitter(options, replace(rows, plan=b""))
         return PlannedSplitter(splitter, request, options, values=not options.groups) if request.plan else splitter
 
+    @override
     def inspect(self, head: bytes, options: OptionsT, request: SplitRequest) -> bytes:
-        """See Processor."""
         from regather.kinds.table.engine import engine
         from regather.kinds.table.inspection import plan_of
 
@@ -71,8 +73,8 @@ class TableProcessor(Processor[OptionsT]):
 
         return sided(database, options, plan, request.side, self.use)
 
+    @override
     def rows(self, shard: ShardView, options: OptionsT) -> ShardRows:
-        """See Processor."""
         return rows_of(shard.payload, meta_of(shard), options)
 
     def merges_outputs(self, options: OptionsT) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from regather.kinds.table.options import SidedOptions
 from regather.kinds.table.plan import Plan, RowUse, bytes_of_names, low_names
@@ -63,18 +64,18 @@ class TableSql(TableProcessor[SqlOptions]):
         """So many shards as were asked for may be right: a map that groups makes less than it reads."""
         return use.output_bytes if request.shards is None else 0
 
+    @override
     def process(self, shard: ShardView, options: SqlOptions) -> bytes:
-        """See Processor."""
         from regather.kinds.table.sql_shards import mapped
 
         return mapped(shard.payload, meta_of(shard), options)
 
+    @override
     def media_type(self, options: SqlOptions) -> str:
-        """See Processor."""
         return MEDIA_TYPES[options.output]
 
+    @override
     def merge(self, outputs: Sequence[bytes | None], options: SqlOptions) -> bytes:
-        """See Processor."""
         from regather.kinds.table.sql_shards import reduced
 
         return reduced([output for output in outputs if output is not None], options)
