@@ -73,7 +73,7 @@ def test_a_body_shorter_than_any_magic_number_is_raw() -> None:
         (IMAGE.tobytes(), ImageOptions(), "a raw image needs the option 'width'"),
         (IMAGE.tobytes(), ImageOptions(width=31), r"bytes into row 38 of 93 bytes"),
         (IMAGE.tobytes(), ImageOptions(width=30, height=41), "41 rows"),
-        (IMAGE.tobytes(), ImageOptions(format="npy"), "byte 0: no NPY file"),
+        (IMAGE.tobytes(), ImageOptions(format="npy"), "byte 0: not an NPY file"),
         (b"GIF89a and more", ImageOptions(width=3), "a GIF file, which is not taken"),
         (npy(IMAGE), ImageOptions(width=31), "option width is 31, but the file says 30"),
         (npy(IMAGE), ImageOptions(channels=1), "option channels is 1, but the file says 3"),
