@@ -292,7 +292,11 @@ def test_inflated_bytes_are_the_plain_ones(codec: str, pack: type, parts: list[b
 def test_a_stream_that_is_cut_off_or_changed_is_refused(codec: str, pack: type) -> None:
     body = pack(bytes(range(256)) * 100)
     wrong = body[:-9] + bytes([body[-9] ^ 255]) + body[-8:]
-    for bad, why in ((body[:-1], "cut off"), (body + b"tail", "other data follows its end"), (b"plain text", "begins with")):
+    for bad, why in (
+        (body[:-1], "cut off"),
+        (body + b"tail", "other data follows its end"),
+        (b"plain text", "begins with"),
+    ):
         with pytest.raises(BadInput, match=why):
             inflate(Inflater(codec), bad)
     with pytest.raises(BadInput, match="invalid near byte"):
