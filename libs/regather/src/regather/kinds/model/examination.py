@@ -157,7 +157,7 @@ def _check_alone(model: OnnxModel, outputs: Sequence[str], rows: Inputs, size: i
 
 
 def _without_others(values: "NDArray[Any]", half: int) -> "NDArray[Any]":
-    """Return the first rows at their places, and copies of row 0 for all others, as after a cut right behind them."""
+    """Return the first rows at their places, and copies of row 0 for all others, as after a cut right after them."""
     found = values.copy()
     found[half:] = values[0]
     return found

@@ -90,7 +90,7 @@ def _nothing(columns: Columns) -> bool:
 
 
 def _columnar(engine: Engine, sql: str, columns: Columns, output: str) -> bytes:
-    """Return Parquet or an Arrow stream; 128-bit integers become decimals, which other readers know."""
+    """Return Parquet or an Arrow stream; 128-bit integers become decimals, which other readers support."""
     if _nothing(columns):
         raise PermanentError(f"the table has neither rows nor columns: there is nothing to write as {output}")
     fields = ", ".join(_columnar_value(name, kind) for name, kind in columns)

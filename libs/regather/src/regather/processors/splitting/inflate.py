@@ -58,7 +58,7 @@ class _Decompressor(Protocol):
 
 
 class _BufferingDecompressor(_Decompressor, Protocol):
-    """A decompressor that buffers input it has not inflated yet, and says when the buffer is used up."""
+    """A decompressor that buffers input it has not inflated yet, and reports when the buffer is used up."""
 
     @property
     def needs_input(self) -> bool: ...
