@@ -317,7 +317,7 @@ def test_the_format_that_is_named_must_be_the_body_s() -> None:
 
 def test_a_page_of_what_has_none_is_refused() -> None:
     request = SplitRequest(1024, head=bytes(64))
-    with pytest.raises(BadRequest, match="a raw image has only one image"):
+    with pytest.raises(BadRequest, match="a raw body has only one image"):
         KIND.splitter(ImageOptions(width=4, page=1), request)
     with pytest.raises(BadRequest, match="an NPY file has only one image"):
         KIND.splitter(ImageOptions(format="npy", level=1), request)

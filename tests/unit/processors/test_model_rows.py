@@ -431,7 +431,7 @@ def test_what_is_carried_is_text_where_json_has_no_such_type(folder: Path) -> No
     for want, values in carried.items():
         table = parquet({"id": values, "a": [1], "b": [2]})
         assert lines(run(table, model="int64", outputs="y", id="id", folder=folder))[0]["id"] == want
-    with pytest.raises(PermanentError, match=r"column 'id' holds list<.*; it cannot be carried along as id"):
+    with pytest.raises(PermanentError, match=r"column 'id' holds list<.*; it cannot be used as id"):
         run(parquet({"id": [[1]], "a": [1], "b": [2]}), model="int64", outputs="y", id="id", folder=folder)
 
 

@@ -242,7 +242,7 @@ def _check_span(options: ImageOptions, dtype: str) -> None:
 def _raw(options: ImageOptions, request: SplitRequest) -> Splitter:
     if options.width is None:
         raise BadRequest("a raw image needs the option 'width' (and channels and dtype, if they are not 3 and uint8)")
-    _refuse_choice(options, "a raw image")
+    _refuse_choice(options, "a raw body")
     _check_span(options, options.dtype)
     layout = RowLayout(options.width, options.channels, options.dtype, options.height)
     return RowSplitter(raw_layout(layout, request), request, halo=HALO_ROWS)

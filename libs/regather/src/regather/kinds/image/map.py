@@ -288,7 +288,7 @@ def _raw(options: MapOptions, request: SplitRequest, plan: Callable[[RowLayout],
             "if they are not 3 and uint8)"
         )
     if options.page or options.level:
-        raise BadRequest("a raw image has only one image: the options page and level are for files of several")
+        raise BadRequest("a raw body has only one image: the options page and level are for files of several")
     _check_operator(options, options.dtype)
     layout = raw_layout(RowLayout(options.width, options.channels, options.dtype, options.height), request)
     if layout.height is not None:

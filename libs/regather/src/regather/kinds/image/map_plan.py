@@ -98,7 +98,7 @@ def _most_blocks(geometry: Geometry, block: int, block_bytes: int, head_bytes: i
     fits = min(fits, _wanted_blocks(geometry, block, MAX_SHARD_BYTES))
     if 2 * fits * block < min(geometry.radius, geometry.target.height or 0):
         raise BadInput(
-            f"of rows of {row_bytes} bytes a shard could own {fits * block} and would need {geometry.radius} of its "
+            f"with rows of {row_bytes} bytes a shard could own only {fits * block}, but needs {geometry.radius} of its "
             "neighbours' on either side; ask for a smaller radius, or cut the image into narrower ones"
         )
     return fits

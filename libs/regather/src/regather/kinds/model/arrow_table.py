@@ -157,5 +157,5 @@ def _carried(values: Any, name: str) -> list[object]:
     try:
         texts = values.cast(pa.string()).to_pylist()
     except pa.ArrowException as error:
-        raise PermanentError(f"column {name!r} holds {kind}; it cannot be carried along as id") from error
+        raise PermanentError(f"column {name!r} holds {kind}; it cannot be used as id") from error
     return [text.replace(" ", "T", 1) if text and pa.types.is_timestamp(kind) else text for text in texts]
