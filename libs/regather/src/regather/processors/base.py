@@ -35,8 +35,8 @@ DATA_ERRORS: tuple[type[Exception], ...] = (
 class Extra:
     """Dependencies of a kind beside its own package; `install` is the argument for pip, such as `regather[table]`.
 
-    `modules` are the top-level modules that the kind's children import. A service checks that they exist, without importing
-    them, and offers the kind only if all of them do.
+    `modules` are the top-level modules that the kind's children import. A service checks that they exist, without
+    importing them, and offers the kind only if all of them do.
     """
 
     install: str
@@ -67,10 +67,11 @@ class SplitRequest:
     - `shards`: cut into this many even shards instead; needs `size_bytes`.
     - `size_bytes`: length of the body, if the client announced it.
     - `content_type`: media type of the body.
-    - `head`: the body's first HEAD_BYTES bytes (all of it if it is shorter); None while only the request is checked and no
-      byte has arrived.
+    - `head`: the body's first HEAD_BYTES bytes (all of it if it is shorter); None while only the request is checked and
+      no byte has arrived.
     - `max_bytes`: limit for the inflated size of a compressed body.
-    - `max_result_bytes`: limit for the job's result. A kind that can compute the size of its result refuses a larger one.
+    - `max_result_bytes`: limit for the job's result. A kind that can compute the size of its result refuses a larger
+      one.
     - `plan`: what inspect() returned for this body; empty for kinds that do not inspect.
     - `side`: the form's second file, for kinds that accept one (`side_bytes`).
     """
@@ -133,8 +134,8 @@ class ArrivingFileSplitter(FileSplitter, Protocol):
     """A FileSplitter for a format of which some files can be cut while they arrive; their beginning shows which.
 
     Processor.inspect() gets the first `inspect_bytes` of the body. If it returns a plan, the gateway calls the kind's
-    splitter() again with `request.plan` and gets a Splitter that cuts the arriving body. If the plan is empty, the gateway
-    spools the body to a file.
+    splitter() again with `request.plan` and gets a Splitter that cuts the arriving body. If the plan is empty, the
+    gateway spools the body to a file.
     """
 
     @property
@@ -174,9 +175,9 @@ class Processor(ABC, Generic[OptionsT]):
     certain: ClassVar[tuple[type[Exception], ...]] = ()
     """Exceptions of process(), step(), merge() and the cut that depend on the data alone, so a retry cannot succeed.
 
-    They are handled like PermanentError: no retry, and the client is told that its data is at fault. Use DATA_ERRORS for a
-    kind that reads nothing but its shard. Leave it empty for a kind that calls other services: its errors are retried.
-    MemoryError and OSError are never certain.
+    They are handled like PermanentError: no retry, and the client is told that its data is at fault. Use DATA_ERRORS
+    for a kind that reads nothing but its shard. Leave it empty for a kind that calls other services: its errors are
+    retried. MemoryError and OSError are never certain.
     """
 
     merges: ClassVar[bool] = True
@@ -195,8 +196,8 @@ class Processor(ABC, Generic[OptionsT]):
     def inspect(self, head: bytes, options: OptionsT, request: SplitRequest) -> bytes:
         """Examine the body's beginning in a killable child and return a plan; the splitter gets it as `request.plan`.
 
-        `request.side` is the side file. For a body that a FileSplitter cuts, inspect() is called only if the splitter is an
-        ArrivingFileSplitter. BadRequest or BadInput refuses the job before any shard is sent.
+        `request.side` is the side file. For a body that a FileSplitter cuts, inspect() is called only if the splitter
+        is an ArrivingFileSplitter. BadRequest or BadInput refuses the job before any shard is sent.
         """
         raise NotImplementedError(f"{type(self).__name__} sets inspect_bytes but has no inspect()")
 

@@ -38,7 +38,8 @@ class BandCounts:
     """The counts of one band. C is the number of channels, R of the radii.
 
     `sums` (C, len(SUMS)) with the y moment relative to the band's first row, `octants` (8,), `histogram` (C, 256),
-    `patterns` (R, 256), `pairs` (R, 16, 16). `inner` is the number of pixels of one channel that have all eight neighbours.
+    `patterns` (R, 256), `pairs` (R, 16, 16). `inner` is the number of pixels of one channel that have all eight
+    neighbours.
     """
 
     band: Band

@@ -1,8 +1,8 @@
 """Data elements of a DICOM file: which ones are read, and how their bytes become numbers.
 
-pydicom walks the elements and skips, unread, every element that is not in TAGS. So nothing about a patient gets into this
-process's memory or into an error. For the same reason this module takes values from the raw bytes and passes no message of
-pydicom on: pydicom's own values and messages quote the file.
+pydicom walks the elements and skips, unread, every element that is not in TAGS. So nothing about a patient gets into
+this process's memory or into an error. For the same reason this module takes values from the raw bytes and passes no
+message of pydicom on: pydicom's own values and messages quote the file.
 """
 
 import logging

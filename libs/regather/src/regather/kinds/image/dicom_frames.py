@@ -7,8 +7,7 @@ ends early or is damaged, and fill in what is missing, so each frame has to pass
 - its codestream has the size and the number of samples that the file states, and no more bits than BitsAllocated;
 - JPEG and JPEG-LS end in their end marker; OpenJPEG decodes JPEG 2000 in its strict mode;
 - libvips decodes JPEG of 8 bits as well, with every warning of libjpeg fatal; a second decoder decodes lossless JPEG
-  and must
-  find the same samples, because the first one does not report that it ran out of data;
+  and must find the same samples, because the first one does not report that it ran out of data;
 - every segment of an RLE frame gives exactly its plane.
 
 Damage that leaves a well-formed stream cannot be detected: these formats have no checksums.

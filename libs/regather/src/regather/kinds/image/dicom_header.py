@@ -1,7 +1,7 @@
 """The pixel description of a DICOM file: reads the tags that describe the pixels, and no others.
 
-A file without the 128 bytes of preamble and the `DICM` after them is read from its first byte, as DICOM's default (implicit
-VR, little-endian) or as its file meta information says.
+A file without the 128 bytes of preamble and the `DICM` after them is read from its first byte, as DICOM's default
+(implicit VR, little-endian) or as its file meta information says.
 
 Source of the tags: DICOM PS3.3, C.7.6.3 (Image Pixel Module) and C.7.6.16 (functional groups); PS3.5, 7 and 8; PS3.10, 7.
 """

@@ -5,9 +5,9 @@ HighBit and BitsStored, extend the sign, then rescale unless `stored` values are
 
 - `stored`: the numbers of the file, as in pydicom's `pixel_array`.
 - `rescaled`: slope * stored + intercept, computed in float64, as in pydicom's `apply_rescale`. MONOCHROME1, where the
-  lowest
-  value is white, is inverted if there is nothing to rescale (slope 1, intercept 0): low + high - stored, where low and high
-  are the lowest and the highest number of BitsStored bits. A rescaled value has a physical unit and is not inverted.
+  lowest value is white, is inverted if there is nothing to rescale (slope 1, intercept 0): low + high - stored, where
+  low and high are the lowest and the highest number of BitsStored bits. A rescaled value has a physical unit and is not
+  inverted.
 
 The type can hold every number that BitsStored bits can become, whatever the file contains. Whole numbers keep the
 file's type if it can hold them, or else get int16, or else uint16 (with 32 bits allocated also int32 or uint32). All
@@ -58,8 +58,8 @@ class SampleBits(Protocol):
 class SampleRule:
     """Turns the samples of a grey or RGB file into values of `dtype`, without the rest of the file's header.
 
-    For samples of 8 and 16 bits whose values have the same size. ValueError and TypeError for input that encode() did not
-    write.
+    For samples of 8 and 16 bits whose values have the same size. ValueError and TypeError for input that encode() did
+    not write.
     """
 
     bits_allocated: int

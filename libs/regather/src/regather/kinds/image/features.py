@@ -3,8 +3,8 @@
 The sharded answer equals the unsharded one bit for bit. Definitions, for each channel I(y, x) of height h and width w:
 
 - values: every pixel. `sum`, `sum_of_squares`, `min`, `max`; `x_moment` = sum x I, `y_moment` = sum y I;
-  `histogram` of 256 bins. The bin is the value, or its high byte if it has 16 bits; a signed type counts from its lowest
-  value; for float32 the bins divide `low` to `high` evenly, or without them are the high byte of the value's
+  `histogram` of 256 bins. The bin is the value, or its high byte if it has 16 bits; a signed type counts from its
+  lowest value; for float32 the bins divide `low` to `high` evenly, or without them are the high byte of the value's
   order-preserving bits.
 - slopes: only pixels with all eight neighbours (1 <= y <= h-2, 1 <= x <= w-2; `inner_pixels`), without padding.
   Sobel: gx = (I(y-1,x+1) + 2 I(y,x+1) + I(y+1,x+1)) - (the same at x-1), gy likewise downwards; `energy_x` = sum gx^2.
@@ -16,8 +16,8 @@ The sharded answer equals the unsharded one bit for bit. Definitions, for each c
   counts of (level of a pixel, level of the one at distance r) to the right, lower right, below and lower left, all
   pairs inside the image; a level is the highest four bits.
 
-A figure without anything to count (an image of one row has no slopes) is null. NaN and infinite values of float32 images
-are counted, and left out of everything else.
+A figure without anything to count (an image of one row has no slopes) is null. NaN and infinite values of float32
+images are counted, and left out of everything else.
 """
 
 import contextlib

@@ -2,12 +2,12 @@
 
 Theory. A sum of floats depends on the order unless it is exact. Each summed value is a float64 that depends only on its
 pixel's neighbourhood and is a multiple of 2**-298 (a float32 is a multiple of 2**-149, its square of 2**-298). So sums
-are kept as whole numbers of that unit. `exact_sums` computes them with vector operations: S. Rump, T. Ogita and S. Oishi,
-"Accurate floating-point summation, part I" (2008), lemma 3.3: adding and subtracting a large power of two leaves the high
-bits of every value, whose sum float64 holds exactly; the next pass sums what was cut off.
+are kept as whole numbers of that unit. `exact_sums` computes them with vector operations: S. Rump, T. Ogita and S.
+Oishi, "Accurate floating-point summation, part I" (2008), lemma 3.3: adding and subtracting a large power of two leaves
+the high bits of every value, whose sum float64 holds exactly; the next pass sums what was cut off.
 
-NaN and infinite values are counted and left out: of the values, of every 3 x 3 neighbourhood that contains one (slopes), of
-every ring (patterns) and of every pair.
+NaN and infinite values are counted and left out: of the values, of every 3 x 3 neighbourhood that contains one
+(slopes), of every ring (patterns) and of every pair.
 """
 
 import json
@@ -40,8 +40,8 @@ Sums = dict[str, Any]
 class FloatCounts:
     """The counts of one band, like BandCounts.
 
-    `channels` has, for each channel, the EXACT sums in units of 2**-298 (the y moment relative to the band's first row),
-    `min` and `max` (None if no value is finite) and the COUNTED numbers; `octants` are in those units, too.
+    `channels` has, for each channel, the EXACT sums in units of 2**-298 (the y moment relative to the band's first
+    row), `min` and `max` (None if no value is finite) and the COUNTED numbers; `octants` are in those units, too.
     """
 
     band: Band
@@ -81,8 +81,8 @@ class FloatCounts:
 def count_float_band(payload: bytes, band: Band, span: tuple[float, float] | None) -> FloatCounts:
     """Count one band; `span` is the lower end of the histogram's first bin and the upper end of its last one.
 
-    Without `span` a bin is the high byte of the value's order-preserving bits. ValueError if the payload does not have the
-    band's size.
+    Without `span` a bin is the high byte of the value's order-preserving bits. ValueError if the payload does not have
+    the band's size.
     """
     pixels = band_pixels(payload, band)
     walk = _FloatWalk(band, span)

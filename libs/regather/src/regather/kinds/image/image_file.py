@@ -1,7 +1,8 @@
 """Cuts image files into bands of rows while a decoder reads them; runs in a killable child.
 
-`open_image` chooses the decoder by the file's first bytes (formats.py); the splitter uses only PixelSource. The decoders
-are imported when a file is cut and not before, because the children's parent process must not have their threads.
+`open_image` chooses the decoder by the file's first bytes (formats.py); the splitter uses only PixelSource. The
+decoders are imported when a file is cut and not before, because the children's parent process must not have their
+threads.
 """
 
 import contextlib
@@ -22,8 +23,8 @@ _STEP_BYTES = 1024 * 1024
 def open_image(path: Path, choice: Choice | None = None, *, known: ImageFormat | None = None) -> PixelSource:
     """Open an image file with the format that its first bytes show, or with the `known` format.
 
-    No pixel is decoded yet, so that the caller can check the layout first. BadInput for a file of unknown format, one with
-    a damaged header, or one without that page or level.
+    No pixel is decoded yet, so that the caller can check the layout first. BadInput for a file of unknown format, one
+    with a damaged header, or one without that page or level.
     """
     if known is None:
         with path.open("rb") as file:

@@ -8,9 +8,8 @@ the outermost pixel (d c b a | a b c d | d c b a), `nearest` repeats the outermo
 - gaussian: weights exp(-x^2 / 2 sigma^2) for |x| <= radius = floor(4 sigma + 1/2), divided by their sum; down the columns
   first, then along the rows; in float32 for uint8 and in float64 for all others; whole numbers are rounded half to even.
 - median: the middle one of size x size values; NaN if one of them is NaN; 0 never has a sign. The algorithm drops the
-  lowest
-  and the highest value that it holds, adds the next value, and repeats this until one is left, with minima and maxima of
-  arrays.
+  lowest and the highest value that it holds, adds the next value, and repeats this until one is left, with minima and
+  maxima of arrays.
 - resize: weights as in map_geometry, in whole numbers, rounded half up; in float64 for float32.
 """
 

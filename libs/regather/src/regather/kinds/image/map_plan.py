@@ -1,8 +1,8 @@
 """Divides the rows of a result among shards, so that both the input and the output of each shard fit a record.
 
-Shards own even numbers of rows of the result, in whole blocks of `block` rows (the height of a tile). The shard size is a
-target for the rows of the image that a shard gets, including its neighbours' rows. For an operator with a large radius, a
-shard owns at least `radius` rows, because otherwise nearly all traffic would be neighbours' rows.
+Shards own even numbers of rows of the result, in whole blocks of `block` rows (the height of a tile). The shard size is
+a target for the rows of the image that a shard gets, including its neighbours' rows. For an operator with a large
+radius, a shard owns at least `radius` rows, because otherwise nearly all traffic would be neighbours' rows.
 """
 
 from collections.abc import Iterator
@@ -47,8 +47,8 @@ def plan_map(
 ) -> MapPlan:
     """Return the plan; BadInput with the numbers if one block is too large for a shard or for its output.
 
-    `block_bytes` is the size of a block of the result as output (default: its rows), `head_bytes` the size of what precedes
-    the first block.
+    `block_bytes` is the size of a block of the result as output (default: its rows), `head_bytes` the size of what
+    precedes the first block.
     """
     height = geometry.target.height or 0
     block_bytes = block * geometry.target.row_bytes if block_bytes is None else block_bytes

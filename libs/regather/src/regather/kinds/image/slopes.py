@@ -1,7 +1,7 @@
 """Sobel and Laplace filters over whole numbers, and the exact sums of their results.
 
-A slope is a difference of pixels, so a tile can be shifted to begin at 0. With values up to NARROW_RANGE every step fits 16
-bits: such a tile (any of 8 bits, most of 12) moves half as many bytes as one whose values span all 16 bits.
+A slope is a difference of pixels, so a tile can be shifted to begin at 0. With values up to NARROW_RANGE every step
+fits 16 bits: such a tile (any of 8 bits, most of 12) moves half as many bytes as one whose values span all 16 bits.
 """
 
 from dataclasses import dataclass

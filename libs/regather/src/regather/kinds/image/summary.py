@@ -1,7 +1,7 @@
 """The result of `image.features`: adds up the counts of the bands, and derives figures from the sums.
 
-Each derived figure comes from exact whole numbers by one correctly rounded division, or by `math.fsum`, whose terms need no
-order. So the answer does not depend on how the image was cut, to the last bit.
+Each derived figure comes from exact whole numbers by one correctly rounded division, or by `math.fsum`, whose terms
+need no order. So the answer does not depend on how the image was cut, to the last bit.
 """
 
 import hashlib

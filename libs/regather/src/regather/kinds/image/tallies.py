@@ -1,7 +1,7 @@
 """Counts how often bytes and 16-bit numbers occur, over many arrays.
 
-numpy.bincount takes about 2 ns per number, whatever its width, so bytes are counted in pairs, as 16-bit numbers. A table of
-65,536 counts is 512 KiB, so arrays wait until there are enough of them to be worth a pass over it.
+numpy.bincount takes about 2 ns per number, whatever its width, so bytes are counted in pairs, as 16-bit numbers. A
+table of 65,536 counts is 512 KiB, so arrays wait until there are enough of them to be worth a pass over it.
 """
 
 import numpy as np

@@ -4,10 +4,10 @@ Planes are (channels, rows, columns). `own` are the rows whose pixels are counte
 as far as the image has any. With `valid` (a flag for each value), only patterns and pairs count in which every value
 has the flag.
 
-Theory of the pairs. A level has four bits, so the four levels at the corners of a square of side `radius` are one 16-bit
-number. Counting that number counts all four pairs whose first pixel is one of the upper corners: to the right, to the lower
-right, below, and to the lower left. So pairs cost one count per pixel instead of four. The pixels without a square (at the
-right edge and in the image's last rows) are counted pair by pair.
+Theory of the pairs. A level has four bits, so the four levels at the corners of a square of side `radius` are one
+16-bit number. Counting that number counts all four pairs whose first pixel is one of the upper corners: to the right,
+to the lower right, below, and to the lower left. So pairs cost one count per pixel instead of four. The pixels without
+a square (at the right edge and in the image's last rows) are counted pair by pair.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,8 +1,8 @@
 """Finds the chosen image of a TIFF file: walks its directories (IFDs), its pages and the reduced sizes of one.
 
-This module walks the chain of directories, because tifffile follows a chain that ends in a long loop forever. tifffile then
-reads a page. It leaves out tags that it cannot read and uses their defaults; so a page is refused if it lost a tag that
-decides what its pixels are.
+This module walks the chain of directories, because tifffile follows a chain that ends in a long loop forever. tifffile
+then reads a page. It leaves out tags that it cannot read and uses their defaults; so a page is refused if it lost a tag
+that decides what its pixels are.
 """
 
 import struct

@@ -1,8 +1,8 @@
 """Columns as Arrow's CSV and JSON readers return them, and checks for values that Arrow accepts but our rules do not.
 
-Arrow reads a shard first: it is fast, but its errors say too little. If it refuses a shard, or reads a value more leniently
-than the rules of `numbers.py`, `csv_table.py` and `json_table.py` read the shard again value by value and find the values,
-or the bad row. Both ways give the same numbers, so the result does not depend on the cut.
+Arrow reads a shard first: it is fast, but its errors say too little. If it refuses a shard, or reads a value more
+leniently than the rules of `numbers.py`, `csv_table.py` and `json_table.py` read the shard again value by value and
+find the values, or the bad row. Both ways give the same numbers, so the result does not depend on the cut.
 """
 
 from collections.abc import Sequence

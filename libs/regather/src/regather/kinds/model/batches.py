@@ -1,12 +1,12 @@
 """Runs rows through a model in batches that do not depend on the cut.
 
 The last bits of a row's answer may depend on how many rows run with it: kernels process a remainder of rows with other
-instructions (seen with float64 at 1, 3, 5, 7, 17 and 31 rows, and with a linear classifier at 1 row). So every run has the
-same number of rows, and row r of the body is always at place r modulo that number. A place without a row is filled with a
-copy of a real row, whose answer is dropped. So it does not matter where a shard begins and ends.
+instructions (seen with float64 at 1, 3, 5, 7, 17 and 31 rows, and with a linear classifier at 1 row). So every run has
+the same number of rows, and row r of the body is always at place r modulo that number. A place without a row is filled
+with a copy of a real row, whose answer is dropped. So it does not matter where a shard begins and ends.
 
-A model with a fixed batch runs in the same way. `examination.py` finds out whether a row's answer depends on the values of
-the other rows, not only on their number.
+A model with a fixed batch runs in the same way. `examination.py` finds out whether a row's answer depends on the values
+of the other rows, not only on their number.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -143,8 +143,8 @@ def numbers_of(meta: ShardMeta) -> "NDArray[np.int64]":
 def numbers_found(meta: ShardMeta, places: Sequence[int], lines: int) -> "NDArray[np.int64]":
     """Return the numbers of the rows that a reader found at these places among `lines` lines, blank ones included.
 
-    A splitter may count blank lines as rows or not. If a reader finds neither count, it disagrees with the splitter about
-    where rows end, and no number would be right: PermanentError.
+    A splitter may count blank lines as rows or not. If a reader finds neither count, it disagrees with the splitter
+    about where rows end, and no number would be right: PermanentError.
     """
     numbers = numbers_of(meta)
     if len(places) == len(numbers):

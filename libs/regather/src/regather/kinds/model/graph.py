@@ -1,7 +1,7 @@
 """Reads a model's file before any engine runs it: its other files, custom operators, names of the classes.
 
-The `onnx` package reads it, without the weights that are in other files. It also finds operators that draw random numbers,
-because their answers are not repeatable.
+The `onnx` package reads it, without the weights that are in other files. It also finds operators that draw random
+numbers, because their answers are not repeatable.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,7 @@
 """ONNX models of `model.predict`: found by name, checked by digest, loaded once per child.
 
-onnxruntime's messages name files of the server, so they never reach a user. Errors here say what is wrong with the model,
-and what to do.
+onnxruntime's messages name files of the server, so they never reach a user. Errors here say what is wrong with the
+model, and what to do.
 """
 
 import hashlib

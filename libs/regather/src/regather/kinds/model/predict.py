@@ -2,10 +2,10 @@
 
 Theory of operation. The gateway cuts the body by rows (`formats.py`) and has no model. A child loads the model
 (`onnx_model.py`, `graph.py`) and reads the shard's rows as the model's inputs (`features.py`, `signature.py`). It runs
-made-up rows to find out what the outputs are and whether rows depend on each other (`examination.py`), and decides what the
-result has (`outputs.py`). Then it runs the rows in batches that do not depend on the cut (`batches.py`) and writes the
-answers (`results.py`). All decisions depend on the model, the options and the body's first row, never on a shard's own
-rows. So all shards decide the same, in whatever child they run.
+made-up rows to find out what the outputs are and whether rows depend on each other (`examination.py`), and decides what
+the result has (`outputs.py`). Then it runs the rows in batches that do not depend on the cut (`batches.py`) and writes
+the answers (`results.py`). All decisions depend on the model, the options and the body's first row, never on a shard's
+own rows. So all shards decide the same, in whatever child they run.
 """
 
 from collections.abc import Sequence

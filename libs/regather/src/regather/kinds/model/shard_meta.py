@@ -1,9 +1,9 @@
 """A shard's meta: which rows it has, how they are written, and what the body's first row looks like.
 
-The splitters' own fields (`RowSpan` for text and Arrow, `Band` for arrays) are unchanged. Beside them are `names` (keys of
-the body's first JSON object) or `width` (number of fields of its first row), and `lists` (how many values its lists have,
-None for a null), so that every shard reads the rows in the same way. `picked` is there if some rows of a shard run without
-the others, so that a row keeps its number.
+The splitters' own fields (`RowSpan` for text and Arrow, `Band` for arrays) are unchanged. Beside them are `names` (keys
+of the body's first JSON object) or `width` (number of fields of its first row), and `lists` (how many values its lists
+have, None for a null), so that every shard reads the rows in the same way. `picked` is there if some rows of a shard
+run without the others, so that a row keeps its number.
 """
 
 import json

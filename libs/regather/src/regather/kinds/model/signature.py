@@ -66,8 +66,8 @@ class Columns:
 def columns_by_input(inputs: Sequence[Tensor], columns: Columns, options: PredictOptions) -> dict[str, list[int]]:
     """Return which columns each input gets, in order; PermanentError if that is not clear.
 
-    The option `inputs` decides, or `columns` in the order of the model's inputs, or the inputs' own names; a single input
-    gets all columns except `id`.
+    The option `inputs` decides, or `columns` in the order of the model's inputs, or the inputs' own names; a single
+    input gets all columns except `id`.
     """
     if options.inputs:
         return _by_option(inputs, columns, options)

@@ -1,21 +1,20 @@
 """Aggregates in two steps: states for each shard's rows, and one value from the states of all shards.
 
-Theory of operation
--------------------
-A shard's child groups its rows and keeps, for each group, the states that the whole result needs: counts, sums, the
-minimum, or all values for a median. The merging child groups these states by the same keys. Both steps are SQL for the same
-engine, so a type means the same in both. The rest of this text describes that SQL.
+Theory of operation ------------------- A shard's child groups its rows and keeps, for each group, the states that the
+whole result needs: counts, sums, the minimum, or all values for a median. The merging child groups these states by the
+same keys. Both steps are SQL for the same engine, so a type means the same in both. The rest of this text describes
+that SQL.
 
-Integers and decimals add up exactly in any order. Floating-point numbers do not, so their sums are kept exactly, as three
-integers in units of 1, 2^-62 and 2^-124. A double whose magnitude is below 2^62 and that is a multiple of 2^-124 is the sum
-of three such parts, each below 2^62, and 128-bit integers can hold 2^64 of them. Doubles outside this window (above 4.6e18,
-or below 2.1e-22 and not 0), infinities and NaN are kept one by one. The engine's `exact_total` combines the three parts;
-`wide_sums.py` adds what is kept one by one. The alternatives were a running sum, whose error depends on the cut, and
-compensated sums, which still lose everything where large terms cancel out.
+Integers and decimals add up exactly in any order. Floating-point numbers do not, so their sums are kept exactly, as
+three integers in units of 1, 2^-62 and 2^-124. A double whose magnitude is below 2^62 and that is a multiple of 2^-124
+is the sum of three such parts, each below 2^62, and 128-bit integers can hold 2^64 of them. Doubles outside this window
+(above 4.6e18, or below 2.1e-22 and not 0), infinities and NaN are kept one by one. The engine's `exact_total` combines
+the three parts; `wide_sums.py` adds what is kept one by one. The alternatives were a running sum, whose error depends
+on the cut, and compensated sums, which still lose everything where large terms cancel out.
 
-Most doubles need less: one whose magnitude is below 2^43 and that is a multiple of 2^-72, as every double above 9.6e-7 is,
-is the sum of two 64-bit integers in units of 2^-20 and 2^-72. The quick query adds up these two, and converts each group's
-sums to the three parts. It fails for any other double, and then the shard runs the complete query.
+Most doubles need less: one whose magnitude is below 2^43 and that is a multiple of 2^-72, as every double above 9.6e-7
+is, is the sum of two 64-bit integers in units of 2^-20 and 2^-72. The quick query adds up these two, and converts each
+group's sums to the three parts. It fails for any other double, and then the shard runs the complete query.
 
 Variances are merged by the update of Chan, Golub and LeVeque (1979). A median, a quantile and a count of distinct values
 need the values themselves: their states are lists, which the merge unnests.

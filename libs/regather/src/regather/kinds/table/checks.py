@@ -1,9 +1,9 @@
 """Checks a client's SQL: DuckDB's own parser parses it, and every node is checked before any of it runs.
 
-An expression is one value of one row: no subquery, no window, no aggregate, no parameter. A query (of `table.sql`) is one
-SELECT over named tables. Neither may call a function whose result depends on more than its arguments: clocks, random
-numbers, settings, sequences, files, the catalog. DuckDB's binder finds other errors (types, unknown names) later, against
-the sampled types.
+An expression is one value of one row: no subquery, no window, no aggregate, no parameter. A query (of `table.sql`) is
+one SELECT over named tables. Neither may call a function whose result depends on more than its arguments: clocks,
+random numbers, settings, sequences, files, the catalog. DuckDB's binder finds other errors (types, unknown names)
+later, against the sampled types.
 """
 
 import json

@@ -1,15 +1,14 @@
 """The one DuckDB of a child process: locked before it runs a client's text; it reads shards from memory files.
 
-Theory of operation
--------------------
-A child runs one item at a time, so one connection with one thread serves everything. Its configuration is set once and then
-locked: no later SQL can reach a file, the network, an extension or another setting, and dates are in UTC everywhere. DuckDB
-can read CSV and JSON only from files, so their content is in an anonymous memory file. The locked database may open only
-memory files with our names, and the one file that reader() allows. An allowed path is written as the kernel shows it,
-because DuckDB compares real paths.
+Theory of operation ------------------- A child runs one item at a time, so one connection with one thread serves
+everything. Its configuration is set once and then locked: no later SQL can reach a file, the network, an extension or
+another setting, and dates are in UTC everywhere. DuckDB can read CSV and JSON only from files, so their content is in
+an anonymous memory file. The locked database may open only memory files with our names, and the one file that reader()
+allows. An allowed path is written as the kernel shows it, because DuckDB compares real paths.
 
-For a small shard, parsing and binding the query costs more than reading the rows. So all shards of a job run the same SQL
-text: the memory file stays open for the next content, buffers have few sizes, and the first row's number is a variable.
+For a small shard, parsing and binding the query costs more than reading the rows. So all shards of a job run the same
+SQL text: the memory file stays open for the next content, buffers have few sizes, and the first row's number is a
+variable.
 
 `checks.py` checks all text of a client before it reaches this module; the lock is the second line of defence.
 """

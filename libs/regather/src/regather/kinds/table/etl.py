@@ -1,12 +1,12 @@
 """Kind `table.etl`: extract, transform and load a table, cut by rows.
 
-Input: CSV, NDJSON or one JSON array, plain or compressed, or Parquet. Expressions are SQL with DuckDB's semantics over the
-whole file: the result equals DuckDB's own at any shard size, with groups in the order of their first rows. Sums of
+Input: CSV, NDJSON or one JSON array, plain or compressed, or Parquet. Expressions are SQL with DuckDB's semantics over
+the whole file: the result equals DuckDB's own at any shard size, with groups in the order of their first rows. Sums of
 floating-point numbers are exact and rounded once.
 
-A child first reads the body's beginning (`inspect`): it takes the columns' types from these rows or from `cast`, and checks
-the options against them. The plan travels with each shard. A row that does not fit the plan, or for which an expression
-fails, is a bad row; errors give its number, counted from 0 without the header.
+A child first reads the body's beginning (`inspect`): it takes the columns' types from these rows or from `cast`, and
+checks the options against them. The plan travels with each shard. A row that does not fit the plan, or for which an
+expression fails, is a bad row; errors give its number, counted from 0 without the header.
 """
 
 from collections.abc import Sequence

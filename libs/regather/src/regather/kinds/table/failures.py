@@ -1,7 +1,7 @@
 """What DuckDB's errors mean: a wrong request, a bad row, too little memory, or a fault of the engine.
 
-A message is about the statement that was just run, so it cannot contain another client's text. It is cut to its first line,
-without paths and without hints for interactive users.
+A message is about the statement that was just run, so it cannot contain another client's text. It is cut to its first
+line, without paths and without hints for interactive users.
 """
 
 import re

@@ -1,8 +1,8 @@
 """Decides which texts fit a type: SQL that converts a column of texts, and names a value that does not fit.
 
 DuckDB's own casts are too lenient for a table: '1.5' as BIGINT is 2, '2024-01-01 10:00' as DATE loses its time, and a
-TIMESTAMP loses its offset. Here a type accepts texts of one form, and a text of another form is an error of its row. The
-value of a text in the right form is DuckDB's.
+TIMESTAMP loses its offset. Here a type accepts texts of one form, and a text of another form is an error of its row.
+The value of a text in the right form is DuckDB's.
 
 A `cast` to int also accepts 7.0 as 7, because pandas writes whole numbers that way in a column with gaps.
 """

@@ -1,20 +1,18 @@
 """Turns the option `join` into SQL: which rows of the side table match a row of the table, and which columns come out.
 
-Theory of operation
--------------------
-A join does not change the query; it changes the relation that the query reads. `Join.over()` makes one relation of the
-shard's rows and the side table, with the columns of both and one row number. Derive, filter, groups and the merge see only
-this relation. The number of a joined row is the row's number times the length of the side table, plus the number of the
-side row. It is unique, does not depend on the cut, and sorts rows as a join of the whole files would: the table's rows in
-their order, and for each of them the matching side rows in theirs. DuckDB's hash join keeps no order, so output rows that
-have no other order are sorted by this number.
+Theory of operation ------------------- A join does not change the query; it changes the relation that the query reads.
+`Join.over()` makes one relation of the shard's rows and the side table, with the columns of both and one row number.
+Derive, filter, groups and the merge see only this relation. The number of a joined row is the row's number times the
+length of the side table, plus the number of the side row. It is unique, does not depend on the cut, and sorts rows as a
+join of the whole files would: the table's rows in their order, and for each of them the matching side rows in theirs.
+DuckDB's hash join keeps no order, so output rows that have no other order are sorted by this number.
 
 In a condition, a name without a prefix is a column of the one table that has it. If both tables have it, `shard.x` and
 `side.x` tell them apart. The output has one column of each name, so a name of both tables is refused, except as a key:
 `shard.id = side.id` makes one column of the two.
 
-DuckDB compares a text with a number by casting the text: '7.4' would equal 7, and one text that is not a number would fail
-the job. So a comparison of values of different kinds is refused here, before any shard is sent.
+DuckDB compares a text with a number by casting the text: '7.4' would equal 7, and one text that is not a number would
+fail the job. So a comparison of values of different kinds is refused here, before any shard is sent.
 """
 
 from collections.abc import Iterator, Sequence
@@ -40,8 +38,8 @@ _WHAT = "join"
 class Join:
     """A checked join. `names` and `side_names` are the columns that the condition reads, in lower case.
 
-    `columns` are the side table's columns in the output; `side_rows` is its number of rows; `ordered`: the output must be
-    sorted by row number.
+    `columns` are the side table's columns in the output; `side_rows` is its number of rows; `ordered`: the output must
+    be sorted by row number.
     """
 
     condition: str

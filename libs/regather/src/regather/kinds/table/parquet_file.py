@@ -151,8 +151,8 @@ class _Tables:
 def _columns(path: Path) -> list[tuple[str, str]]:
     """Return name and type of each column, as DuckDB has them.
 
-    A file of only this footer gives the same answer, and does not need an engine that may open this path. The footer is not
-    changed, so DuckDB refuses what is wrong in it, although shards have footers of their own.
+    A file of only this footer gives the same answer, and does not need an engine that may open this path. The footer is
+    not changed, so DuckDB refuses what is wrong in it, although shards have footers of their own.
     """
     with (
         contextlib.suppress(NoSlices, *_errors()),

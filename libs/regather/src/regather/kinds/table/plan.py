@@ -15,8 +15,8 @@ JSON_BYTES = 6
 class Column:
     """A column, with its type from the sample or from the client.
 
-    `type` is DuckDB's name. `cast`: the client asked for this type, so texts and numbers are converted to it; otherwise a
-    value of another kind does not fit. `pattern` is the strptime format of dates or times that are not ISO 8601.
+    `type` is DuckDB's name. `cast`: the client asked for this type, so texts and numbers are converted to it; otherwise
+    a value of another kind does not fit. `pattern` is the strptime format of dates or times that are not ISO 8601.
     """
 
     name: str
@@ -42,8 +42,8 @@ class SidePlan:
 class Plan:
     """Columns in the order of the body; `format` is the format of a shard's rows (csv, ndjson, arrow, parquet).
 
-    `row_output_bytes` is the most that a row adds to its shard's output beside its values. `ends_in_delimiter`: rows of CSV
-    have a delimiter after their last field, and the header does not.
+    `row_output_bytes` is the most that a row adds to its shard's output beside its values. `ends_in_delimiter`: rows of
+    CSV have a delimiter after their last field, and the header does not.
     """
 
     format: str

@@ -1,7 +1,8 @@
 """Turns options and plan into SQL: what a shard's child computes, and how the merge combines all shards.
 
-A `Query` is built once per job and child, against the plan's types. BadRequest says what is wrong with it: syntax, names,
-types. Its SQL reads the shard's relation as ROWS, which has the columns that the query reads and the row's number.
+A `Query` is built once per job and child, against the plan's types. BadRequest says what is wrong with it: syntax,
+names, types. Its SQL reads the shard's relation as ROWS, which has the columns that the query reads and the row's
+number.
 """
 
 import re

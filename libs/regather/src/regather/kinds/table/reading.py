@@ -84,8 +84,8 @@ def shard_relation(
 def _fit_for_empty_rows(engine: Engine, source: Source, content: bytes, plan: Plan, dialect: Dialect) -> Dialect:
     """Return the dialect in which DuckDB keeps the empty rows of a table of one column, if there may be any.
 
-    DuckDB keeps them if an empty field is null, but then it does not report extra empty fields. So if a row may have some,
-    the rows are first read in the strict dialect, in which extra fields are an error.
+    DuckDB keeps them if an empty field is null, but then it does not report extra empty fields. So if a row may have
+    some, the rows are first read in the strict dialect, in which extra fields are an error.
     """
     if len(plan.columns) != 1 or dialect.ends_in_delimiter or not (content.startswith(b"\n") or b"\n\n" in content):
         return dialect
@@ -140,8 +140,8 @@ def raw_csv(
 def _or_null(name: str, dialect: Dialect) -> str:
     """Return SQL for a field as a text, or null.
 
-    DuckDB could find nulls itself, but it silently drops fields after the last column if they are null. So it is told of no
-    null text, or, if rows end in a delimiter or are empty, only of the empty one.
+    DuckDB could find nulls itself, but it silently drops fields after the last column if they are null. So it is told
+    of no null text, or, if rows end in a delimiter or are empty, only of the empty one.
     """
     text = f"coalesce({name}, {_EMPTY})" if _nulls_empty(dialect) else name
     condition = " AND ".join(f"{text} <> {literal(null)}" for null in dialect.nulls)  # IN is slower for few values

@@ -1,7 +1,7 @@
 """Converts three digits in base 2^62 to the nearest double: rounded once, ties to even, as IEEE 754 defines it.
 
-NumPy rounds a whole column of sums at a time. The first 64 bits of a number decide, together with whether any later bit is
-set. Adding up the digits as doubles would round twice; the last bit would then depend on how the sum was made.
+NumPy rounds a whole column of sums at a time. The first 64 bits of a number decide, together with whether any later bit
+is set. Adding up the digits as doubles would round twice; the last bit would then depend on how the sum was made.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """What a child does with one shard, and with the outputs of all shards.
 
-If outputs are concatenated, the output of a shard is a part of the result. Otherwise it is the plan and the Arrow table of
-rows or states, so that the merging child needs no other input.
+If outputs are concatenated, the output of a shard is a part of the result. Otherwise it is the plan and the Arrow table
+of rows or states, so that the merging child needs no other input.
 """
 
 import json

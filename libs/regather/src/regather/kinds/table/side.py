@@ -7,8 +7,8 @@ splitter, sampling and casts. The columns that the job reads, packed as an Arrow
 the way to the gateway. The gateway puts them before each shard's rows; `RowSpan.header_bytes` says where the rows
 begin. A retry, a redrive, a dead letter and the search for bad rows need nothing else. ADR 0028 has the alternatives.
 
-What a client can cost others is limited before it is spent: the size of the file, its inflated size, the size of Parquet's
-values, the room that is left for rows, and the share of all records that the copies take.
+What a client can cost others is limited before it is spent: the size of the file, its inflated size, the size of
+Parquet's values, the room that is left for rows, and the share of all records that the copies take.
 """
 
 from collections import Counter

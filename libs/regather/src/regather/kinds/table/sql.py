@@ -1,10 +1,10 @@
 """Kind `table.sql`: a table in SQL, in two steps: `map` over each shard's rows, `reduce` over the rows of all maps.
 
-`map` is one SELECT over the table `shard`, a shard's rows in their order, and over `side`, the form's small file, if there
-is one. `reduce` is one SELECT over `parts`, the rows of all shards' maps, one shard after the other. Without `reduce` these
-rows are the result. The client has to write queries that do not depend on the cut: a `map` that filters or computes row by
-row, and sums or counts that `reduce` adds up, do not; an average of averages does. Input, types and bad rows are as in
-`table.etl`.
+`map` is one SELECT over the table `shard`, a shard's rows in their order, and over `side`, the form's small file, if
+there is one. `reduce` is one SELECT over `parts`, the rows of all shards' maps, one shard after the other. Without
+`reduce` these rows are the result. The client has to write queries that do not depend on the cut: a `map` that filters
+or computes row by row, and sums or counts that `reduce` adds up, do not; an average of averages does. Input, types and
+bad rows are as in `table.etl`.
 """
 
 from collections.abc import Sequence

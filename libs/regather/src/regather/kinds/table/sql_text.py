@@ -1,7 +1,7 @@
 """Finds where options that hold SQL may be split: outside of quotes, comments and parentheses.
 
-The gateway checks options without an engine, so it cannot use DuckDB's tokenizer; a property test compares this one with
-it. It looks at each character once; otherwise a text of many quotes would take too long and delay all requests.
+The gateway checks options without an engine, so it cannot use DuckDB's tokenizer; a property test compares this one
+with it. It looks at each character once; otherwise a text of many quotes would take too long and delay all requests.
 """
 
 import re

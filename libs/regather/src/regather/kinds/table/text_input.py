@@ -23,7 +23,8 @@ OnHeader = Callable[[bytes], None]
 def text_splitter(options: ReadingOptions, request: SplitRequest, on_header: OnHeader | None = None) -> Splitter:
     """Return a splitter of text, plain or compressed, that begins with `request.head`; it cuts whole rows.
 
-    `on_header` gets the header of CSV, which is then not part of the shards. BadRequest or BadInput for an impossible cut.
+    `on_header` gets the header of CSV, which is then not part of the shards. BadRequest or BadInput for an impossible
+    cut.
     """
     codec = codec_of(request.head or b"")
     if codec is None:

@@ -1,7 +1,8 @@
 """Sums of doubles outside the window of `aggregates.py`: very large, very fine, infinite or NaN. Rare, exact, in Python.
 
-The states of a group keep such doubles one by one, in lists. This module adds these and the three parts exactly. The total
-becomes the only list of the group, in its first state, and `final` reads it from there, so the merge's SQL stays the same.
+The states of a group keep such doubles one by one, in lists. This module adds these and the three parts exactly. The
+total becomes the only list of the group, in its first state, and `final` reads it from there, so the merge's SQL stays
+the same.
 """
 
 import math

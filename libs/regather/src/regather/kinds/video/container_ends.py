@@ -1,7 +1,8 @@
 """Checks that a container is complete, by the lengths that it states. Pure: no decoder is used.
 
-Sources: ISO/IEC 14496-12 (boxes), RFC 8794 and RFC 9559 (EBML, Matroska), the RIFF specification (AVI). Decoders accept a
-file that is cut off as a shorter one, or conceal what is missing; a stated length past the end of the file reveals it.
+Sources: ISO/IEC 14496-12 (boxes), RFC 8794 and RFC 9559 (EBML, Matroska), the RIFF specification (AVI). Decoders accept
+a file that is cut off as a shorter one, or conceal what is missing; a stated length past the end of the file reveals
+it.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,9 +1,10 @@
 """PyAV in strict mode: everything that a decoder conceals, guesses or warns of is refused. Runs only in killable children.
 
-It uses one thread, FFmpeg's software decoders, and all their checks of the bit stream (`err_detect`). A decoder that meets
-damage often returns a frame anyway, fills in the missing part from its neighbours, and reports that only in its log. So the
-log of each call is checked; its text is not passed on. FFmpeg gets a file as bytes, never by name; the container is the one
-that the first bytes show, and no protocol is allowed. So nothing inside a file makes FFmpeg open another file.
+It uses one thread, FFmpeg's software decoders, and all their checks of the bit stream (`err_detect`). A decoder that
+meets damage often returns a frame anyway, fills in the missing part from its neighbours, and reports that only in its
+log. So the log of each call is checked; its text is not passed on. FFmpeg gets a file as bytes, never by name; the
+container is the one that the first bytes show, and no protocol is allowed. So nothing inside a file makes FFmpeg open
+another file.
 """
 
 import re

@@ -1,8 +1,8 @@
 """The `meta` of a shard of frames, for the three ways in which frames travel.
 
-A shard is a run of frames. Most frames fit one. A larger frame is cut into *stripes*, runs of its values; all frames' first
-stripes come first, then all second ones. Both kinds process each value independently, so a stripe is analysed like a small
-frame, and the figures of all stripes of a frame are added up when the outputs are joined.
+A shard is a run of frames. Most frames fit one. A larger frame is cut into *stripes*, runs of its values; all frames'
+first stripes come first, then all second ones. Both kinds process each value independently, so a stripe is analysed
+like a small frame, and the figures of all stripes of a frame are added up when the outputs are joined.
 """
 
 import itertools
@@ -100,7 +100,8 @@ def needs_stripes(layout: FrameLayout, *, carries: bool) -> bool:
 def stripes(layout: FrameLayout, request: SplitRequest, *, carries: bool, wide: bool = False) -> list[Stripe]:
     """Return the stripes of a frame: even ones, several of which fit a shard; one stripe if the frame fits whole.
 
-    A stripe is about a tenth of a shard and at least 256 KiB, so that the halo is a fifth of the shard; if `wide`, a third.
+    A stripe is about a tenth of a shard and at least 256 KiB, so that the halo is a fifth of the shard; if `wide`, a
+    third.
     """
     if not needs_stripes(layout, carries=carries):
         return [Stripe(0, layout.values)]
@@ -148,7 +149,8 @@ def row_splitter(layout: FrameLayout, stripe: Stripe, request: SplitRequest, hal
 def with_usual_size(layout: FrameLayout, request: SplitRequest) -> SplitRequest:
     """Return the request with a shard size, if it has none: one mebibyte, or ten frames if these are larger.
 
-    Two frames of a shard may be its neighbours', and each shard of a chain carries a background of four bytes per value.
+    Two frames of a shard may be its neighbours', and each shard of a chain carries a background of four bytes per
+    value.
     """
     if request.shards is not None or request.shard_size_bytes is not None:
         return request

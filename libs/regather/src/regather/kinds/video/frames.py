@@ -72,8 +72,9 @@ class FrameMotion(_FrameKind):
 class FrameTrack(_FrameKind):
     """How much each frame differs from a running background; each shard needs the one before it.
 
-    A line for each frame: `foreground` = number of values that differ by more than the threshold from the background before
-    this frame is added; `background_crc32` is the CRC-32 of the background after that, so that a single wrong bit shows.
+    A line for each frame: `foreground` = number of values that differ by more than the threshold from the background
+    before this frame is added; `background_crc32` is the CRC-32 of the background after that, so that a single wrong
+    bit shows.
     """
 
     chained = True

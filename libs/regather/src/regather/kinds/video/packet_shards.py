@@ -1,8 +1,8 @@
 """A shard of coded video: whole groups of pictures as they are in the file, and how a worker's child decodes them.
 
-The payload is four bytes (the length of the document, little-endian), a JSON document, and the packets one after the other.
-The document has what a decoder needs, and what the frames must be: their number, time stamps, size and format. So a decoder
-that returns other frames than the file's index lists is detected.
+The payload is four bytes (the length of the document, little-endian), a JSON document, and the packets one after the
+other. The document has what a decoder needs, and what the frames must be: their number, time stamps, size and format.
+So a decoder that returns other frames than the file's index lists is detected.
 """
 
 import base64

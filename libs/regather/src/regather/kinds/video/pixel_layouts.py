@@ -1,7 +1,7 @@
 """Memory layouts of frames: the pixel formats of raw files and y4m, and which of their values are analysed. Pure.
 
-Names are FFmpeg's. YUV formats are planar with Y first, so the luma of a frame is one run of bytes at its beginning; the
-chroma after it is skipped. Values of more than 8 bits are 16-bit words, little-endian.
+Names are FFmpeg's. YUV formats are planar with Y first, so the luma of a frame is one run of bytes at its beginning;
+the chroma after it is skipped. Values of more than 8 bits are 16-bit words, little-endian.
 """
 
 from dataclasses import dataclass

@@ -105,9 +105,10 @@ def _vp9_key(packet: bytes) -> bool:
 class Group:
     """Packets that can be decoded independently, and the frames that they show.
 
-    The packets are `first` to `end - 1`, without the `leading` ones right after the first. Those are shown before it, may
-    depend on the group before, and are decoded with that group: its packets are followed by this group's first and leading
-    ones. `frame` is the number of the first frame, `frames` the number of frames up to the next group's first one.
+    The packets are `first` to `end - 1`, without the `leading` ones right after the first. Those are shown before it,
+    may depend on the group before, and are decoded with that group: its packets are followed by this group's first and
+    leading ones. `frame` is the number of the first frame, `frames` the number of frames up to the next group's first
+    one.
     """
 
     first: int

@@ -2,9 +2,9 @@
 
 There are two ways; ADR 0025 has the figures that decided between them:
 
-- *At keyframes.* If the codec's own rules say where a decoder can begin (`random_access.py`), packets are sent as they are
-  in the file, and workers decode them. A shard is one group of pictures or several. `frames.motion` needs the frame before
-  each one, so a shard also gets the packet that begins the next group, and makes the line of that frame.
+- *At keyframes.* If the codec's own rules say where a decoder can begin (`random_access.py`), packets are sent as they
+  are in the file, and workers decode them. A shard is one group of pictures or several. `frames.motion` needs the frame
+  before each one, so a shard also gets the packet that begins the next group, and makes the line of that frame.
 - *As frames.* Otherwise this child decodes the file once for each stripe of the frames, and pixels are sent.
 
 In both cases the frames are those of decoding the whole file, in the order in which they are shown.

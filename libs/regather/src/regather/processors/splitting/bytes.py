@@ -11,8 +11,8 @@ from regather.processors.splitting.byte_queue import ByteQueue
 class ByteSplitter:
     """Cuts any bytes into even shards; holds at most one and a half shards and the current chunk.
 
-    The constructor raises BadRequest if the requested cut is impossible. The methods raise BadInput for an empty body and
-    for one whose length differs from the announced length.
+    The constructor raises BadRequest if the requested cut is impossible. The methods raise BadInput for an empty body
+    and for one whose length differs from the announced length.
     """
 
     def __init__(self, request: SplitRequest) -> None:

@@ -165,8 +165,8 @@ def _is_skippable(head: bytes) -> bool:
 class Inflater:
     """Inflates a compressed stream in steps of at most 256 KiB. One file may have several members.
 
-    Raises BadInput if the stream is damaged, ends early, is followed by other data, or inflates to more than `max_bytes` or
-    (above 16 MiB) to more than MAX_RATIO times its size.
+    Raises BadInput if the stream is damaged, ends early, is followed by other data, or inflates to more than
+    `max_bytes` or (above 16 MiB) to more than MAX_RATIO times its size.
     """
 
     def __init__(self, codec: str, *, max_bytes: int | None = None) -> None:

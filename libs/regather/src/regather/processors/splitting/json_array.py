@@ -38,7 +38,8 @@ _TO_SPACES = bytes.maketrans(b"\r\n", b"  ")
 class JsonArraySplitter:
     """Cuts one array into even shards of NDJSON; holds one and a half shards, one element and the current chunk.
 
-    An array without elements becomes one shard of zero rows. BadInput names the element, the byte and what is wrong there.
+    An array without elements becomes one shard of zero rows. BadInput names the element, the byte and what is wrong
+    there.
     """
 
     def __init__(self, request: SplitRequest, encoding: str = UTF8) -> None:

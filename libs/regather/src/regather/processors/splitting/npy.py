@@ -1,9 +1,9 @@
 """Cuts NumPy's NPY files by rows, for every kind that accepts them.
 
 Theory of operation. The rows of an array in C order follow each other in the file, so NpySplitter cuts them while they
-arrive and swaps big-endian values piece by piece. In Fortran order the values of one row are spread over the whole file.
-Such a file must be complete first: NpyFileSplitter transposes it in a child, where NumPy may be imported. npy_splitter()
-chooses one of the two by the header, which it finds in the body's head.
+arrive and swaps big-endian values piece by piece. In Fortran order the values of one row are spread over the whole
+file. Such a file must be complete first: NpyFileSplitter transposes it in a child, where NumPy may be imported.
+npy_splitter() chooses one of the two by the header, which it finds in the body's head.
 """
 
 from array import array

@@ -1,19 +1,19 @@
 """Finds where the rows of a block with quotes end, for the whole block at once, with array operations.
 
-A block begins with a row. Count its quotes from there: odd quotes open, even quotes close, and a byte is inside quotes if
-the number of quotes up to it is odd. The row grammar reads the block in the same way as long as
+A block begins with a row. Count its quotes from there: odd quotes open, even quotes close, and a byte is inside quotes
+if the number of quotes up to it is odd. The row grammar reads the block in the same way as long as
 
 - each opening quote is at the block's beginning, or follows a delimiter, a line end or a closing quote,
 - each closing quote precedes a delimiter, a line end or an opening quote.
 
-A closing quote and an opening quote next to each other are a doubled quote: the field goes on, so both readings agree. Any
-other quote (`5" pipe`, a space before it, bytes after it) is where this proof ends; the grammar reads on from the last row
-end before it. Comments need no special care. A comment ends at its first line end, and the proof ends the row there too
-unless a quote is open. If one is open, the proof ends at that line end; only in a dialect without comments may such a line
-end be data.
+A closing quote and an opening quote next to each other are a doubled quote: the field goes on, so both readings agree.
+Any other quote (`5" pipe`, a space before it, bytes after it) is where this proof ends; the grammar reads on from the
+last row end before it. Comments need no special care. A comment ends at its first line end, and the proof ends the row
+there too unless a quote is open. If one is open, the proof ends at that line end; only in a dialect without comments
+may such a line end be data.
 
-Each byte of the block is one bit here, 64 to a word, so everything after the four comparisons is cheap. This is the only
-module that needs NumPy outside of children; it is imported when the first large block arrives (ADR 0027).
+Each byte of the block is one bit here, 64 to a word, so everything after the four comparisons is cheap. This is the
+only module that needs NumPy outside of children; it is imported when the first large block arrives (ADR 0027).
 """
 
 from typing import NamedTuple

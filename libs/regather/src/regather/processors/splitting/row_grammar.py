@@ -1,9 +1,9 @@
 r"""Defines where a row of text ends, for cutting a body, for picking rows of a shard, and for parsing.
 
 Outside of quotes LF, CR LF and a lone CR each end a row (CR only where the dialect says so); inside quotes none of them
-does. The grammar normalises rows: exactly one LF ends each row, and line ends inside quotes stay as they are. So a parser
-that treats LF as the only row end outside of quotes finds the same rows. Comments are dropped, and so are rows without a
-byte unless the dialect keeps them.
+does. The grammar normalises rows: exactly one LF ends each row, and line ends inside quotes stay as they are. So a
+parser that treats LF as the only row end outside of quotes finds the same rows. Comments are dropped, and so are rows
+without a byte unless the dialect keeps them.
 
 DuckDB's rule decides when a quote opens a field; it was found by experiment (`docs/decisions/0026-row-ends.md`). A
 quote opens at a field's beginning, or after one space there. Then a doubled quote is a quote, spaces may follow the
@@ -12,9 +12,9 @@ CSV; the row that has them ends as if they were plain, and the parser refuses it
 
 Why it is fast: most blocks have no quote; then every LF is a row end and rows are only counted. In a large block with
 quotes, `quoted_blocks.py` finds all rows up to the first unusual quote at once. The rest, and small blocks, go through
-possessive expressions that match many rows at once: the first matches only quoted fields without a quote inside, the second
-every field without a line end. Where the second stops, at a line end inside quotes or a malformed field, a third matches a
-window of rows one by one. None of them backtracks, so all are linear.
+possessive expressions that match many rows at once: the first matches only quoted fields without a quote inside, the
+second every field without a line end. Where the second stops, at a line end inside quotes or a malformed field, a third
+matches a window of rows one by one. None of them backtracks, so all are linear.
 """
 
 import re

@@ -72,7 +72,8 @@ class RowSpan:
 class Rows(NamedTuple):
     """Whole rows, each with one LF at its end.
 
-    `mask` is as long as `data` and has an LF exactly where a row ends. It is `data` itself unless a field contains an LF.
+    `mask` is as long as `data` and has an LF exactly where a row ends. It is `data` itself unless a field contains an
+    LF.
     """
 
     data: bytes
@@ -88,8 +89,8 @@ NO_ROWS = Rows(b"", b"")
 class RowPacker:
     """Packs rows, added in order, into shards; holds at most one and a half shards and the rows just added.
 
-    Call `begin()` first, then `add()`, `end_share()` at each `share_end_byte`, and `finish()` last. BadInput for a row that
-    fits no shard.
+    Call `begin()` first, then `add()`, `end_share()` at each `share_end_byte`, and `finish()` last. BadInput for a row
+    that fits no shard.
     """
 
     def __init__(self, request: SplitRequest, row_format: str) -> None:
@@ -131,8 +132,8 @@ class RowPacker:
     def end_share(self, *, at_row_end: bool) -> list[Piece]:
         """End a share and return the shards that are now complete.
 
-        Call it when all rows that are complete at `share_end_byte` have been added, and no others. `at_row_end`: no part of
-        another row comes before that byte.
+        Call it when all rows that are complete at `share_end_byte` have been added, and no others. `at_row_end`: no
+        part of another row comes before that byte.
         """
         assert self._cuts is not None
         self._cuts.end_share(self._held.end + (0 if at_row_end else 1))

@@ -61,9 +61,9 @@ class Band:
 class RowSplitter:
     """Cuts a body into even bands of whole rows; holds at most one and a half shards, the halo and the current chunk.
 
-    `first_byte` is where the rows begin in the body (after a header), for error messages. The constructor raises BadRequest
-    or BadInput if the requested cut is impossible. The methods raise BadInput if the body is not a whole number of rows or
-    does not have `layout.height` of them.
+    `first_byte` is where the rows begin in the body (after a header), for error messages. The constructor raises
+    BadRequest or BadInput if the requested cut is impossible. The methods raise BadInput if the body is not a whole
+    number of rows or does not have `layout.height` of them.
     """
 
     def __init__(self, layout: RowLayout, request: SplitRequest, *, halo: int = 0, first_byte: int = 0) -> None:

@@ -1,7 +1,7 @@
 """Rows of this package's shards, some of which can be picked. A bad row is cut out, never parsed.
 
-Rows keep their numbers in the whole body. If a shard already has gaps, `numbers` counts without the gaps; the shard picked
-from it has the true numbers (`RowSpan.picked`).
+Rows keep their numbers in the whole body. If a shard already has gaps, `numbers` counts without the gaps; the shard
+picked from it has the true numbers (`RowSpan.picked`).
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Thrift's compact protocol, the encoding of a Parquet footer: converts bytes to plain values and back.
 
-Each value is encoded with its type. So a footer can be read, changed in a few places and written again without a list of
-all possible fields, and fields of later Parquet versions are kept. Specification:
+Each value is encoded with its type. So a footer can be read, changed in a few places and written again without a list
+of all possible fields, and fields of later Parquet versions are kept. Specification:
 https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
 """
 

@@ -1,8 +1,8 @@
 """The footer of a Parquet file: where the bytes of each row group's columns are, and new footers for some of them.
 
-Field numbers are those of https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift. This module
-raises NoSlices for everything that it does not fully understand (encryption, columns in other files, offsets outside of the
-file). Such a file is decoded instead of cut at its row groups.
+Field numbers are those of https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift. This
+module raises NoSlices for everything that it does not fully understand (encryption, columns in other files, offsets
+outside of the file). Such a file is decoded instead of cut at its row groups.
 """
 
 import os
@@ -249,8 +249,8 @@ def _by_dictionary(meta: Struct) -> bool:
 def _moved(chunk: Chunk, file: BinaryIO, content: bytearray) -> Struct:
     """Copy a chunk to the end of `content` and return its entry for the new footer.
 
-    Statistics are dropped. Writers leave NaN out of minimum and maximum, and DuckDB infers from these that a comparison is
-    true for every row.
+    Statistics are dropped. Writers leave NaN out of minimum and maximum, and DuckDB infers from these that a comparison
+    is true for every row.
     """
     shift = len(content) - chunk.begin
     file.seek(chunk.begin)

@@ -1,8 +1,8 @@
 """Checks that the pages of a column chunk have the bytes and the values that the footer says.
 
 A reader of the whole file follows the pages and uses neither number, and some writers stored wrong sizes: Parquet's C++
-library of 2016 left a dictionary's header out (PARQUET-816). If a chunk were cut by such a size, bytes of another column
-would follow and be read as values.
+library of 2016 left a dictionary's header out (PARQUET-816). If a chunk were cut by such a size, bytes of another
+column would follow and be read as values.
 """
 
 from typing import BinaryIO
