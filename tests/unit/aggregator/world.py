@@ -65,6 +65,13 @@ class World:
             address = await (await producer.send(TOPICS.job_events, value=value, headers=headers, partition=0))
         return address.offset
 
+    async def committed(self) -> int:
+        """Where the group has committed once nothing is open: at the end of the log, ticks counted in."""
+        tp = TopicPartition(TOPICS.job_events, 0)
+        offsets, log = self.broker.group(TOPICS.group("aggregators")).committed, self.broker.log(tp)
+        await eventually(lambda: tp in offsets and offsets[tp].offset == log.end, what="the commit")
+        return offsets[tp].offset
+
     def finals(self) -> list[Record]:
         return self.broker.log(TopicPartition(TOPICS.results, 0)).read(0, None)[0]
 

@@ -145,7 +145,7 @@ class Tailer:
             followed.loaded_at = ends.get(tp)
             if followed.position < beginnings.get(tp, 0):
                 if followed.position > 0:
-                    log.error("records-lost-to-retention", tailer=self._name, partition=tp.partition)
+                    log.error("tail-lost-to-retention", tailer=self._name, partition=tp.partition)
                 followed.position = beginnings[tp]
             consumer.seek(tp, followed.position)
         return current
