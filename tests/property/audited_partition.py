@@ -30,7 +30,7 @@ from regather.core.seq_ranges import ranges
 from regather.core.status import JobStatus, ResultAddress
 from regather.core.wire.documents import encode_final
 from regather.core.wire.events import decode_event, encode_event
-from regather.core.wire.identity import HEADER, header_map, pack_identity
+from regather.core.wire.identity import HEADER, pack_identity
 from regather.core.wire.shards import dead_letter_headers
 
 JOIN, MERGE, UNKNOWN = "join", "merge", "unknown"
@@ -66,7 +66,7 @@ class Installation:
     def tell(self, event: Event) -> None:
         """Append an event and let the aggregator's rules do what they do."""
         headers, value = encode_event(event)
-        self.events.append(Written(header_map(headers), value, self.now_ms))
+        self.events.append(Written(dict(headers), value, self.now_ms))
         instructions = self.fold.handle(event, offset=len(self.events) - 1, append_ms=self.now_ms)
         while instructions:
             instructions += self._carry_out(instructions.pop(0))
@@ -79,7 +79,7 @@ class Installation:
             Shard(owner, seq, JOIN, b"{}", b"payload"), Failure(Reason.RAISED, "boom", (error,)),
             topic="shards.small", partition=0, offset=0, worker="w", row=row,
         )  # fmt: skip
-        self.letters[address] = header_map(headers)
+        self.letters[address] = dict(headers)
         return address
 
     def audit(
@@ -152,7 +152,7 @@ class Installation:
         if status.state in ("succeeded", "partial"):
             status, value = self._stored(status, instruction.result)
         headers, _ = encode_final(status, b"", "text/plain")
-        self.results.append(Written(header_map(headers), value, self.now_ms, after=len(self.events)))
+        self.results.append(Written(dict(headers), value, self.now_ms, after=len(self.events)))
         again = status.state == "failed" and reopenable(status.reason)
         self.fold.final_seen(
             status.owner.job_id, status.owner.version, reopenable=again, submission=status.owner.submission
