@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from regather.testing import kafka_probe
-from regather.testing.embedded_kafka import EmbeddedKafka, EmbeddedKafkaError, free_port
+from regather.testing.embedded_kafka import EmbeddedKafka, free_port
 from regather.testing.kafka_jars import JarLock
+from regather.testing.kafka_process import EmbeddedKafkaError
 from regather.testing.waiting import eventually
 
 pytestmark = pytest.mark.kafka

@@ -13,7 +13,7 @@ from regather.core.sharding import MAX_SHARD_BYTES
 from regather.testing.contract import World
 from regather.testing.fault_proxy import FaultProxy, Rule
 from regather.testing.waiting import eventually
-from regather.transport.base import TopicPartition, Transport
+from regather.transport.base import Producer, TopicPartition, Transport
 from regather.transport.topics import Size, Topics, topic_specs
 from regather_worker.outbox import Outbox, OutRecord
 
@@ -104,9 +104,12 @@ async def test_trap_16_a_producer_that_cannot_flush_is_cut_off_and_nothing_of_it
     through: World, direct: World, fault_proxy: FaultProxy, transactional: bool
 ) -> None:
     topic = await direct.topic()
-    producer = await through.transactional("cut-off") if transactional else await through.producer()
+    producer: Producer
     if transactional:
-        await producer.begin()  # type: ignore[union-attr] # parametrised
+        producer = begun = await through.transactional("cut-off")
+        await begun.begin()
+    else:
+        producer = await through.producer()
     fault_proxy.arm(Rule("Produce", "request", "drop"))
     ack = asyncio.ensure_future(await producer.send(topic, value=b"never", partition=0))
     await eventually(lambda: fault_proxy.idle == (), what="a batch on its way")

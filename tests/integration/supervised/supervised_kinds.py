@@ -137,7 +137,7 @@ class EvilOnPurpose(Evil, PermanentError):
 
 
 class Faceless(Exception):
-    @property
+    @property  # type: ignore[misc]  # nobody may override it so, and this kind does
     def __class__(self) -> type:
         raise KeyError
 
