@@ -3,10 +3,11 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from regather.audit.dead_letter_index import DeadLetterIndex
 from regather.audit.final_check import FinalCheck
-from regather.audit.findings import AuditTally
+from regather.audit.findings import AuditResult, AuditTally
 from regather.audit.partition_audit import PartitionAudit, judge_missing
 from regather.core.job_events import Assembled, InheritedLoaded
 from regather.core.model import (
@@ -125,17 +126,17 @@ class Installation:
         event = self.events[number]
         audit.event(event.headers, event.value, append_ms=event.append_ms)
 
-    def _judge(self, audit: PartitionAudit, begun: object, final: Written, *, may_wait: bool) -> bool:
+    def _judge(self, audit: PartitionAudit, begun: FinalCheck | AuditResult, final: Written, *, may_wait: bool) -> bool:
         check = begun if isinstance(begun, FinalCheck) else None
         if check is not None:
             check.whole(final.value)
             for index, (offset, _) in enumerate(check.final.pieces):
                 found = self.segments.get(offset)
                 check.piece(index, found.headers if found else None, found.value if found else b"")
-        verdict = check.verdict() if check is not None else begun
-        if verdict.findings and may_wait:  # type: ignore[attr-defined] # a verdict where it is no check
+        verdict = begun.verdict() if isinstance(begun, FinalCheck) else begun
+        if verdict.findings and may_wait:
             return False
-        audit.settle(check, verdict)  # type: ignore[arg-type]
+        audit.settle(check, verdict)
         return True
 
     def _carry_out(self, instruction: Instruction) -> Sequence[Instruction]:
@@ -179,8 +180,8 @@ class Installation:
         return replace(status, result=replace(address, segments=tuple(pieces), digest=digest)), b""
 
 
-def opened(owner: Identity, kind: str = JOIN, **others: object) -> Opened:
-    return replace(Opened(owner, kind, b"{}", "", 3_600_000), **others)  # type: ignore[arg-type] # of Opened's own fields
+def opened(owner: Identity, kind: str = JOIN, **others: Any) -> Opened:
+    return replace(Opened(owner, kind, b"{}", "", 3_600_000), **others)
 
 
 def done(owner: Identity, seq: int, output: bytes | None = None, attempts: int = 1) -> Outcomes:

@@ -6,17 +6,17 @@ padded image, pixels repeated until both grids agree, fractions. Slow, for small
 
 import math
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-PAD = {"reflect": "symmetric", "nearest": "edge"}
+PAD: dict[str, Literal["symmetric", "edge"]] = {"reflect": "symmetric", "nearest": "edge"}
 Image = np.ndarray[Any, Any]
 
 
 def padded(image: Image, radius: int, edge: str) -> Image:
     sides = ((radius, radius), (radius, radius), (0, 0))
-    return np.pad(image, sides, PAD[edge])  # type: ignore[call-overload,no-any-return]
+    return np.pad(image, sides, PAD[edge])
 
 
 def gaussian(image: Image, sigma: float, edge: str) -> Image:

@@ -95,8 +95,8 @@ async def test_trap_16_what_nobody_answers_ends_within_its_limit_and_the_outcome
 
 def tasks_of_the_client() -> list[str]:
     """Tasks that run code of the library."""
-    coroutines = [task.get_coro() for task in asyncio.all_tasks()]
-    return [coroutine.__qualname__ for coroutine in coroutines if "aiokafka" in coroutine.cr_code.co_filename]  # type: ignore[union-attr]
+    coroutines: list[Any] = [task.get_coro() for task in asyncio.all_tasks()]
+    return [coroutine.__qualname__ for coroutine in coroutines if "aiokafka" in coroutine.cr_code.co_filename]
 
 
 @pytest.mark.parametrize("transactional", [False, True])
