@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 STEP = 256
-CODECS = {
+CODECS: dict[str, dict[str, Any]] = {
     "tiff uncompressed": {"rowsperstrip": 64},
     "tiff deflate": {"compression": "deflate", "rowsperstrip": 64},
     "tiff lzw": {"compression": "lzw", "rowsperstrip": 64},
@@ -46,10 +46,11 @@ def write_files(folder: Path, side: int, only: str) -> list[str]:
     pixels = picture(side)
     small = Image.fromarray(pixels[: side // 2, : side // 2])
     quarter = small.crop((0, 0, side // 4, side // 4))
-    writers: dict[str, Callable[[Path], object]] = {
-        name: lambda path, options=options: tifffile.imwrite(path, pixels, photometric="rgb", metadata=None, **options)
-        for name, options in CODECS.items()
-    }
+
+    def tiff(options: dict[str, Any]) -> Callable[[Path], object]:
+        return lambda path: tifffile.imwrite(path, pixels, photometric="rgb", metadata=None, **options)
+
+    writers = {name: tiff(options) for name, options in CODECS.items()}
     writers["jpeg"] = lambda path: small.save(path, "jpeg", quality=90)
     writers["png"] = lambda path: small.save(path, "png", compress_level=1)
     writers["webp"] = lambda path: quarter.save(path, "webp", quality=80, method=0)

@@ -74,7 +74,7 @@ def band(image: np.ndarray) -> float:
         begun_s = time.process_time()
         count_band(payload, shape)
         taken_s.append(time.process_time() - begun_s)
-    return round(min(taken_s) / (image.size - 6 * width * channels) * 1e9, 1)
+    return float(round(min(taken_s) / (image.size - 6 * width * channels) * 1e9, 1))
 
 
 def bands() -> dict[str, float]:

@@ -89,7 +89,7 @@ async def restored_s(stack: Stack, open_jobs: int, probe: int) -> float:
 
         async def probe_ended() -> bool:
             try:
-                return (await client.status(identity(probe).job_id))["state"] == "succeeded"
+                return bool((await client.status(identity(probe).job_id))["state"] == "succeeded")
             except ApiError:
                 return False
 

@@ -10,7 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-from regather.kinds.video.frames import FrameMotion, FrameOptions
+from regather.kinds.video.frames import FrameMotion
+from regather.kinds.video.options import FrameOptions
 from regather.processors.base import HEAD_BYTES, FileSplitter, ShardView, SplitRequest
 
 

@@ -56,7 +56,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def kafka_broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
     """One real broker for the whole run; tests share it, so every test names its topics anew."""
     with open_broker(environment=_LADDER) as broker:
-        request.config.regather_kafka = f"{broker.rung} {broker.version}"
+        config: Any = request.config
+        config.regather_kafka = f"{broker.rung} {broker.version}"
         yield broker
 
 

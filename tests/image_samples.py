@@ -186,7 +186,9 @@ def pyramid(kind: str) -> tuple[bytes, list[Pixels]]:
     with tifffile.TiffFile(io.BytesIO(file.getvalue())) as again:
         pages = again.pages
         if kind == "ome":
-            found = [pages[0].asarray(), *(page.asarray() for page in pages[0].pages)]
+            below = pages[0].pages
+            assert below is not None
+            found = [pages[0].asarray(), *(page.asarray() for page in below)]
         else:
             found = [pages[index].asarray() for index in ((0, 1, 2) if kind == "reduced" else (0, 2, 3))]
     return file.getvalue(), found

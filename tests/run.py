@@ -26,7 +26,7 @@ ALLOWED_SKIPS: dict[str, str] = {}
 ON_KAFKA = ("broker", "kafka")
 """What conftest.py writes into the report of a test that needs a real broker."""
 
-CHECKS = {
+CHECKS: dict[str, list[str | Path]] = {
     "lint": [BIN / "ruff", "check", "."],
     "format": [BIN / "ruff", "format", "--check", "."],
     "types": [BIN / "mypy"],

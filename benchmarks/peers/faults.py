@@ -4,6 +4,7 @@ import ctypes
 import os
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def execute(path: str, number: int, action: str) -> int:
     if action == INNOCENT:
         time.sleep(ECHO_S)
         return number
-    faults = {
+    faults: dict[str, Callable[[], object]] = {
         "sleep": lambda: time.sleep(HANG_S),
         "busy": busy,
         "deaf": deaf,

@@ -56,7 +56,8 @@ class PebblePeer:
         self._pool = ProcessPool(max_workers=self._plan.slots)
 
     def submit(self, path: str, number: int, action: str) -> Handle:
-        return self._pool.schedule(execute, args=(path, number, action), timeout=self._plan.limit_s)
+        handle: Handle = self._pool.schedule(execute, args=(path, number, action), timeout=self._plan.limit_s)
+        return handle
 
     def renew(self) -> None:
         self._pool.stop()

@@ -117,11 +117,11 @@ def _member_difference(want: Any, found: Any, path: str, tolerance: float) -> st
                 return told
         return None
     if isinstance(want, list) and isinstance(found, list) and len(want) == len(found):
-        told = (
+        of_items = (
             _member_difference(a, b, f"{path}[{at}]", tolerance)
             for at, (a, b) in enumerate(zip(want, found, strict=False))
         )
-        return next(filter(None, told), None)
+        return next(filter(None, of_items), None)
     exact = isinstance(want, int) and isinstance(found, int)
     return None if same(want, found, 0.0 if exact else tolerance) else f"{path} = {short(found)}, not {short(want)}"
 

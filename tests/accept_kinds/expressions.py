@@ -10,6 +10,7 @@ import shlex
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import cache
 from typing import Any
 
@@ -101,7 +102,7 @@ def _table() -> pa.Table:
         "b": (pa.int64(), lambda draw: draw.choice([2**53 + 1, 2**62, -(2**61) - 7, 3])),
         "f": (pa.float64(), some(lambda draw: draw.choice([0.1, -2.5, 1e17, -1e17, 1e-9, float("nan"), float("inf")]))),
         "g": (pa.float64(), lambda draw: draw.choice([draw.random() * 100, 0.1, -7.25])),
-        "d": (pa.decimal128(12, 2), some(lambda draw: columns.Decimal(draw.randrange(-99999, 99999)).scaleb(-2))),
+        "d": (pa.decimal128(12, 2), some(lambda draw: Decimal(draw.randrange(-99999, 99999)).scaleb(-2))),
         "s": (pa.string(), some(lambda draw: draw.choice([*columns.HARD_TEXTS, "Ünïcode", "100%", "a_b"]))),
         "t": (pa.string(), lambda draw: draw.choice(["EU", "US", "it's"])),
         "day": (pa.date32(), some(columns._date)),

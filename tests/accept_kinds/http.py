@@ -33,13 +33,13 @@ class Gateway:
     async def ask(self, case: Case, body: bytes, size: str) -> Answer:
         """Submit the case's body at one shard size and wait for the end of its job."""
         headers = {"content-type": case.content_type}
-        content: Content = {"content": body, "headers": headers | _WAIT}
+        sent: Content = {"content": body, "headers": headers | _WAIT}
         if case.side is not None:
             files = [("side", ("side", case.side())), ("file", ("file", body))]
-            content = {"files": files, "headers": _WAIT}
+            sent = {"files": files, "headers": _WAIT}
         query = {"kind": case.kind, "on_error": case.on_error, **cut(size)}
         query |= {f"option.{name}": value for name, value in case.options.items()}
-        response = await self._submitted(query, content)
+        response = await self._submitted(query, sent)
         document = _json(response)
         if response.is_error:
             return Answer(response.status_code, document)
@@ -65,7 +65,7 @@ class Gateway:
         tried_again = isinstance(shards, dict) and shards.get("retries")
         if not tried_again and document["state"] != "failed":
             return []
-        return list(_json(await self._http.get(f"{job}/shards", params={"limit": "10000"})).get("shards", []))
+        return [*_json(await self._http.get(f"{job}/shards", params={"limit": "10000"})).get("shards", [])]
 
 
 def cut(size: str) -> dict[str, str]:
@@ -75,7 +75,7 @@ def cut(size: str) -> dict[str, str]:
     return {"shards": "1"} if size == ONE else {"shard_size": size}
 
 
-def _json(response: httpx2.Response) -> dict[str, object]:
+def _json(response: httpx2.Response) -> dict[str, Any]:
     try:
         document = response.json()
     except ValueError:

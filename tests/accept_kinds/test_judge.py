@@ -16,7 +16,7 @@ from accept_kinds.oracles import OracleRefused
 from accept_kinds.run import Findings, run
 
 BODY = b"g,x,n\n" + b"".join(b"%s,%d.1,%d\n" % (b"ab"[at % 2 : at % 2 + 1], at, 2**53 + at) for at in range(50))
-GROUPS = {"group_by": "g", "aggregate": "s = sum(x); n = count(); big = max(n)"}
+GROUPS: dict[str, Any] = {"group_by": "g", "aggregate": "s = sum(x); n = count(); big = max(n)"}
 
 
 def done(result: bytes, state: str = "succeeded", **more: Any) -> Answer:

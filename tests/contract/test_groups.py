@@ -1,6 +1,7 @@
 """Groups on both transports: shares, rebalances, and commits of generations that are over."""
 
 import uuid
+from collections.abc import Sequence
 
 import pytest
 
@@ -247,11 +248,11 @@ async def test_a_seek_inside_the_assignment_decides_where_reading_begins(world: 
     await world.write(topic, b"a", b"b", b"c")
 
     class Seeker:
-        async def on_assigned(self, partitions: list[TopicPartition]) -> None:
+        async def on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
             for tp in partitions:
                 consumer.seek(tp, 2)
 
-        async def on_revoked(self, partitions: object) -> None:
+        async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
             return
 
     consumer = world.transport.consumer(group=new_group())

@@ -9,6 +9,7 @@ from regather.testing.contract import World
 from regather.topics.rules import TopicSpec
 from regather.transport.base import TopicPartition
 from regather.transport.kafka import KafkaTransport
+from regather.transport.memory import MemoryBroker
 
 
 async def test_records_of_a_partition_keep_their_order(world: World) -> None:
@@ -184,14 +185,16 @@ async def test_a_topic_that_is_missing_has_no_partition_count(world: World) -> N
     assert await world.transport.partition_counts(["no-such-topic"]) == {}
 
 
-async def test_no_broker_is_an_error_and_not_a_wait(world: World, transport_name: str, memory_broker: object) -> None:
+async def test_no_broker_is_an_error_and_not_a_wait(
+    world: World, transport_name: str, memory_broker: MemoryBroker
+) -> None:
     transport = world.transport
     if transport_name == "kafka":
         with socket.socket() as closed:
             closed.bind(("127.0.0.1", 0))
             transport = KafkaTransport(f"127.0.0.1:{closed.getsockname()[1]}", client_id="nobody")
     else:
-        memory_broker.faults.unavailable = True  # type: ignore[attr-defined] # the fixture's own type is above
+        memory_broker.faults.unavailable = True
     for client in (transport.producer(max_record_bytes=1000), transport.consumer()):
         with pytest.raises(BrokerUnavailable):
             await client.start()

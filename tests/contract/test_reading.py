@@ -64,7 +64,8 @@ async def test_max_records_bounds_a_poll_and_loses_nothing(world: World) -> None
     tp = TopicPartition(topic, 0)
     await world.write(topic, *[str(n).encode() for n in range(25)])
     reader = await world.reader(tp)
-    sizes, values = [], []
+    sizes: list[int] = []
+    values: list[bytes | None] = []
 
     async def all_read() -> bool:
         for records in (await reader.poll(0.05, max_records=10)).values():

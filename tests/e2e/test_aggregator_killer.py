@@ -22,7 +22,7 @@ async def test_the_merge_that_kills_aggregators_ends_its_job_and_no_other(kafka_
         kept_alive(stack, Role.AGGREGATOR) as restarted,
         Client(stack.gateway_url) as client,
     ):
-        kinds = ({"merge": "kill_aggregator"}, {}, {})
+        kinds: tuple[dict[str, str], ...] = ({"merge": "kill_aggregator"}, {}, {})
         jobs = [
             str((await client.submit(Submission("diagnostics", options, shard_size_bytes=1024), bytes(4096)))["job_id"])
             for options in kinds

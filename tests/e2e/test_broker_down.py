@@ -39,7 +39,7 @@ async def test_a_job_survives_the_broker_and_a_gateway_starts_without_one(
         job_id = (await client.submit(slow, bytes(100 * 1024)))["job_id"]
 
         async def begun() -> bool:
-            return (await client.status(job_id))["shards"]["done"] > 10
+            return bool((await client.status(job_id))["shards"]["done"] > 10)
 
         await eventually(begun, timeout_s=30, what="ten settled shards")
         kafka.kill()

@@ -126,7 +126,7 @@ async def _repeat(url: str, key: str, data: bytes) -> dict[str, Any]:
         assert answer.status_code in (200, 202, 409), answer.text
         return None if answer.status_code == 409 else answer.json()
 
-    document = await eventually(accepted, timeout_s=60, what="the repeat's acceptance")
+    document: dict[str, Any] | None = await eventually(accepted, timeout_s=60, what="the repeat's acceptance")
     assert document is not None
     assert not has_ended(document) or document["state"] == "succeeded"
     return document

@@ -24,6 +24,7 @@ SALES = b"id,product,qty\n" + b"".join(b"%d,p%d,%d\n" % (n, n % 3, n % 5) for n 
 
 def joined() -> list[dict[str, object]]:
     """The rows of a left join, by loops."""
+    labels: dict[str, list[tuple[str | None, float | None]]]
     labels = {"p0": [("zero", 0.5)], "p1": [("one", 1.5), ("uno", 1.75)], "p2": [(None, None)]}
     return [
         {

@@ -53,7 +53,9 @@ async def test_a_shard_that_is_damaged_fails_once_and_says_where(client: Client,
     path = video_files.encode(tmp_path / "a.mp4", "libx264", "yuv420p")
     body = bytearray(path.read_bytes())
     with av.open(str(path)) as container:
-        inside = [packet.pos for packet in container.demux(video=0) if packet.size and packet.is_keyframe][2] + 60
+        third = [packet.pos for packet in container.demux(video=0) if packet.size and packet.is_keyframe][2]
+    assert third is not None
+    inside = third + 60
     body[inside : inside + 100] = b"\xff" * 100
     document = await client.submit(Submission("frames.motion", {}, shard_size_bytes=1024), bytes(body))
     document = await client.wait(document["job_id"], timeout_s=60)

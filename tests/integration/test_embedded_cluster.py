@@ -15,6 +15,7 @@ from regather.testing.waiting import eventually
 from regather.topics.layout import Size, Topics, topic_specs
 from regather.transport.base import Committed, TopicPartition
 from regather.transport.kafka import KafkaTransport
+from regather.transport.kafka.consumer import KafkaConsumer
 
 pytestmark = [pytest.mark.kafka, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 TOPICS = Topics("cluster.")
@@ -159,7 +160,9 @@ async def test_a_broker_that_does_not_know_the_group_is_not_taken_for_a_group_wi
     await raw.stop()
 
     consumer = KafkaTransport(cluster.bootstrap_servers, client_id="test").consumer(group=group)
+    assert isinstance(consumer, KafkaConsumer)
     await consumer.start()
+    assert consumer._client is not None
     consumer._client._coordinator.coordinator_id = stranger  # as after a coordinator's move that nobody has noticed
     assert await consumer.committed([TopicPartition(*tp)]) == {TopicPartition(*tp): Committed(3, "three")}
     await consumer.stop()

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from regather.embedded import kafka_probe
-from regather.embedded.embedded_kafka import EmbeddedKafka, EmbeddedKafkaError, free_port
+from regather.embedded.embedded_kafka import EmbeddedKafka, free_port
 from regather.embedded.kafka_jars import JarLock
+from regather.embedded.kafka_process import EmbeddedKafkaError
 from regather.testing.waiting import eventually
 
 pytestmark = pytest.mark.kafka

@@ -10,7 +10,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import CorruptRecordException, KafkaError
 
-from regather.embedded.embedded_kafka import EmbeddedKafka, EmbeddedKafkaError
+from regather.embedded.embedded_kafka import EmbeddedKafka
+from regather.embedded.kafka_process import EmbeddedKafkaError
 from regather.testing.fault_proxy import FaultProxy, Rule
 
 pytestmark = pytest.mark.kafka
@@ -63,7 +64,8 @@ async def test_clients_that_come_through_the_proxy_stay_there_and_others_stay_ou
 
 
 async def test_twelve_mebibytes_pass_both_ways(proxied_kafka: EmbeddedKafka, fault_proxy: FaultProxy) -> None:
-    topic = await create_topic(proxied_kafka, **{"max.message.bytes": str(13 * 1024**2)})
+    config: dict[str, Any] = {"max.message.bytes": str(13 * 1024**2)}
+    topic = await create_topic(proxied_kafka, **config)
     value = os.urandom(12 * 1024**2)
     await send(proxied_kafka.proxied_servers, topic, value, max_request_size=13 * 1024**2)
     assert await read(proxied_kafka.proxied_servers, topic, 1) == [value]

@@ -8,6 +8,7 @@ import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -22,14 +23,14 @@ from regather_cli.stack import Stack, StackSettings
 pytestmark = [pytest.mark.kafka, pytest.mark.e2e]
 
 
-def _settings(**changes: object) -> StackSettings:
+def _settings(**changes: Any) -> StackSettings:
     prefix = f"stack-{os.urandom(4).hex()}-"
     fast = {
         "REGATHER_SESSION_TIMEOUT_MS": "6000",  # how long the group waits for a member that was killed
         "REGATHER_DRAIN_S": "1",
         "REGATHER_DIAGNOSTICS": "true",
     }
-    return StackSettings(worker_slots=1, topic_prefix=prefix, environment=fast, **changes)  # type: ignore[arg-type] # names are checked at run time
+    return StackSettings(worker_slots=1, topic_prefix=prefix, environment=fast, **changes)
 
 
 async def _version(url: str) -> dict[str, str]:

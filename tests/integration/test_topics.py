@@ -62,7 +62,7 @@ async def test_what_somebody_changed_is_seen_with_the_command_that_mends_it(kafk
     await apply_topics(transport, settings, Size.EMBEDDED)
     name = settings.topics.results
     (spec,) = [spec for spec in topic_specs(settings.topics, Size.EMBEDDED) if spec.name == name]
-    changed = spec.config | {"retention.ms": "60000", "message.timestamp.type": "CreateTime"}
+    changed = {**spec.config, "retention.ms": "60000", "message.timestamp.type": "CreateTime"}
     await alter(kafka_bootstrap, ConfigResourceType.TOPIC, name, changed)
 
     async def seen() -> bool:

@@ -3,10 +3,11 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from regather.audit.dead_letter_index import DeadLetterIndex
 from regather.audit.final_check import FinalCheck
-from regather.audit.findings import AuditTally
+from regather.audit.findings import AuditResult, AuditTally
 from regather.audit.partition_audit import PartitionAudit, judge_missing
 from regather.core.job_events import Assembled, InheritedLoaded
 from regather.core.model import (
@@ -30,7 +31,7 @@ from regather.core.seq_ranges import ranges
 from regather.core.status import JobStatus, ResultAddress
 from regather.wire.documents import encode_final
 from regather.wire.events import decode_event, encode_event
-from regather.wire.identity import HEADER, header_map, pack_identity
+from regather.wire.identity import HEADER, pack_identity
 from regather.wire.shards import dead_letter_headers
 
 JOIN, MERGE, UNKNOWN = "join", "merge", "unknown"
@@ -66,7 +67,7 @@ class Installation:
     def tell(self, event: Event) -> None:
         """Append an event and let the aggregator's rules do what they do."""
         headers, value = encode_event(event)
-        self.events.append(Written(header_map(headers), value, self.now_ms))
+        self.events.append(Written(dict(headers), value, self.now_ms))
         instructions = self.fold.handle(event, offset=len(self.events) - 1, append_ms=self.now_ms)
         while instructions:
             instructions += self._carry_out(instructions.pop(0))
@@ -79,7 +80,7 @@ class Installation:
             Shard(owner, seq, JOIN, b"{}", b"payload"), Failure(Reason.RAISED, "boom", (error,)),
             topic="shards.small", partition=0, offset=0, worker="w", row=row,
         )  # fmt: skip
-        self.letters[address] = header_map(headers)
+        self.letters[address] = dict(headers)
         return address
 
     def audit(
@@ -125,17 +126,17 @@ class Installation:
         event = self.events[number]
         audit.event(event.headers, event.value, append_ms=event.append_ms)
 
-    def _judge(self, audit: PartitionAudit, begun: object, final: Written, *, may_wait: bool) -> bool:
+    def _judge(self, audit: PartitionAudit, begun: FinalCheck | AuditResult, final: Written, *, may_wait: bool) -> bool:
         check = begun if isinstance(begun, FinalCheck) else None
         if check is not None:
             check.whole(final.value)
             for index, (offset, _) in enumerate(check.final.pieces):
                 found = self.segments.get(offset)
                 check.piece(index, found.headers if found else None, found.value if found else b"")
-        verdict = check.verdict() if check is not None else begun
-        if verdict.findings and may_wait:  # type: ignore[attr-defined] # a verdict where it is no check
+        verdict = begun.verdict() if isinstance(begun, FinalCheck) else begun
+        if verdict.findings and may_wait:
             return False
-        audit.settle(check, verdict)  # type: ignore[arg-type]
+        audit.settle(check, verdict)
         return True
 
     def _carry_out(self, instruction: Instruction) -> Sequence[Instruction]:
@@ -152,7 +153,7 @@ class Installation:
         if status.state in ("succeeded", "partial"):
             status, value = self._stored(status, instruction.result)
         headers, _ = encode_final(status, b"", "text/plain")
-        self.results.append(Written(header_map(headers), value, self.now_ms, after=len(self.events)))
+        self.results.append(Written(dict(headers), value, self.now_ms, after=len(self.events)))
         again = status.state == "failed" and reopenable(status.reason)
         self.fold.final_seen(
             status.owner.job_id, status.owner.version, reopenable=again, submission=status.owner.submission
@@ -179,8 +180,8 @@ class Installation:
         return replace(status, result=replace(address, segments=tuple(pieces), digest=digest)), b""
 
 
-def opened(owner: Identity, kind: str = JOIN, **others: object) -> Opened:
-    return replace(Opened(owner, kind, b"{}", "", 3_600_000), **others)  # type: ignore[arg-type] # of Opened's own fields
+def opened(owner: Identity, kind: str = JOIN, **others: Any) -> Opened:
+    return replace(Opened(owner, kind, b"{}", "", 3_600_000), **others)
 
 
 def done(owner: Identity, seq: int, output: bytes | None = None, attempts: int = 1) -> Outcomes:

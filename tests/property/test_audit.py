@@ -4,6 +4,7 @@ import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -33,6 +34,7 @@ from regather.core.model import (
     AttemptFailed,
     Cancel,
     DeadLetterAddress,
+    Event,
     Identity,
     JobState,
     OnError,
@@ -47,7 +49,7 @@ from regather.core.model import (
 from regather.core.status import MAX_ERRORS_SHOWN, JobStatus, ResultAddress
 from regather.wire.documents import decode_final, encode_final
 from regather.wire.events import decode_event, encode_event
-from regather.wire.identity import HEADER, header_map, pack_identity, unpack_identity
+from regather.wire.identity import HEADER, pack_identity, unpack_identity
 
 Step = Callable[[Installation], None]
 LATER_MS = 7_200_000
@@ -61,8 +63,8 @@ def sealed(who: Identity, shards: int) -> Sealed:
     return Sealed(who, shards, 4 * shards, "sha256:x")
 
 
-def tell(event: object) -> Step:
-    return lambda installation: installation.tell(event)  # type: ignore[arg-type] # any event
+def tell(event: Event) -> Step:
+    return lambda installation: installation.tell(event)
 
 
 def bury(who: Identity, seq: int) -> Step:
@@ -121,6 +123,7 @@ def installations(draw: st.DrawFn) -> Installation:
         if draw(st.integers(0, 9)) == 0:
             tick(draw(st.sampled_from([1, 1_000, 61_000, LATER_MS])))(installation)
     tick(LATER_MS)(installation)
+    event: Event
     for final in list(installation.results):
         status = status_of(final)
         if status.reason is Reason.NOT_SEALED and draw(st.booleans()):
@@ -202,7 +205,7 @@ def test_a_final_that_comes_twice_or_not_at_all_is_seen(installation: Installati
     installation.results = [other for other in installation.results if other is not final]
     status = status_of(final)
     following = status.owner.job_id, status.owner.version + 1
-    seal = header_map(encode_event(sealed(status.owner, 1))[0])
+    seal = dict(encode_event(sealed(status.owner, 1))[0])
     was_sealed = any(event.headers == seal for event in installation.events)
     if any(
         (status_of(other).owner.job_id, status_of(other).owner.version) == following for other in installation.results
@@ -236,11 +239,11 @@ def only(installation: Installation, *violations: Violation) -> bool:
 
 
 def finished(
-    *steps: Step, shards: int = 3, in_pieces: bool = False, number: int = 1, **opened_with: object
+    *steps: Step, shards: int = 3, in_pieces: bool = False, number: int = 1, **opened_with: Any
 ) -> Installation:
     """One job with some shards, of which `steps` settle the first ones and outcomes the rest."""
     installation, me = Installation(in_pieces=in_pieces), owner(number)
-    installation.tell(opened(me, **opened_with))  # type: ignore[arg-type] # of Opened's own fields
+    installation.tell(opened(me, **opened_with))
     for step in steps:
         step(installation)
     for seq in range(len(steps), shards):
@@ -255,12 +258,12 @@ def rewrite(installation: Installation, **changes: object) -> None:
     rewrite_one(final, **changes)
 
 
-def rewrite_one(final: Written, **changes: object) -> None:
-    status = replace(status_of(final), **changes)  # type: ignore[arg-type] # of JobStatus' own fields
-    final.headers = header_map(encode_final(status, b"", "text/plain")[0])
+def rewrite_one(final: Written, **changes: Any) -> None:
+    status = replace(status_of(final), **changes)
+    final.headers = dict(encode_final(status, b"", "text/plain")[0])
 
 
-def partial(*steps: Step, **opened_with: object) -> Installation:
+def partial(*steps: Step, **opened_with: Any) -> Installation:
     return finished(*steps, on_error=OnError.SKIP, **opened_with)
 
 
@@ -364,6 +367,7 @@ def test_the_first_outcome_wins_and_the_second_ones_bytes_are_wrong() -> None:
 
 def test_bytes_of_another_submission_are_foreign() -> None:
     installation = Installation()
+    event: Event
     for event in (opened(owner()), opened(owner(submission="ff")), done(owner(submission="ff"), 0, b"<x>")):
         installation.tell(event)
     for event in (done(owner(), 0), sealed(owner(), 1)):
@@ -376,7 +380,7 @@ def test_bytes_of_another_submission_are_foreign() -> None:
 def test_a_final_of_another_submission_is_foreign() -> None:
     installation = finished()
     status = replace(status_of(installation.results[0]), owner=owner(submission="ff"))
-    installation.results[0].headers = header_map(encode_final(status, b"", "text/plain")[0])
+    installation.results[0].headers = dict(encode_final(status, b"", "text/plain")[0])
     assert only(installation, Violation.FOREIGN)
 
 
@@ -386,7 +390,7 @@ def test_a_result_that_lacks_an_outcome_is_wrong_or_foreign_where_only_another_s
         (lost,) = [n for n, event in enumerate(installation.events) if outcome_of(event, 1)]
         if foreign:
             headers, value = encode_event(done(owner(submission="ff"), 1))
-            installation.events[lost] = Written(header_map(headers), value, 1_000)
+            installation.events[lost] = Written(dict(headers), value, 1_000)
         else:
             installation.events.pop(lost)
             installation.results[0].after -= 1
@@ -401,7 +405,7 @@ def outcome_of(event: Written, seq: int) -> bool:
 def test_a_final_of_a_job_that_nobody_opened_is_a_ghost() -> None:
     installation = finished()
     ghost = replace(status_of(installation.results[0]), owner=owner(2), events_offset=1)
-    headers = header_map(encode_final(ghost, b"", "text/plain")[0])
+    headers = dict(encode_final(ghost, b"", "text/plain")[0])
     installation.results.append(Written(headers, b"<0><1><2>", 1_000, after=5))
     assert only(installation, Violation.GHOSTS)
 
@@ -507,7 +511,7 @@ def test_more_lost_shards_than_the_job_allows_make_its_result_wrong() -> None:
     assert installation.audit().findings == []
     for limits in ({"max_failed": 0}, {"max_failed_pct": 20.0}, {"on_error": OnError.FAIL}):
         strict = encode_event(replace(opened(owner(), on_error=OnError.SKIP), **limits))
-        installation.events[0] = Written(header_map(strict[0]), strict[1], 1_000)
+        installation.events[0] = Written(dict(strict[0]), strict[1], 1_000)
         assert only(installation, Violation.WRONG)
 
 
@@ -519,7 +523,8 @@ def test_more_than_four_executions_are_seen() -> None:
     assert only(installation, Violation.EXECUTIONS)
     again = AttemptFailed(owner(), 0, AttemptError(4, Reason.RAISED, "x", "w", 0, 1))
     installation = Installation()
-    for event in (opened(owner()), again, *(done(owner(), seq) for seq in range(3)), sealed(owner(), 3)):
+    history: list[Event] = [opened(owner()), again, *(done(owner(), seq) for seq in range(3)), sealed(owner(), 3)]
+    for event in history:
         installation.tell(event)
     assert only(installation, Violation.EXECUTIONS)
 
@@ -565,7 +570,7 @@ def test_a_ghost_is_a_ghost_where_the_log_reaches_back_far_enough() -> None:
     ghost = replace(status_of(installation.results[0]), owner=owner(2))
     for events_offset, created_ms, told in ((2, 0, True), (0, 0, False), (None, 1_000, True), (None, 999, False)):
         status = replace(ghost, events_offset=events_offset, created_ms=created_ms)
-        headers = header_map(encode_final(status, b"", "text/plain")[0])
+        headers = dict(encode_final(status, b"", "text/plain")[0])
         installation.results[1:] = [Written(headers, b"", 1_000, after=5)]
         tally = installation.audit(begins_at=1)
         assert tally.inconclusive == Counter({Inconclusive.OPENED_GONE: 1 if told else 2})

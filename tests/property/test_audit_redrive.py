@@ -10,7 +10,7 @@ from property.test_audit import LATER_MS, bury, only, owner, rewrite_one, sealed
 from regather.audit.dead_letter_index import DeadLetterIndex
 from regather.audit.findings import AuditTally, Inconclusive, Violation
 from regather.audit.partition_audit import PartitionAudit
-from regather.core.model import Abandoned, Identity, JobState, OnError, Reason
+from regather.core.model import Abandoned, Event, Identity, JobState, OnError, Reason
 from regather.wire.events import encode_event
 from regather.wire.identity import HEADER, header_map
 
@@ -39,10 +39,10 @@ def redriven_once() -> Installation:
     return installation
 
 
-def write(installation: Installation, event: object) -> None:
+def write(installation: Installation, event: Event) -> None:
     """Into the log, past the rules."""
-    headers, value = encode_event(event)  # type: ignore[arg-type] # any event
-    installation.events.append(Written(header_map(headers), value, installation.now_ms))
+    headers, value = encode_event(event)
+    installation.events.append(Written(dict(headers), value, installation.now_ms))
 
 
 def test_a_redriven_job_is_clean_and_its_gaps_letter_is_the_earlier_versions() -> None:
@@ -109,6 +109,7 @@ def test_a_shard_that_fails_again_has_a_letter_of_its_own_version() -> None:
 
 def test_outcomes_between_the_end_and_the_redrive_count_and_uninvited_ones_do_not() -> None:
     installation = Installation()
+    event: Event
     for event in (opened(ONE), done(ONE, 0), dead(ONE, 1, installation.bury(ONE, 1)), sealed(ONE, 3)):
         installation.tell(event)
     tick(1)(installation)
@@ -124,6 +125,7 @@ def test_outcomes_between_the_end_and_the_redrive_count_and_uninvited_ones_do_no
 
 def test_a_late_outcome_of_a_version_that_no_longer_runs_the_shard_does_not_count() -> None:
     installation = ended_once()
+    event: Event
     for event in (redriven(FIRST, 2, [1]), done(ONE, 1, b"zombie"), Abandoned(TWO, "gone"), done(TWO, 1, b"two")):
         installation.tell(event)
     tick(1)(installation)
@@ -137,6 +139,7 @@ def test_a_late_outcome_of_a_version_that_no_longer_runs_the_shard_does_not_coun
 
 def test_an_upload_that_opens_a_version_after_a_redrive_of_it_is_foreign() -> None:
     installation, upload = ended_once(), owner(submission="ff", version=3)
+    event: Event
     for event in (redriven(FIRST, 2, [1]), Abandoned(TWO, "gone")):
         installation.tell(event)
     tick(1)(installation)
@@ -197,8 +200,9 @@ def test_a_redrive_of_a_version_that_cannot_be_is_dropped() -> None:
 def test_a_final_of_a_redrive_that_does_not_count_is_a_ghost(stranger: Identity) -> None:
     installation = ended_once()
     write(installation, redriven(opened(stranger, on_error=OnError.SKIP), stranger.version, [0, 1, 2]))
-    for event in (*(done(stranger, seq) for seq in range(3)), sealed(stranger, 3)):
-        write(installation, event)
+    for seq in range(3):
+        write(installation, done(stranger, seq))
+    write(installation, sealed(stranger, 3))
     forged = redriven_once().results[1]
     forged.after = len(installation.events)
     rewrite_one(forged, owner=stranger)
@@ -208,6 +212,7 @@ def test_a_final_of_a_redrive_that_does_not_count_is_a_ghost(stranger: Identity)
 
 def test_a_redrive_that_is_never_sealed_ends_as_failed_and_may_be_redriven() -> None:
     installation = ended_once()
+    event: Event
     for event in (redriven(FIRST, 2, [1]), done(TWO, 1, b"two"), Abandoned(TWO, "gone")):
         installation.tell(event)
     final = status_of(installation.results[1])

@@ -13,7 +13,7 @@ from regather.core.sharding import MAX_SHARD_BYTES
 from regather.kinds.image.map import ImageMap, MapOptions
 from regather.kinds.image.map_geometry import Axis, Geometry, resized
 from regather.kinds.image.map_plan import plan_map
-from regather.processors.base import HEAD_BYTES, ShardView, SplitRequest
+from regather.processors.base import HEAD_BYTES, FileSplitter, ShardView, SplitRequest
 from regather.processors.registry import parse_options
 from regather.processors.splitting.rows import RowLayout
 
@@ -42,8 +42,9 @@ def operators(draw: st.DrawFn) -> dict[str, Any]:
 
 def result(body: bytes, options: MapOptions, request: SplitRequest, chunk: int) -> bytes:
     splitter = KIND.splitter(options, replace(request, head=body[:HEAD_BYTES]))
-    pieces = [piece for at in range(0, len(body), chunk) for piece in splitter.feed(body[at : at + chunk])]  # type: ignore[union-attr]
-    pieces += splitter.finish()  # type: ignore[union-attr]
+    assert not isinstance(splitter, FileSplitter)
+    pieces = [piece for at in range(0, len(body), chunk) for piece in splitter.feed(body[at : at + chunk])]
+    pieces += splitter.finish()
     outputs = [KIND.process(ShardView(piece.payload, piece.meta, seq, 0), options) for seq, piece in enumerate(pieces)]
     return KIND.merge(list(outputs), options) if KIND.merges_outputs(options) else b"".join(outputs)
 

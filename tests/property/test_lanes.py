@@ -1,14 +1,18 @@
 """Lanes and micro-batches: nothing lost, nothing mixed, small first, bulk not starved, jobs in turn."""
 
+from typing import TypeVar
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regather.core.lanes import BULK_TURN, MAX_BATCH_BYTES, MAX_BATCH_ITEMS, Lane, LaneQueue
+from regather.core.batch_sizer import MAX_BATCH_ITEMS
+from regather.core.lanes import BULK_TURN, MAX_BATCH_BYTES, Lane, LaneQueue
 
+T = TypeVar("T")
 shards = st.tuples(st.sampled_from(Lane), st.sampled_from("abc"), st.integers(0, 2 * MAX_BATCH_BYTES))
 
 
-def drain(queue: LaneQueue[int], idle_slots: int = 1) -> list[list[int]]:
+def drain(queue: LaneQueue[T], idle_slots: int = 1) -> list[list[T]]:
     batches = []
     while batch := queue.pop_batch(idle_slots=idle_slots):
         batches.append(batch)

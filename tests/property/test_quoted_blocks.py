@@ -3,16 +3,17 @@
 import csv
 import io
 import sys
+from typing import Literal
 
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
+from reference.csv_rows import Reader
 
 from regather.processors.base import Piece, SplitRequest
 from regather.processors.splitting.quoted_blocks import Found, QuotedBlocks
 from regather.processors.splitting.row_grammar import LARGE_BYTES, Dialect, RowGrammar, csv_dialect
 from regather.processors.splitting.row_packer import RowSpan
 from regather.processors.splitting.text_rows import TextRowSplitter
-from tests.reference.csv_rows import Reader
 
 BYTES = ['"', '""', ",", "\n", "\r", "\r\n", "\n\n", " ", "#", "a", "é"]
 FIELDS = ['"a"', '"b,\n"', '"c\rd"', ',"', '",', '"\n', ';"x";', "\n#e\n"]
@@ -28,7 +29,7 @@ def tables(draw: st.DrawFn) -> str:
     cells = st.text(st.sampled_from('ab,;"\n é#'), max_size=9) | st.integers(0, 200).map("w".__mul__)
     rows = draw(st.lists(st.lists(cells, min_size=2, max_size=2), min_size=1, max_size=20))
     out = io.StringIO(newline="")
-    quoting = draw(st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]))
+    quoting: Literal[0, 1] = draw(st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]))
     csv.writer(out, lineterminator=draw(st.sampled_from(["\n", "\r\n"])), quoting=quoting).writerows(rows)
     text = out.getvalue()
     at = draw(st.integers(0, len(text)))
@@ -103,7 +104,7 @@ CELLS = st.text(st.sampled_from('ab,;"\n é#'), max_size=70)
 def test_nothing_that_a_program_writes_is_in_doubt(rows: list[list[str]], all_quoted: bool) -> None:
     assume(all_quoted or not any(cell.startswith(" ") for row in rows for cell in row))
     out = io.StringIO(newline="")
-    quoting = csv.QUOTE_ALL if all_quoted else csv.QUOTE_MINIMAL
+    quoting: Literal[0, 1] = csv.QUOTE_ALL if all_quoted else csv.QUOTE_MINIMAL
     csv.writer(out, lineterminator="\n", quoting=quoting).writerows(rows)
     text = out.getvalue()
     end, mask, plain = find(text)

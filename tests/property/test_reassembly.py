@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from regather.core.job_events import Assembled
 from regather.core.model import (
     BadRow,
     Cancel,
+    Event,
     Failure,
     Identity,
     JobId,
@@ -58,7 +60,7 @@ class Shell:
         self.statuses: list[JobStatus] = []
         self.offset = 0
 
-    def feed(self, event: object, append_ms: int = 1) -> None:
+    def feed(self, event: Event, append_ms: int = 1) -> None:
         instructions = self.fold.handle(event, offset=self.offset, append_ms=append_ms)
         self.offset += 1
         while instructions:
@@ -68,6 +70,7 @@ class Shell:
                 joined = Assembled(b"".join(parts), "text/plain")
                 instructions += self.fold.advance(instruction.job, joined)
             else:
+                assert isinstance(instruction, EmitFinal)
                 self.emit(instruction)
 
     def emit(self, final: EmitFinal) -> None:
@@ -79,8 +82,8 @@ class Shell:
 
 @given(st.integers(1, 12), st.data())
 def test_any_order_and_any_repeats_give_one_ordered_result(total: int, data: st.DataObject) -> None:
-    events = [done(seq) for seq in range(total)] + [Sealed(OWNER, total, 100, "d"), Uploading(OWNER, 1)]
-    noise = [done(seq, owner, b"FOREIGN") for seq in range(total) for owner in (FOREIGN, GHOST)]
+    events: list[Event] = [*(done(seq) for seq in range(total)), Sealed(OWNER, total, 100, "d"), Uploading(OWNER, 1)]
+    noise: list[Event] = [done(seq, owner, b"FOREIGN") for seq in range(total) for owner in (FOREIGN, GHOST)]
     noise += [Sealed(FOREIGN, 1, 1, "x"), opened(owner=FOREIGN), opened(), done(total + 3, mark=b"BEYOND")]
     extra = data.draw(st.lists(st.sampled_from(events + noise), max_size=30))
     history = data.draw(st.permutations(events + extra))
@@ -108,7 +111,8 @@ def test_skipped_shards_are_named_as_gaps(total: int, bad: set[int], data: st.Da
 
 @given(st.integers(2, 10), st.data())
 def test_one_dead_shard_fails_the_job_once_and_nothing_raises_it_again(total: int, data: st.DataObject) -> None:
-    events = [dead(0), *(done(seq) for seq in range(1, total)), Sealed(OWNER, total, 1, "d"), opened(), opened()]
+    done_ones = [done(seq) for seq in range(1, total)]
+    events: list[Event] = [dead(0), *done_ones, Sealed(OWNER, total, 1, "d"), opened(), opened()]
     shell = Shell()
     shell.feed(opened())
     for event in data.draw(st.permutations(events)):
@@ -149,7 +153,7 @@ def test_ranges_name_exactly_the_numbers(numbers: set[int]) -> None:
     assert all(b[0] > a[1] + 1 for a, b in pairwise(found))
 
 
-def ended(*events: object, **limits: object) -> tuple[JobState, str]:
+def ended(*events: Event, **limits: Any) -> tuple[JobState, str]:
     shell = Shell()
     shell.feed(replace(opened(OnError.SKIP), **limits))
     for event in events:
@@ -188,10 +192,9 @@ def test_shards_with_bad_rows_are_in_the_result_and_the_rows_are_named(total: in
         for seq in range(total)
     ]
     shell = Shell()
-    for event in [
-        opened(OnError.SKIP),
-        *data.draw(st.permutations([Sealed(OWNER, total, 10, "d"), *outcomes, *outcomes])),
-    ]:
+    shell.feed(opened(OnError.SKIP))
+    events: list[Event] = [Sealed(OWNER, total, 10, "d"), *outcomes, *outcomes]
+    for event in data.draw(st.permutations(events)):
         shell.feed(event)
     ((_, result, gaps),) = shell.finals
     (status,) = shell.statuses
@@ -218,7 +221,7 @@ def test_within_the_budget_the_result_is_partial() -> None:
 
 @given(st.integers(0, 12))
 def test_a_cancelled_job_ends_once_wherever_the_word_arrives(at: int) -> None:
-    events: list[object] = [*(done(seq) for seq in range(5)), SEAL, *(done(seq) for seq in range(5, 10))]
+    events: list[Event] = [*(done(seq) for seq in range(5)), SEAL, *(done(seq) for seq in range(5, 10))]
     events.insert(at, Cancel(OWNER))
     state, _ = ended(*events)
     assert state is (JobState.CANCELLED if at < len(events) - 1 else JobState.SUCCEEDED)

@@ -1,5 +1,6 @@
 """A redriven job ends once, with the outcomes that stay and those that run again, in whatever order they arrive."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from regather.core.job_events import Assembled, InheritedLoaded, JobBroken
 from regather.core.model import (
     BadRow,
     Cancel,
+    Event,
     Failure,
     Identity,
     JobId,
@@ -52,14 +54,14 @@ class Log:
     """A partition of job-events and a shell that folds it; loads bases and reads finals back when it is told to."""
 
     def __init__(self) -> None:
-        self.records: list[object] = []
+        self.records: list[Event] = []
         self.fold = PartitionFold(FoldPolicy())
         self.finals: dict[int, tuple[JobState, bytes]] = {}
         self.ended: dict[int, JobBroken | None] = {}
         self.bases: list[LoadInherited] = []
         self.unread: list[Identity] = []
 
-    def append(self, event: object) -> None:
+    def append(self, event: Event) -> None:
         self.records.append(event)
         self.carry_out(self.fold.handle(event, offset=len(self.records) - 1, append_ms=1))
 
@@ -100,7 +102,8 @@ def test_every_version_ends_once_and_has_the_newest_say_on_each_shard(total: int
     log.append(OPENED)
     say = {seq: (1, data.draw(WHATS)) for seq in range(total)}
     first = [outcome(seq, 1, what) for seq, (_, what) in say.items()]
-    for event in data.draw(st.permutations([*first, Sealed(FIRST, total, 10, "d")])):
+    submitted: list[Event] = [*first, Sealed(FIRST, total, 10, "d")]
+    for event in data.draw(st.permutations(submitted)):
         log.append(event)
     for number in range(2, data.draw(st.integers(2, 4)) + 1):
         seqs = ranges(sorted(data.draw(st.sets(st.integers(0, total - 1), min_size=1))))
@@ -109,11 +112,13 @@ def test_every_version_ends_once_and_has_the_newest_say_on_each_shard(total: int
         events = [outcome(seq, number, say[seq][1]) for seq in numbers(seqs)]
         zombies = [outcome(seq, number - 1, "done") for seq in range(total)]
         uninvited = [outcome(seq, number, "done") for seq in range(total) if not contains(seqs, seq)]
-        late = [redrive(number, ((0, total - 1),)), Sealed(version(number), total, 10, "d")]
+        late: list[Event] = [redrive(number, ((0, total - 1),)), Sealed(version(number), total, 10, "d")]
         log.read_back() if data.draw(st.booleans()) else None
-        for event in data.draw(st.permutations([*events, *events, *zombies, *uninvited, *late])):
+        mixed: list[Event] = [*events, *events, *zombies, *uninvited, *late]
+        for event in data.draw(st.permutations(mixed)):
             log.append(event)
-            data.draw(st.sampled_from([log.read_back, log.load_bases, list]))()
+            steps: list[Callable[[], object]] = [log.read_back, log.load_bases, list]
+            data.draw(st.sampled_from(steps))()
         log.read_back()
         log.load_bases()
         state, result = log.finals[number]
@@ -158,7 +163,9 @@ def test_a_redrive_that_is_sealed_otherwise_than_its_first_version_ends_as_inter
     log.append(Sealed(version(2), *seal))
     log.load_bases()
     assert log.finals[2] == (JobState.FAILED, b"")
-    assert log.ended[2].reason is Reason.INTERNAL
+    broken = log.ended[2]
+    assert broken is not None
+    assert broken.reason is Reason.INTERNAL
 
 
 def test_a_redrive_of_a_job_that_nobody_opened_is_no_job() -> None:

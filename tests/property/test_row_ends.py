@@ -11,6 +11,7 @@ import duckdb
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
+from reference.csv_rows import MALFORMED, Reader
 
 from regather.core.errors import BadInput
 from regather.processors.base import Piece, SplitRequest
@@ -18,7 +19,6 @@ from regather.processors.splitting import row_grammar
 from regather.processors.splitting.row_packer import RowSpan
 from regather.processors.splitting.shard_rows import TextRows
 from regather.processors.splitting.text_rows import TextRowSplitter, csv_dialect
-from tests.reference.csv_rows import MALFORMED, Reader
 
 CUTS = st.lists(st.integers(0, 20_000), max_size=12)
 FIELDS = st.sampled_from(

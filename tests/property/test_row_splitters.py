@@ -8,6 +8,7 @@ import json
 import lzma
 import zlib
 from itertools import pairwise
+from typing import Literal
 
 import pytest
 from backports import zstd
@@ -37,7 +38,8 @@ def split(splitter: Splitter, body: bytes, cuts: list[int] | None = None) -> lis
 
 def csv_file(rows: list[list[str]], *, delimiter: str = ",", line_end: str = "\r\n") -> bytes:
     out = io.StringIO(newline="")
-    quoting = csv.QUOTE_ALL if line_end == "\n" else csv.QUOTE_MINIMAL  # the writer leaves a lone CR bare otherwise
+    # The writer leaves a lone CR bare otherwise.
+    quoting: Literal[0, 1] = csv.QUOTE_ALL if line_end == "\n" else csv.QUOTE_MINIMAL
     csv.writer(out, delimiter=delimiter, lineterminator=line_end, quoting=quoting).writerows(rows)
     return out.getvalue().encode()
 

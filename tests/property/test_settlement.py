@@ -1,5 +1,7 @@
 """Every result of an execution has one decision, and a decision holds all that there is to publish."""
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,7 +38,7 @@ reasons = st.sampled_from(Reason)
 jitters = st.floats(0, 1, exclude_max=True)
 
 
-def shard(attempt: int = 0, **more: object) -> Shard:
+def shard(attempt: int = 0, **more: Any) -> Shard:
     history = tuple(AttemptError(number, Reason.CRASHED, "boom", "w", number, 1) for number in range(attempt))
     return Shard(OWNER, 7, "kind", b"{}", b"abc", attempt=attempt, history=history)._replace(**more)
 

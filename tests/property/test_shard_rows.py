@@ -4,7 +4,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from regather.core.errors import PermanentError
 from regather.kinds.model.predict import ModelPredict, PredictOptions
 from regather.kinds.table.etl import TableEtl
+from regather.kinds.table.options import TableOptions
 from regather.processors.base import FileSplitter, Options, Piece, Processor, ShardView, SplitRequest
 from regather.processors.registry import parse_options
 from regather.processors.splitting.row_packer import RowSpan
@@ -93,7 +94,7 @@ def test_parquet(cuts: list[int]) -> None:
 @pytest.mark.parametrize("form", ["csv", "raw"])
 @settings(max_examples=15, deadline=None)  # each runs a model some hundred times
 @given(cuts=CUTS)
-def test_rows_of_numbers(form: str, cuts: list[int]) -> None:
+def test_rows_of_numbers(form: Literal["csv", "raw"], cuts: list[int]) -> None:
     table = np.random.default_rng(1).random((40, 64), np.float32)
     options = PredictOptions(format=form, features=64 if form == "raw" else None, header=False)
     lines = [",".join(f"{value:.7g}" for value in row) for row in table.tolist()]
@@ -124,6 +125,7 @@ def test_a_row_keeps_its_number_behind_rows_that_were_left_out(
     """The bad row that is named is the one whose value it has, also where rows of such a shard are picked once more."""
     bad = data.draw(st.sampled_from([row for row in range(200) if row not in gaps]))
     options = parse_options(TableEtl(), {"derive": f"c = if(a = {bad}, 'x', '1')::int"})
+    assert isinstance(options, TableOptions)
     for piece in run_kind.cut(TableEtl(), body_of(200), options, SplitRequest(1024)):
         rows = TableEtl().rows(ShardView(piece.payload, piece.meta, 0, 0), options)
         keep = [range(row, row + 1) for row in rows.numbers if row not in gaps]
@@ -144,6 +146,7 @@ def test_a_row_keeps_its_number_behind_rows_that_were_left_out(
 
 def test_an_unknown_key_behind_a_gap_is_named_by_its_row() -> None:
     options = parse_options(TableEtl(), {})
+    assert isinstance(options, TableOptions)
     (piece,) = run_kind.cut(TableEtl(), ndjson_rows(9), options, SplitRequest())
     payload = piece.payload.replace(b'{"a":7,', b'{"z":7,')
     rows = TableEtl().rows(ShardView(payload, piece.meta, 0, 0), options)

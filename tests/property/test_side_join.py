@@ -71,7 +71,9 @@ def whole(table: pa.Table, beside: pa.Table, how: str, condition: str, select: s
     database.register("s", beside.append_column("s_row", numbers[1]))
     second = "" if how in ("semi", "anti") else ", s_row"
     order = after or f" order by t_row{second}"
-    return database.sql(f"select {select} from t {JOINS[how]} s on ({condition}){order}").to_arrow_table().to_pylist()
+    found = database.sql(f"select {select} from t {JOINS[how]} s on ({condition}){order}").to_arrow_table()
+    rows: list[dict[str, Any]] = found.to_pylist()
+    return rows
 
 
 def reading(table_format: str, names: list[str]) -> dict[str, Any]:

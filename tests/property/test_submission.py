@@ -31,16 +31,13 @@ Step = tuple[SubmissionState, str, SubmissionState]
 def event(chance: random.Random) -> SubmissionEvent:
     at_ms = chance.randrange(0, 60_000)
     likely: list[SubmissionEvent] = [FirstShard(), ClaimRead(chance.random() < 0.8), Acked(at_ms), BodyEnded()]
-    return chance.choice(
-        [
-            *likely,
-            *likely,
-            ClaimRead(True, at_ms),
-            SealAcked(at_ms),
-            AggregatorAnswered(chance.random() < 0.5),
-            *chance.sample([GivenUp(), Unconfirmed()], chance.randrange(2)),
-        ]
-    )
+    ends: list[SubmissionEvent] = [GivenUp(), Unconfirmed()]
+    further: list[SubmissionEvent] = [
+        ClaimRead(True, at_ms),
+        SealAcked(at_ms),
+        AggregatorAnswered(chance.random() < 0.5),
+    ]
+    return chance.choice([*likely, *likely, *further, *chance.sample(ends, chance.randrange(2))])
 
 
 def submission(chance: random.Random) -> Submission:

@@ -10,6 +10,7 @@ from regather.core.model import (
     AttemptError,
     AttemptFailed,
     Cancel,
+    Event,
     Failure,
     Identity,
     JobId,
@@ -46,23 +47,24 @@ def event(chance: random.Random) -> JobEvent:
     parked = Parked(OWNER, seq, RecordPlace("t", 0, seq), 1_000)
     mark = CheckpointMark(0, 0, 0, 0, chance.choice([None, 5]))
     inherited = {one.seq: one for one in (outcome(chance) for _ in range(chance.randrange(4)))}
-    return chance.choice(
-        [
-            Uploading(OWNER, 1),
-            sealed,
-            sealed,
-            outcomes,
-            outcomes,
-            outcomes,
-            AttemptFailed(OWNER, seq, AttemptError(0, Reason.RAISED, "boom", "w", 0, 0)),
-            parked,
-            InheritedLoaded(inherited, Sealed(OWNER, SHARDS, 10, "d")),
-            Restored(chance.choice([outcomes, sealed, parked]), mark),
-            Assembled(b"x", "text/plain"),
-            *chance.sample([Abandoned(OWNER, "gone"), Cancel(OWNER)], chance.randrange(2)),
-            *chance.sample([JobBroken(Reason.INTERNAL, ""), JobBroken(Reason.DEADLINE, "")], chance.randrange(2)),
-        ]
-    )
+    saved: list[Event] = [outcomes, sealed, parked]
+    ends: list[JobEvent] = [Abandoned(OWNER, "gone"), Cancel(OWNER)]
+    choices: list[JobEvent] = [
+        Uploading(OWNER, 1),
+        sealed,
+        sealed,
+        outcomes,
+        outcomes,
+        outcomes,
+        AttemptFailed(OWNER, seq, AttemptError(0, Reason.RAISED, "boom", "w", 0, 0)),
+        parked,
+        InheritedLoaded(inherited, Sealed(OWNER, SHARDS, 10, "d")),
+        Restored(chance.choice(saved), mark),
+        Assembled(b"x", "text/plain"),
+        *chance.sample(ends, chance.randrange(2)),
+        *chance.sample([JobBroken(Reason.INTERNAL, ""), JobBroken(Reason.DEADLINE, "")], chance.randrange(2)),
+    ]
+    return chance.choice(choices)
 
 
 def walk(chance: random.Random) -> set[Step]:

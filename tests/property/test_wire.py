@@ -12,6 +12,7 @@ from regather.core.model import (
     AttemptFailed,
     BadRow,
     DeadLetterAddress,
+    Event,
     Failure,
     Identity,
     JobId,
@@ -126,7 +127,7 @@ def test_a_released_shard_survives_the_trip(shard: Shard, place: RecordPlace, ca
 
 
 @given(events)
-def test_an_event_survives_the_trip(event: object) -> None:
+def test_an_event_survives_the_trip(event: Event) -> None:
     headers, value = encode_event(event)
     assert decode_event(headers, value) == event
 
@@ -139,7 +140,7 @@ def test_a_status_survives_the_trip(status: JobStatus, inline: bytes | None) -> 
 
 
 @given(events, st.binary(max_size=60), st.integers(0, 60))
-def test_garbage_gives_an_event_or_a_wire_error_and_nothing_else(event: object, junk: bytes, cut: int) -> None:
+def test_garbage_gives_an_event_or_a_wire_error_and_nothing_else(event: Event, junk: bytes, cut: int) -> None:
     headers, value = encode_event(event)
     for mangled in (junk, value[:cut], value + junk):
         try:

@@ -1,14 +1,14 @@
 """DICOM files for tests, made with pydicom; codestreams by imagecodecs and by pydicom's own RLE encoder."""
 
 import io
-from typing import Any
+from typing import Any, Literal
 
 import imagecodecs
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.pixels.encoders import RLELosslessEncoder
+from pydicom.pixels.encoders.base import RLELosslessEncoder
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 SECRET = "MUSTERMANN^ERIKA"
@@ -48,7 +48,7 @@ def dicom(
     data.HighBit = data.BitsStored - 1
     data.PixelRepresentation = int(pixels.dtype.kind == "i")
     if stream is None:
-        order = ">" if syntax == ExplicitVRBigEndian else "<"
+        order: Literal[">", "<"] = ">" if syntax == ExplicitVRBigEndian else "<"
         raw = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
         data.PixelData = raw + b"\0" * (len(raw) % 2)
         data["PixelData"].VR = "OW"
@@ -86,6 +86,7 @@ def lossless_jpeg(pixels: np.ndarray, bits: int, predictor: int = 1) -> bytes:
 def rle(pixels: np.ndarray) -> bytes:
     """Return pydicom's own RLE of a frame."""
     colour = pixels.ndim == 3
+    planes: dict[str, Any] = {"planar_configuration": 0} if colour else {}
     return RLELosslessEncoder.encode(
         pixels,
         rows=pixels.shape[0],
@@ -96,5 +97,5 @@ def rle(pixels: np.ndarray) -> bytes:
         bits_stored=pixels.dtype.itemsize * 8,
         pixel_representation=int(pixels.dtype.kind == "i"),
         photometric_interpretation="RGB" if colour else "MONOCHROME2",
-        **({"planar_configuration": 0} if colour else {}),
+        **planes,
     )

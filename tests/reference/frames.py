@@ -64,6 +64,7 @@ def decoded(path: Path, pixels: str | None = "gray") -> tuple[np.ndarray, list[f
     with av.open(str(path)) as container:
         container.streams.video[0].thread_type = "NONE"
         for frame in container.decode(video=0):
+            assert frame.time_base is not None
             frames.append(_luma(frame) if pixels is None else frame.to_ndarray(format=pixels, threads=1))
             times.append(None if frame.pts is None else round(frame.pts * frame.time_base * 1_000_000) / 1_000_000)
     return np.stack(frames), times

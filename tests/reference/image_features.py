@@ -24,7 +24,7 @@ import numpy as np
 try:
     from reference import image_features_float
 except ImportError:  # run as a program
-    import image_features_float  # type: ignore[import-not-found, no-redef]
+    import image_features_float  # type: ignore[import-not-found, no-redef]  # found beside the program alone
 
 RADII = (1, 2, 3)
 BLOCK_PIXELS = 1 << 16

@@ -6,17 +6,17 @@ padded image, pixels repeated until both grids agree, fractions. Slow, for small
 
 import math
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-PAD = {"reflect": "symmetric", "nearest": "edge"}
+PAD: dict[str, Literal["symmetric", "edge"]] = {"reflect": "symmetric", "nearest": "edge"}
 Image = np.ndarray[Any, Any]
 
 
 def padded(image: Image, radius: int, edge: str) -> Image:
     sides = ((radius, radius), (radius, radius), (0, 0))
-    return np.pad(image, sides, PAD[edge])  # type: ignore[call-overload,no-any-return]
+    return np.pad(image, sides, PAD[edge])
 
 
 def gaussian(image: Image, sigma: float, edge: str) -> Image:
@@ -28,12 +28,14 @@ def gaussian(image: Image, sigma: float, edge: str) -> Image:
     windows = np.lib.stride_tricks.sliding_window_view(
         padded(image.astype(np.float64), radius, edge), kernel.shape, axis=(0, 1)
     )
-    return np.einsum("yxcij,ij->yxc", windows, kernel)
+    found: Image = np.einsum("yxcij,ij->yxc", windows, kernel)
+    return found
 
 
 def median(image: Image, size: int, edge: str) -> Image:
     windows = np.lib.stride_tricks.sliding_window_view(padded(image, size // 2, edge), (size, size), axis=(0, 1))
-    return np.median(windows, axis=(-2, -1)).astype(image.dtype)
+    found: Image = np.median(windows, axis=(-2, -1)).astype(image.dtype)
+    return found
 
 
 def threshold(image: Image, value: float) -> Image:
@@ -106,4 +108,5 @@ def rounded(total: Image, divisor: int, dtype: Any) -> Image:
     if dtype.kind == "f":
         return (total / divisor).astype(dtype)
     halves = np.vectorize(lambda value: math.floor(Fraction(int(value), divisor) + Fraction(1, 2)), otypes=[object])
-    return halves(total).astype(dtype)
+    found: Image = halves(total).astype(dtype)
+    return found

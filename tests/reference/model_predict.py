@@ -18,8 +18,9 @@ import onnxruntime
 def probabilities(rows: np.ndarray, model: bytes) -> np.ndarray:
     """Return (n, classes) probabilities."""
     session = onnxruntime.InferenceSession(model)
-    (found,) = session.run(["probabilities"], {session.get_inputs()[0].name: rows.astype(np.float32)})
-    return found
+    found: list[np.ndarray] = session.run(["probabilities"], {session.get_inputs()[0].name: rows.astype(np.float32)})
+    (answer,) = found
+    return answer
 
 
 def answers(model: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -38,6 +38,7 @@ def encode(
 
     with av.open(str(path), "w", format=container, options=container_options or {}) as output:
         stream = output.add_stream(encoder, rate=25)
+        assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = *size, pixel_format
         stream.options = {**_QUICK.get(encoder, {}), **(options or {})}
         stream.codec_context.thread_count = 1
@@ -85,9 +86,9 @@ def stored(path: Path, frames: Sequence[np.ndarray], pixel_format: str) -> list[
     for picture in frames:
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pixel_format, threads=1)
         item = 2 if frame.format.components[0].bits > 8 else 1
-        planes = []
+        planes: list[bytes] = []
         for plane in frame.planes:
-            rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+            rows = np.frombuffer(bytes(plane), np.uint8).reshape(plane.height, plane.line_size)
             together = 2 if pixel_format == "nv12" and planes else 1  # U and V in turns
             planes.append(rows[:, : plane.width * item * together].tobytes())
         found.append(b"".join(planes))

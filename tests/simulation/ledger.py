@@ -3,9 +3,10 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from regather.core.errors import WireError
-from regather.core.model import AttemptFailed, Event, Identity, JobId, Opened, Outcomes, Parked, Redriven
+from regather.core.model import AttemptFailed, Event, Identity, JobId, Opened, Outcomes, Parked, Redriven, Tick
 from regather.core.status import JobStatus
 from regather.topics.layout import Topics
 from regather.transport.base import Record, TopicPartition
@@ -15,6 +16,8 @@ from regather.wire.control import decode_ended
 from regather.wire.documents import decode_final, decode_status
 from regather.wire.events import decode_event
 from regather.wire.shards import decode_shard
+
+E = TypeVar("E", bound=Event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +30,18 @@ class Final:
 
 
 @dataclass(frozen=True, slots=True)
-class LoggedEvent:
+class LoggedEvent(Generic[E]):
     """One record of job-events. `log_ms` is the highest append time up to it."""
 
     partition: int
     offset: int
     log_ms: int
-    event: Event
+    event: E
+
+
+def label_of(event: Opened | Redriven) -> str:
+    """The label of a record that wanted to begin a job, or one more version of it."""
+    return event.label if isinstance(event, Opened) else event.opened.label
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +70,10 @@ class Ledger:
     ended: set[Identity] = field(default_factory=set)
     letters: Counter[tuple[str, int, int]] = field(default_factory=Counter)
     """Dead letters by the original topic, partition and offset."""
-    events: dict[int, list[LoggedEvent]] = field(default_factory=lambda: defaultdict(list))
-    opened: dict[JobId, list[LoggedEvent]] = field(default_factory=lambda: defaultdict(list))
+    events: dict[int, list[LoggedEvent[Event]]] = field(default_factory=lambda: defaultdict(list))
+    opened: dict[JobId, list[LoggedEvent[Opened | Redriven]]] = field(default_factory=lambda: defaultdict(list))
     """Of each job the records that wanted to begin it, or one more version of it."""
-    first_opened: dict[int, list[LoggedEvent]] = field(default_factory=lambda: defaultdict(list))
+    first_opened: dict[int, list[LoggedEvent[Opened | Redriven]]] = field(default_factory=lambda: defaultdict(list))
     """Of each partition, the records that created a job."""
     attempts_failed: list[AttemptFailed] = field(default_factory=list)
     finals: dict[tuple[JobId, int], list[Final]] = field(default_factory=lambda: defaultdict(list))
@@ -128,6 +136,7 @@ class Ledger:
         if found is None:
             return
         event, mark = found
+        assert not isinstance(event, Tick)
         if mark.next_offset is not None:
             owner = event.owner
             self.saved_to[owner] = max(mark.next_offset, self.saved_to.get(owner, 0))
@@ -159,13 +168,13 @@ class Ledger:
         event = decode_event(record.headers, record.value)
         events = self.events[record.partition]
         log_ms = max(record.timestamp_ms, events[-1].log_ms if events else 0)
-        entry = LoggedEvent(record.partition, record.offset, log_ms, event)
-        events.append(entry)
+        events.append(LoggedEvent(record.partition, record.offset, log_ms, event))
         if isinstance(event, Outcomes):
             self.outcomes.update((event.owner, outcome.seq) for outcome in event.outcomes)
             job_id, submission, _ = event.owner
             self._settled.update((job_id, submission, outcome.seq) for outcome in event.outcomes)
         elif isinstance(event, Opened | Redriven):
+            entry: LoggedEvent[Opened | Redriven] = LoggedEvent(record.partition, record.offset, log_ms, event)
             if event.owner.job_id not in self.opened:
                 self.first_opened[record.partition].append(entry)
             self.opened[event.owner.job_id].append(entry)

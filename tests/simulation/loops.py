@@ -21,7 +21,7 @@ from simulation.commits import CommitWatch
 from simulation.installation import EPOCH_MS, Installation
 from simulation.invariants import Invariants
 from simulation.kinds import Row
-from simulation.ledger import Ledger
+from simulation.ledger import Ledger, label_of
 from simulation.nemesis import Nemesis, draw_sorts, draw_weather
 from simulation.verdict import Verdict
 from simulation.workload import Clients, JobPlan, draw_jobs
@@ -59,7 +59,7 @@ class Run:
     def __init__(self, seed: int, *, plans: Sequence[JobPlan] | None = None, weather: Weather | None = None) -> None:
         self.seed = seed
         self.chance = chance = random.Random(seed)
-        self.loop = VirtualLoop(chance)
+        self.loop = VirtualLoop(chance)  # type: ignore[abstract]  # typeshed has every method of AbstractEventLoop abstract
         self.history = History(self.loop.time)
         self.topics = Topics()
         self._harm = plans is None
@@ -187,7 +187,7 @@ class Run:
     def _undone(self) -> list[str]:
         """Open jobs and records that no commit covers."""
         undone = [
-            f"open: {opened[0].event.label} {job_id}"
+            f"open: {label_of(opened[0].event)} {job_id}"
             for job_id, opened in self.ledger.opened.items()
             if (job_id, opened[0].event.owner.version) not in self.ledger.finals
         ]

@@ -195,7 +195,7 @@ class Chain:
         elif isinstance(event, Redriven):
             if present is not None and event.owner == present.owner._replace(version=present.owner.version + 1):
                 self._redrive(event, log_ms)
-        elif present is not None:
+        elif present is not None and not isinstance(event, Tick):
             if event.owner == present.owner:
                 present.take(event, log_ms)
             if isinstance(event, Outcomes):

@@ -41,7 +41,7 @@ def _arguments(marks: list[Any]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(("case", "arguments"), list(cases()))
 def test_contract(case: Callable[..., Any], arguments: dict[str, Any]) -> None:
     chance = random.Random(1)
-    loop = VirtualLoop(chance)
+    loop = VirtualLoop(chance)  # type: ignore[abstract]  # typeshed has every method of AbstractEventLoop abstract
     history = History(loop.time)
     network = Network(loop, chance, history, Weather())
     broker = Broker(network, chance, history, lambda: EPOCH_MS + int(loop.time() * 1000))

@@ -9,7 +9,7 @@ from regather.testing.simulation.event_loop import VirtualLoop, VirtualTimeError
 
 
 def loop_of(seed: int = 0) -> VirtualLoop:
-    return VirtualLoop(random.Random(seed))
+    return VirtualLoop(random.Random(seed))  # type: ignore[abstract]  # typeshed has every method of AbstractEventLoop abstract
 
 
 def test_a_long_sleep_takes_no_time() -> None:
@@ -25,7 +25,8 @@ def test_a_long_sleep_takes_no_time() -> None:
 def test_callbacks_of_one_process_keep_their_order_and_those_of_two_do_not() -> None:
     orders = set()
     for seed in range(20):
-        loop, seen = loop_of(seed), []
+        loop = loop_of(seed)
+        seen: list[str] = []
 
         async def main(loop: VirtualLoop = loop, seen: list[str] = seen) -> None:
             one, two = loop.process("one"), loop.process("two")

@@ -1,6 +1,7 @@
 """The oracle alone: what of a log counts for a version, and what a final may name."""
 
 from regather.core.model import (
+    Event,
     Failure,
     Identity,
     JobId,
@@ -27,8 +28,8 @@ def outcomes(owner: Identity, seq: int, failure: Failure | None = None) -> Outco
     return Outcomes(owner, "w", [Outcome(seq, 1, 1, 0, 1, failure=failure)])
 
 
-def read(*events: object) -> list[Account]:
-    return Chain(FIRST.job_id, 60_000).read((0, event) for event in events).accounts  # type: ignore[misc]
+def read(*events: Event) -> list[Account]:
+    return Chain(FIRST.job_id, 60_000).read((0, event) for event in events).accounts
 
 
 def test_an_outcome_of_a_shard_that_does_not_exist_does_not_count_before_the_seal_nor_behind_it() -> None:

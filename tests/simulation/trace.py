@@ -1,7 +1,7 @@
 """A run as people read it: who did what when, with the records that were written and what the services logged."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
 import structlog
@@ -29,7 +29,7 @@ def silence(*, cached: bool = True) -> None:
 def listen(history: History) -> None:
     """Let what services log become part of the history."""
 
-    def note(_logger: Any, level: str, event: dict[str, Any]) -> dict[str, Any]:
+    def note(_logger: Any, level: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
         words = [f"{name}={value}" for name, value in event.items() if name not in ("event", "exc_info")]
         history.note(current_process().name, f"log {level}", event["event"], *words)
         raise structlog.DropEvent

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from regather.core.model import AttemptError, Identity, JobId, JobState, Opened, Outcomes, Reason
+from regather.core.model import AttemptError, Identity, JobId, JobState, Outcomes, Reason
 from regather.core.partition_fold import FoldPolicy
 from regather.core.status import JobStatus, ShardError
 from regather.testing.simulation.logs import Logs
@@ -16,7 +16,7 @@ from simulation.drops import check_drops
 from simulation.installation import Executions
 from simulation.invariants import Invariants
 from simulation.kinds import Row, decode_rows, merged, shard_answer
-from simulation.ledger import Final, Ledger
+from simulation.ledger import Final, Ledger, label_of
 from simulation.oracle import Account, Chain, End
 from simulation.workload import JobPlan, Promise
 
@@ -234,11 +234,7 @@ class Verdict:
         )
 
     def _check_executions(self) -> None:
-        uploads = Counter(
-            event.label if isinstance(event, Opened) else event.opened.label
-            for opened in self.ledger.opened.values()
-            for event in (entry.event for entry in opened)
-        )
+        uploads = Counter(label_of(entry.event) for opened in self.ledger.opened.values() for entry in opened)
         counts = Counter((payload, attempt) for _, payload, attempt in self.executions.began)
         for (payload, attempt), count in counts.items():
             rows = decode_rows(payload)

@@ -64,7 +64,7 @@ async def test_trap_27_a_full_partition_is_paused_until_half_of_it_is_done(
 
 
 def open_records(worker: Any) -> float:
-    return next(sample.value for sample in worker.samples() if sample.name == "regather_records_open")
+    return next(float(sample.value) for sample in worker.samples() if sample.name == "regather_records_open")
 
 
 class NotesItsStart(InlineExecutor):

@@ -165,8 +165,8 @@ async def test_trap_11_a_member_gets_the_partitions_that_its_topic_has_grown_by(
 
 def tasks_of_the_client() -> list[str]:
     """Tasks that run code of the library."""
-    coroutines = [task.get_coro() for task in asyncio.all_tasks()]
-    return [coroutine.__qualname__ for coroutine in coroutines if "aiokafka" in coroutine.cr_code.co_filename]  # type: ignore[union-attr]
+    coroutines: list[Any] = [task.get_coro() for task in asyncio.all_tasks()]
+    return [coroutine.__qualname__ for coroutine in coroutines if "aiokafka" in coroutine.cr_code.co_filename]
 
 
 @pytest.mark.parametrize("silent", [["LeaveGroup"], ["JoinGroup", "LeaveGroup"], ["OffsetCommit"]], ids="-".join)

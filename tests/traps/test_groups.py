@@ -25,7 +25,7 @@ HELD_S = 3.5
 MakeTransport = Callable[..., Transport]
 
 
-class RawListener(ConsumerRebalanceListener):
+class RawListener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
     """Waits in on_partitions_assigned, and commits in on_partitions_revoked, as it is told to."""
 
     def __init__(self) -> None:

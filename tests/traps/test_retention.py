@@ -80,7 +80,7 @@ async def test_trap_38_an_aggregator_that_finds_its_records_gone_says_so(
 
     async def committed() -> int:
         """Where the group stands, of events or of finals."""
-        found = (await aggregator.events._consumer.committed([events]))[events]  # type: ignore[union-attr]
+        found = (await aggregator.events._consumer.committed([events]))[events]
         return found.offset if found else 0
 
     events = TopicPartition(installation.topics.job_events, 0)

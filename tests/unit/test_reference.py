@@ -18,7 +18,7 @@ from regather.kinds.bytes_digest import BytesDigest
 from regather.kinds.image.bands import BandCounts
 from regather.kinds.image.features import ImageFeatures, ImageOptions
 from regather.kinds.image.slopes import NARROW_RANGE
-from regather.processors.base import Options, Piece, Processor, ShardView, SplitRequest
+from regather.processors.base import FileSplitter, Options, Piece, Processor, ShardView, SplitRequest
 from regather.processors.splitting.rows import Band
 
 FOLDER = Path(__file__).parents[1] / "reference"
@@ -30,6 +30,7 @@ Change = Callable[[list[Piece]], list[Piece]]
 def sharded(processor: Processor[Any], options: Options, request: SplitRequest, body: bytes, **parts: Change) -> Any:
     """Split, process and merge; `change` may alter the pieces as a broken splitter would."""
     splitter = processor.splitter(options, request)
+    assert not isinstance(splitter, FileSplitter)
     pieces = [*splitter.feed(body), *splitter.finish()]
     for change in parts.values():
         pieces = change(pieces)
@@ -47,7 +48,8 @@ def noise(height: int, width: int, channels: int, dtype: str, seed: int = 0, fla
         return float_noise(random, shape, flatness)
     limits = np.iinfo(dtype)
     values = random.integers(limits.min, limits.max + 1, shape, dtype)
-    return values // np.array(min(flatness, limits.max), dtype)
+    flat: np.ndarray = values // np.array(min(flatness, limits.max), dtype)
+    return flat
 
 
 def float_noise(random: np.random.Generator, shape: tuple[int, int, int], flatness: int) -> np.ndarray:
@@ -59,7 +61,7 @@ def float_noise(random: np.random.Generator, shape: tuple[int, int, int], flatne
 
 def options_for(image: np.ndarray) -> ImageOptions:
     _, width, channels = image.shape
-    return ImageOptions(width=width, channels=channels, dtype=str(image.dtype))
+    return ImageOptions.model_validate({"width": width, "channels": channels, "dtype": str(image.dtype)})
 
 
 @given(

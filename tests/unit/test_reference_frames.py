@@ -7,8 +7,9 @@ import pytest
 from reference import frames as reference
 
 from regather.core.errors import BadInput, BadRequest, PermanentError
-from regather.kinds.video.frames import FrameMotion, FrameOptions, FrameTrack
-from regather.processors.base import HEAD_BYTES, Piece, ShardView, SplitRequest
+from regather.kinds.video.frames import FrameMotion, FrameTrack
+from regather.kinds.video.options import FrameOptions
+from regather.processors.base import HEAD_BYTES, FileSplitter, Piece, ShardView, SplitRequest
 
 VIDEO = np.random.default_rng(11).integers(0, 256, (90, 12, 17), np.uint8)
 
@@ -22,6 +23,7 @@ def npy(array: np.ndarray) -> bytes:
 def cut(kind: FrameMotion | FrameTrack, body: bytes, options: FrameOptions, request: SplitRequest) -> list[Piece]:
     asked = SplitRequest(request.shard_size_bytes, request.shards, len(body), head=body[:HEAD_BYTES])
     splitter = kind.splitter(options, asked)
+    assert not isinstance(splitter, FileSplitter)
     return [*splitter.feed(body), *splitter.finish()]
 
 

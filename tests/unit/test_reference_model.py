@@ -39,7 +39,7 @@ def outputs_of(body: bytes, options: PredictOptions, request: SplitRequest) -> l
 
 def probabilities_of(body: bytes, request: SplitRequest, **options: Any) -> np.ndarray:
     wished = PredictOptions.model_validate({"output": "npy", **options})
-    found = np.load(io.BytesIO(KIND.merge(outputs_of(body, wished, request), wished)))
+    found: np.ndarray = np.load(io.BytesIO(KIND.merge(outputs_of(body, wished, request), wished)))
     assert found.dtype == np.float32
     return found
 

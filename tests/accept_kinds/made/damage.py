@@ -4,6 +4,7 @@ import gzip
 import random
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import imagecodecs
 
@@ -45,7 +46,7 @@ def _csv_rows(seed: int) -> Iterator[Case]:
             lines[place + 1] = line
             body = b"".join(lines)
             fast = {"fast": place == 250 and name in ("short", "bad-cast")}
-            options = {"cast": "x:float"}
+            options: dict[str, Any] = {"cast": "x:float"}
             # DuckDB cannot tell the row of a stray quote: it gives the file up. A refusal may, too, in our own words.
             claim = {"unnamed": True, "never": "sniff"} if name == "text-after-quote" else None
             yield bad_table(f"damage/csv-{name}-{place}", body, rows={place}, claim=claim, settings=fast, **options)
@@ -137,7 +138,7 @@ def _arrays() -> Iterator[Case]:
 
 def _packed(seed: int) -> Iterator[Case]:
     body = columns.as_csv(columns.table_of(("int", "text"), 3000, seed))
-    for form, packed in (("gzip", gzip.compress(body, mtime=0)), ("zstd", imagecodecs.zstd_encode(body))):
+    for form, packed in (("gzip", gzip.compress(body, mtime=0)), ("zstd", bytes(imagecodecs.zstd_encode(body)))):
         faults = {"cut-off": packed[:-50], "head-only": packed[:12], "flipped": _flipped_to_no_avail(form, packed)}
         if form == "gzip":
             faults["checksum"] = packed[:-8] + bytes([packed[-8] ^ 0xFF]) + packed[-7:]

@@ -4,7 +4,7 @@ import io
 import zlib
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import imagecodecs
 import numpy as np
@@ -35,11 +35,11 @@ def cases(seed: int) -> Iterator[Case]:
 def written(array: Array, syntax: str = EXPLICIT, stored_bits: int | None = None, **elements: Any) -> bytes:
     """A DICOM file of one or more frames; `elements` are set on the data set."""
     from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import generate_uid
+    from pydicom.uid import UID, generate_uid
 
     meta = FileMetaDataset()
-    meta.TransferSyntaxUID = syntax
-    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
+    meta.TransferSyntaxUID = UID(syntax)
+    meta.MediaStorageSOPClassUID = UID("1.2.840.10008.5.1.4.1.1.7")
     meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=["accept"])
     found = Dataset()
     found.file_meta = meta
@@ -60,7 +60,7 @@ def written(array: Array, syntax: str = EXPLICIT, stored_bits: int | None = None
     content = elements.pop("content", None)
     for name, value in elements.items():
         setattr(found, name, value)
-    order = ">" if syntax == BIG else "<"
+    order: Literal[">", "<"] = ">" if syntax == BIG else "<"
     found.PixelData = content if content is not None else array.astype(array.dtype.newbyteorder(order)).tobytes()
     found["PixelData"].VR = "OB" if content is not None or bits == 8 else "OW"
     found["PixelData"].is_undefined_length = content is not None
@@ -69,11 +69,11 @@ def written(array: Array, syntax: str = EXPLICIT, stored_bits: int | None = None
     return file.getvalue()
 
 
-def encapsulated(*frames: bytes) -> bytes:
+def encapsulated(*frames: bytes | bytearray) -> bytes:
     """Encoded frames as DICOM holds them."""
     from pydicom.encaps import encapsulate
 
-    return bytes(encapsulate(list(frames)))
+    return bytes(encapsulate([bytes(frame) for frame in frames]))
 
 
 def grey(seed: int, dtype: str, bits: int = 0) -> Array:

@@ -53,7 +53,8 @@ def scene(seed: int, dtype: str = "uint8", channels: int = 3, height: int = HEIG
     unit = (waves - waves.min()) / max(waves.max() - waves.min(), 1e-9)
     kind = np.dtype(dtype)
     if kind.kind == "f":
-        return (unit * 4 - 1).astype(kind)
+        made: Array = (unit * 4 - 1).astype(kind)
+        return made
     info = np.iinfo(kind)
     return np.asarray(info.min + unit * (float(info.max) - info.min), dtype=np.float64).astype(kind)
 

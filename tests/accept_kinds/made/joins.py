@@ -22,7 +22,7 @@ WRITERS: dict[str, Callable[[pa.Table], bytes]] = {
 }
 HOWS = ("left", "inner", "semi", "anti")
 GROUPS = {"group_by": "label", "aggregate": "n = count(); s = sum(qty * factor); lo = min(id); f = first(id)"}
-WORK: dict[str, dict[str, str]] = {
+WORK: dict[str, dict[str, Any]] = {
     "two-keys": {"join": "region = code and qty = level"},
     "range": {"join": "qty between level and level + 2", "join_how": "inner"},
     "key-and-range": {"join": "region = code and qty >= level"},

@@ -54,7 +54,8 @@ def median(array: Array, size: int, pad: str = "symmetric") -> Array:
     sides = ((radius, radius), (radius, radius), (0, 0))
     padded: Callable[..., Array] = np.pad
     windows = np.lib.stride_tricks.sliding_window_view(padded(array, sides, mode=pad), (size, size), axis=(0, 1))
-    return np.median(windows, axis=(-2, -1)).astype(array.dtype)
+    found: Array = np.median(windows, axis=(-2, -1)).astype(array.dtype)
+    return found
 
 
 def threshold(array: Array, value: int) -> Array:
@@ -70,7 +71,8 @@ def gaussian(array: Array, sigma: float) -> Array:
     values = np.pad(array.astype(np.float64), ((radius, radius), (radius, radius), (0, 0)), mode="symmetric")
     down = sum(weight * values[at : at + array.shape[0]] for at, weight in enumerate(weights))
     across = sum(weight * down[:, at : at + array.shape[1]] for at, weight in enumerate(weights))
-    return np.round(across).astype(array.dtype)
+    found: Array = np.round(across).astype(array.dtype)
+    return found
 
 
 def _case(name: str, body: bytes, want: Array, tolerance: float = 0.0, fast: bool = False, **options: str) -> Case:

@@ -82,7 +82,8 @@ def _digits(seed: int, digits: Path) -> Iterator[Case]:
     yield case("digits/ndjson", lines, want, "application/x-ndjson", output="npy")
     columns = pa.table({name: rows[:, at] for at, name in enumerate(names)})
     yield case("digits/parquet", as_parquet(columns, row_group_size=99), want, output="npy")
-    likeliest = [{"class": int(row.argmax()), "p": float(row.max())} for row in want().values[0]]
+    found: Any = want().values[0]
+    likeliest = [{"class": int(row.argmax()), "p": float(row.max())} for row in found]
     yield case("digits/likeliest", npy(rows), lambda: Equal("lines", (likeliest,), {"": 1e-5}), settings=fast)
     bad = table.splitlines(keepends=True)
     bad[301] = bad[301].replace(b",", b",oops", 1)

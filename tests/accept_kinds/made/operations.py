@@ -2,7 +2,9 @@
 
 import random
 from collections.abc import Iterator
+from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pyarrow as pa
 
@@ -19,7 +21,7 @@ AGGREGATES = (
     "var_pop(price)", "var_samp(qty)", "median(price)", "median(qty)", "quantile(price, 0.9)", "quantile(qty, 0.25)",
     "sum(case when region = 'EU' then qty else 0 end)", "max(length(note))",
 )  # fmt: skip
-ROW_WORK: dict[str, dict[str, str]] = {
+ROW_WORK: dict[str, dict[str, Any]] = {
     "filter": {"filter": "qty > 3 and region = 'EU'"},
     "double-equals": {"filter": "region == 'EU'"},
     "text-quotes": {"filter": "note = 'it''s' or note like '%\"%'"},
@@ -44,7 +46,7 @@ ROW_WORK: dict[str, dict[str, str]] = {
     "all": {"filter": "true"},
     "null-filter": {"filter": "null"},
 }  # fmt: skip
-GROUP_WORK: dict[str, dict[str, str]] = {
+GROUP_WORK: dict[str, dict[str, Any]] = {
     "two-keys": {"group_by": "region, qty", "aggregate": "n = count(); s = sum(price)"},
     "null-key": {"group_by": "qty", "aggregate": "n = count(); s = sum(money)"},
     "date-key": {"group_by": "day", "aggregate": "n = count()"},
@@ -60,7 +62,7 @@ GROUP_WORK: dict[str, dict[str, str]] = {
     },
     "many": {"group_by": "id", "aggregate": "s = sum(price)"},
 }
-REFUSED: dict[str, dict[str, str]] = {
+REFUSED: dict[str, dict[str, Any]] = {
     "unknown-column": {"filter": "nope > 3"},
     "unknown-function": {"derive": "x = nope(qty)"},
     "unknown-select": {"select": "id, nope"},
@@ -72,7 +74,7 @@ REFUSED: dict[str, dict[str, str]] = {
     "two-statements": {"filter": "true; drop table shard"},
     "filter-of-text": {"filter": "note || region || 'x'"},
 }
-HOSTILE: dict[str, dict[str, str]] = {
+HOSTILE: dict[str, dict[str, Any]] = {
     "read-file": {"derive": "x = (select content from read_text('/etc/passwd'))"},
     "read-csv": {"derive": "x = (select count(*) from read_csv('/etc/passwd'))"},
     "glob": {"derive": "x = (select count(*) from glob('/*'))"},
@@ -92,7 +94,7 @@ def cases(seed: int) -> Iterator[Case]:
     parquet = columns.as_parquet(sales, row_group_size=333)
     few = {"sizes": ("1024", "65536", "one")}
     for number, call in enumerate(AGGREGATES):
-        option = {"group_by": "region", "aggregate": f"x = {call}"}
+        option: dict[str, Any] = {"group_by": "region", "aggregate": f"x = {call}"}
         fast = {"fast": call in ("sum(price)", "median(price)", "last(note)")}
         if number % 2:
             yield table(f"work/aggregate-{call}", body, **_CASTS, **option, settings={**few, **fast})
@@ -126,7 +128,7 @@ def cases(seed: int) -> Iterator[Case]:
         )
 
 
-_CASTS = {"cast": "money:decimal(18,2)"}
+_CASTS: dict[str, Any] = {"cast": "money:decimal(18,2)"}
 
 
 def _forbidden() -> object:
@@ -147,7 +149,7 @@ def sales_table(seed: int) -> pa.Table:
             "price": draw.choice([draw.random() * 1e3, draw.random() * 1e-9, 1e17, -1e17, None]),
             "qty": draw.choice([0, 1, 3, 7, None]),
             "money": Decimal(draw.randrange(10**6)).scaleb(-2),
-            "day": columns.EPOCH.date() + columns.dt.timedelta(days=draw.randrange(60)),
+            "day": columns.EPOCH.date() + timedelta(days=draw.randrange(60)),
             "note": draw.choice(notes),
         }
         for number in range(ROWS)

@@ -1,6 +1,6 @@
 """Kind `table.sql`: `map` over each shard, `reduce` over what all maps gave; equal to both over the whole file."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from accept_kinds.case import Case, Equal, Refusal, Want
 from accept_kinds.expect import Body, bytes_of
@@ -56,12 +56,16 @@ def cases(seed: int) -> Iterator[Case]:
     for name, statement in REFUSED.items():
         refusal = Refusal(f"such a statement is refused before anything runs: {name}")
         options = {"map": statement}
-        yield Case(f"sql/refused-{name}", "table.sql", lambda: body, lambda r=refusal: r, options, sizes=("65536",))
+        yield Case(f"sql/refused-{name}", "table.sql", lambda: body, _wanted(refusal), options, sizes=("65536",))
     mended = Refusal("the second statement names a column that the first does not give")
     options = {"map": "select id from shard", "reduce": "select nope from parts"}
     yield Case(
         "sql/refused-reduce-column", "table.sql", lambda: body, lambda: mended, options, sizes=("65536",), fast=True
     )
+
+
+def _wanted(refusal: Refusal) -> Callable[[], Want]:
+    return lambda: refusal
 
 
 def _case(name: str, body: Body, first: str, second: str, *, fast: bool) -> Case:

@@ -16,7 +16,7 @@ from accept_kinds.made import columns
 from accept_kinds.oracles.table import written_csv
 
 ROWS = 300
-GROUPS = {
+GROUPS: dict[str, Any] = {
     "group_by": "text",
     "aggregate": "n = count(); k = count(double); s = sum(double); lo = min(int); m = mean(int)",
 }
@@ -54,7 +54,7 @@ def _parquet_types(seed: int) -> Iterator[Case]:
         yield table(f"types/parquet-{name}", columns.as_parquet(made), table_format="parquet", settings={"sizes": FEW})
     for name in (*columns.COLUMNS, *columns.PARQUET_ONLY):
         made = columns.table_of((name, "text"), ROWS, seed)
-        counted = {"group_by": "text", "aggregate": f'n = count("{name}"); all_rows = count()'}
+        counted: dict[str, Any] = {"group_by": "text", "aggregate": f'n = count("{name}"); all_rows = count()'}
         body = columns.as_parquet(made, row_group_size=70)
         yield table(f"types/parquet-groups-{name}", body, table_format="parquet", settings={"sizes": FEW}, **counted)
 
@@ -67,7 +67,7 @@ def _parquet_files(seed: int) -> Iterator[Case]:
         yield table(f"parquet/codec-{codec}", body, table_format="parquet", settings={"fast": codec == "brotli", **few})
         groups = columns.as_parquet(made, compression=codec, row_group_size=500)
         yield table(f"parquet/groups-{codec}", groups, table_format="parquet", settings=few, **GROUPS)
-    variants = {
+    variants: dict[str, dict[str, Any]] = {
         "pages-v2": {"data_page_version": "2.0"},
         "no-dictionary": {"use_dictionary": False},
         "small-groups": {"row_group_size": 13},
@@ -82,7 +82,7 @@ def _parquet_files(seed: int) -> Iterator[Case]:
         yield table(f"parquet/{name}", body, table_format="parquet", settings=few)
         yield table(f"parquet/groups-{name}", body, table_format="parquet", settings=few, **GROUPS)
     names = pa.table([pa.array(range(50)), pa.array(range(50))], names=["Ünit price", "select"])
-    spaces = {"derive": 'total = "Ünit price" * "select"', "select": '"Ünit price", total'}
+    spaces: dict[str, Any] = {"derive": 'total = "Ünit price" * "select"', "select": '"Ünit price", total'}
     yield table("parquet/names", columns.as_parquet(names), table_format="parquet", **spaces)
 
 
@@ -177,8 +177,8 @@ def _compressions(seed: int) -> Iterator[Case]:
         packed = {
             "gzip": gzip.compress(body, mtime=0),
             "gzip-members": gzip.compress(body[:half], mtime=0) + gzip.compress(body[half:], mtime=0),
-            "zstd": imagecodecs.zstd_encode(body),
-            "zstd-frames": imagecodecs.zstd_encode(body[:half]) + imagecodecs.zstd_encode(body[half:]),
+            "zstd": bytes(imagecodecs.zstd_encode(body)),
+            "zstd-frames": bytes(imagecodecs.zstd_encode(body[:half]) + imagecodecs.zstd_encode(body[half:])),
         }
         for name, content in packed.items():
             fast = {"fast": (name, form) == ("zstd-frames", "csv")}
@@ -252,12 +252,12 @@ def _sizes(seed: int) -> Iterator[Case]:
     long_rows = b"".join(b",".join(b"%d" % (n % 7) for n in range(at, at + 60)) + b"\n" for at in range(8500))
     yield table("csv/long-names-above-10-MiB-out", long_names + b"\n" + long_rows, settings={"sizes": ("default",)})
     many = columns.table_of(("int", "text"), 60_000, seed)
-    groups = {"group_by": "id", "aggregate": "n = count(); s = sum(int)"}
+    groups: dict[str, Any] = {"group_by": "id", "aggregate": "n = count(); s = sum(int)"}
     yield table("csv/60000-groups", columns.as_csv(many), **groups, settings={"sizes": ("65536", "default")})
     late = b"id,x\n" + b"".join(b"%d,%d\n" % (n, n) for n in range(120_000))
     changed = late + b"120000,oops\n"
     claim = {"why": "the type of x is sampled from the first MiB, and row 120000 does not fit it"}
-    drift = {"rows": {120_000}, "claim": claim, "settings": {"sizes": ("65536", "default")}}
+    drift: dict[str, Any] = {"rows": {120_000}, "claim": claim, "settings": {"sizes": ("65536", "default")}}
     yield bad_table("csv/late-text", changed, oracle=lambda: _rejects(changed), aggregate="n = count(x)", **drift)
     yield table(
         "csv/late-text-cast",

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ def cases(seed: int) -> Iterator[Case]:
         yield _both(kind, "npy", npy(grey), lambda: grey, settings={"sizes": FEW, "fast": True})
         yield _both(kind, "npy-rgb", npy(video(seed)), lambda: video(seed))
         yield _both(kind, "npy-uint16", npy(grey.astype(np.uint16) * 257), lambda: grey.astype(np.uint16) * 257)
-        raw = {"width": str(WIDTH), "height": str(HEIGHT)}
+        raw: dict[str, Any] = {"width": str(WIDTH), "height": str(HEIGHT)}
         yield _both(kind, "raw", grey.tobytes(), lambda: grey, **raw)
         yield _both(kind, "raw-rgb", video(seed).tobytes(), lambda: video(seed), **raw, channels="3")
         for form, codec in (("mp4", "libx264"), ("matroska", "libx264"), ("matroska", "ffv1"), ("mp4", "mpeg4")):
@@ -33,9 +34,7 @@ def cases(seed: int) -> Iterator[Case]:
                 given = {} if pixels == "gray" else {"pixels": pixels}
                 name = f"{form}-{codec}-{pixels}"
                 settings = {"sizes": FEW, "fast": name == "mp4-libx264-gray"}
-                yield _both(
-                    kind, name, body, lambda body=body, pixels=pixels: decode(body, pixels), settings=settings, **given
-                )
+                yield _both(kind, name, body, partial(decode, body, pixels), settings=settings, **given)
         yield _both(kind, "y4m", y4m(grey), lambda: decode(y4m(grey)))
     yield from _large(seed)
     yield from _no_frames(seed)
@@ -61,6 +60,7 @@ def encoded(seed: int, form: str, codec: str, keyframes: int = 7) -> bytes:
     file = io.BytesIO()
     with av.open(file, "w", format=form) as container:
         stream = container.add_stream(codec, rate=25)
+        assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.codec_context.gop_size = keyframes
         stream.codec_context.thread_count = 1

@@ -11,7 +11,7 @@ from accept_kinds.oracles import OracleRefused
 def dicom_pixels(body: bytes, page: int = 0) -> np.ndarray[Any, np.dtype[Any]]:
     """(rows, columns, channels) of one frame."""
     import pydicom
-    from pydicom.pixels import apply_rescale
+    from pydicom.pixels.processing import apply_rescale
 
     data_set = pydicom.dcmread(io.BytesIO(body))
     frames = int(data_set.get("NumberOfFrames", 1))

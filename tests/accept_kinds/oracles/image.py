@@ -60,6 +60,7 @@ def tiff(body: bytes, page: int = 0) -> Pixels:
 
     with tifffile.TiffFile(io.BytesIO(body)) as file:
         chosen = file.pages[page]
+        assert isinstance(chosen, tifffile.TiffPage)
         end = max((o + c for o, c in zip(chosen.dataoffsets, chosen.databytecounts, strict=True)), default=0)
         if end > len(body):
             raise OracleRefused(f"the pixels end at byte {end} and the file at {len(body)}")
@@ -67,6 +68,7 @@ def tiff(body: bytes, page: int = 0) -> Pixels:
         if chosen.planarconfig == 2 and array.ndim == 3:
             array = np.moveaxis(array, 0, -1)
         if chosen.photometric == 3:
+            assert chosen.colormap is not None
             array = (chosen.colormap[:, array] // 257).astype(np.uint8)
             array = np.moveaxis(array, 0, -1)
         elif chosen.bitspersample == 1:

@@ -15,7 +15,7 @@ def decode(body: bytes, pixels: str = "gray") -> Frames:
     import av
 
     try:
-        with av.open(io.BytesIO(body)) as container:
+        with av.open(io.BytesIO(body), "r") as container:
             frames = [_pixels(frame, pixels) for frame in container.decode(video=0)]
     except av.error.FFmpegError as error:
         raise OracleRefused(str(error)) from error

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -89,7 +90,7 @@ async def test_an_exception_fails_its_item_only_and_tells_where(started: StartSu
     ],
 )
 async def test_faults_of_the_diagnostics_kind(
-    started: StartSupervisor, do: str, options: dict[str, object], reason: Reason, retryable: bool, word: str
+    started: StartSupervisor, do: str, options: dict[str, Any], reason: Reason, retryable: bool, word: str
 ) -> None:
     supervisor = await started(registry="regather.processors.registry:all_kinds")
     failed = failure(await supervisor.run(diagnostics(do, **options)))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from regather.core.checkpoint import CheckpointMark
 from regather.core.crash_attribution import Attribution
-from regather.core.model import Event, Identity, JobState, OnError, Outcomes, Reason, Shard
+from regather.core.model import Event, Identity, JobState, OnError, Outcomes, Reason, Shard, Tick
 from regather.core.partition_fold import FoldPolicy
 from regather.core.status import JobStatus
 from simulation.invariants import Invariants
@@ -181,6 +181,7 @@ class Model:
         found: dict[Identity, int] = {}
         for saved, transaction in self.checkpoints:
             if transaction.committed and saved.mark.next_offset is not None:
+                assert not isinstance(saved.event, Tick)
                 owner = saved.event.owner
                 found[owner] = max(found.get(owner, 0), saved.mark.next_offset)
         return found

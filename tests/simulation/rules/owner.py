@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from regather.core.job_events import Assembled
-from regather.core.model import Opened, Outcomes, Redriven, Tick
+from regather.core.model import JobId, Opened, Outcomes, Redriven, Tick
 from regather.core.partition_fold import PartitionFold, reopenable
 from regather.core.reassembly import Assemble, EmitFinal, Instruction, JobFold, LoadInherited, Release
 from simulation.drops import base_of
@@ -28,7 +28,7 @@ class Owner:
     read_to: int = 0
     finals: list[int] = field(default_factory=list)
     """Offsets of the finals that were read since the restore: the first one is R."""
-    begins: dict[str, int] = field(default_factory=dict)
+    begins: dict[JobId, int] = field(default_factory=dict)
     """Where the checkpoints of a job begin."""
     assembling: list[JobFold] = field(default_factory=list)
     loading: list[LoadInherited] = field(default_factory=list)

@@ -1,7 +1,7 @@
 """What is checked when a run of the rules has ended."""
 
-from regather.core.model import Identity, JobState, Opened, Outcomes, Reason
-from regather.core.status import ShardError, newer
+from regather.core.model import Identity, JobId, JobState, Opened, Outcomes, Reason
+from regather.core.status import JobStatus, ShardError, newer
 from simulation.drops import check_drops
 from simulation.oracle import Account, Chain
 from simulation.rules.model import POLICY, SILENCE_MS, Fate, Final, Model
@@ -9,25 +9,26 @@ from simulation.rules.model import POLICY, SILENCE_MS, Fate, Final, Model
 
 def judge(model: Model) -> None:
     """Check every job, every promise, every charge and every drop."""
-    check, by_key = model.invariants.check, {}
+    check = model.invariants.check
+    by_key: dict[tuple[JobId, int], Final] = {}
     for final in model.finals():
         key = (final.owner.job_id, final.owner.version)
         check("I1", key not in by_key, "a second final for", key)
         by_key[key] = final
     job_ids = {entry.event.owner.job_id: None for entry in model.events if type(entry.event) is Opened}
-    accounts: dict[tuple[str, int], Account] = {}
+    accounts: dict[tuple[JobId, int], Account] = {}
     for job_id in job_ids:
         for account in Chain(job_id, SILENCE_MS).read(model.log()).accounts:
             accounts[job_id, account.owner.version] = account
     for key, account in accounts.items():
-        final = by_key.get(key)
-        check("I1", final is not None and final.owner == account.owner, "no final of", account.owner, "but", final)
+        found = by_key.get(key)
+        check("I1", found is not None and found.owner == account.owner, "no final of", account.owner, "but", found)
     for owner in model.sealed:
         check("I1", (owner.job_id, owner.version) in by_key, "no final of", owner, "which was promised")
     for key, final in by_key.items():
-        account = accounts.get(key)
-        if check("I3", account is not None, "a final of", final.owner, "which nobody opened") and account is not None:
-            _check_end(model, final, account)
+        opened = accounts.get(key)
+        if check("I3", opened is not None, "a final of", final.owner, "which nobody opened") and opened is not None:
+            _check_end(model, final, opened)
     _check_view(model, by_key)
     _check_charges(model)
     check_drops(model.invariants, POLICY, ((entry.append_ms, entry.event) for entry in model.events))
@@ -62,16 +63,16 @@ def _has_letter(model: Model, owner: Identity, error: ShardError) -> bool:
     return mine and (seq, row) == (error.seq, error.row)
 
 
-def _check_view(model: Model, by_key: dict[tuple[str, int], Final]) -> None:
+def _check_view(model: Model, by_key: dict[tuple[JobId, int], Final]) -> None:
     """Whatever the order in which statuses reach a view, it shows the end."""
     statuses = [status for status in model.statuses if (status.owner.job_id, status.owner.version) in by_key]
     model.chance.shuffle(statuses)
-    shown: dict[str, Final | object] = {}
+    shown: dict[JobId, JobStatus] = {}
     for status in statuses:
         known = shown.get(status.owner.job_id)
-        shown[status.owner.job_id] = newer(known, status)  # type: ignore[arg-type]
+        shown[status.owner.job_id] = newer(known, status)
     for job_id, status in shown.items():
-        ended = status.state.ended  # type: ignore[attr-defined]
+        ended = status.state.ended
         model.invariants.check("VIEW", ended, job_id, "is shown as", status)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from structlog.testing import capture_logs
@@ -248,10 +249,14 @@ async def test_a_successor_goes_on_from_checkpoints_where_the_log_is_gone(world:
     outputs = [b"%04d" % seq for seq in range(6)]
     owner = job()
     begin = Opened(owner, "frames.motion", b"{}", "", 3_600_000, OnError.FAIL)
+
+    def past(offset: int) -> bool:
+        return committed(world).offset > offset
+
     for told in ([begin, Uploading(owner, 1)], [outcome_of(owner, 0, outputs)], [outcome_of(owner, 2, outputs)]):
         await world.start(settings)
         told_to = await world.tell(*told)
-        await eventually(lambda told_to=told_to: committed(world).offset > told_to, what="a checkpoint")
+        await eventually(partial(past, told_to), what="a checkpoint")
         await world.stop()
         world.broker.delete_records(events, committed(world).offset)
     assert log.beginning > told_to

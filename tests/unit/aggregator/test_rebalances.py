@@ -1,5 +1,7 @@
 """Owners of partitions and the rebalances of their group."""
 
+from typing import Any
+
 from unit.aggregator.world import World, job, whole
 
 from regather.testing.waiting import eventually
@@ -10,8 +12,8 @@ from regather.transport.memory import MemoryTransport
 class WatchedMembers(MemoryTransport):
     """Remembers the members of groups."""
 
-    def __init__(self, *args: object) -> None:
-        super().__init__(*args)  # type: ignore[arg-type]
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
         self.members: list[Consumer] = []
 
     def consumer(self, *, group: str | None = None, fetch_max_bytes: int = 16 * 1024 * 1024) -> Consumer:

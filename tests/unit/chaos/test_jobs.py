@@ -2,6 +2,7 @@
 
 import json
 import random
+from typing import Any
 
 from chaos.jobs import POISON_BYTES, bad_rows, digest, doomed, poison, sleepers, workload_jobs
 from chaos.ledger import Ledger
@@ -27,7 +28,14 @@ def test_poison_names_one_shard_of_each_sort_and_the_payloads_of_their_letters()
         "attempts": 12,
     }
     assert job.answer.wrong(json.dumps(right).encode()) == ""
-    for change in ({"attempts": 49}, {"attempts": 11}, {"gaps": []}, {"size_bytes": 0}, {"shards": 15}):
+    changes: tuple[dict[str, Any], ...] = (
+        {"attempts": 49},
+        {"attempts": 11},
+        {"gaps": []},
+        {"size_bytes": 0},
+        {"shards": 15},
+    )
+    for change in changes:
         assert job.answer.wrong(json.dumps(right | change).encode())
 
 

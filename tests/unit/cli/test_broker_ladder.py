@@ -1,4 +1,5 @@
 import socket
+from collections.abc import Callable
 
 import pytest
 
@@ -29,7 +30,9 @@ def _must_not_be_asked() -> bool:
         ({"REGATHER_KAFKA": "docker"}, _must_not_be_asked, Rung.DOCKER),
     ],
 )
-def test_the_highest_rung_that_can_work_is_chosen_unless_one_is_forced(environment, docker_answers, expected) -> None:
+def test_the_highest_rung_that_can_work_is_chosen_unless_one_is_forced(
+    environment: dict[str, str], docker_answers: Callable[[], bool], expected: Rung
+) -> None:
     assert choose_rung(environment, docker_answers) is expected
 
 

@@ -1,5 +1,7 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from regather_cli.client import ApiError, Client, Submission, WaitTimeout
 
 
-def _gateway(handler) -> Client:
+def _gateway(handler: Callable[[httpx2.Request], Any]) -> Client:
     return Client("http://gateway", httpx2.MockTransport(handler))
 
 

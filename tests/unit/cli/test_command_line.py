@@ -1,5 +1,6 @@
 import json
 import socket
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -19,7 +20,7 @@ def test_the_commands_are_listed(runner: CliRunner) -> None:
         assert command in shown
 
 
-def test_a_malformed_option_is_a_usage_error_that_quotes_it(runner: CliRunner, tmp_path) -> None:
+def test_a_malformed_option_is_a_usage_error_that_quotes_it(runner: CliRunner, tmp_path: Path) -> None:
     file = tmp_path / "f"
     file.write_bytes(b"x")
     result = runner.invoke(app, ["submit", str(file), "--kind", "k", "--option", "width8"])
@@ -27,7 +28,7 @@ def test_a_malformed_option_is_a_usage_error_that_quotes_it(runner: CliRunner, t
     assert "width8" in result.output
 
 
-def test_a_missing_file_is_a_usage_error(runner: CliRunner, tmp_path) -> None:
+def test_a_missing_file_is_a_usage_error(runner: CliRunner, tmp_path: Path) -> None:
     result = runner.invoke(app, ["submit", str(tmp_path / "absent"), "--kind", "k"])
     assert result.exit_code == 2
     assert "is not a file" in result.output

@@ -37,7 +37,9 @@ def test_a_partial_job_with_its_dead_letter_is_as_it_must_be() -> None:
         (_document(), [_letter(payload=b"other")], "the dead letter holds the payload"),
     ],
 )
-def test_whatever_is_wrong_with_the_poisoned_job_is_named(document, letters, complaint: str) -> None:
+def test_whatever_is_wrong_with_the_poisoned_job_is_named(
+    document: dict[str, Any], letters: list[DeadLetter], complaint: str
+) -> None:
     assert demo_poison.complaints(document, letters) == [complaint]
 
 

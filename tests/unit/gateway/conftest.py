@@ -146,8 +146,7 @@ class Harness:
             document: dict[str, Any] = (await self.client.get(f"/v1/jobs/{job_id}")).json()
             return document if condition(document) else None
 
-        found = await eventually(look, what=f"the wanted document of job {job_id}")
-        assert found is not None
+        found: dict[str, Any] = await eventually(look, what=f"the wanted document of job {job_id}")
         return found
 
     async def submit(self, body: bytes = b"payload", **parameters: str) -> dict[str, Any]:

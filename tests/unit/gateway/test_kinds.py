@@ -54,7 +54,7 @@ class Needy(Processor[NeedyOptions]):
 class Broken(Needy):
     """Breaks over its media type."""
 
-    options_model = Options  # type: ignore[assignment]
+    options_model = Options  # type: ignore[assignment]  # wider than that of Needy
 
     def media_type(self, options: Options) -> str:
         raise RuntimeError

@@ -50,7 +50,7 @@ async def test_a_worker_is_listed_from_its_first_report_to_its_removal(
     await publish(transport, "w1", None)
 
     async def gone() -> bool:
-        return (await gateway.client.get("/v1/workers")).json()["workers"] == []
+        return bool((await gateway.client.get("/v1/workers")).json()["workers"] == [])
 
     await eventually(gone, what="the removal")
 

@@ -266,7 +266,7 @@ def test_a_footer_that_duckdb_refuses_is_refused(change: Callable[[Struct], obje
     path = tmp_path / "it.parquet"
     path.write_bytes(with_footer(written(table(3000), row_group_size=1000), change))
     with pytest.raises(duckdb.Error):
-        duckdb.sql(f"SELECT sum(price) FROM '{path}'").fetchall()
+        duckdb.execute(f"SELECT sum(price) FROM '{path}'").fetchall()
     with pytest.raises(BadInput, match="the Parquet file cannot be read"):
         run(KIND, path.read_bytes(), GROUPS)
 

@@ -216,5 +216,5 @@ def test_means_of_large_whole_numbers_are_duckdbs(seed: int) -> None:
     body = "k,x\n" + "".join(f"{index % 20},{value}\n" for index, value in enumerate(values))
     found = groups(body.encode(), {"group_by": "k", "aggregate": "m = avg(x)"})
     rows = ", ".join(f"({index % 20}, {value}::bigint)" for index, value in enumerate(values))
-    wanted = duckdb.sql(f"SELECT k, avg(x) FROM (VALUES {rows}) t(k, x) GROUP BY k ORDER BY k").fetchall()
+    wanted = duckdb.execute(f"SELECT k, avg(x) FROM (VALUES {rows}) t(k, x) GROUP BY k ORDER BY k").fetchall()
     assert [(group["k"], group["m"]) for group in found] == wanted

@@ -45,6 +45,7 @@ def test_a_delimiter_behind_every_row_does_no_harm(
     (tmp_path / "t.csv").write_text(f"{header}\n{body}")
     names = ", ".join("abc"[:width])
     whole = duckdb.sql(f"SELECT {names} FROM read_csv('{tmp_path / 't.csv'}', delim=',', header=true)")
+    assert whole is not None
     expected = [dict(zip(whole.columns, row, strict=True)) for row in whole.fetchall()]
     assert rows(f"{header}\n{body}".encode(), {"select": names, **options}, size_bytes) == expected
 
@@ -63,7 +64,7 @@ def test_texts_are_null_where_duckdb_has_them_null(text: str, nulls: str, tmp_pa
     (tmp_path / "t.csv").write_text(body)
     named = {"": ["''"], "NA": ["'NA'"], "NA, ''": ["'NA'", "''"]}[nulls]
     sql = f"SELECT a FROM read_csv('{tmp_path / 't.csv'}', delim=',', header=true, quote='\"', nullstr=[{','.join(named)}])"
-    expected = [value for (value,) in duckdb.sql(sql).fetchall()]
+    expected = [value for (value,) in duckdb.execute(sql).fetchall()]
     options = {"nulls": nulls, "select": "a"} if nulls else {"select": "a"}
     assert [row["a"] for row in rows(body.encode(), options)] == expected
 

@@ -12,6 +12,7 @@ import pytest
 from regather.core.errors import BadInput, BadRequest, PermanentError, UserError
 from regather.core.sharding import MAX_SHARD_BYTES
 from regather.kinds.table.etl import TableEtl
+from regather.kinds.table.options import TableOptions
 from regather.kinds.table.side_room import SIDE_BYTES, SIDE_ROWS
 from regather.kinds.table.sql import TableSql
 from regather.processors.base import ShardView, Side, SplitRequest
@@ -190,6 +191,7 @@ def test_what_is_wrong_with_a_side_table_is_said_of_it(side: bytes, says: str) -
 def test_a_bad_row_of_the_table_keeps_its_number_and_the_side_table() -> None:
     body = ROWS + b"4,p1,many\n5,p2,1\n"
     options = parse_options(ETL, JOIN | {"cast": "qty:int"})
+    assert isinstance(options, TableOptions)
     (piece,) = cut(ETL, body, options, SplitRequest(side=Side(SIDE)))
     shard = ShardView(piece.payload, piece.meta, 0, 0)
     with pytest.raises(PermanentError, match=r"row 3: .*'many'"):
@@ -202,6 +204,7 @@ def test_a_bad_row_of_the_table_keeps_its_number_and_the_side_table() -> None:
 def test_picked_rows_of_parquet_keep_the_side_table() -> None:
     body = parquet(pa.table({"id": [1, 2, 3, 4], "product": ["p1", "p2", "p1", "p1"], "qty": ["5", "7", "many", "1"]}))
     options = parse_options(ETL, JOIN | {"cast": "qty:int"})
+    assert isinstance(options, TableOptions)
     (piece,) = cut(ETL, body, options, SplitRequest(side=Side(SIDE)))
     shard = ShardView(piece.payload, piece.meta, 0, 0)
     with pytest.raises(PermanentError, match=r"row 2: .*'many'"):

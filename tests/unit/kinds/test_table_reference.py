@@ -101,7 +101,7 @@ def test_sums_of_floats_are_exact_at_every_cut(values: list[float], data: st.Dat
 
 
 def test_rows_of_json_come_out_in_order_whatever_they_came_in() -> None:
-    rows = [{"a": index, "b": [index]} for index in range(500)]
+    rows: list[dict[str, Any]] = [{"a": index, "b": [index]} for index in range(500)]
     options = {"filter": "a % 3 == 0", "derive": "twice = a * 2"}
     expected = [{**row, "twice": row["a"] * 2} for row in rows if row["a"] % 3 == 0]
     array = json.dumps(rows, indent=1).encode()

@@ -67,7 +67,11 @@ def by_columns() -> bytes:
         helper.make_node("Add", ["age", "r"], ["y"]),
         helper.make_node("Identity", ["city"], ["c"]),
     ]
-    inputs = {"age": (FLOAT, ["N", 1]), "rooms": (TensorProto.INT64, ["N", 1]), "city": (TensorProto.STRING, ["N", 1])}
+    inputs: dict[str, tuple[int, Sides]] = {
+        "age": (FLOAT, ["N", 1]),
+        "rooms": (TensorProto.INT64, ["N", 1]),
+        "city": (TensorProto.STRING, ["N", 1]),
+    }
     return model(nodes, inputs, {"y": (FLOAT, ["N", 1]), "c": (TensorProto.STRING, ["N", 1])})
 
 

@@ -53,7 +53,8 @@ def lines(result: bytes) -> list[dict[str, Any]]:
 
 
 def array(result: bytes) -> np.ndarray:
-    return np.load(io.BytesIO(result))
+    rows: np.ndarray = np.load(io.BytesIO(result))
+    return rows
 
 
 def npy(rows: np.ndarray) -> bytes:
@@ -74,7 +75,7 @@ def ndjson(rows: Sequence[Sequence[object]], names: Sequence[str]) -> bytes:
 def parquet(columns: dict[str, Any]) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(columns), sink, row_group_size=200)
-    return sink.getvalue().to_pybytes()
+    return bytes(sink.getvalue())
 
 
 def _no_constant(name: str) -> None:

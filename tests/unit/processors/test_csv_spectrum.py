@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from regather.kinds.table.etl import TableEtl
+from regather.kinds.table.options import TableOptions
 from regather.processors.base import FileSplitter, SplitRequest
 from regather.processors.registry import parse_options
 from regather.testing.run_kind import merged, processed
@@ -17,6 +18,7 @@ KIND = TableEtl()
 
 def rows_of(body: bytes, chunk_bytes: int) -> list[dict[str, str | None]]:
     options = parse_options(KIND, {"format": "csv"})
+    assert isinstance(options, TableOptions)
     plan = KIND.inspect(body, options, SplitRequest(1024))
     splitter = KIND.splitter(options, SplitRequest(1024, plan=plan))
     assert not isinstance(splitter, FileSplitter)

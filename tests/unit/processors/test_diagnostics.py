@@ -9,7 +9,7 @@ import time
 import pytest
 
 from regather.core.errors import BadInput, BadRequest, PermanentError
-from regather.kinds.diagnostics import EXIT_CODE, Diagnostics, DiagnosticsOptions
+from regather.kinds.diagnostics import EXIT_CODE, Diagnostics, DiagnosticsOptions, Fault
 from regather.processors.base import ShardView, SplitRequest
 from regather.processors.registry import parse_options
 
@@ -64,7 +64,7 @@ def test_a_permanent_failure_is_one_that_is_not_retried() -> None:
 
 
 @pytest.mark.parametrize("do", ["sleep", "busy", "hang_once"])
-def test_waiting_lasts_as_long_as_asked(do: str) -> None:
+def test_waiting_lasts_as_long_as_asked(do: Fault) -> None:
     options = DiagnosticsOptions(do=do, seconds=0.2)
     begun_s = time.perf_counter()
     KIND.process(shard(), options)

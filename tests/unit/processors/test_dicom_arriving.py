@@ -25,7 +25,7 @@ from regather.processors.base import (
 KIND = ImageFeatures()
 FRAMES = np.stack([NOISE, SMOOTH, NOISE[::-1]])
 HOUNSFIELD = {"RescaleSlope": "1", "RescaleIntercept": "-1024"}
-DAMAGED = {
+DAMAGED: dict[str, Callable[[bytes], bytes]] = {
     "cut off in its pixels": lambda body: body[:-2],
     "cut off before them": lambda body: body[:300],
     "a length that lies": lambda body: body.replace(b"\xe0\x7f\x10\0OW\0\0\xa0\x0f", b"\xe0\x7f\x10\0OW\0\0\xa2\x0f"),

@@ -3,6 +3,7 @@
 import io
 import json
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ PLAIN = [
     uid.DeflatedExplicitVRLittleEndian,
     uid.ExplicitVRBigEndian,
 ]
-SAMPLES = {
+SAMPLES: dict[str, tuple[np.ndarray, dict[str, Any]]] = {
     "8 bits": (GREY, {}),
     "16 bits": (NOISE, {}),
     "12 of 16 bits, the others dirty": (NOISE, {"stored": 12}),
@@ -122,7 +123,7 @@ def test_what_pydicom_cannot_decode_here_is_what_was_encoded(
     pixels: np.ndarray, bits: int, syntax: str, tmp_path: Path
 ) -> None:
     unsigned = pixels.view(f"u{pixels.dtype.itemsize}")
-    encode = {
+    encode: dict[str, Callable[[], bytes | bytearray]] = {
         uid.JPEGLosslessSV1: lambda: lossless_jpeg(pixels, bits),
         uid.JPEGLossless: lambda: lossless_jpeg(pixels, bits, predictor=6),
         uid.JPEGLSLossless: lambda: imagecodecs.jpegls_encode(unsigned),
@@ -146,7 +147,7 @@ def test_the_other_names_of_high_throughput_jpeg_2000_are_known(syntax: str, tmp
 def test_an_extended_offset_table_says_where_frames_are(tmp_path: Path) -> None:
     frames = np.stack([SMOOTH, NOISE])
     data, offsets, lengths = pydicom.encaps.encapsulate_extended([rle(frame) for frame in frames])
-    tables = {"ExtendedOffsetTable": offsets, "ExtendedOffsetTableLengths": lengths}
+    tables: dict[str, Any] = {"ExtendedOffsetTable": offsets, "ExtendedOffsetTableLengths": lengths}
     body = dicom(frames, uid.RLELossless, stream=[b"12"], NumberOfFrames=2, PixelData=data, **tables)
     same(decoded(body, tmp_path, page=1), NOISE)
     with pytest.raises(BadInput, match="extended offset table points outside of the file"):

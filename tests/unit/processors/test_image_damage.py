@@ -20,7 +20,6 @@ from image_samples import (
     RGB,
     SAMPLES,
     SMOOTH,
-    Image,
     Pixels,
     chunk,
     grey_tiff,
@@ -29,6 +28,7 @@ from image_samples import (
     tiff,
 )
 from image_samples import with_channels as flat
+from PIL import Image
 
 from regather.core.errors import BadInput, BadRequest, UserError
 from regather.kinds.image.features import ImageFeatures, ImageOptions
@@ -76,6 +76,7 @@ def by_tifffile(body: bytes) -> Pixels | None:
     """What tifffile sees; None where a damaged tag now asks for what only ours does (white, palette, turned, planes)."""
     with tifffile.TiffFile(io.BytesIO(body)) as file:
         page = file.pages[0]
+        assert isinstance(page, tifffile.TiffPage)
         plain = int(page.photometric) in (1, 2) and page.planarconfig == 1 and page.bitspersample in (8, 16, 32)
         return flat(page.asarray()) if plain and page.tags.valueof(274) in (None, 1) else None
 
@@ -147,7 +148,12 @@ def test_a_strip_with_a_hole_in_it_is_refused_by_its_number(codec: str, value: i
 
 def test_a_strip_of_another_length_is_refused_whether_its_codec_notices_or_not(tmp_path: Path) -> None:
     tags = {"t256": 47, "t257": 61, "t258": 8, "t262": 1, "t277": 1, "t278": 61}
-    for code, encode in [(5, imagecodecs.lzw_encode), (50000, imagecodecs.zstd_encode), (8, zlib.compress)]:
+    encoders: list[tuple[int, Callable[[bytes], bytes | bytearray]]] = [
+        (5, imagecodecs.lzw_encode),
+        (50000, imagecodecs.zstd_encode),
+        (8, zlib.compress),
+    ]
+    for code, encode in encoders:
         sound = simple_tiff(bytes(encode(GREY.tobytes())), t259=code, **tags)
         assert np.array_equal(pixels_of(sound, tmp_path), flat(GREY))
         for wrong in (GREY.tobytes()[:-1], GREY.tobytes() + b"x"):
@@ -330,7 +336,7 @@ def test_before_the_body_is_seen_no_file_is_measured_as_raw_pixels() -> None:
 
 
 @pytest.mark.parametrize("span", [{"low": 1.0}, {"high": 1.0}, {"low": 2.0, "high": 1.0}, {"low": 0.0, "high": 0.0}])
-def test_half_a_span_is_refused(span: dict[str, float]) -> None:
+def test_half_a_span_is_refused(span: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="low and high must be set together"):
         ImageOptions(**span)
 

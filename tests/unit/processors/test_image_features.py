@@ -13,7 +13,7 @@ from regather.core.sharding import MAX_SHARD_BYTES
 from regather.kinds.image.bands import RADII, BandCounts, count_band
 from regather.kinds.image.features import HALO_ROWS, ImageFeatures, ImageOptions
 from regather.kinds.image.formats import FORMATS, format_of, not_an_image
-from regather.processors.base import HEAD_BYTES, Piece, ShardView, SplitRequest
+from regather.processors.base import HEAD_BYTES, FileSplitter, Piece, ShardView, SplitRequest
 from regather.processors.splitting.rows import Band
 
 KIND = ImageFeatures()
@@ -29,6 +29,7 @@ def npy(array: np.ndarray) -> bytes:
 def cut(body: bytes, options: ImageOptions, request: SplitRequest | None = None) -> list[Piece]:
     request = replace(request or SplitRequest(shard_size_bytes=1024), head=body[:HEAD_BYTES])
     splitter = KIND.splitter(options, request)
+    assert not isinstance(splitter, FileSplitter)
     pieces: list[Piece] = []
     for at in range(0, len(body), 5):
         pieces += splitter.feed(body[at : at + 5])
@@ -40,7 +41,8 @@ def outputs(pieces: list[Piece]) -> list[bytes | None]:
 
 
 def merged(parts: list[bytes | None]) -> dict[str, Any]:
-    return json.loads(KIND.merge(parts, ImageOptions()))
+    document: dict[str, Any] = json.loads(KIND.merge(parts, ImageOptions()))
+    return document
 
 
 def test_the_halo_suffices_for_every_radius() -> None:

@@ -177,6 +177,7 @@ def test_a_tiff_holds_what_the_npy_holds(shape: tuple[int, int, int], dtype: str
         result = mapped(body, options_of(operator="rescale", offset=1, output="tiff"), request)
         with tifffile.TiffFile(io.BytesIO(result)) as file:
             page = file.pages[0]
+            assert isinstance(page, tifffile.TiffPage)
             assert page.is_tiled
             assert page.dataoffsets == tuple(sorted(page.dataoffsets))
             same(page.asarray().reshape(shape), want)

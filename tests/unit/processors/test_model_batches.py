@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import helper
 from reference import model_predict
 from unit.processors import made_models as made
 from unit.processors.model_jobs import CSV, KIND, MODELS, NAMES, array, csv, cut, lines, npy, run, run_pieces
@@ -150,9 +151,9 @@ def test_a_run_of_the_whole_that_fits_no_shard_is_refused(folder: Path) -> None:
 def test_a_dependence_that_is_smaller_than_rounding_is_refused(folder: Path) -> None:
     """A hundred-thousandth of the batch's mean is added: the tolerance for kernels lets it pass, a cut does not."""
     nodes = [
-        made.helper.make_node("ReduceMean", ["x"], ["mean"], axes=[0], keepdims=1),
-        made.helper.make_node("Mul", ["mean", "share"], ["part"]),
-        made.helper.make_node("Add", ["x", "part"], ["y"]),
+        helper.make_node("ReduceMean", ["x"], ["mean"], axes=[0], keepdims=1),
+        helper.make_node("Mul", ["mean", "share"], ["part"]),
+        helper.make_node("Add", ["x", "part"], ["y"]),
     ]
     outputs: dict[str, tuple[int, made.Sides | None]] = {"y": (made.FLOAT, ["N", 4])}
     content = made.model(nodes, {"x": (made.FLOAT, ["N", 4])}, outputs, {"share": np.array(1e-5, np.float32)})
@@ -163,7 +164,7 @@ def test_a_dependence_that_is_smaller_than_rounding_is_refused(folder: Path) -> 
 
 @pytest.mark.parametrize("whole", ["true", "false"])
 def test_dropout_as_in_training_is_refused_as_random(whole: str, folder: Path) -> None:
-    nodes = [made.helper.make_node("Dropout", ["x", "share", "training"], ["y"], seed=3)]
+    nodes = [helper.make_node("Dropout", ["x", "share", "training"], ["y"], seed=3)]
     weights = {"share": np.array(0.5, np.float32), "training": np.array(True)}
     outputs: dict[str, tuple[int, made.Sides | None]] = {"y": (made.FLOAT, ["N", 4])}
     content = made.model(nodes, {"x": (made.FLOAT, ["N", 4])}, outputs, weights)

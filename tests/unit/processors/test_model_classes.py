@@ -5,18 +5,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 from unit.processors import made_models as made
 from unit.processors.model_jobs import lines, npy, run
 
 from regather.core.errors import PermanentError
 from regather.kinds.model.onnx_model import MODELS_VARIABLE
 
-INT64, STRING = made.TensorProto.INT64, made.TensorProto.STRING
+INT64, STRING = TensorProto.INT64, TensorProto.STRING
 ROWS = np.random.default_rng(8).normal(size=(300, 3)).astype(np.float32)
 P = np.exp(ROWS.astype(np.float64)) / np.exp(ROWS.astype(np.float64)).sum(axis=1, keepdims=True)
 GREATEST = P.argmax(axis=1)
 ML = (("", 17), ("ai.onnx.ml", 3))
-node = made.helper.make_node
+node = helper.make_node
 SOFTMAX = node("Softmax", ["x"], ["p"], axis=1)
 GREATEST_PLACE = node("ArgMax", ["p"], ["place"], axis=1, keepdims=0)
 
@@ -33,7 +34,7 @@ def classifier(folder: Path, *nodes: Any, kind: int = INT64, rows: made.Sides = 
     (folder / "made.onnx").write_bytes(content)
 
 
-def answers(**options: str) -> list[dict[str, Any]]:
+def answers(**options: Any) -> list[dict[str, Any]]:
     return lines(run(npy(ROWS), model="made", all_classes="true", **options))
 
 
@@ -60,7 +61,7 @@ def pick() -> Any:
 @pytest.mark.parametrize("names", [[1, 2, 3], [2, 0, 1], [10, 20, 30]])
 def test_an_ensemble_s_classes_are_those_that_its_label_picks(folder: Path, names: list[int]) -> None:
     flat = node("Reshape", ["a", "flat"], ["label"])
-    weights = {"names": np.array([names], np.int64), "flat": np.array([-1])}
+    weights: dict[str, Any] = {"names": np.array([names], np.int64), "flat": np.array([-1])}
     classifier(folder, inner_classifier(), GREATEST_PLACE, pick(), flat, **weights)
     check(answers(), names)
 

@@ -179,7 +179,9 @@ class TestFormat:
 
 
 def inflate_free_zstd(body: bytes) -> bytes:
-    compress = __import__(inflate.ZstdDecompressor.__module__.removeprefix("_"), fromlist=["compress"]).compress
+    compress = __import__(
+        vars(inflate)["ZstdDecompressor"].__module__.removeprefix("_"), fromlist=["compress"]
+    ).compress
     return bytes(compress(body))
 
 
@@ -206,13 +208,14 @@ def test_the_format_is_told_by_type_or_first_bytes(content_type: str, body: byte
 def test_every_type_of_an_array_gives_its_numbers(dtype: str, form: str, folder: Path) -> None:
     rows = np.random.default_rng(1).integers(0, 2, (200, 4)).astype(dtype)
     want = model_predict.answers(MODELS / "reg.onnx", {"x": rows.astype(np.float32)})["y"]
+    options: dict[str, Any]
     body, options = (npy(rows), {}) if form == "npy" else (rows.tobytes(), {"features": "4", "dtype": rows.dtype.name})
     assert np.array_equal(array(run(body, model="reg", output="npy", **options)), want)
 
 
 def test_raw_rows_that_begin_like_a_pickle_are_taken_if_the_client_says_so(folder: Path) -> None:
     rows = np.array([[0x80, 4, 7, 9]], np.uint8)
-    options = {"model": "reg", "features": "4", "dtype": "uint8", "output": "npy"}
+    options: dict[str, Any] = {"model": "reg", "features": "4", "dtype": "uint8", "output": "npy"}
     with pytest.raises(UserError, match=r"a Python pickle.*\(format=raw if these are raw rows"):
         run(rows.tobytes(), **options)
     want = model_predict.answers(MODELS / "reg.onnx", {"x": rows.astype(np.float32)})["y"]

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from onnx import TensorProto, helper
 from unit.processors import made_models as made
 from unit.processors.model_jobs import CSV, KIND, MODELS, NAMES, ROWS, array, csv, cut, lines, npy, run
 
@@ -131,8 +132,8 @@ def test_an_output_of_maps_comes_out_as_objects() -> None:
 
 def test_labels_alone_are_classes(folder: Path) -> None:
     (folder / "label.onnx").write_bytes(made.model(
-        [made.helper.make_node("ArgMax", ["x"], ["label"], axis=1, keepdims=0)],
-        {"x": (made.FLOAT, ["N", 4])}, {"label": (made.TensorProto.INT64, ["N"])},
+        [helper.make_node("ArgMax", ["x"], ["label"], axis=1, keepdims=0)],
+        {"x": (made.FLOAT, ["N", 4])}, {"label": (TensorProto.INT64, ["N"])},
     ))  # fmt: skip
     found = lines(run(BODY, CSV, model="label"))
     assert found[:2] == [{"row": row, "class": int(ROWS[row].argmax())} for row in range(2)]
@@ -141,12 +142,12 @@ def test_labels_alone_are_classes(folder: Path) -> None:
 def test_what_only_looked_like_probabilities_is_refused_by_its_row(folder: Path) -> None:
     """Softmax of small numbers; above 1,000 the row is doubled."""
     nodes = [
-        made.helper.make_node("Softmax", ["x"], ["s"], axis=1),
-        made.helper.make_node("ReduceMax", ["x"], ["m"], axes=[1], keepdims=1),
-        made.helper.make_node("Greater", ["m", "T"], ["g"]),
-        made.helper.make_node("Cast", ["g"], ["c"], to=made.FLOAT),
-        made.helper.make_node("Mul", ["s", "c"], ["e"]),
-        made.helper.make_node("Add", ["s", "e"], ["p"]),
+        helper.make_node("Softmax", ["x"], ["s"], axis=1),
+        helper.make_node("ReduceMax", ["x"], ["m"], axes=[1], keepdims=1),
+        helper.make_node("Greater", ["m", "T"], ["g"]),
+        helper.make_node("Cast", ["g"], ["c"], to=made.FLOAT),
+        helper.make_node("Mul", ["s", "c"], ["e"]),
+        helper.make_node("Add", ["s", "e"], ["p"]),
     ]
     (folder / "lies.onnx").write_bytes(made.model(
         nodes, {"x": (made.FLOAT, ["N", 4])}, {"p": (made.FLOAT, ["N", 4])}, {"T": np.array([1000], np.float32)}
@@ -164,12 +165,12 @@ def test_what_only_looked_like_probabilities_is_refused_by_its_row(folder: Path)
 def test_values_that_add_up_to_1_are_no_probabilities_where_one_is_negative(folder: Path) -> None:
     """1 - x and x: with 0 and 1, which made-up whole numbers are, they look like probabilities."""
     nodes = [
-        made.helper.make_node("Cast", ["x"], ["f"], to=made.FLOAT),
-        made.helper.make_node("Sub", ["one", "f"], ["g"]),
-        made.helper.make_node("Concat", ["g", "f"], ["p"], axis=1),
+        helper.make_node("Cast", ["x"], ["f"], to=made.FLOAT),
+        helper.make_node("Sub", ["one", "f"], ["g"]),
+        helper.make_node("Concat", ["g", "f"], ["p"], axis=1),
     ]
     (folder / "whole.onnx").write_bytes(made.model(
-        nodes, {"x": (made.TensorProto.INT64, ["N", 1])}, {"p": (made.FLOAT, ["N", 2])}, {"one": np.ones(1, np.float32)}
+        nodes, {"x": (TensorProto.INT64, ["N", 1])}, {"p": (made.FLOAT, ["N", 2])}, {"one": np.ones(1, np.float32)}
     ))  # fmt: skip
     rows = np.array([[0], [1], [1]])
     assert [line["class"] for line in lines(run(npy(rows), model="whole"))] == [0, 1, 1]
@@ -192,7 +193,8 @@ def test_probabilities_that_are_nan_are_texts(folder: Path) -> None:
 @pytest.mark.parametrize("form", ["npy", "raw"])
 def test_rows_of_few_bytes_make_results_that_fit_at_the_default_size(form: str) -> None:
     rows = np.ones((300_000, 4), np.uint8)
-    options = PredictOptions(model="two", **({} if form == "npy" else {"features": 4, "dtype": "uint8"}))
+    shape: dict[str, Any] = {} if form == "npy" else {"features": 4, "dtype": "uint8"}
+    options = PredictOptions(model="two", **shape)
     pieces = cut(npy(rows) if form == "npy" else rows.tobytes(), options, SplitRequest(), Path())
     assert len(pieces) == 5
     assert max(len(KIND.process(ShardView(p.payload, p.meta, 0, 0), options)) for p in pieces) < 3_000_000
@@ -209,10 +211,10 @@ def test_a_result_that_is_too_large_is_refused_once_and_for_all() -> None:
         KIND.process(ShardView(piece.payload, piece.meta, 0, 0), options)
 
 
-@pytest.mark.parametrize("kind", [made.TensorProto.BFLOAT16, made.TensorProto.FLOAT8E4M3FN])
+@pytest.mark.parametrize("kind", [TensorProto.BFLOAT16, TensorProto.FLOAT8E4M3FN])
 @pytest.mark.parametrize("options", [{}, {"probabilities": "y"}, {"outputs": "y"}])
-def test_an_output_of_a_type_that_numpy_has_not_is_refused(kind: int, options: dict[str, str], folder: Path) -> None:
-    cast = made.helper.make_node("Cast", ["x"], ["y"], to=kind)
+def test_an_output_of_a_type_that_numpy_has_not_is_refused(kind: int, options: dict[str, Any], folder: Path) -> None:
+    cast = helper.make_node("Cast", ["x"], ["y"], to=kind)
     outputs: dict[str, tuple[int, made.Sides | None]] = {"y": (kind, ["N", 4])}
     content = made.model([cast], {"x": (made.FLOAT, ["N", 4])}, outputs, opsets=[("", 19)])
     (folder / "odd.onnx").write_bytes(content)

@@ -1,10 +1,11 @@
 """Values and rows that a model cannot take are named, found by the search for bad rows, and never wrapped or dropped."""
 
 import json
+from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import helper
 from unit.processors import made_models as made
 from unit.processors.model_jobs import (
     CSV,
@@ -159,7 +161,7 @@ def test_a_header_of_numbers_is_one_where_it_is_said_or_as_pandas_writes_it() ->
         ),
     ],
 )
-def test_what_else_a_line_of_json_may_be_is_refused(line: bytes, options: dict[str, str], why: str) -> None:
+def test_what_else_a_line_of_json_may_be_is_refused(line: bytes, options: dict[str, Any], why: str) -> None:
     with pytest.raises(PermanentError, match=f"^{why}"):
         run(line + b"\n", NDJSON, outputs="y", **options)
 
@@ -301,12 +303,12 @@ def test_a_whole_number_with_a_point_is_exact_or_refused(form: str, text: str, w
 def test_memory_that_no_machine_has_is_refused_for_good(folder: Path) -> None:
     """Its rows say how much: 10^15 floats, and a row that asks for one is good."""
     nodes = [
-        made.helper.make_node("Reshape", ["x", "flat"], ["shape"]),
-        made.helper.make_node("ReduceMax", ["shape"], ["most"], keepdims=1),
-        made.helper.make_node("ConstantOfShape", ["most"], ["c"]),
-        made.helper.make_node("ReduceMax", ["c"], ["zero"], keepdims=0),
-        made.helper.make_node("Cast", ["x"], ["f"], to=made.FLOAT),
-        made.helper.make_node("Add", ["f", "zero"], ["y"]),
+        helper.make_node("Reshape", ["x", "flat"], ["shape"]),
+        helper.make_node("ReduceMax", ["shape"], ["most"], keepdims=1),
+        helper.make_node("ConstantOfShape", ["most"], ["c"]),
+        helper.make_node("ReduceMax", ["c"], ["zero"], keepdims=0),
+        helper.make_node("Cast", ["x"], ["f"], to=made.FLOAT),
+        helper.make_node("Add", ["f", "zero"], ["y"]),
     ]
     outputs: dict[str, tuple[int, made.Sides | None]] = {"y": (made.FLOAT, ["N", 1])}
     content = made.model(nodes, {"x": (onnx.TensorProto.INT64, ["N", 1])}, outputs, {"flat": np.array([-1])})
@@ -320,7 +322,7 @@ def test_memory_that_no_machine_has_is_refused_for_good(folder: Path) -> None:
 
 def sums(folder: Path, width: int | str) -> None:
     """y is the sum of a row of the input x."""
-    node = made.helper.make_node("ReduceSum", ["x", "axes"], ["y"], keepdims=0)
+    node = helper.make_node("ReduceSum", ["x", "axes"], ["y"], keepdims=0)
     content = made.model([node], {"x": (made.FLOAT, ["N", width])}, {"y": (made.FLOAT, ["N"])}, {"axes": np.array([1])})
     (folder / "sums.onnx").write_bytes(content)
 
@@ -387,11 +389,15 @@ def test_text_of_a_real_is_the_nearest_float(value: float) -> None:
 
 @pytest.mark.parametrize("form", ["csv", "ndjson", "npy", "parquet"])
 @pytest.mark.parametrize("output", ["ndjson", "csv", "npy"])
-def test_the_search_for_bad_rows_leaves_out_these_alone_and_keeps_numbers(form: str, output: str, folder: Path) -> None:
+def test_the_search_for_bad_rows_leaves_out_these_alone_and_keeps_numbers(
+    form: str, output: Literal["ndjson", "csv", "npy"], folder: Path
+) -> None:
     rows: Any = np.random.default_rng(1).integers(0, 5, (100, 2))
     rows[[13, 14, 70]] = 5  # no such word
-    makes = {"csv": csv, "npy": npy, "ndjson": lambda rows: ndjson(rows.tolist(), "ab"),
-             "parquet": lambda rows: parquet({"a": rows[:, 0], "b": rows[:, 1]})}  # fmt: skip
+    makes: dict[str, Callable[[Any], bytes]] = {
+        "csv": csv, "npy": npy, "ndjson": lambda rows: ndjson(rows.tolist(), "ab"),
+        "parquet": lambda rows: parquet({"a": rows[:, 0], "b": rows[:, 1]}),
+    }  # fmt: skip
     options = PredictOptions(model="words", header=False, output=output)
     body, kind = makes[form](rows), {"csv": CSV, "ndjson": NDJSON}.get(form, "")
     (piece,) = cut(body, options, SplitRequest(1_000_000, content_type=kind), folder)

@@ -2,6 +2,7 @@
 
 import re
 from importlib.metadata import EntryPoint, requires
+from typing import Any
 
 import pytest
 
@@ -70,7 +71,8 @@ def test_a_plug_in_that_cannot_be_loaded_is_named_and_the_others_go_on(value: st
 
 def test_a_broken_plug_in_is_reported_with_its_distribution(caplog: pytest.LogCaptureFixture) -> None:
     (found,) = all_points("bytes.digest")
-    broken = EntryPoint("mine", "nowhere:Kind", GROUP)._for(found.dist)
+    point: Any = EntryPoint("mine", "nowhere:Kind", GROUP)  # typeshed does not know _for
+    broken = point._for(found.dist)
     registry = load([broken])
     assert "distribution regather 0." in registry.broken["mine"]
     assert "distribution regather 0." in caplog.text

@@ -13,7 +13,8 @@ from reference import frames as reference
 from reference import video_files
 
 from regather.core.errors import BadInput, BadRequest, PermanentError, UserError
-from regather.kinds.video.frames import FrameMotion, FrameOptions, FrameTrack
+from regather.kinds.video.frames import FrameMotion, FrameTrack
+from regather.kinds.video.options import FrameOptions
 from regather.kinds.video.packet_shards import META
 from regather.processors.base import HEAD_BYTES, FileSplitter, Piece, ShardView, SplitRequest
 
@@ -73,7 +74,9 @@ def deep(path: Path) -> bool:
     import av
 
     with av.open(str(path)) as container:
-        return bool(container.streams.video[0].codec_context.format.components[0].bits > 8)
+        pixels = container.streams.video[0].codec_context.format
+        assert pixels is not None
+        return bool(pixels.components[0].bits > 8)
 
 
 def make(folder: Path, container: str, encoder: str, pixel_format: str, **more: Any) -> Path:

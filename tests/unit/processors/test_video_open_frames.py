@@ -19,8 +19,9 @@ from reference import video_files
 
 from regather.core.errors import BadInput, BadRequest, PermanentError, UserError
 from regather.kinds.video import frame_shards, y4m
-from regather.kinds.video.frames import FrameMotion, FrameOptions, FrameTrack
+from regather.kinds.video.frames import FrameMotion, FrameTrack
 from regather.kinds.video.joining import crc32_of_both
+from regather.kinds.video.options import FrameOptions
 from regather.kinds.video.pixel_layouts import FORMATS
 from regather.kinds.video.recognition import recognise
 from regather.processors.base import HEAD_BYTES, FileSplitter, Piece, ShardView, SplitRequest
@@ -207,7 +208,7 @@ def test_raw_yuv_gives_what_pyav_gives(tmp_path: Path, name: str, pixels: str) -
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=name, threads=1)
         frame.color_range = 2 if "j" in name else 1
         item = FORMATS[name].item_bytes
-        luma = np.frombuffer(frame.planes[0], f"<u{item}").reshape(10, -1)[:, :18].copy()
+        luma = np.frombuffer(bytes(frame.planes[0]), f"<u{item}").reshape(10, -1)[:, :18].copy()
         grey.append(
             luma if pixels == "luma" else frame.to_ndarray(format="gray16le" if item == 2 else "gray", threads=1)
         )

@@ -20,7 +20,8 @@ def test_a_loop_that_stops_turning_ends_the_process() -> None:
 
 
 def test_a_loop_that_turns_is_left_alone() -> None:
-    turns, enough, left = count(), threading.Event(), []
+    turns, enough = count(), threading.Event()
+    left: list[int] = []
 
     def turn() -> int:
         number = next(turns) // 3  # slow, yet it turns

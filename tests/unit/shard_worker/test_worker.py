@@ -5,6 +5,7 @@ import contextlib
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import pytest
@@ -372,14 +373,15 @@ class LethalExecutor(InlineExecutor):
 
 async def run_until_settled(world: World, workers: Workers, killers: set[int], count: int) -> int:
     """One worker after the other, until every shard has its outcome; how many were lost."""
+
+    def over(executor: LethalExecutor) -> bool:
+        return executor.dead.is_set() or {o.seq for o in world.outcomes()} == set(range(count))
+
     for lost in range(40):
         transport = MemoryTransport(world.broker)
         executor = LethalExecutor(transport, killers)
         await workers.start(executor, transport, executor.dead)
-        await eventually(
-            lambda executor=executor: executor.dead.is_set() or {o.seq for o in world.outcomes()} == set(range(count)),
-            what="a death, or every outcome",
-        )
+        await eventually(partial(over, executor), what="a death, or every outcome")
         if not executor.dead.is_set():
             return lost
         await workers.bury()
@@ -416,7 +418,7 @@ async def test_workers_that_are_lost_for_other_reasons_cost_no_attempt(world: Wo
         transport = MemoryTransport(world.broker)
         executor = HeldExecutor()
         await workers.start(executor, transport)
-        await eventually(lambda executor=executor: executor.begun, what="a batch")
+        await eventually(partial(getattr, executor, "begun"), what="a batch")
         transport.sever()
         await workers.bury()
     await workers.start()

@@ -5,6 +5,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -13,6 +14,7 @@ from regather.embedded.embedded_kafka import free_port
 from regather.testing.fault_proxy import FaultProxy, Rule
 from regather.testing.fault_proxy.framing import API_KEYS
 from regather.testing.fault_proxy.garbling import garble
+from regather.testing.fault_proxy.rules import Side
 from regather.testing.waiting import eventually
 
 PRODUCE, FETCH, END_TXN = (API_KEYS[name] for name in ("Produce", "Fetch", "EndTxn"))
@@ -254,10 +256,10 @@ async def test_a_dropped_reply_is_missed_and_the_next_one_comes(
 
 @pytest.mark.parametrize(("side", "arrived"), [("request", 0), ("reply", 1)])
 async def test_a_reset_closes_the_connection_before_or_after_the_broker_has_worked(
-    broker: Broker, proxy: FaultProxy, connect: Connect, side: str, arrived: int
+    broker: Broker, proxy: FaultProxy, connect: Connect, side: Side, arrived: int
 ) -> None:
     client, other = await connect(), await connect()
-    reset = proxy.arm(Rule("EndTxn", side, "reset"))  # type: ignore[arg-type] # parametrised
+    reset = proxy.arm(Rule("EndTxn", side, "reset"))
     await client.ask(request(END_TXN, 1))
     assert await client.hears_the_end()
     assert (reset.fired, len(broker.got)) == (1, arrived)
@@ -352,9 +354,9 @@ async def test_stopping_ends_every_connection_held_or_not(broker: Broker, port: 
         {"api": "Fetch", "side": "reply", "action": "drop", "hold_s": 1.0},
     ],
 )
-def test_a_rule_that_cannot_fire_is_refused(wrong: dict[str, object]) -> None:
+def test_a_rule_that_cannot_fire_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"called|garbled|hold_s"):
-        Rule(**wrong)  # type: ignore[arg-type] # what is wrong
+        Rule(**wrong)
 
 
 def batch(size: int = 80) -> bytes:

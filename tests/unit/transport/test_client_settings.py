@@ -42,7 +42,8 @@ def transport() -> KafkaTransport:
 
 
 async def test_trap_7_every_setting_of_a_consumer(transport: KafkaTransport) -> None:
-    client: AIOKafkaConsumer = transport.consumer(group="g")._make_client()  # type: ignore[attr-defined]
+    made: Any = transport.consumer(group="g")
+    client: AIOKafkaConsumer = made._make_client()
     try:
         assert {name: getattr(client, name) for name in SAID_OF_A_CONSUMER} == SAID_OF_A_CONSUMER
         assert client._client._metadata_max_age_ms == 30_000  # else new partitions are not read for five minutes

@@ -12,7 +12,7 @@ _POLL_S = 0.01
 
 @overload
 async def eventually(
-    condition: Callable[[], Awaitable[T]],
+    condition: Callable[[], Awaitable[T | None]],
     *,
     timeout_s: float = 10.0,
     what: str = "the condition",
@@ -20,7 +20,11 @@ async def eventually(
 ) -> T: ...
 @overload
 async def eventually(
-    condition: Callable[[], T], *, timeout_s: float = 10.0, what: str = "the condition", interval_s: float = _POLL_S
+    condition: Callable[[], T | None],
+    *,
+    timeout_s: float = 10.0,
+    what: str = "the condition",
+    interval_s: float = _POLL_S,
 ) -> T: ...
 async def eventually(
     condition: Callable[[], Any], *, timeout_s: float = 10.0, what: str = "the condition", interval_s: float = _POLL_S

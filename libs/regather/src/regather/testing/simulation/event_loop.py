@@ -60,7 +60,7 @@ class Process:
         self.steps = 0
         self.fuse: int | None = None
         """The process's `on_fuse` is called once it has run so many callbacks."""
-        self.on_fuse: Callable[[], None] = lambda: None
+        self.on_fuse: Callable[[], object] = lambda: None
         self._loop = loop
         self._tasks: list[weakref.ref[asyncio.Task[Any]]] = []
         self._compact_at = 64
