@@ -1,4 +1,4 @@
-"""Reading our own output back: the only proof that a transaction happened (docs/protocol.md#emit)."""
+"""Reads our own output back: the only proof that a transaction was committed (docs/protocol.md#emit)."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,7 +16,7 @@ _STALL_S = 60.0
 Handler = Callable[[Record], None]
 
 
-@dataclass(slots=True, eq=False)  # compared by identity: a new follower at the same offset is another one
+@dataclass(slots=True, eq=False)  # compared by identity: two followers at the same offset must differ
 class _Follower:
     next_offset: int
     handler: Handler
@@ -25,7 +25,7 @@ class _Follower:
 
 @dataclass(frozen=True, slots=True)
 class OwnOutput:
-    """Readers of what this process writes in transactions."""
+    """Readers of the topics that this process writes in transactions."""
 
     finals: "ReadBack"
     segments: "ReadBack"
@@ -33,7 +33,7 @@ class OwnOutput:
 
 
 class ReadBack:
-    """One read_committed reader of one of our output topics, for all partitions that this process owns."""
+    """One read_committed reader of one output topic, for all partitions that this process owns."""
 
     def __init__(self, transport: Transport, topic: str, *, stall_s: float = _STALL_S) -> None:
         self._transport = transport
@@ -44,9 +44,10 @@ class ReadBack:
         self._changed = asyncio.Event()
 
     async def follow(self, partition: int, from_offset: int, handler: Handler) -> None:
-        """Give every final at or above `from_offset` to `handler`; returns once the present end was reached.
+        """Pass every record at or above `from_offset` to `handler`; return once the current end is reached.
 
-        BrokerUnavailable where the reader does not come any nearer to it for `stall_s`.
+        The handler gets later records as well, until leave(). Raises BrokerUnavailable if the reader makes no progress
+        towards that end for `stall_s` seconds.
         """
         tp = TopicPartition(self.topic, partition)
         self._followers[tp] = follower = _Follower(from_offset, handler)
@@ -59,19 +60,19 @@ class ReadBack:
             await self._caught_up(follower, caught_up)
 
     def leave(self, partition: int) -> None:
-        """Follow this partition no longer."""
+        """Stop following this partition; cancels a follow() that still waits."""
         follower = self._followers.pop(TopicPartition(self.topic, partition), None)
         for _, waiter in follower.waiting if follower else ():
             waiter.cancel()
         self._changed.set()
 
     async def beginning(self, partition: int) -> int:
-        """First offset of this partition that is still in the log."""
+        """Return the first offset of this partition that is still in the log."""
         tp = TopicPartition(self.topic, partition)
         return (await (await self._ready()).beginning_offsets([tp]))[tp]
 
     async def run(self) -> None:
-        """Read until cancelled; a broken reader is replaced and goes on where it stood."""
+        """Read until cancelled; replace a failed reader and go on at the same offsets."""
         while True:
             consumer = self._transport.consumer()
             try:
@@ -91,7 +92,7 @@ class ReadBack:
             before = follower.next_offset
             await asyncio.wait([caught_up], timeout=self._stall_s)
             if follower.next_offset == before and not caught_up.done():
-                raise BrokerUnavailable(f"reading {self.topic} back stands still at offset {before}")
+                raise BrokerUnavailable(f"reading {self.topic} back makes no progress at offset {before}")
         caught_up.result()
 
     async def _ready(self) -> Consumer:
@@ -135,7 +136,7 @@ class ReadBack:
         for tp, follower in assigned.items():
             if not follower.waiting or self._followers.get(tp) is not follower:
                 continue
-            position = await consumer.position(tp)  # steps over transaction markers, which no record shows
+            position = await consumer.position(tp)  # also passes transaction markers, which are never delivered
             for end, waiter in follower.waiting:
                 if position >= end and not waiter.done():
                     waiter.set_result(None)
