@@ -23,7 +23,7 @@ from regather.kinds.image.map import ImageMap, MapOptions
 from regather.processors.base import HEAD_BYTES, FileSplitter, Piece, ShardView, SplitRequest
 from regather.processors.registry import parse_options
 from regather.processors.splitting.rows import Band
-from regather.runtime.memory_tuning import CHILD_KEEPS_BYTES, keep_freed_memory
+from regather.service.memory_tuning import CHILD_KEEPS_BYTES, keep_freed_memory
 
 KIND = ImageMap()
 MB = 1_000_000

@@ -15,10 +15,10 @@ from collections.abc import Iterator, Sequence
 
 from regather.core.ids import uuid7
 from regather.core.model import Event, Identity, OnError, Opened, Outcome, Outcomes, Sealed, SubmissionId
-from regather.core.wire.events import encode_event
 from regather.testing.waiting import eventually
+from regather.topics.layout import EVENT_RECORD_BYTES
 from regather.transport.kafka import KafkaTransport
-from regather.transport.topics import EVENT_RECORD_BYTES
+from regather.wire.events import encode_event
 from regather_cli.client import ApiError, Client
 from regather_cli.report import write_report
 from regather_cli.stack import Role, Stack, StackSettings

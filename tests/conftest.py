@@ -9,9 +9,9 @@ import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, settings
 
-from regather.testing.embedded_kafka import EmbeddedKafka, free_port
+from regather.embedded.embedded_kafka import EmbeddedKafka, free_port
+from regather.embedded.kafka_broker import BOOTSTRAP_VARIABLE, RUNG_VARIABLE, Broker, open_broker
 from regather.testing.fault_proxy import FaultProxy
-from regather.testing.kafka_broker import BOOTSTRAP_VARIABLE, RUNG_VARIABLE, Broker, open_broker
 
 # Read before the scrubbing below, which lasts as long as the test run.
 _LADDER = {name: os.environ[name] for name in (BOOTSTRAP_VARIABLE, RUNG_VARIABLE) if name in os.environ}

@@ -361,9 +361,9 @@ SAMPLES: dict[tuple[str, str], Callable[[], Sample]] = {
         ),
         "colours of the kind YCC",
     ),
-    ("GIF", "all"): refused(lambda: saved(Image.fromarray(GREY), "gif"), "GIF file, which is not taken"),
-    ("BMP", "all"): refused(lambda: saved(Image.fromarray(GREY), "bmp"), "BMP file, which is not taken"),
-    ("JPEG XL", "all"): refused(lambda: bytes(imagecodecs.jpegxl_encode(RGB)), "JPEG XL file, which is not taken"),
+    ("GIF", "all"): refused(lambda: saved(Image.fromarray(GREY), "gif"), "GIF file, which is not supported"),
+    ("BMP", "all"): refused(lambda: saved(Image.fromarray(GREY), "bmp"), "BMP file, which is not supported"),
+    ("JPEG XL", "all"): refused(lambda: bytes(imagecodecs.jpegxl_encode(RGB)), "JPEG XL file, which is not supported"),
     ("HEIC, AVIF", "all"): refused(lambda: bytes(imagecodecs.avif_encode(RGB)), "HEIC or AVIF file"),
 }
 """A file for each row of the table, by its first two cells."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from chaos.monitor import Monitor
 from chaos.readers import Readers
-from regather.testing.cluster_view import ClusterView
-from regather.transport.topics import Topics
+from regather.embedded.cluster_view import ClusterView
+from regather.topics.layout import Topics
 from regather_cli.service_process import Role, Service
 
 LIMIT_S = 60.0

@@ -10,7 +10,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from chaos.records import Final, Letter, Line, Place, final_of, letter_of, line_of
-from regather.transport.topics import Topics
+from regather.topics.layout import Topics
 
 _POLL_MS = 300
 _PAUSE_S = 0.5

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from regather.core.model import AttemptFailed, Cancel, Event, Opened, Outcomes, Redriven, Sealed, Tick
-from regather.core.wire.events import decode_event
+from regather.wire.events import decode_event
 
 
 class Place(NamedTuple):

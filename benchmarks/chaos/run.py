@@ -31,14 +31,14 @@ from chaos.plan import Kind, PlannedFault, make_plan
 from chaos.readers import Readers
 from chaos.report import Run, report_of
 from chaos.workload import Workload
-from regather.runtime import event_loop
-from regather.testing.bounded_volume import MountRefused, private_mounts
-from regather.testing.cluster_view import ClusterView
-from regather.testing.embedded_cluster import EmbeddedCluster
-from regather.testing.embedded_kafka import free_ports
+from regather.embedded.bounded_volume import MountRefused, private_mounts
+from regather.embedded.cluster_view import ClusterView
+from regather.embedded.embedded_cluster import EmbeddedCluster
+from regather.embedded.embedded_kafka import free_ports
+from regather.embedded.kafka_broker import BOOTSTRAP_VARIABLE, Broker, Rung
+from regather.service import event_loop
 from regather.testing.fault_proxy import FaultProxy
-from regather.testing.kafka_broker import BOOTSTRAP_VARIABLE, Broker, Rung
-from regather.transport.topics import Size
+from regather.topics.layout import Size
 from regather_cli.report import commit, dirty, write_report
 from regather_cli.stack import Stack, StackSettings
 from regather_cli.supervision import Supervision

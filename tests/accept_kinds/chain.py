@@ -6,7 +6,7 @@ from pathlib import Path
 from accept_kinds.case import Case
 from accept_kinds.http import Gateway
 from accept_kinds.run import Findings, run
-from regather.testing.kafka_broker import Broker
+from regather.embedded.kafka_broker import Broker
 from regather_cli.stack import Stack, StackSettings
 
 _TELL_EVERY = 20

@@ -7,8 +7,8 @@ import pytest
 from accept_kinds.catalogue import all_cases, chosen, model_folder
 from accept_kinds.chain import judged
 from accept_kinds.run import FAST_SIZES
+from regather.embedded.kafka_broker import Broker
 from regather.kinds.model.onnx_model import find_model
-from regather.testing.kafka_broker import Broker
 
 pytestmark = [pytest.mark.kafka, pytest.mark.e2e, pytest.mark.timeout(300)]
 

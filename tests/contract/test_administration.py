@@ -3,9 +3,9 @@
 import pytest
 
 from regather.core.errors import TransportError
-from regather.core.topic_rules import VERIFICATION
 from regather.testing.contract import RECORD_BYTES, World
 from regather.testing.waiting import eventually
+from regather.topics.rules import VERIFICATION
 from regather.transport.base import TopicPartition
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from regather.core.errors import BrokerUnavailable, ProducerDead, RecordTooLarge, TransportError
 from regather.testing.contract import World
-from regather.transport.base import TopicPartition, TopicSpec
+from regather.topics.rules import TopicSpec
+from regather.transport.base import TopicPartition
 from regather.transport.kafka import KafkaTransport
 
 

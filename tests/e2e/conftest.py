@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from regather.core.wire.identity import HEADER, header_map, unpack_identity
-from regather.testing.embedded_kafka import EmbeddedKafka
-from regather.testing.kafka_broker import Broker, Rung
+from regather.embedded.embedded_kafka import EmbeddedKafka
+from regather.embedded.kafka_broker import Broker, Rung
 from regather.transport.base import TopicPartition
 from regather.transport.kafka import KafkaTransport
+from regather.wire.identity import HEADER, header_map, unpack_identity
 from regather_cli.client import Client
 from regather_cli.stack import Stack, StackSettings
 

@@ -22,12 +22,12 @@ from regather.core.model import (
     SubmissionId,
 )
 from regather.core.status import JobStatus, ResultAddress, ShardError
-from regather.core.wire.documents import encode_final
-from regather.core.wire.events import encode_event
-from regather.core.wire.identity import HEADER, pack_identity
-from regather.core.wire.shards import dead_letter_headers
+from regather.topics.layout import RETRY_RECORD_BYTES, Size, Topics, topic_specs
 from regather.transport.base import Producer, RecordAddress, Transport
-from regather.transport.topics import RETRY_RECORD_BYTES, Size, Topics, topic_specs
+from regather.wire.documents import encode_final
+from regather.wire.events import encode_event
+from regather.wire.identity import HEADER, pack_identity
+from regather.wire.shards import dead_letter_headers
 
 KIND = "frames.motion"
 OPTIONS = b'{"height":2,"width":2}'

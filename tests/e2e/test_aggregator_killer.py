@@ -6,7 +6,7 @@ import pytest
 from e2e.kept_alive import kept_alive
 
 from regather.core.merge_attempts import MOST_BEGUN
-from regather.testing.kafka_broker import Broker
+from regather.embedded.kafka_broker import Broker
 from regather_cli.client import Client, Submission
 from regather_cli.stack import Role, Stack, StackSettings
 

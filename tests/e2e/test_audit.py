@@ -14,9 +14,9 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from e2e.forged_job import BREAKAGES, ForgedJob
 from typer.testing import CliRunner
 
-from regather.testing.kafka_broker import Broker
+from regather.embedded.kafka_broker import Broker
+from regather.topics.layout import Topics
 from regather.transport.kafka import KafkaTransport
-from regather.transport.topics import Topics
 from regather_cli.client import Client, Submission
 from regather_cli.main import app
 from regather_cli.stack import Stack

@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 from e2e.bad_inputs import CASES, Case
 
-from regather.testing.kafka_broker import Broker
+from regather.embedded.kafka_broker import Broker
 from regather.testing.waiting import eventually
 from regather_cli.stack import Stack, StackSettings
 

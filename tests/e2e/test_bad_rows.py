@@ -27,7 +27,10 @@ async def test_bad_rows_are_named_and_every_other_row_is_in_the_result(stack: St
     assert (document["shards"]["failed"], document["shards"]["gaps"]) == (0, [])
     assert document["shards"]["bad_rows"] == len(bad)
     assert [(error["row"], error["reason"]) for error in document["errors"]] == [(row, "permanent") for row in bad]
-    assert "row 7777: column \"amount\" is '-', which is no BIGINT as cast asks" in document["errors"][-1]["error"]
+    assert (
+        "row 7777: column \"amount\" is '-', which is not BIGINT, the type that cast gives"
+        in document["errors"][-1]["error"]
+    )
     rows = [json.loads(line) for line in (await client.result(job_id)).splitlines()]
     assert [int(row["id"]) for row in rows] == [row for row in range(8_000) if row not in bad]
     letters = await read_dead_letters(stack.broker.bootstrap_servers, stack.topics, job_id)
@@ -64,7 +67,7 @@ async def test_without_the_wish_to_skip_the_job_fails_and_names_the_row(client: 
     job_id = str((await client.submit(submission, table(2_000, {1_234: "?"})))["job_id"])
     document = await client.wait(job_id, timeout_s=120)
     assert (document["state"], document["reason"], document["shards"]["bad_rows"]) == ("failed", "shard-failed", 0)
-    assert "row 1234: column \"amount\" is '?', which is no BIGINT as cast asks" in document["error"]
+    assert "row 1234: column \"amount\" is '?', which is not BIGINT, the type that cast gives" in document["error"]
 
 
 async def test_a_shard_with_more_bad_rows_than_are_looked_for_is_a_gap(client: Client) -> None:

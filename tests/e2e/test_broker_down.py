@@ -5,7 +5,7 @@ import time
 import httpx2
 import pytest
 
-from regather.testing.embedded_kafka import EmbeddedKafka, free_port
+from regather.embedded.embedded_kafka import EmbeddedKafka, free_port
 from regather.testing.waiting import eventually
 from regather_cli.client import Client, Submission
 from regather_cli.stack import Role, Stack, StackSettings

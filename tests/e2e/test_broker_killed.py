@@ -2,7 +2,7 @@
 
 import pytest
 
-from regather.testing.embedded_kafka import EmbeddedKafka
+from regather.embedded.embedded_kafka import EmbeddedKafka
 from regather.testing.waiting import eventually
 from regather_cli.client import ApiError, Client, Submission
 from regather_cli.stack import Stack, StackSettings

@@ -4,7 +4,7 @@ from types import ModuleType
 
 import pytest
 
-from regather.testing.kafka_broker import Broker
+from regather.embedded.kafka_broker import Broker
 from regather_cli.stack import Stack, StackSettings
 
 pytestmark = [pytest.mark.kafka, pytest.mark.e2e, pytest.mark.timeout(300)]

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 
-from regather.testing.kafka_broker import Broker
+from regather.embedded.kafka_broker import Broker
 from regather_cli.process_table import descendants
 from regather_cli.service_process import Role
 from regather_cli.stack import Stack, StackSettings

@@ -5,7 +5,7 @@ from types import ModuleType
 import pytest
 from e2e.kept_alive import kept_alive
 
-from regather.testing.kafka_broker import Broker
+from regather.embedded.kafka_broker import Broker
 from regather_cli.client import Client, Submission
 from regather_cli.letters import read_dead_letters
 from regather_cli.stack import Role, Stack, StackSettings

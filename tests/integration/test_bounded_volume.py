@@ -8,7 +8,7 @@ import textwrap
 def test_a_volume_runs_full_and_gets_room_again_or_says_why_there_is_none() -> None:
     program = textwrap.dedent("""
         import errno, pathlib, tempfile
-        from regather.testing.bounded_volume import BoundedVolume, MountRefused, private_mounts
+        from regather.embedded.bounded_volume import BoundedVolume, MountRefused, private_mounts
         folder = pathlib.Path(tempfile.mkdtemp())
         try:
             private_mounts()

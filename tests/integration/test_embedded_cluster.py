@@ -9,12 +9,12 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka import TopicPartition as ClientPartition
 from aiokafka.structs import OffsetAndMetadata
 
-from regather.testing.cluster_view import ClusterView
-from regather.testing.embedded_cluster import EmbeddedCluster
+from regather.embedded.cluster_view import ClusterView
+from regather.embedded.embedded_cluster import EmbeddedCluster
 from regather.testing.waiting import eventually
+from regather.topics.layout import Size, Topics, topic_specs
 from regather.transport.base import Committed, TopicPartition
 from regather.transport.kafka import KafkaTransport
-from regather.transport.topics import Size, Topics, topic_specs
 
 pytestmark = [pytest.mark.kafka, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 TOPICS = Topics("cluster.")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from regather.testing import kafka_probe
-from regather.testing.embedded_kafka import EmbeddedKafka, EmbeddedKafkaError, free_port
-from regather.testing.kafka_jars import JarLock
+from regather.embedded import kafka_probe
+from regather.embedded.embedded_kafka import EmbeddedKafka, EmbeddedKafkaError, free_port
+from regather.embedded.kafka_jars import JarLock
 from regather.testing.waiting import eventually
 
 pytestmark = pytest.mark.kafka
@@ -124,7 +124,7 @@ async def test_asking_for_a_topic_does_not_create_it(kafka_bootstrap: str) -> No
 def test_the_broker_dies_with_the_process_that_started_it() -> None:
     program = textwrap.dedent("""
         import sys
-        from regather.testing.embedded_kafka import EmbeddedKafka
+        from regather.embedded.embedded_kafka import EmbeddedKafka
         kafka = EmbeddedKafka()
         kafka.start()
         print(kafka.pid, kafka.log_path.parent, flush=True)

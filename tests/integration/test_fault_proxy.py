@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import CorruptRecordException, KafkaError
 
-from regather.testing.embedded_kafka import EmbeddedKafka, EmbeddedKafkaError
+from regather.embedded.embedded_kafka import EmbeddedKafka, EmbeddedKafkaError
 from regather.testing.fault_proxy import FaultProxy, Rule
 
 pytestmark = pytest.mark.kafka

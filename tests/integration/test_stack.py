@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from regather.testing.embedded_kafka import free_port
-from regather.testing.kafka_broker import Broker
+from regather.embedded.embedded_kafka import free_port
+from regather.embedded.kafka_broker import Broker
 from regather.testing.waiting import eventually
 from regather_cli.process_table import descendants
 from regather_cli.service_process import Role, StackError

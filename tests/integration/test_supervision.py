@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest_asyncio
 
-from regather.testing.embedded_kafka import free_port
+from regather.embedded.embedded_kafka import free_port
 from regather.testing.waiting import eventually
 from regather_cli.service_process import Role, Service
 from regather_cli.supervision import Exit, Supervision

@@ -11,11 +11,11 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from typer.testing import CliRunner
 
-from regather.core.topic_rules import VERIFICATION
-from regather.runtime.topics import TopicsSettings, apply_topics, check_topics, topics_transport
-from regather.testing.embedded_kafka import EmbeddedKafka
+from regather.embedded.embedded_kafka import EmbeddedKafka
+from regather.service.topics_command import TopicsSettings, apply_topics, check_topics, topics_transport
 from regather.testing.waiting import eventually
-from regather.transport.topics import Size, topic_specs
+from regather.topics.layout import Size, topic_specs
+from regather.topics.rules import VERIFICATION
 from regather_cli.main import app
 from regather_cli.service_process import Role, Service, StackError
 

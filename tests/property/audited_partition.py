@@ -28,10 +28,10 @@ from regather.core.reassembly import Assemble, EmitFinal, Instruction, LoadInher
 from regather.core.redrive import VersionHistory
 from regather.core.seq_ranges import ranges
 from regather.core.status import JobStatus, ResultAddress
-from regather.core.wire.documents import encode_final
-from regather.core.wire.events import decode_event, encode_event
-from regather.core.wire.identity import HEADER, header_map, pack_identity
-from regather.core.wire.shards import dead_letter_headers
+from regather.wire.documents import encode_final
+from regather.wire.events import decode_event, encode_event
+from regather.wire.identity import HEADER, header_map, pack_identity
+from regather.wire.shards import dead_letter_headers
 
 JOIN, MERGE, UNKNOWN = "join", "merge", "unknown"
 PIECE_BYTES = 7

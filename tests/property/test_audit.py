@@ -45,9 +45,9 @@ from regather.core.model import (
     Uploading,
 )
 from regather.core.status import MAX_ERRORS_SHOWN, JobStatus, ResultAddress
-from regather.core.wire.documents import decode_final, encode_final
-from regather.core.wire.events import decode_event, encode_event
-from regather.core.wire.identity import HEADER, header_map, pack_identity, unpack_identity
+from regather.wire.documents import decode_final, encode_final
+from regather.wire.events import decode_event, encode_event
+from regather.wire.identity import HEADER, header_map, pack_identity, unpack_identity
 
 Step = Callable[[Installation], None]
 LATER_MS = 7_200_000

@@ -11,8 +11,8 @@ from regather.audit.dead_letter_index import DeadLetterIndex
 from regather.audit.findings import AuditTally, Inconclusive, Violation
 from regather.audit.partition_audit import PartitionAudit
 from regather.core.model import Abandoned, Identity, JobState, OnError, Reason
-from regather.core.wire.events import encode_event
-from regather.core.wire.identity import HEADER, header_map
+from regather.wire.events import encode_event
+from regather.wire.identity import HEADER, header_map
 
 ONE, TWO, THREE = owner(), owner(version=2), owner(version=3)
 FIRST = opened(ONE, on_error=OnError.SKIP)

@@ -31,7 +31,7 @@ from regather.core.model import (
 from regather.core.partition_fold import FoldPolicy, PartitionFold
 from regather.core.reassembly import Assemble, EmitFinal, Instruction, LoadInherited
 from regather.core.status import JobStatus
-from regather.core.wire.checkpoints import decode_checkpoint, encode_checkpoint
+from regather.wire.checkpoints import decode_checkpoint, encode_checkpoint
 
 JOBS = [Identity(JobId(f"00000000-0000-7000-8000-00000000000{n}"), SubmissionId("00" * 8)) for n in range(3)]
 POLICY = FoldPolicy(heartbeat_timeout_ms=50)

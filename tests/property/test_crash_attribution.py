@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from regather.core.crash_attribution import Attribution, CrashTracker
 from regather.core.watermark import Watermark
-from regather.core.wire.commits import decode_commit, encode_commit
+from regather.wire.commits import decode_commit, encode_commit
 
 
 @dataclass

@@ -11,8 +11,8 @@ from regather.core.errors import WireError
 from regather.core.ids import uuid7
 from regather.core.merge_attempts import MOST_BEGUN, MOST_MARKS, MergeAttempts
 from regather.core.model import Identity, Reason, SubmissionId
-from regather.core.wire.commits import MAX_METADATA_BYTES
-from regather.core.wire.restart_point import RestartPoint, decode_restart_point, encode_restart_point
+from regather.wire.commits import MAX_METADATA_BYTES
+from regather.wire.restart_point import RestartPoint, decode_restart_point, encode_restart_point
 
 
 def identity(number: int) -> Identity:

@@ -126,9 +126,9 @@ def test_a_number_of_shards_out_of_range_is_refused(shards: int) -> None:
 
 
 def test_a_number_of_shards_needs_the_length() -> None:
-    with pytest.raises(BadRequest, match="beforehand"):
+    with pytest.raises(BadRequest, match="in advance"):
         TextRowSplitter(SplitRequest(shards=3))
-    with pytest.raises(BadRequest, match="beforehand"):
+    with pytest.raises(BadRequest, match="in advance"):
         JsonArraySplitter(SplitRequest(shards=3, size_bytes=100))
 
 
@@ -164,7 +164,7 @@ def test_a_header_alone_is_one_shard() -> None:
         (b"", "empty"),
         (BOM, "empty"),
         (b'a,b\n1,"open\n', "row 0, which begins at byte 4.*not closed"),
-        (b"a\nb\nc\xff\n", "row 1, byte 5 of the body.*no UTF-8"),
+        (b"a\nb\nc\xff\n", "row 1, byte 5 of the body.*not valid UTF-8"),
         (BOM + b"a\nb\xe9\n", "row 0, byte 6 of the body"),
         (b"x" * 70_000 + b"\na\n", "header has 70001 bytes"),
     ],
@@ -230,27 +230,27 @@ def test_elements_of_an_array_become_lines(
     [
         (b"", "there is no JSON array"),
         (b'{"a": 1}', "begins with"),
-        (b"[1, 2", "element 1 of the array, byte 5 of the body: the body ends here, and the array is not closed"),
+        (b"[1, 2", "element 1 of the array, byte 5 of the body: the body ends here, but the array is not closed"),
         (b'[1, {"a": [2}', "element 1 of the array, byte 13.*not closed"),
-        (b"[1, 2] 3", "byte 7 of the body: behind the end of the array stands b'3'"),
+        (b"[1, 2] 3", "byte 7 of the body: after the end of the array follows b'3'"),
         (b"[1,, 2]", "element 1 of the array, byte 3.*no element between two commas"),
         (b"[,1]", "element 0 of the array, byte 1.*begins with a comma"),
-        (b'[{"a":1},{"a":2},]', "element 2 of the array, byte 17.*closed behind a comma"),
+        (b'[{"a":1},{"a":2},]', "element 2 of the array, byte 17.*closed after a comma"),
         (b'[{"a":1} {"a":2}]', "element 0 of the array, byte 9.*comma or the array's end is missing before b'{"),
         (b'[1, "a" "b"]', "element 1 of the array, byte 8.*missing before"),
         (b'["a": 1]', "element 0 of the array, byte 4.*missing before b': 1]'"),
         (b"[1}]", "element 0 of the array, byte 2.*missing before"),
-        (b"[}]", "element 0.*'}' stands where an element should begin"),
-        (BOM + b"[1,]", "element 1 of the array, byte 6.*closed behind a comma"),
+        (b"[}]", "element 0.*found '}' where an element should begin"),
+        (BOM + b"[1,]", "element 1 of the array, byte 6.*closed after a comma"),
         (
             b"[" + b"[" * MAX_DEPTH + b"[" + b"]" * (MAX_DEPTH + 2),
             f"element 0.*byte {MAX_DEPTH + 1} .*deeper than {MAX_DEPTH}",
         ),
-        (b'[1, "\xff"]', "element 1 of the array, byte 5 of the body.*no UTF-8"),
-        (b'[1, {"a": "b\nc"}]', "element 1 of the array, byte 12.*a line end stands inside of a text"),
+        (b'[1, "\xff"]', "element 1 of the array, byte 5 of the body.*not valid UTF-8"),
+        (b'[1, {"a": "b\nc"}]', "element 1 of the array, byte 12.*there is a line end inside a string"),
         (b'[1, "\\\n"]', "element 1 of the array.*not closed"),
         (b'[1, "b', "element 1 of the array.*not closed"),
-        (b"PK\x03\x04" + bytes(60), "no text but a ZIP archive"),
+        (b"PK\x03\x04" + bytes(60), "not text but a ZIP archive"),
     ],
 )
 @pytest.mark.parametrize("size", [1, 1000])
@@ -292,10 +292,14 @@ def test_inflated_bytes_are_the_plain_ones(codec: str, pack: type, parts: list[b
 def test_a_stream_that_is_cut_off_or_changed_is_refused(codec: str, pack: type) -> None:
     body = pack(bytes(range(256)) * 100)
     wrong = body[:-9] + bytes([body[-9] ^ 255]) + body[-8:]
-    for bad, why in ((body[:-1], "cut off"), (body + b"tail", "behind its end"), (b"plain text", "begins with")):
+    for bad, why in (
+        (body[:-1], "cut off"),
+        (body + b"tail", "other data follows its end"),
+        (b"plain text", "begins with"),
+    ):
         with pytest.raises(BadInput, match=why):
             inflate(Inflater(codec), bad)
-    with pytest.raises(BadInput, match="wrong near byte"):
+    with pytest.raises(BadInput, match="invalid near byte"):
         inflate(Inflater(codec), wrong)
     with pytest.raises(BadInput, match="empty"):
         inflate(Inflater(codec), b"")

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regather.core.execution import Done, Failed, NotRun
+from regather.core.execution import Done, Failed, NotRun, pack_step
 from regather.core.model import (
     MAX_ATTEMPTS,
     AttemptError,
@@ -29,7 +29,6 @@ from regather.core.settlement import (
     dead_lettered,
     rows_dead_lettered,
 )
-from regather.core.wire.events import pack_step
 
 OWNER = Identity(JobId("00000000-0000-7000-8000-000000000001"), SubmissionId("00" * 8))
 WHERE = DeadLetterAddress(3, 14)

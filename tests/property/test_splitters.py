@@ -104,7 +104,7 @@ def test_an_empty_body_is_refused() -> None:
     assert caught.value.code == "empty-body"
 
 
-@pytest.mark.parametrize(("announced", "why"), [(999, "goes on after the 999"), (1001, "ends after 1000 bytes; 1001")])
+@pytest.mark.parametrize(("announced", "why"), [(999, "longer than the 999"), (1001, "ends after 1000 bytes; 1001")])
 def test_a_body_of_another_length_than_announced_is_refused(announced: int, why: str) -> None:
     with pytest.raises(BadInput, match=why):
         split(ByteSplitter(SplitRequest(size_bytes=announced)), bytes(1000), [100, 500])
@@ -331,21 +331,21 @@ def test_an_npy_file_that_goes_on_after_its_rows_is_refused() -> None:
 @pytest.mark.parametrize(
     ("file", "why"),
     [
-        (b"\x89PNG\r\n\x1a\n", "byte 0: no NPY file"),
+        (b"\x89PNG\r\n\x1a\n", "byte 0: not an NPY file"),
         (b"\x93NUMPY\x04\x00\x10\x00", r"byte 6: NPY version 4\.0"),
         (b"\x93NUMPY\x02\x00\xff\xff\xff\xff", "byte 8: an NPY header of 4294967295 bytes"),
-        (header_of("{'descr': '|u1', "), "byte 10: the NPY header is no Python literal"),
-        (header_of("__import__('os').getpid()"), "byte 10: the NPY header is no Python literal"),
-        (header_of("(" * 9_000), "byte 10: the NPY header is no Python literal"),
+        (header_of("{'descr': '|u1', "), "byte 10: the NPY header is not a Python literal"),
+        (header_of("__import__('os').getpid()"), "byte 10: the NPY header is not a Python literal"),
+        (header_of("(" * 9_000), "byte 10: the NPY header is not a Python literal"),
         (header_of("[1]"), "byte 10: the NPY header must name"),
         (header_of("{'descr': '|u1', 'fortran_order': False}"), "byte 10: the NPY header must name"),
-        (npy_file(np.asfortranarray(np.zeros((3, 4)))), "Fortran order, and its header ends at byte 128, too late"),
+        (npy_file(np.asfortranarray(np.zeros((3, 4)))), "Fortran order, and its header of 128 bytes is too long"),
         (npy_file(np.array([["a", None]], object)), "byte 10: .*Python objects"),
         (npy_file(np.zeros((3, 4), [("a", "u1"), ("b", "u1")])), "byte 10: the array is structured .*'a'.*'b'"),
         (npy_file(np.zeros((3, 4), "<c8")), "byte 10: the array holds complex numbers"),
-        (npy_file(np.zeros((3, 4), "<U3")), "byte 10: the array holds texts"),
+        (npy_file(np.zeros((3, 4), "<U3")), "byte 10: the array holds strings"),
         (npy_file(np.zeros((3, 4), "<M8[ns]")), "byte 10: the array holds dates"),
-        (npy_file(np.zeros((3, 4), "<f16")), "byte 10: values of type '<f16'; known are"),
+        (npy_file(np.zeros((3, 4), "<f16")), "byte 10: values of type '<f16'; supported are"),
         (header_of("{'descr': '|u1', 'fortran_order': 1, 'shape': (3, 3)}"), "byte 10: fortran_order is 1"),
         (header_of("{'descr': 5, 'fortran_order': False, 'shape': (3, 3)}"), "byte 10: descr is 5"),
         (header_of("{'descr': '|u1', 'fortran_order': False, 'shape': (0x1" + "0" * 9000 + ", 3)}"), "byte 10: shape"),

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regather.core.topic_rules import (
+from regather.topics.layout import EVENT_RECORD_BYTES, Size, Topics, topic_demands
+from regather.topics.rules import (
     BROKER_SETTINGS,
     DAY_MS,
     UNCLEAN_ELECTION,
@@ -22,7 +23,6 @@ from regather.core.topic_rules import (
     fitted,
     growth,
 )
-from regather.transport.topics import EVENT_RECORD_BYTES, Size, Topics, topic_demands
 
 TOPICS = Topics("p.")
 SAFE = dict(zip(BROKER_SETTINGS, ("true", "false", "false", "10080"), strict=True))

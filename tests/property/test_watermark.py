@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from regather.core.crash_attribution import MAX_NAMED, Attribution
 from regather.core.watermark import Watermark
-from regather.core.wire.commits import MAX_METADATA_BYTES, decode_commit, encode_commit
+from regather.wire.commits import MAX_METADATA_BYTES, decode_commit, encode_commit
 
 offsets = st.sets(st.integers(0, 400), min_size=1, max_size=60).map(sorted)
 

@@ -32,9 +32,9 @@ from regather.core.model import (
     Uploading,
 )
 from regather.core.status import JobStatus, ResultAddress, ShardError, newer
-from regather.core.wire.documents import decode_final, decode_status, encode_final, encode_status
-from regather.core.wire.events import decode_event, encode_event
-from regather.core.wire.shards import decode_shard, released_record, shard_headers
+from regather.wire.documents import decode_final, decode_status, encode_final, encode_status
+from regather.wire.events import decode_event, encode_event
+from regather.wire.shards import decode_shard, released_record, shard_headers
 
 u32 = st.integers(0, 2**32 - 1)
 ms = st.integers(0, 2**48 - 1)

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from regather.core.model import Identity
-from regather.core.wire.commits import decode_commit
+from regather.topics.layout import Topics
 from regather.transport.base import Committed, TopicPartition
-from regather.transport.topics import Topics
+from regather.wire.commits import decode_commit
 from simulation.invariants import Invariants
 from simulation.ledger import Ledger
 

@@ -5,12 +5,12 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from regather.children.row_calls import call_shard
+from regather.children.work import Call, Work, WorkItem
 from regather.core.errors import UserError
 from regather.core.execution import Done, Failed, NotRun, Result
 from regather.core.model import Reason
 from regather.processors.base import Processor
-from regather.runtime.execution import Call, Work, WorkItem
-from regather.runtime.row_calls import call_shard
 from simulation.kinds import Row, decode_rows
 
 _FATAL = {"hang": Reason.TIMED_OUT, "crash": Reason.CRASHED, "oom": Reason.OUT_OF_MEMORY}

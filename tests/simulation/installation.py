@@ -6,29 +6,32 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from regather.children.file_cut import FileCutter
+from regather.children.work import WorkLimits
 from regather.core.model import JobId
 from regather.core.seq_ranges import SeqRanges
 from regather.core.status import JobStatus
 from regather.processors.registry import Registry
-from regather.runtime.execution import WorkLimits
-from regather.runtime.file_cut import FileCutter
-from regather.runtime.host import Host
-from regather.runtime.lifecycle import WatchedTasks
+from regather.service.environment import Environment
+from regather.service.lifecycle import WatchedTasks
 from regather.testing.simulation.broker import Broker
 from regather.testing.simulation.event_loop import Process, VirtualLoop
 from regather.testing.simulation.groups import SESSION_S
 from regather.testing.simulation.history import History
 from regather.testing.simulation.transport import SimulatedTransport
-from regather.transport.topics import Topics
+from regather.topics.layout import Topics
 from regather_aggregator import app as aggregator_app
 from regather_aggregator.settings import AggregatorSettings
 from regather_gateway.settings import GatewaySettings
+from regather_gateway.submission.cancel import Canceller
 from regather_gateway.submission.cutting import Cutting
+from regather_gateway.submission.idempotency import JobKeys, Receipt
 from regather_gateway.submission.job_spec import JobSpec
 from regather_gateway.submission.producer_keeper import ProducerKeeper
 from regather_gateway.submission.redrive import Redriver
 from regather_gateway.submission.spool_dir import SpoolDir
-from regather_gateway.submission.submit import Receipt, Submitter
+from regather_gateway.submission.submit import Submitter
+from regather_gateway.submission.uploads import Uploads
 from regather_gateway.views.job_table import JobTable
 from regather_gateway.views.status_view import StatusView
 from regather_worker import app as worker_app
@@ -85,7 +88,9 @@ class _Watcher:
 class Service:
     """One service under a supervisor that starts it again when it has ended, by itself or by a kill."""
 
-    def __init__(self, name: str, installation: "Installation", make: "Callable[[Service, Host], Running]") -> None:
+    def __init__(
+        self, name: str, installation: "Installation", make: "Callable[[Service, Environment], Running]"
+    ) -> None:
         self.name = name
         self.installation = installation
         self._make = make
@@ -113,7 +118,7 @@ class Service:
         self.process.on_fuse = self.kill
         self.stop = asyncio.Event()
         skew_ms = installation.skews_ms[self.name]
-        self.running = self._make(self, installation.host(self.process, skew_ms))
+        self.running = self._make(self, installation.environment(self.process, skew_ms))
         self.task = self.process.start(self.running.run(self.stop), self.name)
         self.task.add_done_callback(self._ended, context=installation.loop.outside.context)
         installation.history.note(self.process.name, "started")
@@ -170,16 +175,18 @@ class Service:
 class Gateway:
     """What stands behind the gateway's routes, without HTTP."""
 
-    def __init__(self, settings: GatewaySettings, transport: SimulatedTransport, host: Host) -> None:
+    def __init__(self, settings: GatewaySettings, transport: SimulatedTransport, environment: Environment) -> None:
         topics = settings.topics
         self.registry = Registry(KINDS)
         self.settings = settings
-        self.producers = ProducerKeeper(transport, topics, host)
+        self.producers = ProducerKeeper(transport, topics, environment)
         table = JobTable(max_ended=settings.max_ended_jobs, max_inline_bytes=settings.max_inline_bytes)
         self.view = StatusView(transport, topics.job_status, table)
         cutting = Cutting(SpoolDir("", max_bytes=1), FileCutter(_no_files(), WorkLimits()))
-        self.submitter = Submitter(settings, self.producers, self.view, cutting, host)
-        self.redriver = Redriver(settings, self.producers, self.view, transport)
+        uploads = Uploads(settings, self.producers, self.view)
+        self.submitter = Submitter(uploads, JobKeys(settings, self.view, environment), cutting)
+        self.canceller = Canceller(self.producers, settings.ack_timeout_s)
+        self.redriver = Redriver(self.producers, uploads, self.view, transport)
 
     async def run(self, stop: asyncio.Event) -> None:
         async with WatchedTasks() as tasks:
@@ -233,8 +240,8 @@ class Installation:
     def now_ms(self) -> int:
         return EPOCH_MS + int(self.loop.time() * 1000)
 
-    def host(self, process: Process, skew_ms: int) -> Host:
-        return Host(
+    def environment(self, process: Process, skew_ms: int) -> Environment:
+        return Environment(
             process=process.name,
             hostname="simulated",
             now_ms=lambda: self.now_ms() + skew_ms,
@@ -245,29 +252,29 @@ class Installation:
         )
 
     def add_gateway(self, name: str, settings: GatewaySettings) -> Service:
-        return self._add(name, lambda service, host: Gateway(settings, service.transport, host))
+        return self._add(name, lambda service, environment: Gateway(settings, service.transport, environment))
 
     def add_worker(self, name: str, settings: WorkerSettings) -> Service:
-        def make(service: Service, host: Host) -> Running:
-            executor = self._executor(service, host, settings.slots)
-            return worker_app.build(settings, service.transport, executor, host)
+        def make(service: Service, environment: Environment) -> Running:
+            executor = self._executor(service, environment, settings.slots)
+            return worker_app.build(settings, service.transport, executor, environment)
 
         return self._add(name, make)
 
     def add_aggregator(self, name: str, settings: AggregatorSettings) -> Service:
-        def make(service: Service, host: Host) -> Running:
-            executor = self._executor(service, host, settings.merge_slots)
+        def make(service: Service, environment: Environment) -> Running:
+            executor = self._executor(service, environment, settings.merge_slots)
             return aggregator_app.build(settings, service.transport, executor, KINDS)
 
         return self._add(name, make)
 
-    def _executor(self, service: Service, host: Host, slots: int) -> SimulatedExecutor:
-        watcher = self.executions.watcher(host.process, service.kill)
-        executor = SimulatedExecutor(KINDS, slots, self.chance, host.now_ms, watcher)
+    def _executor(self, service: Service, environment: Environment, slots: int) -> SimulatedExecutor:
+        watcher = self.executions.watcher(environment.process, service.kill)
+        executor = SimulatedExecutor(KINDS, slots, self.chance, environment.now_ms, watcher)
         executor.lost = self.lost_children
         return executor
 
-    def _add(self, name: str, make: "Callable[[Service, Host], Running]") -> Service:
+    def _add(self, name: str, make: "Callable[[Service, Environment], Running]") -> Service:
         self.skews_ms.setdefault(name, 0)
         service = Service(name, self, make)
         self.services.append(service)

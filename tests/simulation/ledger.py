@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from regather.core.errors import WireError
 from regather.core.model import AttemptFailed, Event, Identity, JobId, Opened, Outcomes, Parked, Redriven
 from regather.core.status import JobStatus
-from regather.core.wire.checkpoints import decode_checkpoint
-from regather.core.wire.control import decode_ended
-from regather.core.wire.documents import decode_final, decode_status
-from regather.core.wire.events import decode_event
-from regather.core.wire.shards import decode_shard
+from regather.topics.layout import Topics
 from regather.transport.base import Record, TopicPartition
 from regather.transport.memory.log import Transaction, TransactionState
-from regather.transport.topics import Topics
+from regather.wire.checkpoints import decode_checkpoint
+from regather.wire.control import decode_ended
+from regather.wire.documents import decode_final, decode_status
+from regather.wire.events import decode_event
+from regather.wire.shards import decode_shard
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from regather.testing.simulation.broker import Broker
 from regather.testing.simulation.event_loop import VirtualLoop, VirtualTimeError
 from regather.testing.simulation.history import History
 from regather.testing.simulation.network import Network, Weather
-from regather.transport.base import Committed, Record, TopicPartition, TopicSpec
-from regather.transport.topics import Size, Topics, topic_specs
+from regather.topics.layout import Size, Topics, topic_specs
+from regather.topics.rules import TopicSpec
+from regather.transport.base import Committed, Record, TopicPartition
 from regather_aggregator.settings import AggregatorSettings
 from regather_gateway.settings import GatewaySettings
 from regather_worker.settings import WorkerSettings

@@ -8,15 +8,15 @@ import structlog
 
 from regather.core.errors import WireError
 from regather.core.model import Event, Opened, Outcomes
-from regather.core.wire.control import decode_ended
-from regather.core.wire.documents import decode_final, decode_status
-from regather.core.wire.events import decode_event
-from regather.core.wire.shards import decode_shard
 from regather.testing.simulation.event_loop import current_process
 from regather.testing.simulation.history import History, Moment
 from regather.testing.simulation.logs import Logs
+from regather.topics.layout import Topics
 from regather.transport.base import Record, TopicPartition
-from regather.transport.topics import Topics
+from regather.wire.control import decode_ended
+from regather.wire.documents import decode_final, decode_status
+from regather.wire.events import decode_event
+from regather.wire.shards import decode_shard
 
 
 def silence(*, cached: bool = True) -> None:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from regather.core.model import AttemptError, Identity, JobId, JobState, Opened, Outcomes, Reason
 from regather.core.partition_fold import FoldPolicy
 from regather.core.status import JobStatus, ShardError
-from regather.core.wire.identity import IDENTITY_BYTES, unpack_identity
 from regather.testing.simulation.logs import Logs
 from regather.transport.base import Record, TopicPartition
+from regather.wire.identity import IDENTITY_BYTES, unpack_identity
 from simulation.drops import check_drops
 from simulation.installation import Executions
 from simulation.invariants import Invariants

@@ -15,7 +15,8 @@ from regather.core.seq_ranges import SeqRanges
 from regather.core.status import JobStatus
 from regather_gateway.http.problem_responses import problem_of
 from regather_gateway.problems import Problem
-from regather_gateway.submission.submit import TENANT, Receipt
+from regather_gateway.submission.idempotency import Receipt
+from regather_gateway.submission.job_spec import TENANT
 from regather_gateway.submission.submit_request import SubmitRequest, make_spec
 from simulation.installation import Gateway, Installation, Service
 from simulation.kinds import Row, encode_row
@@ -186,7 +187,7 @@ async def _cancel(gateway: Gateway, job_id: JobId) -> str:
     status = await gateway.view.find(job_id)
     if status is None or status.state.ended:
         return "nothing to cancel"
-    await gateway.submitter.cancel(status.owner)
+    await gateway.canceller.cancel(status.owner)
     return "asked for"
 
 

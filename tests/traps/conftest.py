@@ -18,22 +18,22 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka import TopicPartition as ClientPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
+from regather.children.work import Executor
 from regather.core.ids import uuid7
 from regather.core.model import Event, Identity, OnError, Opened, Outcome, Outcomes, Sealed, SubmissionId
-from regather.core.wire.events import encode_event
-from regather.core.wire.identity import HEADER, header_map, unpack_identity
-from regather.core.wire.shards import ShardEncoder
+from regather.embedded.embedded_kafka import EmbeddedKafka
 from regather.processors.base import ShardView
 from regather.processors.registry import all_kinds
-from regather.runtime.execution import Executor
 from regather.testing.contract import World
-from regather.testing.embedded_kafka import EmbeddedKafka
 from regather.testing.fault_proxy import FaultProxy
 from regather.testing.inline_executor import InlineExecutor
 from regather.testing.waiting import eventually
+from regather.topics.layout import EVENT_RECORD_BYTES, SHARD_RECORD_BYTES, Size, Topics, topic_specs
 from regather.transport.base import Record, TopicPartition, Transport
 from regather.transport.kafka import KafkaTransport, Limits
-from regather.transport.topics import EVENT_RECORD_BYTES, SHARD_RECORD_BYTES, Size, Topics, topic_specs
+from regather.wire.events import encode_event
+from regather.wire.identity import HEADER, header_map, unpack_identity
+from regather.wire.shards import ShardEncoder
 from regather_aggregator.app import Aggregator
 from regather_aggregator.app import build as build_aggregator
 from regather_aggregator.settings import AggregatorSettings

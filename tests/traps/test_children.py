@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from regather.children.supervisor import Supervisor
+from regather.children.work import Work
 from regather.core.execution import Result
+from regather.embedded.embedded_kafka import EmbeddedKafka
 from regather.processors.registry import all_kinds
-from regather.runtime.execution import Work
-from regather.runtime.supervisor import Supervisor
 from regather.testing.contract import World
-from regather.testing.embedded_kafka import EmbeddedKafka
 from regather.testing.inline_executor import InlineExecutor
 from regather.testing.waiting import eventually
 from regather.transport.base import TopicPartition

@@ -10,8 +10,8 @@ from aiokafka import TopicPartition as ClientPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from regather.core.errors import BrokerUnavailable, CommitRejected
+from regather.embedded.embedded_kafka import EmbeddedKafka
 from regather.testing.contract import Member, World
-from regather.testing.embedded_kafka import EmbeddedKafka
 from regather.testing.fault_proxy import FaultProxy, Rule
 from regather.testing.waiting import eventually
 from regather.transport.base import Committed, Consumer, TopicPartition, Transport

@@ -13,8 +13,8 @@ from regather.core.sharding import MAX_SHARD_BYTES
 from regather.testing.contract import World
 from regather.testing.fault_proxy import FaultProxy, Rule
 from regather.testing.waiting import eventually
+from regather.topics.layout import Size, Topics, topic_specs
 from regather.transport.base import TopicPartition, Transport
-from regather.transport.topics import Size, Topics, topic_specs
 from regather_worker.outbox import Outbox, OutRecord
 
 pytestmark = pytest.mark.kafka

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from regather.runtime.topics import Applied, TopicsSettings, apply_topics
-from regather.testing.embedded_kafka import shared_settings
-from regather.testing.kafka_jars import JarLock
+from regather.embedded.embedded_kafka import shared_settings
+from regather.embedded.kafka_jars import JarLock
+from regather.service.topics_command import Applied, TopicsSettings, apply_topics
+from regather.topics.layout import Size
 from regather.transport.memory import MemoryBroker, MemoryTransport
-from regather.transport.topics import Size
 from regather_worker.settings import WorkerSettings
 
 TEXT = (Path(__file__).resolve().parents[2] / "docker-compose.yml").read_text()

@@ -10,14 +10,14 @@ from fastapi import FastAPI
 from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 
-from regather.core.wire.events import _DECODERS
 from regather.processors.registry import all_kinds
-from regather.runtime.metrics import METRICS
-from regather.runtime.settings import ServiceSettings
-from regather.runtime.topics import TopicsSettings
+from regather.service.metrics import METRICS
+from regather.service.settings import ServiceSettings
+from regather.service.topics_command import TopicsSettings
 from regather.testing.inline_executor import InlineExecutor
+from regather.topics.layout import Size, Topics, topic_specs
 from regather.transport.memory import MemoryBroker, MemoryTransport
-from regather.transport.topics import Size, Topics, topic_specs
+from regather.wire.events import _DECODERS
 from regather_aggregator.settings import AggregatorSettings
 from regather_cli.main import app as command_line
 from regather_gateway.app import create_app

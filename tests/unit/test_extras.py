@@ -13,7 +13,7 @@ ENGINES = ("numpy", "duckdb", "pyarrow", "pyvips", "tifffile", "imagecodecs", "p
 KINDS_WITH_ENGINES = sorted(kind for kind, processor in all_kinds().items() if processor.extra is not None)
 
 SERVICES = (
-    "import regather_gateway.__main__, regather_worker.__main__, regather_aggregator.__main__, regather.runtime.zygote"
+    "import regather_gateway.__main__, regather_worker.__main__, regather_aggregator.__main__, regather.children.zygote"
 )
 BLOCKED = f"""
 import sys

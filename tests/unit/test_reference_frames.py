@@ -71,7 +71,7 @@ def test_a_lost_halo_or_carry_turns_the_comparison_red() -> None:
     ("body", "options", "error", "why"),
     [
         (npy(VIDEO[0]), FrameOptions(), BadInput, r"\(frames, height, width\) is needed"),
-        (npy(VIDEO.astype(np.uint32)), FrameOptions(), BadInput, "uint8 and uint16 are taken"),
+        (npy(VIDEO.astype(np.uint32)), FrameOptions(), BadInput, "supported are uint8 and uint16"),
         (b"123", FrameOptions(), BadRequest, "raw frames need"),
         (VIDEO.tobytes()[:-1], FrameOptions(width=17, height=12), BadInput, "89 frames of 204 bytes and 203 bytes"),
         (b"", FrameOptions(width=17, height=12), BadInput, "empty"),

@@ -89,9 +89,9 @@ def test_a_folder_of_models_comes_first(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "broken.onnx").write_bytes(b"no model")
     monkeypatch.setenv(onnx_model.MODELS_VARIABLE, str(tmp_path))
     assert len(probabilities_of(npy(ROWS), SplitRequest(90_000), model="mine")) == 5000
-    with pytest.raises(PermanentError, match="damaged or is no ONNX model"):
+    with pytest.raises(PermanentError, match="damaged or is not an ONNX model"):
         probabilities_of(npy(ROWS), SplitRequest(90_000), model="broken")
-    with pytest.raises(PermanentError, match="there are broken, digits, mine"):
+    with pytest.raises(PermanentError, match="available are broken, digits, mine"):
         probabilities_of(npy(ROWS), SplitRequest(90_000), model="other")
 
 
@@ -109,7 +109,7 @@ def test_a_folder_of_models_comes_first(tmp_path: Path, monkeypatch: pytest.Monk
         ),
         (b"123", {"features": 64}, BadInput, "0 rows and 3 bytes"),
         (b"123", {"format": "raw"}, BadRequest, "raw rows need the option 'features'"),
-        (b"123", {}, BadRequest, "the format of the rows cannot be told"),
+        (b"123", {}, BadRequest, "the format of the rows is unknown"),
     ],
 )
 def test_rows_that_the_model_does_not_take_are_refused(

@@ -9,8 +9,8 @@ from chaos.ledger import Ledger
 from chaos.monitor import Monitor
 from chaos.plan import PlannedFault
 from chaos.workload import Workload
-from regather.testing.cluster_view import ClusterView
-from regather.testing.embedded_cluster import EmbeddedCluster
+from regather.embedded.cluster_view import ClusterView
+from regather.embedded.embedded_cluster import EmbeddedCluster
 from regather.testing.fault_proxy import FaultProxy
 from regather_cli.stack import Stack
 from regather_cli.supervision import Supervision

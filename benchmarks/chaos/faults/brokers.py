@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from chaos.faults.base import Context, Victim, picked
 from chaos.plan import PlannedFault
 from regather.core.errors import BrokerUnavailable
-from regather.testing.embedded_cluster import ClusterNode
+from regather.embedded.embedded_cluster import ClusterNode
 from regather.testing.waiting import eventually
 
 _SYNC_S = 90.0

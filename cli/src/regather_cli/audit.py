@@ -17,11 +17,11 @@ from regather.audit.partition_audit import MissingFinal, PartitionAudit, judge_m
 from regather.core.errors import BadRequest, BrokerUnavailable, OffsetOutOfRange
 from regather.core.ids import event_partition
 from regather.core.model import JobId
-from regather.core.wire.identity import header_map
 from regather.processors.registry import all_kinds, options_from_json
+from regather.topics.layout import Topics
 from regather.transport.base import Consumer, Record, TopicPartition, Transport
 from regather.transport.log_reader import LogReader
-from regather.transport.topics import Topics
+from regather.wire.identity import header_map
 
 _POLL_S = 0.2
 _STALL_S = 60.0

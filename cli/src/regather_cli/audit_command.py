@@ -9,8 +9,8 @@ import typer
 from regather.audit.findings import Inconclusive, Violation
 from regather.core.ids import is_job_id
 from regather.core.model import JobId
+from regather.topics.layout import Topics
 from regather.transport.kafka import KafkaTransport
-from regather.transport.topics import Topics
 from regather_cli.audit import AuditOptions
 from regather_cli.audit import audit as run_audit
 from regather_cli.running import (

@@ -10,15 +10,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from regather.testing import kafka_probe
-from regather.testing.kafka_broker import (
+from regather.embedded import kafka_probe
+from regather.embedded.kafka_broker import (
     BOOTSTRAP_VARIABLE,
     BrokerLadderError,
     Rung,
     choose_rung,
     docker_engine_answers,
 )
-from regather.testing.kafka_jars import JarLock, JarsUnavailable, cache_dir, java_binary
+from regather.embedded.kafka_jars import JarLock, JarsUnavailable, cache_dir, java_binary
 from regather_cli.service_process import Role
 
 _DISK_BYTES_NEEDED = 2 * 1024**3

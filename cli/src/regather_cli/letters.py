@@ -4,11 +4,11 @@ import time
 from dataclasses import dataclass
 
 from regather.core.model import AttemptError
-from regather.core.wire.identity import header_map
-from regather.core.wire.shards import decode_shard
+from regather.topics.layout import Topics
 from regather.transport.base import Consumer, Record, TopicPartition
 from regather.transport.kafka import KafkaTransport
-from regather.transport.topics import Topics
+from regather.wire.identity import header_map
+from regather.wire.shards import decode_shard
 
 _READ_TIMEOUT_S = 20.0
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from regather.runtime.lifecycle import on_stop
+from regather.service.lifecycle import on_stop
 from regather_cli import doctor as doctor_checks
 from regather_cli.audit_command import audit
 from regather_cli.client import ApiError, Client, JobDocument, Submission, WaitTimeout, has_ended

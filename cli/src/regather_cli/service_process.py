@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx2
 
-from regather.testing.processes import end, spawn_bound, tail
+from regather.embedded.processes import end, spawn_bound, tail
 
 _POLL_S = 0.02
 _METRICS_TIMEOUT_S = 30.0  # a service answers late while shards use every core

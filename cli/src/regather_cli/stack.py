@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Self
 
 from regather.core.errors import BrokerUnavailable
-from regather.testing.kafka_broker import BOOTSTRAP_VARIABLE, Broker, BrokerLadderError, open_broker
-from regather.testing.kafka_jars import JarsUnavailable
-from regather.testing.kafka_process import EmbeddedKafkaError
-from regather.transport.base import TopicSpec
+from regather.embedded.kafka_broker import BOOTSTRAP_VARIABLE, Broker, BrokerLadderError, open_broker
+from regather.embedded.kafka_jars import JarsUnavailable
+from regather.embedded.kafka_process import EmbeddedKafkaError
+from regather.topics.layout import Size, Topics, topic_specs
+from regather.topics.rules import TopicSpec
 from regather.transport.kafka import KafkaTransport
-from regather.transport.topics import Size, Topics, topic_specs
 from regather_cli.process_table import adopt_orphans, descendants
 from regather_cli.service_process import Role, Service, StackError
 

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from regather.core.topic_rules import Difference
-from regather.runtime.topics import TopicsSettings, apply_topics, check_topics, topics_transport
-from regather.transport.topics import Size
+from regather.service.topics_command import TopicsSettings, apply_topics, check_topics, topics_transport
+from regather.topics.layout import Size
+from regather.topics.rules import Difference
 from regather_cli.running import DEFAULT_BOOTSTRAP, EXIT_FAILED, Bootstrap, Json, Prefix, run
 
 topics_app = typer.Typer(help="Create the topics, and check topics and brokers.", no_args_is_help=True)

@@ -144,12 +144,12 @@ def _refused(body: bytes, side: bytes) -> Iterator[Case]:
     claims: dict[str, tuple[bytes, dict[str, str], str]] = {
         "no-column": (side, {"join": "region = nope"}, "no column 'nope'"),
         "one-table-alone": (side, {"join": "region = note"}, "one of the side table"),
-        "types": (side, {"join": "id = code"}, "do not compare"),
+        "types": (side, {"join": "id = code"}, "cannot be compared"),
         "both-have-it": (b"code,note\nEU,x\n", {"join": "region = code"}, "rename"),
         "ambiguous": (b"region,x\nEU,x\n", {"join": "region = region"}, r"write shard\.region or side\.region"),
         "syntax": (side, {"join": "region ="}, "syntax"),
         "subquery": (side, {"join": "region in (select code from side)"}, "subquery"),
-        "no-join": (side, {}, "no join"),
+        "no-join": (side, {}, "join must say"),
         "bad-row": (b"code,x\nEU,1\nUS\n", {"join": "region = code"}, "the side table, row 1"),
         "bad-value": (
             b"code,x\nEU,1\nUS,y\n", {"join": "region = code", "side": '{"cast": "x:int"}'}, "the side table, row 1"

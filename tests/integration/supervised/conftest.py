@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from regather.runtime.child_limits import ChildRules
-from regather.runtime.execution import Call, Work, WorkItem, WorkLimits
-from regather.runtime.supervisor import Supervisor
+from regather.children.child_limits import ChildRules
+from regather.children.supervisor import Supervisor
+from regather.children.work import Call, Work, WorkItem, WorkLimits
 from regather_cli.process_table import descendants
 
 FOLDER = Path(__file__).parent

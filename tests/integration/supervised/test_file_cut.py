@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from image_samples import SAMPLES
 
+from regather.children.file_cut import FileCutter
+from regather.children.supervisor import Supervisor
+from regather.children.work import WorkLimits
 from regather.core.errors import BadInput
 from regather.processors.base import Piece, SplitRequest
 from regather.processors.splitting.rows import Band
-from regather.runtime.execution import WorkLimits
-from regather.runtime.file_cut import FileCutter
-from regather.runtime.supervisor import Supervisor
 from regather.testing.waiting import eventually
 
 StartSupervisor = Callable[..., Awaitable[Supervisor]]

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from regather.children.child_limits import ChildRules
+from regather.children.supervisor import Supervisor
+from regather.children.work import Call, Work
 from regather.core.execution import Done, Failed, NotRun, Result
 from regather.core.model import Reason
-from regather.runtime.child_limits import ChildRules
-from regather.runtime.execution import Call, Work
-from regather.runtime.supervisor import Supervisor
 from regather.testing.waiting import eventually
 
 MakeWork = Callable[..., Work]
@@ -65,7 +65,7 @@ async def test_a_time_out_tells_where_the_shard_was(supervisor: Supervisor, work
     (result,) = await supervisor.run(work("sleep", wall_s=0.2))
     assert "did not end within 0.2 s" in failure(result).error
     assert "in sleep" in failure(result).error
-    assert "runtime/child.py" not in failure(result).error
+    assert "children/child.py" not in failure(result).error
 
 
 async def test_an_error_shows_what_its_own_work_printed(supervisor: Supervisor, work: MakeWork) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from regather.children.child_limits import ChildRules
+from regather.children.supervisor import Supervisor
+from regather.children.work import Work
+from regather.children.zygote_link import ChildrenUnavailable
 from regather.core.execution import Done, Failed, NotRun
-from regather.runtime.child_limits import ChildRules
-from regather.runtime.execution import Work
-from regather.runtime.supervisor import Supervisor
-from regather.runtime.zygote_link import ChildrenUnavailable
 from regather.testing.waiting import eventually
 
 MakeWork = Callable[..., Work]
@@ -23,9 +23,9 @@ StartSupervisor = Callable[..., Awaitable[Supervisor]]
 
 HOLDER = """
 import asyncio, sys
-from regather.runtime.child_limits import ChildRules
-from regather.runtime.execution import Call, Work, WorkItem, WorkLimits
-from regather.runtime.supervisor import Supervisor
+from regather.children.child_limits import ChildRules
+from regather.children.work import Call, Work, WorkItem, WorkLimits
+from regather.children.supervisor import Supervisor
 
 async def hold():
     supervisor = Supervisor(2, "supervised_kinds:KINDS", environment={"PYTHONPATH": sys.argv[1]})

@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from regather.children.child_limits import ChildRules
+from regather.children.supervisor import Supervisor
+from regather.children.work import Call, Work, WorkItem, WorkLimits
+from regather.children.zygote_link import ChildrenUnavailable
 from regather.core.execution import Done, Failed, NotRun, Result
 from regather.core.model import Reason
-from regather.runtime.child_limits import ChildRules
-from regather.runtime.execution import Call, Work, WorkItem, WorkLimits
-from regather.runtime.supervisor import Supervisor
-from regather.runtime.zygote_link import ChildrenUnavailable
 
 MakeWork = Callable[..., Work]
 StartSupervisor = Callable[..., Awaitable[Supervisor]]
@@ -72,7 +72,7 @@ async def test_an_exception_fails_its_item_only_and_tells_where(started: StartSu
     assert failed.reason is Reason.RAISED
     assert failed.error == "RuntimeError: shard 1 was asked to raise, attempt 0"
     assert "  regather/kinds/diagnostics.py:" in failed.trace
-    assert "runtime/child.py" not in failed.trace
+    assert "children/child.py" not in failed.trace
     assert failed.retryable
     assert failed.started_ms > 1_600_000_000_000
 

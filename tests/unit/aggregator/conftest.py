@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest_asyncio
 from unit.aggregator.world import TOPICS, World
 
-from regather.transport.topics import Size, topic_specs
+from regather.topics.layout import Size, topic_specs
 
 
 @pytest_asyncio.fixture

@@ -8,6 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 from unit.aggregator.world import SETTINGS, TOPICS, World, dead, done, job, opened, whole
 
+from regather.children.work import Work
 from regather.core.errors import UnsafeBroker
 from regather.core.execution import Result
 from regather.core.ids import event_partition
@@ -27,17 +28,16 @@ from regather.core.model import (
     SubmissionId,
     Uploading,
 )
-from regather.core.topic_rules import VERIFICATION
-from regather.core.wire.documents import decode_final
-from regather.core.wire.events import encode_event
-from regather.core.wire.identity import header_map
 from regather.processors.registry import all_kinds
-from regather.runtime.execution import Work
 from regather.testing.inline_executor import InlineExecutor
 from regather.testing.waiting import eventually
+from regather.topics.layout import CONTROL_RECORD_BYTES
+from regather.topics.rules import VERIFICATION
 from regather.transport.base import Committed, Producer, TopicPartition, TransactionalProducer
 from regather.transport.memory import MemoryBroker, MemoryTransport
-from regather.transport.topics import CONTROL_RECORD_BYTES
+from regather.wire.documents import decode_final
+from regather.wire.events import encode_event
+from regather.wire.identity import header_map
 from regather_aggregator.app import Aggregator, build
 
 
@@ -377,16 +377,14 @@ async def test_events_that_retention_took_before_they_were_folded_are_counted(wo
     await world.start()
     await world.tell(*whole(job()))
     await world.final()
-    tp = TopicPartition(TOPICS.job_events, 0)
-    committed = world.broker.group(TOPICS.group("aggregators")).committed
-    await eventually(lambda: tp in committed and committed[tp].offset == 3, what="the commit")
+    committed = await world.committed()
     await world.stop()
     await world.tell(*whole(job(2)), *whole(job(3)))
-    world.broker.delete_records(tp, 6)
+    world.broker.delete_records(TopicPartition(TOPICS.job_events, 0), committed + 3)
     with capture_logs() as logs:
         aggregator = await world.start()
     (told,) = [entry for entry in logs if entry["event"] == "records-lost-to-retention"]
-    assert (told["committed"], told["beginning"], told["log_level"]) == (3, 6, "error")
+    assert (told["committed"], told["beginning"], told["log_level"]) == (committed, committed + 3, "error")
     await eventually(lambda: len(world.finals()) == 2, what="the third job's final")
     assert decode_final(world.finals()[1].headers).owner == job(3)
     assert lost(aggregator) == 3
@@ -396,11 +394,9 @@ async def test_nothing_counts_as_lost_where_the_first_fence_fails(world: World) 
     await world.start()
     await world.tell(*whole(job()))
     await world.final()
-    tp = TopicPartition(TOPICS.job_events, 0)
-    committed = world.broker.group(TOPICS.group("aggregators")).committed
-    await eventually(lambda: tp in committed and committed[tp].offset == 3, what="the commit")
+    committed = await world.committed()
     await world.stop()
-    world.broker.delete_records(tp, 2)
+    world.broker.delete_records(TopicPartition(TOPICS.job_events, 0), committed - 1)
     failing = FirstFenceFails(world.broker)
     aggregator = build(SETTINGS, failing, InlineExecutor(all_kinds()), all_kinds())
     await world.run(aggregator)

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from regather.testing.waiting import eventually
-from regather.transport.base import TopicSpec
+from regather.topics.rules import TopicSpec
 from regather.transport.memory import MemoryBroker, MemoryTransport
 from regather_aggregator.retention import RetentionWatch
 

@@ -16,15 +16,15 @@ from regather.core.model import (
     SubmissionId,
 )
 from regather.core.status import JobStatus
-from regather.core.wire.documents import decode_status
-from regather.core.wire.events import encode_event
 from regather.processors.base import ShardView
 from regather.processors.registry import all_kinds
 from regather.testing.inline_executor import InlineExecutor
 from regather.testing.waiting import eventually
+from regather.topics.layout import EVENT_RECORD_BYTES, Topics
 from regather.transport.base import Record, TopicPartition
 from regather.transport.memory import MemoryBroker, MemoryTransport
-from regather.transport.topics import EVENT_RECORD_BYTES, Topics
+from regather.wire.documents import decode_status
+from regather.wire.events import encode_event
 from regather_aggregator.app import Aggregator, build
 from regather_aggregator.settings import AggregatorSettings
 
@@ -64,6 +64,13 @@ class World:
             headers, value = encode_event(event)
             address = await (await producer.send(TOPICS.job_events, value=value, headers=headers, partition=0))
         return address.offset
+
+    async def committed(self) -> int:
+        """Where the group has committed once nothing is open: at the end of the log, ticks counted in."""
+        tp = TopicPartition(TOPICS.job_events, 0)
+        offsets, log = self.broker.group(TOPICS.group("aggregators")).committed, self.broker.log(tp)
+        await eventually(lambda: tp in offsets and offsets[tp].offset == log.end, what="the commit")
+        return offsets[tp].offset
 
     def finals(self) -> list[Record]:
         return self.broker.log(TopicPartition(TOPICS.results, 0)).read(0, None)[0]

@@ -9,9 +9,9 @@ from e2e.forged_job import BREAKAGES, ForgedJob
 
 from regather.core.errors import BrokerUnavailable
 from regather.core.model import Tick
+from regather.topics.layout import Size, Topics
 from regather.transport.base import TopicPartition
 from regather.transport.memory import MemoryBroker, MemoryTransport
-from regather.transport.topics import Size, Topics
 from regather_cli.audit import AuditOptions, audit, joins
 
 TOPICS = Topics()

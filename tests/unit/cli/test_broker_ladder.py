@@ -2,8 +2,8 @@ import socket
 
 import pytest
 
-from regather.testing import kafka_probe
-from regather.testing.kafka_broker import BrokerLadderError, Rung, choose_rung, open_broker
+from regather.embedded import kafka_probe
+from regather.embedded.kafka_broker import BrokerLadderError, Rung, choose_rung, open_broker
 
 
 def _yes() -> bool:

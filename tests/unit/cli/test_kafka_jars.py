@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from regather.testing.kafka_jars import JarLock, JarsUnavailable, ensure_jars
+from regather.embedded.kafka_jars import JarLock, JarsUnavailable, ensure_jars
 
 COORDINATE = "example:piece:1"
 

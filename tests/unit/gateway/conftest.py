@@ -15,14 +15,14 @@ from fastapi import FastAPI
 from regather.core.ids import event_partition
 from regather.core.model import Event, Identity, JobId, JobState, Reason, SubmissionId
 from regather.core.status import JobStatus, ResultAddress
-from regather.core.wire.documents import decode_status, encode_final, encode_status
-from regather.core.wire.events import decode_event, encode_event
 from regather.processors.registry import installed
 from regather.testing.inline_executor import InlineExecutor
 from regather.testing.waiting import eventually
+from regather.topics.layout import RESULT_RECORD_BYTES, Size, Topics, topic_specs
 from regather.transport.base import Record, RecordAddress, TopicPartition
 from regather.transport.memory import MemoryBroker, MemoryTransport
-from regather.transport.topics import RESULT_RECORD_BYTES, Size, Topics, topic_specs
+from regather.wire.documents import decode_status, encode_final, encode_status
+from regather.wire.events import decode_event, encode_event
 from regather_gateway.app import create_app
 from regather_gateway.settings import GatewaySettings
 

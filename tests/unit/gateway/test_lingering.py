@@ -14,7 +14,7 @@ import pytest
 import requests
 from fastapi import FastAPI, Request
 
-from regather.runtime.health import serve
+from regather.service.health import serve
 from regather_gateway.http.lingering import Lingering
 from regather_gateway.http.problem_responses import json_response
 from regather_gateway.http.request_body import drain

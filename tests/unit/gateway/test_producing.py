@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 
-from regather.runtime.host import Host
+from regather.service.environment import Environment
 from regather.testing.waiting import eventually
+from regather.topics.layout import Size, Topics, topic_specs
 from regather.transport.memory import MemoryBroker, MemoryTransport
-from regather.transport.topics import Size, Topics, topic_specs
 from regather_gateway.submission.producer_keeper import ProducerKeeper
 
 
@@ -15,7 +15,7 @@ from regather_gateway.submission.producer_keeper import ProducerKeeper
 async def running_producers() -> AsyncGenerator[ProducerKeeper]:
     transport = MemoryTransport(MemoryBroker())
     await transport.create_topics(topic_specs(Topics(), Size.EMBEDDED))
-    producers = ProducerKeeper(transport, Topics(), Host())
+    producers = ProducerKeeper(transport, Topics(), Environment())
     running = asyncio.create_task(producers.run())
     try:
         await eventually(lambda: producers.ready, what="the first producer")

@@ -80,7 +80,11 @@ REFUSED = [
     pytest.param(JOIN, [part("file", ROWS)], "side-missing", "join needs a side table", id="none"),
     pytest.param(SQL, [part("file", ROWS)], "side-missing", "map reads the table `side`", id="none for SQL"),
     pytest.param(
-        {"kind": "table.etl"}, [part("side", SIDE), part("file", ROWS)], "bad-option", "no join that says", id="no join"
+        {"kind": "table.etl"},
+        [part("side", SIDE), part("file", ROWS)],
+        "bad-option",
+        "join must say which of its rows match",
+        id="no join",
     ),
     pytest.param(
         {"kind": "table.sql", "option.map": "select id from shard"},

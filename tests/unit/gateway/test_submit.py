@@ -14,8 +14,8 @@ import pytest
 from regather.core.ids import keyed_job_id
 from regather.core.model import Abandoned, Identity, JobState, Opened, Reason, Sealed, SubmissionId, Uploading
 from regather.core.status import JobStatus
-from regather.core.wire.shards import decode_shard
 from regather.testing.waiting import eventually
+from regather.wire.shards import decode_shard
 
 JOBS = "/v1/jobs?kind=bytes.digest"
 
@@ -271,7 +271,7 @@ async def test_key_of_an_open_submission_is_a_409(gateway: Any) -> None:
 async def test_key_of_a_job_that_was_never_sealed_opens_the_next_version(gateway: Any) -> None:
     headers = {"Idempotency-Key": "k"}
     job_id = (await gateway.client.post(JOBS, content=b"body", headers=headers)).json()["job_id"]
-    await gateway.fail(job_id, Reason.NOT_SEALED, "not sealed: no sign of the upload")
+    await gateway.fail(job_id, Reason.NOT_SEALED, "not sealed: no heartbeat of the upload")
     await gateway.seen(job_id, lambda document: document["state"] == "failed")
 
     again = await gateway.client.post(JOBS, content=b"body", headers=headers)
@@ -300,7 +300,7 @@ async def test_job_closed_while_its_upload_ran_is_no_202(gateway: Any) -> None:
         yield {"type": "http.request", "body": lines(50), "more_body": True}
         yield {"type": "http.request", "body": lines(1), "more_body": True}
         job_id = (await gateway.events())[0].owner.job_id
-        await gateway.fail(job_id, Reason.NOT_SEALED, "not sealed: no sign of the upload for 60000 ms")
+        await gateway.fail(job_id, Reason.NOT_SEALED, "not sealed: no heartbeat of the upload for 60000 ms")
         await gateway.seen(job_id, lambda document: document["state"] == "failed")
         yield {"type": "http.request", "body": b"", "more_body": False}
 

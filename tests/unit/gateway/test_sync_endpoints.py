@@ -12,8 +12,8 @@ import pytest
 
 from regather.core.model import Opened, Reason
 from regather.core.status import ShardError
-from regather.core.wire.shards import decode_shard
 from regather.testing.waiting import eventually
+from regather.wire.shards import decode_shard
 
 
 async def sealed_job(gateway: Any) -> str:

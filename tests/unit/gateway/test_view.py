@@ -7,7 +7,7 @@ import random
 from regather.core.model import JobId
 from regather.testing.simulation.event_loop import VirtualLoop
 from regather.testing.waiting import eventually
-from regather.transport.base import TopicSpec
+from regather.topics.rules import TopicSpec
 from regather.transport.memory import MemoryBroker, MemoryTransport
 from regather_gateway.views.job_table import JobTable
 from regather_gateway.views.status_view import StatusView

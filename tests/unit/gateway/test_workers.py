@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regather.core.errors import WireError
-from regather.core.wire.worker_reports import decode_report, encode_report
 from regather.core.worker_report import WorkerReport
 from regather.testing.waiting import eventually
+from regather.topics.layout import CONTROL_RECORD_BYTES, Topics
 from regather.transport.memory import MemoryTransport
-from regather.transport.topics import CONTROL_RECORD_BYTES, Topics
+from regather.wire.worker_reports import decode_report, encode_report
 
 StartGateway = Callable[..., AbstractAsyncContextManager[Any]]
 TOPIC = Topics().workers

@@ -76,11 +76,11 @@ WITHOUT_A_GOOD_ROW = [
     (b"{1}\n{2}\n", "row 0: Malformed JSON unexpected character;"),
     (b'{"a":1} {"a":2}\n{"a"}\n', "row 0: Malformed JSON unexpected content after document;"),
     (b'{}\n{"a":\n', "row 1: Malformed JSON unexpected end of data;"),
-    (b"{}\n5\n", "row 1: the row is no JSON object: 5;"),
-    (b"5\n{}\n", "row 0: the row is no JSON object: 5;"),
+    (b"{}\n5\n", "row 1: the row is not a JSON object: 5;"),
+    (b"5\n{}\n", "row 0: the row is not a JSON object: 5;"),
     (b"{}\n{}\n", "none of the first rows is a JSON object with a key"),
     (b'{"a":1}\n{"a":' + b"[" * 5000 + b"]" * 5000 + b"}\n", "row 1: .*depth"),
-    (b'[1,"a"]', "row 0 is no JSON object"),
+    (b'[1,"a"]', "row 0 is not a JSON object"),
 ]
 
 
@@ -103,7 +103,7 @@ def test_a_json_value_that_is_no_object_is_a_bad_row_and_changes_no_other(
     lines = [row] * 300 + [other] + [row] * 3
     bodies = ["\n".join(lines).encode(), f"[{','.join(lines)}]".encode()]
     for body in bodies:
-        with pytest.raises(PermanentError, match="row 300: the row is no JSON object: "):
+        with pytest.raises(PermanentError, match="row 300: the row is not a JSON object: "):
             run(TableEtl(), body, options, SplitRequest(size_bytes))
         with pytest.raises(PermanentError, match="row 300: "):
             run(TableSql(), body, {"map": "select count(*) as n from shard"}, SplitRequest(size_bytes))
@@ -133,5 +133,5 @@ def test_a_field_too_many_behind_an_empty_line_is_a_bad_row(rest: bytes) -> None
 
 
 def test_rows_behind_an_empty_line_keep_their_numbers() -> None:
-    with pytest.raises(PermanentError, match=r"row 3: .*'x'.* no BIGINT"):
+    with pytest.raises(PermanentError, match=r"row 3: .*'x'.* not BIGINT"):
         run(TableEtl(), b"x\n1\n\n\nx\n5\n", {"format": "csv", "cast": "x:int"})

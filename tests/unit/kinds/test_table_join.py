@@ -139,7 +139,7 @@ def test_a_row_that_has_no_room_behind_the_side_table_is_refused_with_both_sizes
     side = b"code,label\n" + b"".join(b"p%d,%064x\n" % (n, (n + 1) * 7**90 % 2**256) for n in range(60_000))
     body = b"id,product,text\n" + b"1,p1,x\n" * 9000 + b"2,p2," + b"x" * 9_500_000 + b"\n"
     with pytest.raises(
-        BadInput, match=r"rows from \d+ on .* behind a side table of \d+; both together have at most 10485760"
+        BadInput, match=r"rows from \d+ on .* after a side table of \d+ bytes; both together may have at most 10485760"
     ):
         run(ETL, body, JOIN, SplitRequest(MAX_SHARD_BYTES, side=Side(side)))
 
@@ -177,7 +177,7 @@ def test_so_many_shards_of_a_parquet_file_that_copies_outweigh_it_are_refused(tm
                 ),
                 compression="zstd",
             ),
-            "unfolds to more than 67108864",
+            "unpacks to more than 67108864",
             id="a long text a thousand times",
         ),
     ],
@@ -215,7 +215,7 @@ def test_picked_rows_of_parquet_keep_the_side_table() -> None:
     ("options", "says"),
     [
         ({"map": "select * from shard"}, "map does not read it"),
-        ({"map": "select id from shard, side", "reduce": "select * from side"}, "`side` is there for map alone"),
+        ({"map": "select id from shard, side", "reduce": "select * from side"}, "only map can read the table `side`"),
         ({"map": "select id from shard join side on product = nope"}, "nope"),
         ({"map": "select id from shard, side, other"}, "no table 'other'"),
     ],

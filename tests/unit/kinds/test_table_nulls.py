@@ -44,7 +44,7 @@ def test_figures_of_a_table_with_a_header_alone_are_null() -> None:
 
 def test_a_column_that_may_have_a_value_later_is_refused_with_the_reason() -> None:
     body = b"a,b\n" + b"1,\n" * 400_000 + b"2,7.5\n"
-    with pytest.raises(BadRequest, match="no sampled row has a value"):
+    with pytest.raises(BadRequest, match="every column without a value in the sample"):
         run(TableEtl(), body, {"aggregate": "s = sum(b)"})
     assert json.loads(run(TableEtl(), body, {"aggregate": "s = sum(b)", "cast": "b:float"})) == {"groups": [{"s": 7.5}]}
 

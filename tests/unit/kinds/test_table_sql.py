@@ -59,7 +59,7 @@ REFUSED = [
     ("SELECT random() FROM shard", "not allowed"),
     ("SELECT now() FROM shard", "not allowed"),
     ("SELECT current_date FROM shard", "not allowed"),
-    ("SELECT * FROM shard USING SAMPLE 3", "chance"),
+    ("SELECT * FROM shard USING SAMPLE 3", "random"),
     ("COPY shard TO '/tmp/out'", "only one SELECT"),
     ("ATTACH '/tmp/x.db'", "only one SELECT"),
     ("INSTALL httpfs", "only one SELECT"),
@@ -150,10 +150,10 @@ EXPRESSIONS = [
     ("derive", "x = y; y = 1", "no column 'y'"),
     ("select", "nope", "no column 'nope'"),
     ("cast", "nope:int", "no column 'nope'"),
-    ("cast", "qty:integr", "is no type"),
+    ("cast", "qty:integr", "is not a type"),
     ("group_by", "nope", "no column 'nope'|needs aggregate"),
-    ("aggregate", "s = sum(region)", "give the type in cast"),
-    ("aggregate", "s = sum(qty) + 1", "no call of an aggregate"),
+    ("aggregate", "s = sum(region)", "set its type with cast"),
+    ("aggregate", "s = sum(qty) + 1", "not a call of an aggregate"),
     ("aggregate", "s = string_agg(region)", "no aggregate"),
     ("aggregate", "s = quantile(qty, amount)", "must be a number"),
     ("aggregate", "s = sum(distinct qty)", "distinct"),
@@ -171,9 +171,9 @@ def test_an_option_that_is_wrong_is_refused_by_name(option: str, text: str, why:
 
 BAD_ROWS = [
     (b"a,b\n1,x\n2,y\n3\n4,z\n", {}, "row 2: Expected Number of Columns: 2 Found: 1"),
-    (b"a,b\n1,x\n2,y\nx,z\n", {"cast": "a:int"}, "row 2: column \"a\" is 'x', which is no BIGINT as cast asks"),
-    (b"a,b\n" + b"1,x\n" * 300_000 + b"1.5,x\n", {"aggregate": "s = sum(a)"}, "row 300000: .*'1.5', which is no BIGINT"),
-    (b"a\n2024-01-01\n" * 1 + b"2024-01-02 10:00:00\n", {"cast": "a:date"}, "row 1: .*no DATE"),
+    (b"a,b\n1,x\n2,y\nx,z\n", {"cast": "a:int"}, "row 2: column \"a\" is 'x', which is not BIGINT, the type that cast"),
+    (b"a,b\n" + b"1,x\n" * 300_000 + b"1.5,x\n", {"aggregate": "s = sum(a)"}, "row 300000: .*'1.5', which is not BIGINT"),
+    (b"a\n2024-01-01\n" * 1 + b"2024-01-02 10:00:00\n", {"cast": "a:date"}, "row 1: .*not DATE"),
     (b'a,b\n1,"x\ny"\n2,"z\n', {}, "quote"),
     (b"a,b\n0,1\n2,0\n", {"derive": "c = a // b"}, "row 1: Division by zero"),
     (b'{"a":1}\n{"a":"x"}\n', {"cast": "a:int"}, "row 1: .*'x'"),
@@ -260,7 +260,7 @@ def test_rows_of_parquet_fit_whatever_they_are_called(options: dict[str, str], t
 @pytest.mark.parametrize("name", ["z", "sqlite_master", "duckdb_settings"])
 def test_a_name_of_with_is_known_where_sql_knows_it_alone(sql: str, name: str) -> None:
     """A table of DuckDB's own could be read under the name of a WITH elsewhere in the query."""
-    with pytest.raises(BadRequest, match=f"there is no table '{name}' here; there is shard"):
+    with pytest.raises(BadRequest, match=f"there is no table '{name}' here; the query can read shard"):
         run(TableSql(), b"a\n1\n2\n", {"map": re.sub(r"\bz\b", name, sql)})
 
 

@@ -141,5 +141,5 @@ def test_a_file_that_is_not_what_the_options_say_is_refused_before_it_has_arrive
 def test_a_shard_with_a_rule_that_nobody_wrote_fails_for_good(rule: bytes) -> None:
     piece = arriving(dicom(NOISE, stored=12), ImageOptions())[0]
     meta = piece.meta.split(b"\n")[0] + b"\n" + rule
-    with pytest.raises(PermanentError, match="no band"):
+    with pytest.raises(PermanentError, match="not a band"):
         KIND.process(ShardView(piece.payload, meta, 0, 0), ImageOptions())

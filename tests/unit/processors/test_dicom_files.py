@@ -149,7 +149,7 @@ def test_an_extended_offset_table_says_where_frames_are(tmp_path: Path) -> None:
     tables = {"ExtendedOffsetTable": offsets, "ExtendedOffsetTableLengths": lengths}
     body = dicom(frames, uid.RLELossless, stream=[b"12"], NumberOfFrames=2, PixelData=data, **tables)
     same(decoded(body, tmp_path, page=1), NOISE)
-    with pytest.raises(BadInput, match="extended offset table points out of the file"):
+    with pytest.raises(BadInput, match="extended offset table points outside of the file"):
         decoded(body.replace(lengths, b"\xff" * 7 + b"\0" + lengths[8:]), tmp_path, page=0)
 
 
@@ -308,7 +308,7 @@ def test_a_sound_offset_table_leads_to_each_frame(offsets: tuple[int, ...], page
     ("frames", "offsets", "why"),
     [
         (2, (0, 0), "Basic Offset Table"), (2, (SECOND, 0), "Basic Offset Table"), (2, (0, 4), "Basic Offset Table"),
-        (1, (0, SECOND), "Basic Offset Table"), (2, (0,), "Basic Offset Table"), (3, (), "3 frames and has 2 fragments"),
+        (1, (0, SECOND), "Basic Offset Table"), (2, (0,), "Basic Offset Table"), (3, (), "3 frames but has 2 fragments"),
     ],
 )  # fmt: skip
 def test_an_offset_table_that_lies_is_refused(frames: int, offsets: tuple[int, ...], why: str, tmp_path: Path) -> None:
@@ -380,10 +380,10 @@ LOSSLESS_SHORT = LOSSLESS[:-300] + LOSSLESS[-2:]
         pytest.param(dicom(NOISE, RescaleSlope="0", RescaleIntercept="1"), "RescaleSlope.*is 0", id="slope 0"),
         pytest.param(ELSEWHERE, "its pixels are elsewhere", id="elsewhere"),
         pytest.param(dicom(RGB, photometric="MONOCHROME2"), "MONOCHROME2 has 1 samples", id="grey of 3 samples"),
-        pytest.param(dicom(GREY, photometric=SECRET[:10]), "none that DICOM defines", id="unknown colours"),
+        pytest.param(dicom(GREY, photometric=SECRET[:10]), "not one that DICOM defines", id="unknown colours"),
         pytest.param(dicom(GREY, "1.2.840.10008.1.2.4.102", stream=b"\0" * 64), r"4\.102 \(MPEG-4.*video", id="video"),
         pytest.param(dicom(GREY, "1.2.840.10008.1.2.4.94", stream=b"\0" * 64), r"4\.94 \(JPIP", id="jpip"),
-        pytest.param(UNKNOWN, r"99998\.1\.2\.4\.64 \(none that DICOM defines\)", id="unknown"),
+        pytest.param(UNKNOWN, r"99998\.1\.2\.4\.64 \(not defined by DICOM\)", id="unknown"),
         pytest.param(dicom(GREY, uid.JPEGBaseline8Bit, stream=STREAM[:-300]), "has no end", id="jpeg cut off"),
         pytest.param(dicom(GREY, uid.JPEGBaseline8Bit, stream=STREAM[:-200] + STREAM[-2:]), "damaged", id="jpeg short"),
         pytest.param(dicom(GREY[:40], uid.JPEGBaseline8Bit, stream=STREAM), "40 rows.*JPEG data 50", id="jpeg other size"),
@@ -395,7 +395,7 @@ LOSSLESS_SHORT = LOSSLESS[:-300] + LOSSLESS[-2:]
         pytest.param(dicom(NOISE, uid.RLELossless, stream=rle(NOISE)[:-300]), "damaged|values", id="rle cut off"),
         pytest.param(dicom(NOISE, uid.RLELossless, stream=rle(NOISE)[64:]), "RLE head", id="rle without a head"),
         pytest.param(dicom(GREY, uid.JPEGBaseline8Bit, stream=STREAM)[:-100], "cut off", id="fragment cut off"),
-        pytest.param(b"\0" * 200, "no DICOM file", id="zeros"),
+        pytest.param(b"\0" * 200, "not a DICOM file", id="zeros"),
         pytest.param(dicom(NOISE)[:140], "TransferSyntaxUID|damaged", id="meta cut off"),
     ],
 )  # fmt: skip
@@ -412,7 +412,7 @@ def test_nothing_of_a_patient_is_logged_or_warned_of(
     body = bytearray(dicom(NOISE, RescaleSlope="1", RescaleIntercept="-1024"))
     at = body.index(b"-1024")
     body[at : at + 5] = SECRET[:5].encode()
-    with pytest.raises(BadInput, match=r"RescaleIntercept \(0028,1052\) is no decimal number"):
+    with pytest.raises(BadInput, match=r"RescaleIntercept \(0028,1052\) is not a decimal number"):
         decoded(bytes(body), tmp_path)
     assert not caplog.records
     assert not recwarn.list

@@ -73,8 +73,8 @@ def test_a_body_shorter_than_any_magic_number_is_raw() -> None:
         (IMAGE.tobytes(), ImageOptions(), "a raw image needs the option 'width'"),
         (IMAGE.tobytes(), ImageOptions(width=31), r"bytes into row 38 of 93 bytes"),
         (IMAGE.tobytes(), ImageOptions(width=30, height=41), "41 rows"),
-        (IMAGE.tobytes(), ImageOptions(format="npy"), "byte 0: no NPY file"),
-        (b"GIF89a and more", ImageOptions(width=3), "a GIF file, which is not taken"),
+        (IMAGE.tobytes(), ImageOptions(format="npy"), "byte 0: not an NPY file"),
+        (b"GIF89a and more", ImageOptions(width=3), "a GIF file, which is not supported"),
         (npy(IMAGE), ImageOptions(width=31), "option width is 31, but the file says 30"),
         (npy(IMAGE), ImageOptions(channels=1), "option channels is 1, but the file says 3"),
         (npy(IMAGE), ImageOptions(dtype="uint16"), "option dtype is uint16, but the file says uint8"),
@@ -171,7 +171,7 @@ def test_a_result_without_any_band_is_an_error() -> None:
     ],
 )
 def test_a_shard_that_is_no_band_fails_for_good(payload: bytes, meta: bytes) -> None:
-    with pytest.raises(PermanentError, match="shard 7 is no band"):
+    with pytest.raises(PermanentError, match="shard 7 is not a band"):
         KIND.process(ShardView(payload, meta, 7, 0), ImageOptions())
 
 
@@ -188,7 +188,7 @@ def test_counts_of_the_largest_band_go_round() -> None:
     assert again.histogram[0, 255] == rows * width
     assert again.sums[0, 1] == rows * width * 65535**2
     assert again.band.row0 == 1 << 40
-    with pytest.raises(ValueError, match="no counts of a band"):
+    with pytest.raises(ValueError, match="not the counts of a band"):
         BandCounts.decode(b"something else")
 
 

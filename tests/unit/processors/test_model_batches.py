@@ -143,7 +143,7 @@ def test_a_run_of_the_whole_that_fits_no_shard_is_refused(folder: Path) -> None:
         whole(npy(ROWS), SplitRequest(shards=2), folder)
     large = np.zeros((330_000, 4))
     for size in (True, False):
-        with pytest.raises(BadInput, match="the rows do not fit one"):
+        with pytest.raises(BadInput, match="but they do not fit one"):
             whole(npy(large), SplitRequest(), folder, size=size)
 
 

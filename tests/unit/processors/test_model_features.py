@@ -67,7 +67,7 @@ def check_whole_numbers(folder: Path) -> None:
     want = model_predict.answers(folder / "made.onnx", {"x": rows})["p"]
     assert np.abs(array(run(npy(rows), model="made", output="npy")) - want).max() <= 1e-6
     assert np.abs(array(run(csv(rows.tolist(), NAMES), CSV, model="made", output="npy")) - want).max() <= 1e-6
-    with pytest.raises(PermanentError, match=r"^row 0: column 'a' is '0\.5', which is no whole number"):
+    with pytest.raises(PermanentError, match=r"^row 0: column 'a' is '0\.5', which is not a whole number"):
         run(csv([[0.5, 1, 2, 3]], NAMES), CSV, model="made")
 
 

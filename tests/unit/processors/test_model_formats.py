@@ -239,7 +239,9 @@ def test_the_gateway_loads_no_engine() -> None:
 )
 def test_text_that_is_no_utf_8_is_to_be_converted(body: bytes, content_type: str) -> None:
     """This kind has no option encoding, so it is not what the advice begins with."""
-    with pytest.raises(UserError, match=r"b'\\xe9' is no UTF-8 .*; convert it to UTF-8, or, where the kind has it"):
+    with pytest.raises(
+        UserError, match=r"b'\\xe9' is not valid UTF-8 .*; convert it to UTF-8, or, where the kind has it"
+    ):
         run(body, content_type)
 
 

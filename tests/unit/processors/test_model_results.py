@@ -154,7 +154,9 @@ def test_what_only_looked_like_probabilities_is_refused_by_its_row(folder: Path)
     rows = np.ones((9, 4))
     assert len(lines(run(npy(rows), model="lies"))) == 9
     rows[6, 1] = 2000
-    with pytest.raises(PermanentError, match=r"^row 6: the model's output 'p' adds up to 2, so it is no probability"):
+    with pytest.raises(
+        PermanentError, match=r"^row 6: the model's output 'p' adds up to 2, so it is not a probability"
+    ):
         run(npy(rows), model="lies")
     assert len(lines(run(npy(rows), model="lies", probabilities="p"))) == 9
 
@@ -173,7 +175,7 @@ def test_values_that_add_up_to_1_are_no_probabilities_where_one_is_negative(fold
     assert [line["class"] for line in lines(run(npy(rows), model="whole"))] == [0, 1, 1]
     rows[2] = 5
     with pytest.raises(
-        PermanentError, match=r"^row 2: the model's output 'p' has a value of -4, so it is no probability"
+        PermanentError, match=r"^row 2: the model's output 'p' has a value of -4, so it is not a probability"
     ):
         run(npy(rows), model="whole")
     assert lines(run(npy(rows), model="whole", outputs="p"))[2]["p"] == [-4, 5]
@@ -203,7 +205,7 @@ def test_a_result_that_is_too_large_is_refused_once_and_for_all() -> None:
     (piece,) = cut(
         npy(np.random.default_rng(1).random((150_000, 4), np.float32)), options, SplitRequest(10_000_000), Path()
     )
-    with pytest.raises(PermanentError, match=r"the answers to 150000 rows have \d{8} bytes, .* a smaller shard_size"):
+    with pytest.raises(PermanentError, match=r"the answers to 150000 rows have \d{8} bytes; .* a smaller shard_size"):
         KIND.process(ShardView(piece.payload, piece.meta, 0, 0), options)
 
 
@@ -215,7 +217,8 @@ def test_an_output_of_a_type_that_numpy_has_not_is_refused(kind: int, options: d
     content = made.model([cast], {"x": (made.FLOAT, ["N", 4])}, outputs, opsets=[("", 19)])
     (folder / "odd.onnx").write_bytes(content)
     with pytest.raises(
-        PermanentError, match=r"^the model('s output 'y' is neither|.* cast one to float32 in the model)"
+        PermanentError,
+        match=r"^the model('s output 'y' is not numbers, texts, or maps of them|.* cast one to float32 in the model)",
     ):
         run(BODY, CSV, model="odd", **options)
 
@@ -229,12 +232,12 @@ def test_an_output_with_a_field_s_name_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"columns": "a", "inputs": "x: a"}, "give inputs alone"),
+        ({"columns": "a", "inputs": "x: a"}, "inputs alone says which column goes where"),
         ({"outputs": "p", "classes": "a"}, "are for classes"),
         ({"outputs": "p,q", "output": "npy"}, "output=npy writes one array"),
         ({"output": "npy", "id": "a"}, "has no place for the column 'id'"),
-        ({"whole": "true", "batch_rows": "3"}, "batch_rows cannot be given"),
-        ({"outputs": "p,p"}, "outputs names something twice"),
+        ({"whole": "true", "batch_rows": "3"}, "batch_rows cannot be set"),
+        ({"outputs": "p,p"}, "outputs has the same name twice"),
         ({"inputs": "x"}, "'x' is not INPUT: COLUMN"),
         ({"inputs": "x: a; x: b"}, "input 'x' is given twice"),
         ({"columns": "a,,b"}, "has an empty name"),

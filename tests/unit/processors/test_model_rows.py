@@ -53,28 +53,28 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 GOOD = ["1,2,3,4"] * 9
-NEW_KEY = "which the body's first row has not; choose with columns="
+NEW_KEY = "which the body's first row lacks; choose columns with columns="
 LARGE = "1" + "0" * 399
 
 
 @pytest.mark.parametrize(
     ("row", "why"),
     [
-        ("1,x,3,4", "row 7: column 'b' is 'x', which is no number"),
+        ("1,x,3,4", "row 7: column 'b' is 'x', which is not a number"),
         ("1,,3,4", "row 7: column 'b' has no value here (missing=nan would give the model NaN)"),
         ('1,"",3,4', "row 7: column 'b' has no value here (missing=nan would give the model NaN)"),
         ("1,2,3", "row 7: it has 3 values; there are 4 columns"),
         ("1,2,3,4,5", "row 7: it has 5 values; there are 4 columns"),
         (",", "row 7: it has 2 values; there are 4 columns"),
-        ("1,1_0,3,4", "row 7: column 'b' is '1_0', which is no number"),
-        ("1,0x10,3,4", "row 7: column 'b' is '0x10', which is no number"),
-        ("1,nan(1),3,4", "row 7: column 'b' is 'nan(1)', which is no number"),
-        ("1,true,3,4", "row 7: column 'b' is 'true', which is no number"),
+        ("1,1_0,3,4", "row 7: column 'b' is '1_0', which is not a number"),
+        ("1,0x10,3,4", "row 7: column 'b' is '0x10', which is not a number"),
+        ("1,nan(1),3,4", "row 7: column 'b' is 'nan(1)', which is not a number"),
+        ("1,true,3,4", "row 7: column 'b' is 'true', which is not a number"),
         ("1,1e400,3,4", "row 7: column 'b' is '1e400', which is too large for a float"),
         ("1,1e39,3,4", "row 7: column 'b' is 1e+39, which the model's float32 cannot hold"),
-        ("1,\u0663,3,4", "row 7: column 'b' is '\u0663', which is no number"),
-        ("1,NA,3,4", "row 7: column 'b' is 'NA', which is no number"),
-        ('1,"1"2,3,4', "row 7: it is no CSV: a quote or a line end stands where none may be"),
+        ("1,\u0663,3,4", "row 7: column 'b' is '\u0663', which is not a number"),
+        ("1,NA,3,4", "row 7: column 'b' is 'NA', which is not a number"),
+        ('1,"1"2,3,4', "row 7: it is not valid CSV: a quote or a line end is where none may be"),
     ],
 )
 def test_a_bad_row_of_csv_is_named(row: str, why: str) -> None:
@@ -87,20 +87,20 @@ def test_a_bad_row_of_csv_is_named(row: str, why: str) -> None:
 @pytest.mark.parametrize(
     ("row", "why"),
     [
-        ('{"a":1,"b":"x","c":3,"d":4}', "row 7: column 'b' is 'x', which is no number"),
-        ('{"a":1,"b":"2","c":3,"d":4}', "row 7: column 'b' is '2', which is no number"),
+        ('{"a":1,"b":"x","c":3,"d":4}', "row 7: column 'b' is 'x', which is not a number"),
+        ('{"a":1,"b":"2","c":3,"d":4}', "row 7: column 'b' is '2', which is not a number"),
         ('{"a":1,"b":null,"c":3,"d":4}', "row 7: column 'b' has no value here (missing=nan would give the model NaN)"),
         ('{"a":1,"c":3,"d":4}', "row 7: column 'b' has no value here (missing=nan would give the model NaN)"),
         ('{"a":1,"b":2,"c":3,"d":4,"e":5}', f"row 7: it has the key 'e', {NEW_KEY}"),
         ('{"a":1,"b":2,"b":2,"c":3,"d":4}', "row 7: it has the key 'b' twice"),
-        ('{"a":1,"b":{"x":1},"c":3,"d":4}', "row 7: column 'b' is {'x': 1}, which is no number"),
+        ('{"a":1,"b":{"x":1},"c":3,"d":4}', "row 7: column 'b' is {'x': 1}, which is not a number"),
         ('{"a":1,"b":1e999,"c":3,"d":4}', "row 7: column 'b' is too large for a float"),
         (f'{{"a":1,"b":{LARGE},"c":3,"d":4}}', f"row 7: column 'b' is {LARGE[:40]}..., which float32 cannot hold"),
         ('{"a":1,"b":[1,2],"c":3,"d":4}', "row 7: column 'b' has 2 values; that of the body's first row has 1"),
-        ("[1,2,3,4]", "row 7: it is no JSON object"),
-        ("17", "row 7: it is no JSON object"),
-        ('{"a":1,"b":NaN,"c":3,"d":4}', "row 7: it is no JSON: '{\"a\":1,\"b\":NaN,\"c\":3,\"d\":4}'"),
-        ('{"a":1,"b":2,"c":3,"d":4', "row 7: it is no JSON: '{\"a\":1,\"b\":2,\"c\":3,\"d\":4'"),
+        ("[1,2,3,4]", "row 7: it is not a JSON object"),
+        ("17", "row 7: it is not a JSON object"),
+        ('{"a":1,"b":NaN,"c":3,"d":4}', "row 7: it is not valid JSON: '{\"a\":1,\"b\":NaN,\"c\":3,\"d\":4}'"),
+        ('{"a":1,"b":2,"c":3,"d":4', "row 7: it is not valid JSON: '{\"a\":1,\"b\":2,\"c\":3,\"d\":4'"),
     ],
 )  # fmt: skip
 def test_a_bad_row_of_ndjson_is_named(row: str, why: str) -> None:
@@ -114,8 +114,8 @@ def test_a_bad_row_of_ndjson_is_named(row: str, why: str) -> None:
 @pytest.mark.parametrize(
     ("body", "why"),
     [
-        (b"1,2,3,4\n5,6,7,8\n", "the first row has numbers and no names: say header=false"),
-        (b",1.5,2,3,4\n0,5,6,7,8\n", "the first row has numbers and no names: say header=false"),
+        (b"1,2,3,4\n5,6,7,8\n", "the first row has numbers and no names: set header=false"),
+        (b",1.5,2,3,4\n0,5,6,7,8\n", "the first row has numbers and no names: set header=false"),
     ],
 )
 def test_a_header_that_is_none_is_refused_at_the_cut(body: bytes, why: str) -> None:
@@ -144,14 +144,18 @@ def test_a_header_of_numbers_is_one_where_it_is_said_or_as_pandas_writes_it() ->
             "row 0: column 'x' is .*, which has half of",
         ),
         (b'{"a":1,"b":2,"i":"\\ud800"}', {"model": "int64", "id": "i"}, "row 0: column 'i' is .*, which has half of"),
-        (b'{"a":1,"b":2,"i":[1]}', {"model": "int64", "id": "i"}, r"row 0: column 'i' is \[1\]; only a single value"),
-        (b"[1,2", {"model": "int64"}, r"row 0: it is no JSON: '\[1,2'"),
+        (
+            b'{"a":1,"b":2,"i":[1]}',
+            {"model": "int64", "id": "i"},
+            r"row 0: column 'i' is \[1\]; an id must be a single value",
+        ),
+        (b"[1,2", {"model": "int64"}, r"row 0: it is not valid JSON: '\[1,2'"),
         (b"7", {"model": "int64"}, "row 0: it is neither a JSON object nor a JSON array"),
         (b'{"a":1}', {"model": "int64", "columns": "a,b"}, "there is no column named 'b'; there are a"),
         (
             b'{"a":1,"b":"' + b"x" * 99 + b'"}',
             {"model": "int64"},
-            "row 0: column 'b' is 'x{39}..., which is no number$",
+            "row 0: column 'b' is 'x{39}..., which is not a number$",
         ),
     ],
 )
@@ -193,16 +197,16 @@ def test_a_row_is_where_the_cut_has_it_or_the_shard_is_refused() -> None:
 @pytest.mark.parametrize(
     ("model", "row", "why"),
     [
-        ("int64", ["1.5", "2"], "column 'c0' is '1.5', which is no whole number that the model can hold"),
+        ("int64", ["1.5", "2"], "column 'c0' is '1.5', which is not a whole number that the model can hold"),
         ("int64", ["nan", "2"], "column 'c0' is nan, which the model's int64 cannot hold"),
         ("int64", [2**63, 2], f"column 'c0' is {2**63}, which the model's int64 cannot hold"),
-        ("int64", ["1e99", 2], "column 'c0' is '1e99', which is no whole number that the model can hold"),
-        ("int64", ["9007199254740993.5", 2], "column 'c0' is '9007199254740993.5', which is no whole number"),
+        ("int64", ["1e99", 2], "column 'c0' is '1e99', which is not a whole number that the model can hold"),
+        ("int64", ["9007199254740993.5", 2], "column 'c0' is '9007199254740993.5', which is not a whole number"),
         ("uint8", [256, 2], "column 'c0' is 256, which the model's uint8 cannot hold"),
         ("uint8", [-1, 2], "column 'c0' is -1, which the model's uint8 cannot hold"),
         ("uint64", [-1, 2], "column 'c0' is -1, which the model's uint64 cannot hold"),
         ("bool", [2, 1], "column 'c0' is 2, which the model's bool cannot hold"),
-        ("int64", ["0x1F", 2], "column 'c0' is '0x1F', which is no number"),
+        ("int64", ["0x1F", 2], "column 'c0' is '0x1F', which is not a number"),
     ],
 )
 def test_a_number_that_the_model_s_type_has_not_is_refused(model: str, row: list[object], why: str) -> None:
@@ -427,15 +431,15 @@ def test_what_is_carried_is_text_where_json_has_no_such_type(folder: Path) -> No
     for want, values in carried.items():
         table = parquet({"id": values, "a": [1], "b": [2]})
         assert lines(run(table, model="int64", outputs="y", id="id", folder=folder))[0]["id"] == want
-    with pytest.raises(PermanentError, match=r"column 'id' holds list<.*; it cannot be carried along as id"):
+    with pytest.raises(PermanentError, match=r"column 'id' holds list<.*; it cannot be used as id"):
         run(parquet({"id": [[1]], "a": [1], "b": [2]}), model="int64", outputs="y", id="id", folder=folder)
 
 
 @pytest.mark.parametrize(
     ("columns", "why"),
     [
-        ({"a": pa.array(["1"] * 9), "b": [1] * 9}, "column 'a' holds string, no numbers"),
-        ({"a": pa.array([1] * 9, pa.timestamp("ns")), "b": [1] * 9}, r"column 'a' holds timestamp\[ns\], no numbers"),
+        ({"a": pa.array(["1"] * 9), "b": [1] * 9}, "column 'a' holds string, not numbers"),
+        ({"a": pa.array([1] * 9, pa.timestamp("ns")), "b": [1] * 9}, r"column 'a' holds timestamp\[ns\], not numbers"),
         ({"a": [[1, 2]] * 4 + [[1]] * 5, "b": [1] * 9}, "row 4: column 'a' is a list of 1; the first one has 2"),
         ({"a": [[[1]]] * 4 + [[[1], [2]]] * 5, "b": [1] * 9}, "row 4: column 'a' is a list of 2; the first one has 1"),
         ({"a": [1] * 4 + [None] * 5, "b": [1] * 9}, "row 4: column 'a' has no value here"),

@@ -55,7 +55,7 @@ def test_an_unknown_kind_is_refused_with_the_kinds_there_are() -> None:
     [
         ("no_such_module_anywhere:Kind", "ModuleNotFoundError"),
         ("regather.kinds.bytes_digest:Missing", "AttributeError"),
-        ("regather.kinds.bytes_digest:adler32_combine", "no subclass of regather.Processor"),
+        ("regather.kinds.bytes_digest:adler32_combine", "not a subclass of regather.Processor"),
         ("regather.processors.base:Processor", "abstract"),
     ],
 )

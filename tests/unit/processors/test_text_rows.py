@@ -86,7 +86,7 @@ def test_an_encoding_that_is_not_supported(encoding: str) -> None:
 @pytest.mark.parametrize(
     ("body", "encoding", "where"),
     [
-        (b"a\nb\nc\x81\n", "cp1252", r"row 1, byte 5 of the body: b'\\x81' is no cp1252"),
+        (b"a\nb\nc\x81\n", "cp1252", r"row 1, byte 5 of the body: b'\\x81' is not valid cp1252"),
         ("a\nb\n".encode("utf-16-le") + b"\0\xd8c\0", "utf-16-le", "row 1, byte 8 of the body"),
         ("a\nb\nc".encode("utf-16-le") + b"\0", "utf-16-le", "row 1, byte 10 of the body"),
         (b"a\r\r\nb\r\r\n\xed\xa0\x80\r\n", "utf-8", "row 3, byte 8 of the body"),
@@ -175,7 +175,7 @@ def zipped(name: str) -> bytes:
 )  # fmt: skip
 def test_other_formats_are_refused_by_name(head: bytes, name: str) -> None:
     assert (describe(head[:64]) or "").startswith(name)
-    with pytest.raises(BadInput, match=f"this is no text but {name}"):
+    with pytest.raises(BadInput, match=f"this is not text but {name}"):
         rows_of(head)
 
 

@@ -234,9 +234,9 @@ def test_a_length_that_is_no_whole_number_of_frames_is_refused(options: dict[str
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"width": 18, "height": 10, "pixel_format": "yuyv"}, "known are gray"),
+        ({"width": 18, "height": 10, "pixel_format": "yuyv"}, "supported are gray"),
         ({"width": 18, "height": 10, "pixel_format": "rgb24", "channels": 4}, "rgb24 has 3"),
-        ({"width": 18, "height": 10, "pixel_format": "rgb24", "pixels": "gray"}, "taken as they are"),
+        ({"width": 18, "height": 10, "pixel_format": "rgb24", "pixels": "gray"}, "used as they are"),
         ({"width": 18, "height": 10, "pixel_format": "yuv420p", "pixels": "rgb"}, "for video and y4m"),
         ({"width": 18}, "need the options 'width' and 'height'"),
     ],
@@ -345,7 +345,7 @@ HEADER = b"YUV4MPEG2 W2 H2 F25:1 Cmono\n"
 @pytest.mark.parametrize(
     ("body", "why"),
     [
-        (HEADER, "the body ends behind its header of 28 bytes: there are no frames"),
+        (HEADER, "the body ends after its header of 28 bytes: there are no frames"),
         (HEADER + b"FRAME\nabc", r"frame 0 begins at byte 28 and has 10 bytes, but the body ends at byte 37"),
         (HEADER + b"FRAME\nabcdFRAME\nab", r"frame 1 begins at byte 38 and has 10 bytes, but the body ends at byte 46"),
         (HEADER + b"FRAME\nabcdFRA", "frame 1 begins at byte 38"),
@@ -358,8 +358,8 @@ HEADER = b"YUV4MPEG2 W2 H2 F25:1 Cmono\n"
         (b"YUV4MPEG2 W0 H2\n", "width is W'0'"),
         (b"YUV4MPEG2 W-2 H2\n", "width is W'-2'"),
         (b"YUV4MPEG2 W2 H2 F25\n", "frame rate is F'25'"),
-        (b"YUV4MPEG2 W2 H2 C420p8\n", "'420p8' is not taken"),
-        (b"YUV4MPEG2 W2 H2 C440\n", "'440' is not taken"),
+        (b"YUV4MPEG2 W2 H2 C420p8\n", "'420p8' is not supported"),
+        (b"YUV4MPEG2 W2 H2 C440\n", "'440' is not supported"),
         (b"YUV4MPEG2 W2 H2 Q9\n", "parameter 'Q9'"),
         (b"YUV4MPEG22 W2 H2\n", "a space is needed"),
         (b"YUV4MPEG2 W99999 H99999\nFRAME\n", "8192 x 8192"),
@@ -383,7 +383,7 @@ def test_a_value_above_its_bits_is_refused(tmp_path: Path) -> None:
     path = video_files.y4m(tmp_path / "a.y4m", "mono10", [b"\xff\xff" * 180] * 2, size=SIZE)
     with pytest.raises(PermanentError, match="65535 in a frame of 10 bits"):
         run(FrameMotion(), path.read_bytes(), FrameOptions())
-    with pytest.raises(BadInput, match="no y4m file"):
+    with pytest.raises(BadInput, match="not a y4m file"):
         y4m.parse_header(b"YUV4MPEG3 W2 H2\n")
 
 
@@ -488,7 +488,7 @@ def test_a_shard_that_holds_no_frames_is_refused() -> None:
         (piece,) = cut(kind, npy(noise((2, 10, 18))), FrameOptions(), SplitRequest())
         for payload, meta in ((piece.payload[:-1], piece.meta), (piece.payload, b"{}"), (piece.payload, b"")):
             shard = ShardView(payload, meta, 0, 0)
-            with pytest.raises(PermanentError, match="holds no frames"):
+            with pytest.raises(PermanentError, match="has no valid frames"):
                 kind.step(shard, b"", FrameOptions()) if isinstance(kind, FrameTrack) else kind.process(
                     shard, FrameOptions()
                 )

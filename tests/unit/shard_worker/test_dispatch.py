@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
+from regather.children.work import Work, WorkLimits
 from regather.core.crash_attribution import Attribution, CrashTracker
 from regather.core.execution import Done, Result
 from regather.core.lanes import Lane
 from regather.core.model import Identity, JobId, Shard, SubmissionId
 from regather.core.watermark import Watermark
-from regather.runtime.execution import Work, WorkLimits
 from regather.testing.waiting import eventually
 from regather.transport.base import Record, TopicPartition
 from regather_worker.dispatch import Dispatcher

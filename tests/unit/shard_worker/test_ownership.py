@@ -5,11 +5,11 @@ import asyncio
 from regather.core.crash_attribution import Attribution, CrashTracker
 from regather.core.model import Identity, JobId, Shard, SubmissionId
 from regather.core.watermark import Watermark
-from regather.core.wire.commits import decode_commit
 from regather.testing.waiting import eventually
+from regather.topics.layout import Size, Topics, topic_specs
 from regather.transport.base import Committed, Record, TopicPartition
 from regather.transport.memory import MemoryBroker, MemoryTransport
-from regather.transport.topics import Size, Topics, topic_specs
+from regather.wire.commits import decode_commit
 from regather_worker.in_flight import Delivery, InFlight, QueuedShard
 from regather_worker.ownership import Ownership
 

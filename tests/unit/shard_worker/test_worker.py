@@ -10,6 +10,7 @@ from typing import TypeVar
 import pytest
 import pytest_asyncio
 
+from regather.children.work import Work
 from regather.core.execution import Failed, NotRun, Result
 from regather.core.model import (
     AttemptFailed,
@@ -23,18 +24,17 @@ from regather.core.model import (
     Shard,
     SubmissionId,
 )
-from regather.core.wire.events import decode_event
-from regather.core.wire.identity import header_map
-from regather.core.wire.shards import ShardEncoder, decode_history, released_record
-from regather.core.wire.worker_reports import decode_report
 from regather.processors.registry import all_kinds
 from regather.processors.splitting.rows import Band
-from regather.runtime.execution import Work
 from regather.testing.inline_executor import InlineExecutor
 from regather.testing.waiting import eventually
+from regather.topics.layout import SHARD_RECORD_BYTES, Size, Topics, topic_specs
 from regather.transport.base import Record, TopicPartition
 from regather.transport.memory import MemoryBroker, MemoryTransport
-from regather.transport.topics import SHARD_RECORD_BYTES, Size, Topics, topic_specs
+from regather.wire.events import decode_event
+from regather.wire.identity import header_map
+from regather.wire.shards import ShardEncoder, decode_history, released_record
+from regather.wire.worker_reports import decode_report
 from regather_worker.app import Worker, build
 from regather_worker.settings import WorkerSettings
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 import pytest_asyncio
 
-from regather.testing.embedded_kafka import free_port
+from regather.embedded.embedded_kafka import free_port
 from regather.testing.fault_proxy import FaultProxy, Rule
 from regather.testing.fault_proxy.framing import API_KEYS
 from regather.testing.fault_proxy.garbling import garble

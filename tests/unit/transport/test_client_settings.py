@@ -15,9 +15,9 @@ from regather.core.errors import (
     ProducerDead,
     RecordTooLarge,
 )
+from regather.topics.layout import EVENT_RECORD_BYTES, MIB
 from regather.transport.kafka import KafkaTransport, Limits
 from regather.transport.kafka.failures import translate
-from regather.transport.topics import EVENT_RECORD_BYTES, MIB
 
 SAID_OF_A_CONSUMER = {
     "_isolation_level": "read_committed",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from regather.testing.kafka_jars import cache_dir, sha256_of
+from regather.embedded.kafka_jars import cache_dir, sha256_of
 from regather_cli.report import ROOT
 
 _PROGRAMS = ROOT / "tests" / "reference"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from regather.core.errors import TransportError
-from regather.runtime.lifecycle import on_stop
+from regather.service.lifecycle import on_stop
 from regather_cli.client import ApiError, Client, JobDocument, Submission, WaitTimeout
 from regather_cli.demo import frames, image, model, poison, table
 from regather_cli.demo.reference import NoReference, digest_of

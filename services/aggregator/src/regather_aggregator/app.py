@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Callable, Iterator
 
+from regather.children.work import Executor
 from regather.core.partition_fold import FoldPolicy, PartitionFold
-from regather.runtime.broker_guard import refuse_unsafe_broker
-from regather.runtime.execution import Executor
-from regather.runtime.lifecycle import WatchedTasks
-from regather.runtime.logs import get_logger
-from regather.runtime.metrics import Sample, by_label
+from regather.service.broker_guard import refuse_unsafe_broker
+from regather.service.lifecycle import WatchedTasks
+from regather.service.logs import get_logger
+from regather.service.metrics import Sample, by_label
 from regather.transport.base import Transport
 from regather_aggregator.assembly import Assembly, Processors
 from regather_aggregator.owner import PartitionOwner

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from regather.children.work import Call, Executor, Work, WorkItem, WorkLimits
 from regather.core.execution import Done, Failed
 from regather.core.job_events import Assembled, JobBroken
 from regather.core.model import JobState, Reason
 from regather.core.reassembly import JobFold
 from regather.processors.base import Processor
 from regather.processors.registry import options_from_json
-from regather.runtime.execution import Call, Executor, Work, WorkItem, WorkLimits
-from regather.runtime.logs import get_logger
+from regather.service.logs import get_logger
 
 log = get_logger()
 Processors = Mapping[str, Processor[Any]]

@@ -6,8 +6,8 @@ from dataclasses import replace
 from regather.core.model import JobId, Outcomes
 from regather.core.partition_fold import PartitionFold
 from regather.core.reassembly import JobFold
-from regather.core.wire.checkpoints import encode_checkpoint
-from regather.runtime.logs import get_logger
+from regather.service.logs import get_logger
+from regather.wire.checkpoints import encode_checkpoint
 from regather_aggregator.segment_log import SegmentLog, SegmentRecord
 
 log = get_logger()

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from regather.core.model import JobState, Reason, Shard
 from regather.core.reassembly import EmitFinal
 from regather.core.status import JobStatus, ResultAddress
-from regather.core.wire.control import encode_ended
-from regather.core.wire.documents import INLINE_RESULT_BYTES, encode_final, encode_status
-from regather.core.wire.shards import released_record
+from regather.topics.layout import RESULT_RECORD_BYTES, Topics
 from regather.transport.base import RecordAddress, TransactionalProducer
-from regather.transport.topics import RESULT_RECORD_BYTES, Topics
+from regather.wire.control import encode_ended
+from regather.wire.documents import INLINE_RESULT_BYTES, encode_final, encode_status
+from regather.wire.shards import released_record
 
 MAX_TRANSACTION_BYTES = 16 * 1024 * 1024
 WHOLE_RESULT_BYTES = 768 * 1024

@@ -7,9 +7,9 @@ import asyncio
 
 from regather.core.errors import OffsetOutOfRange
 from regather.core.status import JobStatus
+from regather.topics.layout import RETRY_RECORD_BYTES
 from regather.transport.base import RecordAddress, TopicPartition, TransactionalProducer
 from regather.transport.log_reader import LogReader
-from regather.transport.topics import RETRY_RECORD_BYTES
 from regather_aggregator.emission import Emitter
 from regather_aggregator.epoch import Epoch
 from regather_aggregator.owner_deps import OwnerDeps

@@ -1,23 +1,21 @@
 """Loads the outcomes of a redriven job's earlier versions, by reading job-events again."""
 
-import asyncio
-
-from regather.core.errors import OffsetOutOfRange, TransportError, WireError
+from regather.core.errors import OffsetOutOfRange, WireError
 from regather.core.job_events import InheritedLoaded, JobBroken
 from regather.core.model import Identity, Reason
 from regather.core.reassembly import LoadInherited
 from regather.core.redrive import VersionHistory
-from regather.core.wire.events import decode_event
-from regather.core.wire.identity import HEADER, header_map, pack_identity
-from regather.runtime.logs import get_logger
+from regather.service.logs import get_logger
+from regather.service.retrying import retrying
 from regather.transport.base import Record, TopicPartition, Transport
 from regather.transport.log_reader import LogReader
+from regather.wire.events import decode_event
+from regather.wire.identity import belongs_to
 
 log = get_logger()
 _FETCH_BYTES = 16 * 1024 * 1024
 _LIMIT_S = 600.0
 _RETRY_S = 1.0
-_VERSION_BYTES = 2
 
 
 class InheritedOutcomes:
@@ -34,24 +32,24 @@ class InheritedOutcomes:
         """
         tp = TopicPartition(self._topic, partition)
         owner = instruction.job.owner
-        while True:
+
+        async def read() -> InheritedLoaded | JobBroken | None:
             try:
                 return await self._read(tp, owner, instruction)
             except OffsetOutOfRange:
                 text = f"the events of version {owner.version - 1} are older than the retention of {self._topic}"
                 return JobBroken(Reason.PAST_RETENTION, text)
-            except TransportError as error:
-                log.warning("base-unread", job=owner.job_id, error=repr(error))
-                await asyncio.sleep(_RETRY_S)
+
+        return await retrying(read, "base-unread", first_s=_RETRY_S, job=owner.job_id)
 
     async def _read(self, tp: TopicPartition, owner: Identity, instruction: LoadInherited) -> InheritedLoaded | None:
         lineage = VersionHistory(owner, keep_outputs=True)
-        submission = pack_identity(owner)[:-_VERSION_BYTES]
+        mine = belongs_to(owner, any_version=True)
 
         def take(record: Record) -> bool:
             if record.offset >= instruction.end:
                 return False
-            if header_map(record.headers).get(HEADER, b"").startswith(submission):
+            if mine(record.headers):
                 _fold(lineage, record)
             return True
 

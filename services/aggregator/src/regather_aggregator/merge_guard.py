@@ -7,7 +7,7 @@ from regather.core.job_events import Assembled, JobBroken
 from regather.core.merge_attempts import Marks, MergeAttempts
 from regather.core.model import Identity
 from regather.core.reassembly import JobFold
-from regather.runtime.logs import get_logger
+from regather.service.logs import get_logger
 
 log = get_logger()
 

@@ -16,13 +16,14 @@ from regather.core.job_events import Assembled, InheritedLoaded, JobBroken
 from regather.core.model import Reason
 from regather.core.partition_fold import reopenable
 from regather.core.reassembly import Assemble, EmitFinal, Instruction, JobFold, LoadInherited, Release
-from regather.core.wire.documents import decode_final
-from regather.core.wire.events import decode_event
-from regather.core.wire.identity import HEADER, header_map, required, unpack_identity
-from regather.core.wire.restart_point import RestartPoint, encode_restart_point
-from regather.runtime.logs import get_logger
+from regather.service.logs import get_logger
+from regather.service.retrying import retrying
+from regather.topics.layout import CHECKPOINT_RECORD_BYTES
 from regather.transport.base import Committed, Record, TransactionalProducer
-from regather.transport.topics import CHECKPOINT_RECORD_BYTES
+from regather.wire.documents import decode_final
+from regather.wire.events import decode_event
+from regather.wire.identity import HEADER, header_map, required, unpack_identity
+from regather.wire.restart_point import RestartPoint, encode_restart_point
 from regather_aggregator.emission import plan_final
 from regather_aggregator.emission_loop import EmissionLoop
 from regather_aggregator.epoch import Epoch
@@ -55,26 +56,33 @@ class PartitionOwner:
 
     async def run(self, assigned: Start) -> None:
         """Own the partition until cancelled."""
-        producer = emission = None
         self._confirmed = assigned.committed
         self._merges.begun = assigned.begun_merges()
-        while True:
-            try:
-                producer = await self._fence()
-                await self._restore(assigned.beginning)
-                emission = EmissionLoop(self.partition, self._deps, self._epoch, producer)
-                await emission.run()
-            except (TransportError, TimeoutError) as error:
-                self._deps.counts.restarts += 1
-                log.warning("ownership-restarts", partition=self.partition, error=repr(error))
-                self._discard()
-                await asyncio.sleep(_RETRY_S)
-            finally:
-                self._discard()
-                if emission is not None:
-                    await emission.close()
-                if producer is not None:
-                    await producer.stop()
+        await retrying(
+            lambda: self._own_for_one_epoch(assigned.beginning),
+            "ownership-restarts",
+            first_s=_RETRY_S,
+            errors=(TransportError, TimeoutError),
+            on_error=self._count_restart,
+            partition=self.partition,
+        )
+
+    async def _own_for_one_epoch(self, beginning: int) -> None:
+        producer = emission = None
+        try:
+            producer = await self._fence()
+            await self._restore(beginning)
+            emission = EmissionLoop(self.partition, self._deps, self._epoch, producer)
+            await emission.run()
+        finally:
+            self._discard()
+            if emission is not None:
+                await emission.close()
+            if producer is not None:
+                await producer.stop()
+
+    def _count_restart(self, _error: Exception) -> None:
+        self._deps.counts.restarts += 1
 
     @property
     def accepting(self) -> bool:

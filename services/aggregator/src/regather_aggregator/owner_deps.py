@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from regather.core.partition_fold import PartitionFold
+from regather.topics.layout import Topics
 from regather.transport.base import Transport
-from regather.transport.topics import Topics
 from regather_aggregator.assembly import Assembly
 from regather_aggregator.readback import OwnOutput
 from regather_aggregator.settings import AggregatorSettings

@@ -5,12 +5,13 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 
 from regather.core.clock_jump import ClockJumpDetector
-from regather.core.errors import CommitRejected, TransportError
+from regather.core.errors import BrokerUnavailable, CommitRejected, TransportError
 from regather.core.model import Tick
-from regather.core.wire.events import encode_event
-from regather.runtime.logs import get_logger
+from regather.service.logs import get_logger
+from regather.service.retrying import retrying
+from regather.topics.layout import CONTROL_RECORD_BYTES, Topics
 from regather.transport.base import Committed, Consumer, Producer, TopicPartition, Transport
-from regather.transport.topics import CONTROL_RECORD_BYTES, Topics
+from regather.wire.events import encode_event
 from regather_aggregator.owner import PartitionOwner
 from regather_aggregator.start import Start
 
@@ -56,19 +57,20 @@ class OwnershipLoop:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Poll until `stop` is set, replacing a consumer that fails."""
-        while not stop.is_set():
-            self.turns += 1
-            consumer = self._transport.consumer(group=self._topics.group("aggregators"))
-            try:
-                await consumer.start()
-                consumer.subscribe([self._topics.job_events], self)
-                self._consumer = consumer
-                await self._poll_until(consumer, stop)
-            except TransportError as error:
-                log.warning("event-loop-restarts", error=repr(error))
-                await asyncio.sleep(_RETRY_S)
-            finally:
-                await self._release(consumer)
+        await retrying(lambda: self._consume_until(stop), "ownership-loop-restarts", first_s=_RETRY_S)
+
+    async def _consume_until(self, stop: asyncio.Event) -> None:
+        if stop.is_set():
+            return
+        self.turns += 1
+        consumer = self._transport.consumer(group=self._topics.group("aggregators"))
+        try:
+            await consumer.start()
+            consumer.subscribe([self._topics.job_events], self)
+            self._consumer = consumer
+            await self._poll_until(consumer, stop)
+        finally:
+            await self._release(consumer)
 
     async def on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
         """Pause new partitions until their owner is restored; seek to the position of an owner that is kept."""
@@ -105,14 +107,14 @@ class OwnershipLoop:
 
     async def tick_forever(self) -> None:
         """Append ticks to every owned partition with open jobs, so that log time advances and deadlines expire."""
-        while True:
-            producer = self._transport.producer(max_record_bytes=CONTROL_RECORD_BYTES)
-            try:
-                await self._tick_with(producer)
-            except TransportError as error:
-                log.warning("tick-failed", error=repr(error))
-            finally:
-                await producer.stop()
+        await retrying(self._tick_with_new_producer, "tick-failed", first_s=self._tick_s)
+
+    async def _tick_with_new_producer(self) -> None:
+        producer = self._transport.producer(max_record_bytes=CONTROL_RECORD_BYTES)
+        try:
+            await self._tick_with(producer)
+        finally:
+            await producer.stop()
 
     async def _poll_until(self, consumer: Consumer, stop: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
@@ -189,16 +191,16 @@ class OwnershipLoop:
 
     async def _start_of(self, number: int) -> Start:
         tp = TopicPartition(self._topics.job_events, number)
-        while True:
+
+        async def ask() -> Start:
             consumer = self._consumer
-            try:
-                if consumer is not None:
-                    committed = (await consumer.committed([tp]))[tp]
-                    beginning = (await consumer.beginning_offsets([tp]))[tp]
-                    return Start(committed, beginning, (await consumer.end_offsets([tp]))[tp])
-            except TransportError as error:
-                log.warning("start-unknown", partition=number, error=repr(error))
-            await asyncio.sleep(_RETRY_S)
+            if consumer is None:
+                raise BrokerUnavailable("the consumer is being replaced")
+            committed = (await consumer.committed([tp]))[tp]
+            beginning = (await consumer.beginning_offsets([tp]))[tp]
+            return Start(committed, beginning, (await consumer.end_offsets([tp]))[tp])
+
+        return await retrying(ask, "start-unknown", first_s=_RETRY_S, partition=number)
 
     def _on_restored(self, number: int, offset: int) -> None:
         if self._consumer is None or number not in self._assigned:

@@ -7,12 +7,12 @@ from regather.core.errors import WireError
 from regather.core.model import Opened, Redriven, Tick
 from regather.core.reassembly import Instruction
 from regather.core.retention import lost_before
-from regather.core.wire.checkpoints import decode_checkpoint
-from regather.runtime.logs import get_logger
+from regather.service.logs import get_logger
+from regather.service.tailer import Handler
 from regather.transport.base import Committed, Record
+from regather.wire.checkpoints import decode_checkpoint
 from regather_aggregator.epoch import Epoch
 from regather_aggregator.owner_deps import OwnerDeps
-from regather_aggregator.readback import Handler
 from regather_aggregator.start import point_of
 
 log = get_logger()

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from regather.core.errors import TransportError
-from regather.core.topic_rules import FOREVER, HOUR_MS
-from regather.runtime.logs import get_logger
+from regather.service.logs import get_logger
+from regather.topics.rules import FOREVER, HOUR_MS
 from regather.transport.base import Transport
 
 log = get_logger()

@@ -1,9 +1,10 @@
 """Writes to `segments` or `checkpoints` in transactions of bounded size, and reads each one back before the next."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from regather.core.errors import ProducerDead
+from regather.core.grouping import groups
 from regather.transport.base import Headers, Record, TransactionalProducer
 from regather_aggregator.emission import MAX_TRANSACTION_BYTES
 from regather_aggregator.readback import ReadBack
@@ -30,7 +31,7 @@ class SegmentLog:
         a time, so that they need not all be in memory.
         """
         offsets: list[int] = []
-        for group in _groups(records):
+        for group in groups(records, lambda record: len(record[2]), MAX_TRANSACTION_BYTES):
             offsets += await self._write_group(group)
         return offsets
 
@@ -58,16 +59,3 @@ class SegmentLog:
             self._read_back.leave(self._partition)
         if not seen.issuperset(offsets):
             raise ProducerDead(f"a transaction on {self._topic} was committed, but its records cannot be read back")
-
-
-def _groups(records: Iterable[SegmentRecord]) -> Iterator[list[SegmentRecord]]:
-    group: list[SegmentRecord] = []
-    size_bytes = 0
-    for record in records:
-        if group and size_bytes + len(record[2]) > MAX_TRANSACTION_BYTES:
-            yield group
-            group, size_bytes = [], 0
-        group.append(record)
-        size_bytes += len(record[2])
-    if group:
-        yield group

@@ -5,8 +5,8 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 
-from regather.core.wire.identity import HEADER, pack_identity
-from regather.runtime.logs import get_logger
+from regather.service.logs import get_logger
+from regather.wire.identity import HEADER, pack_identity
 from regather_aggregator.emission import PlannedFinal, encoded_final
 from regather_aggregator.segment_log import SegmentLog, SegmentRecord
 

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from regather.runtime.settings import ServiceSettings, renamed
+from regather.service.settings import ServiceSettings, renamed
 
 
 class AggregatorSettings(ServiceSettings):

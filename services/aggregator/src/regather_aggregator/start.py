@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from regather.core.errors import WireError
 from regather.core.merge_attempts import MergeAttempts
-from regather.core.wire.restart_point import RestartPoint, decode_restart_point
-from regather.runtime.logs import get_logger
+from regather.service.logs import get_logger
 from regather.transport.base import Committed
+from regather.wire.restart_point import RestartPoint, decode_restart_point
 
 log = get_logger()
 

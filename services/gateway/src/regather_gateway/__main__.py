@@ -4,14 +4,14 @@ import asyncio
 import os
 import sys
 
+from regather.children.supervisor import Supervisor
 from regather.processors.registry import installed
-from regather.runtime import event_loop
-from regather.runtime.health import serve
-from regather.runtime.lifecycle import first_of, on_stop
-from regather.runtime.logs import configure_logs, get_logger
-from regather.runtime.memory_tuning import tune_service
-from regather.runtime.supervisor import Supervisor
-from regather.runtime.watchdog import Watchdog
+from regather.service.health import serve
+from regather.service.lifecycle import first_of, on_stop
+from regather.service.logs import get_logger
+from regather.service.main import service_main
+from regather.service.memory_tuning import tune_service
+from regather.service.watchdog import Watchdog
 from regather.transport.kafka import KafkaTransport
 from regather_gateway.app import create_app
 from regather_gateway.gateway import Gateway
@@ -53,9 +53,8 @@ async def _drain(gateway: Gateway, failed: asyncio.Event, wanted: asyncio.Event,
 def main() -> int:
     """Run the service; return the exit code."""
     settings = GatewaySettings()
-    configure_logs("gateway", settings.log_level)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # else NumPy starts an unused thread per core (ADR 0027)
-    return event_loop.run(run(settings))
+    return service_main("gateway", settings, run(settings))
 
 
 if __name__ == "__main__":

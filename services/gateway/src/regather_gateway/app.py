@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI
 
 from regather import __version__
+from regather.children.file_cut import FileCutter
+from regather.children.work import Executor, WorkLimits
 from regather.processors.registry import Registry
-from regather.runtime.execution import Executor, WorkLimits
-from regather.runtime.file_cut import FileCutter
-from regather.runtime.health import Probes, probes_router
-from regather.runtime.host import Host
-from regather.runtime.lifecycle import WatchedTasks
+from regather.service.environment import Environment
+from regather.service.health import Probes, probes_router
+from regather.service.lifecycle import WatchedTasks
 from regather.transport.base import Transport
 from regather.transport.log_reader import LogReader
 from regather_gateway.bodies.side_room import SideRoom
@@ -22,11 +22,14 @@ from regather_gateway.http.lingering import Lingering
 from regather_gateway.metrics import samples
 from regather_gateway.settings import GatewaySettings
 from regather_gateway.submission.admission import Admission
+from regather_gateway.submission.cancel import Canceller
 from regather_gateway.submission.cutting import Cutting
+from regather_gateway.submission.idempotency import JobKeys
 from regather_gateway.submission.producer_keeper import ProducerKeeper
 from regather_gateway.submission.redrive import Redriver
 from regather_gateway.submission.spool_dir import SpoolDir
 from regather_gateway.submission.submit import Submitter
+from regather_gateway.submission.uploads import Uploads
 from regather_gateway.views.job_table import JobTable
 from regather_gateway.views.results import Results
 from regather_gateway.views.status_view import StatusView
@@ -48,15 +51,16 @@ def create_app(
     `executor` cuts the files that cannot be cut while they arrive; the caller has started it.
     """
     topics = settings.topics
-    host = Host()
-    producers = ProducerKeeper(transport, topics, host)
+    environment = Environment()
+    producers = ProducerKeeper(transport, topics, environment)
     table = JobTable(max_ended=settings.max_ended_jobs, max_inline_bytes=settings.max_inline_bytes)
     view = StatusView(transport, topics.job_status, table)
     workers = WorkersView(transport, topics.workers)
     spool = SpoolDir(settings.spool_dir, max_bytes=settings.max_spool_bytes)
     limits = WorkLimits(wall_s=settings.cut_timeout_s, memory_bytes=settings.cut_memory_bytes or None)
     cutting = Cutting(spool, FileCutter(executor, limits))
-    submitter = Submitter(settings, producers, view, cutting, host)
+    uploads = Uploads(settings, producers, view)
+    submitter = Submitter(uploads, JobKeys(settings, view, environment), cutting)
     finals = LogReader(transport, fetch_max_bytes=_RESULT_FETCH_BYTES)
     events = LogReader(transport, fetch_max_bytes=_EVENT_FETCH_BYTES)
 
@@ -83,7 +87,8 @@ def create_app(
         view=view,
         workers=workers,
         submitter=submitter,
-        redriver=Redriver(settings, producers, view, transport),
+        canceller=Canceller(producers, settings.ack_timeout_s),
+        redriver=Redriver(producers, uploads, view, transport),
         results=Results(finals, table, topics),
         events=events,
         admission=Admission(settings.max_concurrent_jobs),

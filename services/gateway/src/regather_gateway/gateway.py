@@ -9,6 +9,7 @@ from regather.transport.log_reader import LogReader
 from regather_gateway.bodies.side_room import SideRoom
 from regather_gateway.settings import GatewaySettings
 from regather_gateway.submission.admission import Admission
+from regather_gateway.submission.cancel import Canceller
 from regather_gateway.submission.producer_keeper import ProducerKeeper
 from regather_gateway.submission.redrive import Redriver
 from regather_gateway.submission.submit import Submitter
@@ -27,6 +28,7 @@ class Gateway:
     view: StatusView
     workers: WorkersView
     submitter: Submitter
+    canceller: Canceller
     redriver: Redriver
     results: Results
     events: LogReader

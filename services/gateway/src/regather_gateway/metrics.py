@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from regather.runtime.metrics import Sample, by_label
+from regather.service.metrics import Sample, by_label
 from regather_gateway.gateway import Gateway
 
 

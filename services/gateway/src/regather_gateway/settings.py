@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from regather.runtime.settings import ServiceSettings, renamed
+from regather.service.settings import ServiceSettings, renamed
 
 _MIB, _GIB = 1024**2, 1024**3
 

@@ -1,46 +1,37 @@
 """Run the worker: `python -m regather_worker`, settings from the environment."""
 
-import asyncio
+import sys
 from itertools import chain
 
-from regather.runtime import event_loop
-from regather.runtime.health import Probes, probes_app, serve
-from regather.runtime.lifecycle import WatchedTasks, on_stop
-from regather.runtime.logs import configure_logs
-from regather.runtime.memory_tuning import tune_service
-from regather.runtime.supervisor import Supervisor
-from regather.runtime.watchdog import Watchdog
+from regather.children.supervisor import Supervisor
+from regather.service.health import Probes
+from regather.service.main import run_beside_probes, service_main
 from regather.transport.kafka import KafkaTransport
 from regather_worker.app import build
 from regather_worker.settings import WorkerSettings
 
 
-async def _run(settings: WorkerSettings) -> None:
+async def _run(settings: WorkerSettings) -> int:
     transport = KafkaTransport(
         settings.kafka_bootstrap_servers, client_id="regather-worker", session_timeout_ms=settings.session_timeout_ms
     )
     children = Supervisor(slots=settings.slots)
     worker = build(settings, transport, children)
-    stop = asyncio.Event()
     probes = Probes(
         "shard-worker", lambda: worker.not_ready_because, lambda: chain(worker.samples(), children.stats.samples())
     )
     try:
-        async with on_stop(stop.set), WatchedTasks() as tasks:
-            tune_service()
-            tasks.start("http", serve(probes_app(probes), settings, stop))
-            with Watchdog(lambda: worker.turns):
-                await worker.run(stop)
+        await run_beside_probes(settings, probes, worker.run, lambda: worker.turns)
     finally:
         await transport.close()
+    return 0
 
 
-def main() -> None:
-    """Read settings, build, run."""
+def main() -> int:
+    """Read settings, build, run; the exit code."""
     settings = WorkerSettings()
-    configure_logs("shard-worker", settings.log_level)
-    event_loop.run(_run(settings))
+    return service_main("shard-worker", settings, _run(settings))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,17 +3,17 @@
 import asyncio
 from collections.abc import Iterator
 
+from regather.children.work import Executor, WorkLimits
 from regather.core.errors import BrokerUnavailable
 from regather.core.retry import RetryPolicy
 from regather.core.settlement import Settlement
 from regather.core.worker_report import WorkerReport
-from regather.runtime.execution import Executor, WorkLimits
-from regather.runtime.host import Host
-from regather.runtime.lifecycle import WatchedTasks
-from regather.runtime.logs import get_logger
-from regather.runtime.metrics import Sample, by_label
+from regather.service.environment import Environment
+from regather.service.lifecycle import WatchedTasks
+from regather.service.logs import get_logger
+from regather.service.metrics import Sample, by_label
+from regather.topics.layout import LETTER_RECORD_BYTES
 from regather.transport.base import Transport
-from regather.transport.topics import LETTER_RECORD_BYTES
 from regather_worker.control import Control
 from regather_worker.dispatch import Dispatcher
 from regather_worker.loop import ShardLoop
@@ -31,7 +31,9 @@ _RETRY_S = 1.0
 class Worker:
     """Consumes shards, runs them in killable children, publishes outcomes."""
 
-    def __init__(self, settings: WorkerSettings, transport: Transport, executor: Executor, host: Host) -> None:
+    def __init__(
+        self, settings: WorkerSettings, transport: Transport, executor: Executor, environment: Environment
+    ) -> None:
         self._settings = settings
         self._transport = transport
         self._executor = executor
@@ -39,8 +41,8 @@ class Worker:
         self._dispatcher: Dispatcher | None = None
         self._publisher: Publisher | None = None
         self._waits = 0
-        self._host = host
-        self.name = host.process
+        self._environment = environment
+        self.name = environment.process
 
     @property
     def not_ready_because(self) -> str | None:
@@ -76,13 +78,13 @@ class Worker:
         assert self._loop is not None
         assert self._dispatcher is not None
         return make_report(
-            self._host,
+            self._environment,
             self._executor.kinds,
             slots=self._executor.slots,
             busy=self._dispatcher.busy,
             queued=self._dispatcher.queued,
             partitions=self._loop.partitions,
-            lag_s=self._loop.lag_s(self._host.now_ms()),
+            lag_s=self._loop.lag_s(self._environment.now_ms()),
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -103,10 +105,10 @@ class Worker:
         policy = RetryPolicy(base_ms=settings.retry_base_ms, cap_ms=settings.retry_cap_ms)
         settlement = Settlement(policy, settings.max_bad_rows)
         records = RecordMaker(settings.topics, event_partitions, self.name)
-        publisher = Publisher(outbox, records, settlement, self._host)
+        publisher = Publisher(outbox, records, settlement, self._environment)
         limits = WorkLimits(memory_bytes=settings.memory_limit_bytes or None, cpu_s=settings.cpu_limit_s or None)
-        ownership = Ownership(self.name, self._host.now_ms)
-        dispatcher = Dispatcher(self._executor, publisher, limits, ownership, self._host.now_ms)
+        ownership = Ownership(self.name, self._environment.now_ms)
+        dispatcher = Dispatcher(self._executor, publisher, limits, ownership, self._environment.now_ms)
         self._dispatcher, self._publisher = dispatcher, publisher
         control = Control(self._transport, settings.topics, dispatcher.drop)
         self._loop = ShardLoop(self._transport, settings.topics, settings, dispatcher, publisher, control, ownership)
@@ -142,6 +144,8 @@ async def _stop_on_failure(tasks: WatchedTasks, stop: asyncio.Event) -> None:
     stop.set()
 
 
-def build(settings: WorkerSettings, transport: Transport, executor: Executor, host: Host | None = None) -> Worker:
+def build(
+    settings: WorkerSettings, transport: Transport, executor: Executor, environment: Environment | None = None
+) -> Worker:
     """Wire a worker; tests call this with other parts."""
-    return Worker(settings, transport, executor, host or Host())
+    return Worker(settings, transport, executor, environment or Environment())

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from regather.core.errors import WireError
 from regather.core.model import Identity
-from regather.core.wire.control import decode_ended
-from regather.runtime.follower import Follower
-from regather.runtime.logs import get_logger
+from regather.service.logs import get_logger
+from regather.service.tailer import Tailer
+from regather.topics.layout import Topics
 from regather.transport.base import Record, TopicPartition, Transport
-from regather.transport.topics import Topics
+from regather.wire.control import decode_ended
 
 log = get_logger()
 _REMEMBERED = 100_000
@@ -20,7 +20,8 @@ class Control:
     """Remembers the latest 100,000 jobs that ended early, and calls `ended` with each one that it reads."""
 
     def __init__(self, transport: Transport, topics: Topics, ended: Callable[[Identity], None]) -> None:
-        self._follower = Follower(transport, TopicPartition(topics.control, 0), self._take)
+        self._tail = Tailer(transport, topics.control, skip=True)
+        self._tail.follow(TopicPartition(topics.control, 0), self._take)
         self._ended = ended
         self._over: OrderedDict[Identity, None] = OrderedDict()
 
@@ -31,11 +32,11 @@ class Control:
     @property
     def loaded(self) -> asyncio.Event:
         """Set once every record that was in the topic at the start has been read."""
-        return self._follower.loaded
+        return self._tail.loaded
 
     async def run(self) -> None:
         """Follow the topic until cancelled."""
-        await self._follower.run()
+        await self._tail.run()
 
     def _take(self, record: Record) -> None:
         if record.value is None:

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 
+from regather.children.work import Call, Executor, Work, WorkItem, WorkLimits
 from regather.core.batch_sizer import BatchSizer
 from regather.core.execution import Failed, NotRun, Result
 from regather.core.lanes import Lane, LaneQueue
 from regather.core.model import Identity, Reason
-from regather.runtime.execution import Call, Executor, Work, WorkItem, WorkLimits
-from regather.runtime.host import NowMs, wall_ms
-from regather.runtime.logs import get_logger
+from regather.service.environment import NowMs, wall_ms
+from regather.service.logs import get_logger
 from regather_worker.in_flight import QueuedShard, ShardKey
 from regather_worker.ownership import Ownership
 from regather_worker.publish import Publisher

@@ -13,12 +13,13 @@ from typing import Any
 from regather.core.errors import CommitRejected, OffsetOutOfRange, TransportError, WireError
 from regather.core.lanes import Lane
 from regather.core.model import RecordPlace
-from regather.core.wire.shards import decode_shard
-from regather.runtime.lifecycle import first_of
-from regather.runtime.logs import get_logger
+from regather.service.lifecycle import first_of
+from regather.service.logs import get_logger
+from regather.service.retrying import retrying
+from regather.topics.layout import SHARD_RECORD_BYTES, Topics
 from regather.transport.base import Consumer, Record, TopicPartition, Transport
 from regather.transport.log_reader import LogReader
-from regather.transport.topics import SHARD_RECORD_BYTES, Topics
+from regather.wire.shards import decode_shard
 from regather_worker.control import Control
 from regather_worker.dispatch import Dispatcher
 from regather_worker.in_flight import Delivery, InFlight, QueuedShard
@@ -88,23 +89,22 @@ class ShardLoop:
     async def run(self, stop: asyncio.Event) -> None:
         """Poll until `stop` is set, replacing a consumer that fails; then drain what runs and cancel the rest."""
         await first_of(self._control.loaded, stop)  # first load the ended jobs: none of their shards may start
-        while not stop.is_set():
-            self.turns += 1
-            consumer = self._transport.consumer(
-                group=self._topics.group("workers"), fetch_max_bytes=2 * SHARD_RECORD_BYTES
-            )
-            try:
-                await consumer.start()
-                self._ownership.use(consumer)
-                consumer.subscribe(self._subscribed, self)
-                await self._poll_until(consumer, stop)
-            except TransportError as error:
-                log.warning("shard-loop-restarts", error=repr(error))
-                await asyncio.sleep(_RETRY_S)
-            finally:
-                await self._leave(consumer)
-                await self._payloads.stop()
+        await retrying(lambda: self._consume_until(stop), "shard-loop-restarts", first_s=_RETRY_S)
         await self._abandon()
+
+    async def _consume_until(self, stop: asyncio.Event) -> None:
+        if stop.is_set():
+            return
+        self.turns += 1
+        consumer = self._transport.consumer(group=self._topics.group("workers"), fetch_max_bytes=2 * SHARD_RECORD_BYTES)
+        try:
+            await consumer.start()
+            self._ownership.use(consumer)
+            consumer.subscribe(self._subscribed, self)
+            await self._poll_until(consumer, stop)
+        finally:
+            await self._leave(consumer)
+            await self._payloads.stop()
 
     async def on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
         """Start a task that determines each partition's starting offset."""

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from regather.core.errors import BrokerUnavailable, ProducerDead, RecordTooLarge
-from regather.runtime.logs import get_logger
+from regather.service.logs import get_logger
+from regather.service.retrying import retrying
 from regather.transport.base import Headers, Producer, RecordAddress, Transport
 
 log = get_logger()
@@ -48,23 +49,26 @@ class Outbox:
 
         Raises RecordTooLarge if a record can never be sent.
         """
-        backoff_s = _FIRST_BACKOFF_S
-        while True:
-            producer = await self._living()
-            try:
-                acks = [
-                    await producer.send(r.topic, value=r.value, key=r.key, headers=r.headers, partition=r.partition)
-                    for r in records
-                ]
-                return [await ack for ack in acks]
-            except RecordTooLarge:
-                await self._discard(producer)
-                raise
-            except (ProducerDead, BrokerUnavailable) as error:
-                log.warning("publish-again", records=len(records), error=repr(error), backoff_s=backoff_s)
-                await self._discard(producer)
-                await asyncio.sleep(backoff_s)
-                backoff_s = min(_MAX_BACKOFF_S, backoff_s * 2)
+        return await retrying(
+            lambda: self._publish_once(records),
+            "publish-again",
+            first_s=_FIRST_BACKOFF_S,
+            last_s=_MAX_BACKOFF_S,
+            errors=(ProducerDead, BrokerUnavailable),
+            records=len(records),
+        )
+
+    async def _publish_once(self, records: Sequence[OutRecord]) -> list[RecordAddress]:
+        producer = await self._living()
+        try:
+            acks = [
+                await producer.send(r.topic, value=r.value, key=r.key, headers=r.headers, partition=r.partition)
+                for r in records
+            ]
+            return [await ack for ack in acks]
+        except (RecordTooLarge, ProducerDead, BrokerUnavailable):
+            await self._discard(producer)
+            raise
 
     async def stop(self) -> None:
         """Disconnect."""
@@ -78,15 +82,18 @@ class Outbox:
             await producer.stop()
 
     async def _living(self) -> Producer:
-        backoff_s = _FIRST_BACKOFF_S
         async with self._replacing:
-            while self._producer is None or self._producer.dead:
-                producer = self._transport.producer(max_record_bytes=self._max_record_bytes)
-                try:
-                    await producer.start()
-                    self._producer = producer
-                except BrokerUnavailable as error:
-                    log.warning("no-broker", error=str(error), backoff_s=backoff_s)
-                    await asyncio.sleep(backoff_s)
-                    backoff_s = min(_MAX_BACKOFF_S, backoff_s * 2)
+            if self._producer is None or self._producer.dead:
+                self._producer = await retrying(
+                    self._started,
+                    "no-broker",
+                    first_s=_FIRST_BACKOFF_S,
+                    last_s=_MAX_BACKOFF_S,
+                    errors=BrokerUnavailable,
+                )
             return self._producer
+
+    async def _started(self) -> Producer:
+        producer = self._transport.producer(max_record_bytes=self._max_record_bytes)
+        await producer.start()
+        return producer

@@ -9,10 +9,11 @@ from regather.core.crash_attribution import CrashTracker
 from regather.core.errors import CommitRejected, TransportError
 from regather.core.retention import lost_before
 from regather.core.watermark import Watermark
-from regather.core.wire.commits import decode_commit, encode_commit
-from regather.runtime.host import NowMs, wall_ms
-from regather.runtime.logs import get_logger
+from regather.service.environment import NowMs, wall_ms
+from regather.service.logs import get_logger
+from regather.service.retrying import retrying
 from regather.transport.base import Committed, Consumer, TopicPartition
+from regather.wire.commits import decode_commit, encode_commit
 from regather_worker.in_flight import InFlight, QueuedShard
 
 log = get_logger()
@@ -142,7 +143,13 @@ class Ownership:
         """
         mine = asyncio.current_task()
         try:
-            owned = await self._known(consumer, partitions)
+            owned = await retrying(
+                lambda: self._known(consumer, partitions),
+                "start-unknown",
+                first_s=_REJECTED_S,
+                last_s=_RETRY_S,
+                partitions=len(partitions),
+            )
             for tp in [tp for tp in partitions if self._consumer is consumer and self._starting.get(tp) is mine]:
                 self.owned[tp] = owned[tp]
                 consumer.seek(tp, owned[tp].watermark.committable()[0])
@@ -153,22 +160,16 @@ class Ownership:
                     del self._starting[tp]
 
     async def _known(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, InFlight]:
-        while True:
-            try:
-                committed = await consumer.committed(partitions)
-                beginnings = await consumer.beginning_offsets(partitions)
-                ends = await consumer.end_offsets(partitions)
-                owned = {tp: self._intake(tp, committed[tp], beginnings[tp], ends[tp]) for tp in partitions}
-                changed = self._changed(owned, clean_shutdown=False)
-                await consumer.commit(changed)
-            except TransportError as error:
-                log.warning("start-unknown", partitions=len(partitions), error=repr(error))
-                await asyncio.sleep(_REJECTED_S if isinstance(error, CommitRejected) else _RETRY_S)
-            else:
-                self._committed.update(changed)
-                for tp in partitions:
-                    self._note_loss(tp, committed[tp], beginnings[tp])
-                return owned
+        committed = await consumer.committed(partitions)
+        beginnings = await consumer.beginning_offsets(partitions)
+        ends = await consumer.end_offsets(partitions)
+        owned = {tp: self._intake(tp, committed[tp], beginnings[tp], ends[tp]) for tp in partitions}
+        changed = self._changed(owned, clean_shutdown=False)
+        await consumer.commit(changed)
+        self._committed.update(changed)
+        for tp in partitions:
+            self._note_loss(tp, committed[tp], beginnings[tp])
+        return owned
 
     def _note_loss(self, tp: TopicPartition, committed: Committed | None, beginning: int) -> None:
         stood = committed.offset if committed else None

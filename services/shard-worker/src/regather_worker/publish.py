@@ -13,8 +13,8 @@ from regather.core.errors import RecordTooLarge
 from regather.core.execution import Failed, NotRun, Result
 from regather.core.model import DeadLetterAddress, Outcome, Parked, Reason, RecordPlace, Shard
 from regather.core.settlement import Completed, DeadLettered, Decision, Rerun, Retried, Searched, Settlement
-from regather.runtime.host import Host
-from regather.runtime.logs import get_logger
+from regather.service.environment import Environment
+from regather.service.logs import get_logger
 from regather_worker.in_flight import Delivery, QueuedShard
 from regather_worker.outbox import Outbox, OutRecord
 from regather_worker.records import RecordMaker
@@ -36,17 +36,17 @@ class PublishCounts:
 class Publisher:
     """Publishes the results of micro-batches."""
 
-    def __init__(self, outbox: Outbox, records: RecordMaker, settlement: Settlement, host: Host) -> None:
+    def __init__(self, outbox: Outbox, records: RecordMaker, settlement: Settlement, environment: Environment) -> None:
         self._outbox = outbox
         self._records = records
         self._settlement = settlement
-        self._host = host
+        self._environment = environment
         self.counts = PublishCounts()
 
     async def publish(self, batch: Sequence[QueuedShard], results: Sequence[Result]) -> list[QueuedShard]:
         """Publish the results and acknowledge the deliveries; return the shards that must run (again)."""
         decided = [
-            (queued, self._decide(queued, result, self._host.process))
+            (queued, self._decide(queued, result, self._environment.process))
             for queued, result in zip(batch, results, strict=True)
         ]
         await self._carry_out([(queued, decision) for queued, decision in decided if not _runs_again(decision)])
@@ -63,14 +63,14 @@ class Publisher:
     async def blame(self, queued: QueuedShard, crash: Crash) -> None:
         """Publish a failed attempt for a shard that crashed another worker while it ran there alone."""
         text = f"worker {crash.worker} was lost without a clean shutdown while it ran this shard and nothing else"
-        duration_ms = max(0, self._host.now_ms() - crash.since_ms)
+        duration_ms = max(0, self._environment.now_ms() - crash.since_ms)
         failed = Failed(Reason.WORKER_LOST, text, crash.since_ms, duration_ms * 1000)
         await self._carry_out([(queued, self._settled(queued, failed, crash.worker))])
 
     async def lost_payload(self, queued: QueuedShard, error: str) -> None:
         """Publish that a released shard failed for good because its payload is no longer in the log."""
-        failed = Failed(Reason.UNREADABLE, error, self._host.now_ms(), 0, retryable=False)
-        await self._carry_out([(queued, self._settled(queued, failed, self._host.process))])
+        failed = Failed(Reason.UNREADABLE, error, self._environment.now_ms(), 0, retryable=False)
+        await self._carry_out([(queued, self._settled(queued, failed, self._environment.process))])
 
     async def dead_letter_unreadable(self, delivery: Delivery, error: str) -> None:
         """Write a record that cannot be decoded to the dead letters, unchanged, and acknowledge its delivery."""
@@ -93,7 +93,7 @@ class Publisher:
         jitter = 0.0
         if isinstance(result, Failed):
             self._note(queued.shard, result)
-            jitter = self._host.chance()
+            jitter = self._environment.chance()
         return self._settlement.decide(queued.shard, result, worker=worker, jitter=jitter)
 
     def _note(self, shard: Shard, failed: Failed) -> None:

@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from regather.core.grouping import groups
 from regather.core.ids import event_partition
 from regather.core.model import Event, Identity, Outcome, Outcomes, Reason
 from regather.core.settlement import DeadLetter, Retried
-from regather.core.wire.events import encode_event
-from regather.core.wire.shards import dead_letter_headers, released_record, shard_headers
+from regather.topics.layout import Topics
 from regather.transport.base import Record
-from regather.transport.topics import Topics
+from regather.wire.events import encode_event
+from regather.wire.shards import dead_letter_headers, released_record, shard_headers
 from regather_worker.outbox import OutRecord
 
 _EVENT_BYTES = 8 * 1024 * 1024
@@ -32,16 +33,7 @@ class RecordMaker:
 
     def outcomes(self, owner: Identity, outcomes: Sequence[Outcome]) -> Iterator[OutRecord]:
         """Return the events with the outcomes of one job's shards, as many outcomes in each as fit."""
-        part: list[Outcome] = []
-        size_bytes = 0
-        for outcome in outcomes:
-            outcome_bytes = len(outcome.output) + len(outcome.carry)
-            if part and size_bytes + outcome_bytes > _EVENT_BYTES:
-                yield self.event(Outcomes(owner, self.worker, part), owner)
-                part, size_bytes = [], 0
-            part.append(outcome)
-            size_bytes += outcome_bytes
-        if part:
+        for part in groups(outcomes, lambda outcome: len(outcome.output) + len(outcome.carry), _EVENT_BYTES):
             yield self.event(Outcomes(owner, self.worker, part), owner)
 
     def retry(self, retried: Retried) -> Iterator[OutRecord]:

@@ -5,12 +5,13 @@ from collections.abc import Callable
 
 from regather import __version__
 from regather.core.errors import TransportError
-from regather.core.wire.worker_reports import encode_report
 from regather.core.worker_report import WorkerReport
-from regather.runtime.host import Host
-from regather.runtime.logs import get_logger
+from regather.service.environment import Environment
+from regather.service.logs import get_logger
+from regather.service.retrying import retrying
+from regather.topics.layout import CONTROL_RECORD_BYTES, Topics
 from regather.transport.base import Producer, Transport
-from regather.transport.topics import CONTROL_RECORD_BYTES, Topics
+from regather.wire.worker_reports import encode_report
 
 log = get_logger()
 EVERY_S = 2.0
@@ -18,20 +19,20 @@ _REMOVAL_S = 2.0
 
 
 def make_report(
-    host: Host, kinds: tuple[str, ...], *, slots: int, busy: int, queued: int, partitions: int, lag_s: float
+    environment: Environment, kinds: tuple[str, ...], *, slots: int, busy: int, queued: int, partitions: int, lag_s: float
 ) -> WorkerReport:  # fmt: skip
-    """Return a report, with the host's name, memory and load added."""
+    """Return a report, with the machine's name, memory and load added."""
     return WorkerReport(
-        worker=host.process,
-        host=host.hostname,
+        worker=environment.process,
+        host=environment.hostname,
         version=__version__,
         kinds=kinds,
         slots=slots,
         busy=busy,
         queued=queued,
         partitions=partitions,
-        rss_bytes=host.rss_bytes(),
-        load=host.load(),
+        rss_bytes=environment.rss_bytes(),
+        load=environment.load(),
         lag_s=round(lag_s, 3),
     )
 
@@ -47,16 +48,15 @@ class Reporter:
 
     async def run(self) -> None:
         """Report until cancelled, then remove the report with a tombstone, within two seconds or not at all."""
-        while True:
-            producer = self._transport.producer(max_record_bytes=CONTROL_RECORD_BYTES)
-            try:
-                await producer.start()
-                await self._report_forever(producer)
-            except TransportError as error:
-                log.warning("report-failed", error=repr(error))
-                await asyncio.sleep(EVERY_S)
-            finally:
-                await producer.stop()
+        await retrying(self._report_with_new_producer, "report-failed", first_s=EVERY_S)
+
+    async def _report_with_new_producer(self) -> None:
+        producer = self._transport.producer(max_record_bytes=CONTROL_RECORD_BYTES)
+        try:
+            await producer.start()
+            await self._report_forever(producer)
+        finally:
+            await producer.stop()
 
     async def _report_forever(self, producer: Producer) -> None:
         try:

@@ -6,6 +6,8 @@ the one attempt that failed.
 
 from dataclasses import replace
 
+from regather.children.row_calls import pack_rows, unpack_pieces, unpack_rows
+from regather.children.work import Call, Work, WorkItem, WorkLimits
 from regather.core.bisection import Bisection, Verdict
 from regather.core.execution import Done, Failed, NotRun, Result
 from regather.core.model import AttemptError, Reason, Shard
@@ -18,9 +20,7 @@ from regather.core.settlement import (
     dead_lettered,
     rows_dead_lettered,
 )
-from regather.runtime.execution import Call, Work, WorkItem, WorkLimits
-from regather.runtime.logs import get_logger
-from regather.runtime.row_calls import pack_rows, unpack_pieces, unpack_rows
+from regather.service.logs import get_logger
 
 log = get_logger()
 _BUDGET_TIMEOUTS = 20

@@ -4,7 +4,7 @@ import os
 
 from pydantic import Field
 
-from regather.runtime.settings import ServiceSettings
+from regather.service.settings import ServiceSettings
 
 
 class WorkerSettings(ServiceSettings):

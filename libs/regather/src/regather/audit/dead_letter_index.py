@@ -1,18 +1,18 @@
-"""Which shard, or bad row, each dead letter is about: an index without the payloads."""
+"""An index of dead letters without their payloads: the shard or bad row that each one is of."""
 
 from collections.abc import Mapping
 from enum import Enum, auto
 
 from regather.core.errors import WireError
 from regather.core.model import DeadLetterAddress, Identity
-from regather.core.wire.identity import HEADER, IDENTITY_BYTES, pack_identity, required
+from regather.wire.identity import HEADER, IDENTITY_BYTES, pack_identity, required
 
 _SEQ_BYTES = 4
 _OFFSET_BITS = 48
 
 
 class Letter(Enum):
-    """What stands at an address."""
+    """What the audit finds at the address of a dead letter."""
 
     RIGHT = auto()
     MISSING = auto()
@@ -21,7 +21,7 @@ class Letter(Enum):
 
 
 class DeadLetterIndex:
-    """Filled from the start of the topic before any job is judged. One letter takes about 150 bytes."""
+    """Fill it from the start of the topic before any job is checked. One dead letter takes about 150 bytes."""
 
     def __init__(self, beginnings: Mapping[int, int]) -> None:
         self._beginnings = dict(beginnings)
@@ -31,7 +31,7 @@ class DeadLetterIndex:
         return len(self._letters)
 
     def add(self, partition: int, offset: int, headers: Mapping[str, bytes]) -> None:
-        """Note one letter; a record that could not be decoded has no owner, and no outcome names it."""
+        """Add one dead letter. Skip that of an undecodable record: it has no owner, and no outcome names it."""
         try:
             head = required(headers, HEADER)
         except WireError:
@@ -40,7 +40,7 @@ class DeadLetterIndex:
         self._letters[partition << _OFFSET_BITS | offset] = about
 
     def look(self, address: DeadLetterAddress, owner: Identity, seq: int, row: int | None) -> Letter:
-        """Return whether the letter of this shard (or row) stands there."""
+        """Return whether the dead letter of this shard (or row) is at the address."""
         about = self._letters.get(address.partition << _OFFSET_BITS | address.offset)
         if about is None:
             gone = address.offset < self._beginnings.get(address.partition, 0)

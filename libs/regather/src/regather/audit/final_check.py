@@ -1,6 +1,6 @@
-"""One final against what the log says: its words, its bytes, its segments and its dead letters.
+"""Checks one final against the log: its document, its bytes, its segments and its dead letters.
 
-The bytes are pushed in piece by piece and none of them is kept.
+The caller passes the bytes piece by piece, and none of them is kept.
 """
 
 import hashlib
@@ -15,14 +15,14 @@ from regather.core.errors import WireError
 from regather.core.model import DeadLetterAddress, Identity, JobState, OnError, Reason
 from regather.core.seq_ranges import ranges
 from regather.core.status import MAX_ERRORS_SHOWN, JobStatus, ShardError
-from regather.core.wire.documents import status_from_json
-from regather.core.wire.identity import HEADER, required, unpack_identity
+from regather.wire.documents import status_from_json
+from regather.wire.identity import HEADER, required, unpack_identity
 
 _WHOLE = (JobState.SUCCEEDED, JobState.PARTIAL)
 
 
 class Final:
-    """A record of results, decoded; WireError where it cannot be."""
+    """A decoded record of results; raises WireError if it cannot be decoded."""
 
     def __init__(self, headers: Mapping[str, bytes]) -> None:
         self.owner: Identity = unpack_identity(required(headers, HEADER))
@@ -33,7 +33,7 @@ class Final:
 
     @property
     def contradictions(self) -> list[str]:
-        """Which of its headers do not fit to its document."""
+        """The names of the headers that contradict the document."""
         status, owner = self.status, self.status.owner
         wanted = {"job_id": owner.job_id, "version": str(owner.version), "state": status.state.value}
         wrong = [name for name, value in wanted.items() if self._told[name] != value]
@@ -41,24 +41,24 @@ class Final:
 
     @property
     def pieces(self) -> Sequence[tuple[int, int]]:
-        """Offset and length of the segments that hold the result; none where it is in the final."""
+        """Offset and length of the segments that hold the result; none if the final itself holds it."""
         return self.status.result.segments if self.status.result else ()
 
 
 class JoinedContent:
-    """Compares bytes that come in any pieces with outputs of which only the fingerprints are known."""
+    """Compares bytes, which come in any pieces, with the fingerprints of the expected outputs."""
 
     def __init__(self, outputs: Mapping[int, bytes]) -> None:
         self._expected = [(seq, outputs[seq]) for seq in sorted(outputs) if length_of(outputs[seq])]
         self._at = 0
         self._print = Fingerprint()
         self.wrong: tuple[int, bytes] | None = None
-        """The first shard whose bytes are others, and the fingerprint of what stands there."""
+        """The first shard whose bytes differ, and the fingerprint of the bytes in its place."""
 
         self.surplus_bytes = 0
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes of the result."""
+        """Compare the next bytes of the result."""
         view = memoryview(data)
         while view:
             if self._at == len(self._expected):
@@ -73,7 +73,7 @@ class JoinedContent:
 
     @property
     def missing_shards(self) -> list[int]:
-        """Shards whose bytes did not come, or not all of them."""
+        """Shards whose bytes are missing or incomplete."""
         return [seq for seq, _ in self._expected[self._at :]]
 
     def _compare(self, seq: int, wanted: bytes) -> None:
@@ -85,7 +85,7 @@ class JoinedContent:
 
 
 class FinalCheck:
-    """Push the result's bytes in (`whole`, or a `piece` for each of the final's), then ask for the verdict."""
+    """The check of one final. Call whole(), and piece() for each segment if there are any, then verdict()."""
 
     def __init__(self, final: Final, log: VersionLog, letters: DeadLetterIndex) -> None:
         self.final = final
@@ -99,14 +99,14 @@ class FinalCheck:
         self._broken = False
 
     def whole(self, value: bytes) -> None:
-        """Take the final's own value."""
+        """Check the final's own value."""
         if self.final.pieces and value:
-            self._say(Violation.WRONG, f"the final lists segments and carries {len(value)} bytes, too")
+            self._say(Violation.WRONG, f"the final lists segments, but also has {len(value)} bytes of its own")
         elif not self.final.pieces:
             self._take(value)
 
     def piece(self, index: int, headers: Mapping[str, bytes] | None, value: bytes) -> None:
-        """Take the record at the address of a segment; None: there is none."""
+        """Check the record at the address of a segment. `headers` None: there is no record."""
         offset, size_bytes = self.final.pieces[index]
         wrong = _wrong_piece(self.final.owner, index, size_bytes, headers, value)
         if wrong:
@@ -116,23 +116,23 @@ class FinalCheck:
         self._take(value)
 
     def pieces_gone(self) -> None:
-        """Retention took the segments."""
+        """Note that retention deleted the segments."""
         self._broken = True
         self._verdict.inconclusive.append(Inconclusive.SEGMENT_GONE)
 
     def verdict(self) -> AuditResult:
-        """Everything that is wrong."""
+        """Return everything that is wrong or inconclusive."""
         status = self.final.status
         for name in self.final.contradictions:
-            self._say(Violation.WRONG, f"its header {name!r} does not fit to its document")
+            self._say(Violation.WRONG, f"its header {name!r} contradicts its document")
         if self.log.owner != status.owner:
             self._say(
                 Violation.FOREIGN,
-                f"it is of submission {status.owner.submission}; the job is {self.log.owner.submission}'s",
+                f"it is of submission {status.owner.submission}; the job belongs to {self.log.owner.submission}",
             )
             return self._verdict
         if status.kind != self.log.opened.kind:
-            self._say(Violation.WRONG, f"it says kind {status.kind}, the job is {self.log.opened.kind}")
+            self._say(Violation.WRONG, f"its kind is {status.kind}, that of the job is {self.log.opened.kind}")
         if status.state in _WHOLE:
             self._check_whole()
         else:
@@ -151,7 +151,7 @@ class FinalCheck:
     def _check_whole(self) -> None:
         log, status, settled = self.log, self.final.status, self._settled
         if log.sealed is None:
-            self._say(Violation.WRONG, "it has a result, and the job was never sealed")
+            self._say(Violation.WRONG, "it has a result, but the job was never sealed")
             return
         for complaint in _whole_complaints(log, status, settled):
             self._say(Violation.WRONG, complaint)
@@ -159,14 +159,14 @@ class FinalCheck:
         silent = [seq for seq in range(total) if seq not in settled.outputs and seq not in settled.failed]
         if silent:
             others = log.said_by_others(silent)
-            detail = f"{len(silent)} shards have no outcome" + (" but another submission's" if others else "")
+            detail = f"{len(silent)} shards have no outcome" + (" except another submission's" if others else "")
             self._say(Violation.FOREIGN if others else Violation.WRONG, f"{detail}: {_shown(silent)}")
         self._check_bytes(comparable=not silent)
 
     def _check_bytes(self, *, comparable: bool) -> None:
         result = self.final.status.result
         if result is None:
-            self._say(Violation.WRONG, "it has no address of a result")
+            self._say(Violation.WRONG, "it does not say where its result is")
             return
         if self._broken:
             return
@@ -174,7 +174,7 @@ class FinalCheck:
             where = Violation.SEGMENTS_WRONG if self.final.pieces else Violation.WRONG
             self._say(where, f"the result has {self._size_bytes} bytes, not {result.size_bytes}")
         if self.final.pieces and result.digest != f"sha256:{self._digest.hexdigest()}":
-            self._say(Violation.SEGMENTS_WRONG, "the segments together do not have the digest that the final names")
+            self._say(Violation.SEGMENTS_WRONG, "the digest of the segments differs from the one in the final")
         if self.log.joined is None:
             self._verdict.inconclusive.append(Inconclusive.KIND_UNKNOWN)
         elif self._content is not None and comparable:
@@ -188,20 +188,20 @@ class FinalCheck:
             else:
                 self._say(Violation.WRONG, f"the bytes of shard {seq} are not those of its outcome")
         elif content.surplus_bytes:
-            self._say(Violation.WRONG, f"{content.surplus_bytes} bytes more than all outputs together")
+            self._say(Violation.WRONG, f"the result has {content.surplus_bytes} bytes more than all outputs together")
         elif content.missing_shards:
-            self._say(Violation.WRONG, f"the output is not there of shards {_shown(content.missing_shards)}")
+            self._say(Violation.WRONG, f"the result lacks the outputs of shards {_shown(content.missing_shards)}")
 
     def _check_early(self) -> None:
         log, status, settled = self.log, self.final.status, self._settled
         if status.result is not None or self._size_bytes or self.final.pieces:
-            self._say(Violation.WRONG, f"a job that is {status.state} has no result, and this has one")
+            self._say(Violation.WRONG, f"a job that is {status.state} must not have a result, but this one has")
         if status.total is not None and (log.sealed is None or log.sealed.shards != status.total):
-            self._say(Violation.WRONG, f"it says {status.total} shards, which no seal says")
+            self._say(Violation.WRONG, f"it says {status.total} shards, but no seal does")
         if status.done > len(settled.outputs):
-            self._say(Violation.WRONG, f"it says {status.done} shards are done, the log knows {len(settled.outputs)}")
+            self._say(Violation.WRONG, f"it says {status.done} shards are done, the log has {len(settled.outputs)}")
         if status.failed > len(settled.failed):
-            self._say(Violation.WRONG, f"it says {status.failed} shards failed, the log knows {len(settled.failed)}")
+            self._say(Violation.WRONG, f"it says {status.failed} shards failed, the log has {len(settled.failed)}")
         complaint = _unfounded(log, status, settled)
         if complaint:
             self._say(Violation.WRONG, complaint)
@@ -209,27 +209,27 @@ class FinalCheck:
     def _check_errors(self) -> None:
         for error in self.final.status.errors:
             if not _is_told(error, self._settled):
-                self._say(Violation.WRONG, f"it names an error of {_where(error.seq, error.row)} that no outcome tells")
+                self._say(Violation.WRONG, f"it names an error of {_where(error.seq, error.row)} that no outcome has")
         unknown = [seq for seq in self._gaps() if seq not in self._settled.failed]
         if unknown:
             others = self.log.said_by_others(unknown)
-            detail = f"gaps that no outcome of the job tells: {_shown(unknown)}"
+            detail = f"it names gaps without a failed outcome of the job: {_shown(unknown)}"
             self._say(Violation.FOREIGN if others else Violation.WRONG, detail)
 
     def _check_letters(self) -> None:
         for seq, row, address in sorted(set(self._named_letters()), key=lambda named: (named[0], named[1] or 0)):
             what = _where(seq, row)
             if address is None:
-                self._say(Violation.DEAD_LETTERS_MISSING, f"no dead letter is named for {what}")
+                self._say(Violation.DEAD_LETTERS_MISSING, f"it names no dead letter for {what}")
                 continue
             found = self._letters.look(address, self.log.source_version(seq), seq, row)
             place = f"dead letter {address.partition}/{address.offset} of {what}"
             if found is Letter.GONE:
                 self._verdict.inconclusive.append(Inconclusive.LETTER_GONE)
             elif found is Letter.MISSING:
-                self._say(Violation.DEAD_LETTERS_MISSING, f"{place} is not there")
+                self._say(Violation.DEAD_LETTERS_MISSING, f"{place} does not exist")
             elif found is Letter.ANOTHERS:
-                self._say(Violation.DEAD_LETTERS_MISSING, f"{place} is about something else")
+                self._say(Violation.DEAD_LETTERS_MISSING, f"{place} is of another shard or row")
 
     def _named_letters(self) -> Iterator[tuple[int, int | None, DeadLetterAddress | None]]:
         status, settled = self.final.status, self._settled
@@ -244,7 +244,7 @@ class FinalCheck:
             yield error.seq, error.row, DeadLetterAddress(*error.dead_letter) if error.dead_letter else None
 
     def _gaps(self) -> Iterator[int]:
-        """Shards that the final names as gaps; of more than failed one too many is enough to tell that."""
+        """Yield the shards that the final names as gaps, at most one more than failed: that proves one wrong."""
         named = (seq for first, last in self.final.status.gaps for seq in range(first, last + 1))
         return islice(named, len(self._settled.failed) + 1)
 
@@ -257,13 +257,13 @@ def _wrong_piece(
     owner: Identity, index: int, size_bytes: int, headers: Mapping[str, bytes] | None, value: bytes
 ) -> str | None:
     if headers is None:
-        return "is not there"
+        return "does not exist"
     try:
         found = unpack_identity(required(headers, HEADER))
     except WireError as error:
         return f"cannot be read: {error}"
     if found != owner:
-        return "is another job's"
+        return "belongs to another job, submission or version"
     if headers.get("segment") != str(index).encode():
         return f"is segment {headers.get('segment', b'?').decode('utf-8', 'replace')} of its result"
     return None if len(value) == size_bytes else f"has {len(value)} bytes, not {size_bytes}"
@@ -288,11 +288,11 @@ def _whole_complaints(log: VersionLog, status: JobStatus, settled: Settled) -> I
     for name, value in wanted.items():
         found = getattr(status, name)
         if found != value:
-            yield f"it says {name} {_short(found)}, the log says {_short(value)}"
+            yield f"its {name} is {_short(found)}, by the log it is {_short(value)}"
     if len(status.errors) != min(MAX_ERRORS_SHOWN, failed + rows):
         yield f"it names {len(status.errors)} errors; there are {failed + rows}"
     if lost and not _may_skip(log, lost):
-        yield f"{lost} shards are not whole, and the job allows less (on_error={opened.on_error})"
+        yield f"{lost} shards failed or have bad rows, and the job allows fewer (on_error={opened.on_error})"
 
 
 def _may_skip(log: VersionLog, lost: int) -> bool:
@@ -308,13 +308,13 @@ def _over_budget(log: VersionLog, lost: int) -> bool:
 
 
 def _unfounded(log: VersionLog, status: JobStatus, settled: Settled) -> str | None:
-    """Why the reason that a job ended early does not hold by what the log says; None if it does."""
+    """Return why the log contradicts the reason for an early end; None if it does not."""
     lost = len(settled.failed) + len(settled.damaged)
     checks: Mapping[Reason, Callable[[], str | None]] = {
         Reason.CANCELLED: lambda: None if log.cancelled else "nobody cancelled it",
         Reason.DEADLINE: lambda: None if status.updated_ms >= log.due_ms else "its deadline had not passed",
         Reason.SHARD_FAILED: lambda: None if lost else "no shard failed",
-        Reason.TOO_MANY_FAILED: lambda: None if _over_budget(log, lost) else f"{lost} lost shards are not too many",
+        Reason.TOO_MANY_FAILED: lambda: None if _over_budget(log, lost) else f"{lost} failed shards are not too many",
         Reason.MERGE_FAILED: lambda: None if log.sealed else "it was never sealed",
         Reason.RESULT_TOO_LARGE: lambda: None if log.sealed else "it was never sealed",
     }
@@ -322,13 +322,13 @@ def _unfounded(log: VersionLog, status: JobStatus, settled: Settled) -> str | No
     if status.reason is None:
         return f"it is {status.state} and gives no reason"
     if status.state is not states.get(status.reason, JobState.FAILED):
-        return f"it is {status.state} for the reason {status.reason}"
+        return f"its state {status.state} does not match its reason {status.reason}"
     unfounded = checks.get(status.reason, lambda: None)()
     return f"it is {status.state} for the reason {status.reason}, but {unfounded}" if unfounded else None
 
 
 def _is_told(error: ShardError, settled: Settled) -> bool:
-    """Whether an outcome tells this error, with the same dead letter."""
+    """Whether an outcome has this error, with the same dead letter."""
     letter = DeadLetterAddress(*error.dead_letter) if error.dead_letter else None
     if error.row is None:
         return error.seq in settled.failed and settled.failed[error.seq] == letter

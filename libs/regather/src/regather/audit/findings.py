@@ -1,4 +1,4 @@
-"""What an audit finds, what it cannot tell, and the count of both; the list of findings is cut, the counts are whole."""
+"""What an audit finds and what it cannot decide. The list of findings is limited; the counts are complete."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from regather.core.model import JobId
 
 
 class Violation(StrEnum):
-    """What may never be; the value is its name in the report."""
+    """What must never happen; the value is its name in the report."""
 
     UNFINISHED = "unfinished"
     DUPLICATE_FINALS = "duplicate_finals"
@@ -22,24 +22,24 @@ class Violation(StrEnum):
 
 
 class Inconclusive(StrEnum):
-    """Why something could not be told."""
+    """Why the audit could not decide something."""
 
     OPENED_GONE = "opened_gone"
-    """Retention took the job's first event, or the final of the version before."""
+    """Retention deleted the job's first event, or the final of the previous version."""
 
     LETTER_GONE = "letter_gone"
     SEGMENT_GONE = "segment_gone"
     KIND_UNKNOWN = "kind_unknown"
-    """The kind is not installed here, so whether its result is its outputs joined is not known."""
+    """The kind is not installed here, so it is unknown whether its result is its joined outputs."""
 
     LOG_TIME = "log_time"
-    """Overdue by this machine's clock, but the log's own time stands still: nobody writes."""
+    """The job is overdue by this machine's clock, but not by the log's time, because nobody writes to the log."""
 
     UNREADABLE = "unreadable"
 
 
 class Finding(NamedTuple):
-    """One violation: what, of which job and version, and in words."""
+    """One violation of one job and version, with a description."""
 
     violation: Violation
     job_id: JobId
@@ -49,19 +49,19 @@ class Finding(NamedTuple):
 
 @dataclass(slots=True)
 class AuditResult:
-    """What is wrong with one final, and what could not be told of it."""
+    """What is wrong with one final, and what could not be decided about it."""
 
     findings: list[Finding] = field(default_factory=list)
     inconclusive: list[Inconclusive] = field(default_factory=list)
 
     @property
     def clean(self) -> bool:
-        """Whether nothing is wrong and nothing is left open."""
+        """Whether nothing is wrong and nothing is inconclusive."""
         return not self.findings and not self.inconclusive
 
 
 class AuditTally:
-    """Counts over all partitions. `findings` are the first `limit`; `dropped` are events that no fold takes, by why."""
+    """Counts over all partitions. `findings` holds the first `limit`; `dropped` counts ignored events by reason."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -81,7 +81,7 @@ class AuditTally:
         self.log_ms = 0
 
     def add(self, verdict: AuditResult) -> None:
-        """Count what is wrong, and what could not be told."""
+        """Count what is wrong and what is inconclusive."""
         for finding in verdict.findings:
             self.violations[finding.violation] += 1
             if len(self.findings) < self._limit:
@@ -89,5 +89,5 @@ class AuditTally:
         self.inconclusive.update(verdict.inconclusive)
 
     def saw(self, append_ms: int) -> None:
-        """A record of any topic moves the log's time on."""
+        """Advance the log's time to that of a record of any topic."""
         self.log_ms = max(self.log_ms, append_ms)

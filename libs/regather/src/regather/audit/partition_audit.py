@@ -1,12 +1,12 @@
-"""The audit of one partition: job-events folded without payloads, finals judged by them.
+"""The audit of one partition: folds job-events without payloads, and checks the finals against them.
 
-Independent of the fold that the aggregator runs (`partition_fold`, `reassembly`): it knows the protocol's rules, not how
-they are carried out. A job is forgotten as soon as its final was found right, so memory goes with the jobs that are open,
-not with all that ever were. A final that does not fit is to be judged again when all events were read: the clocks of two
-brokers may differ, and its events may come after it.
+It is independent of the aggregator's fold (`partition_fold`, `reassembly`): it shares the protocol's rules, but no
+code. It forgets a job as soon as its final was found right, so memory grows with the open jobs and not with all jobs.
+The caller has to check a final that does not fit again after all events: the clocks of two brokers may differ, and the
+events of the final may come after it.
 
-A redrive builds on versions that are forgotten by then. So where there was one, the events are read once more, and of
-the jobs that were redriven all outcomes are kept, as fingerprints, until the partition is done.
+A redrive builds on versions that the audit has forgotten by then. So if there was one, the caller reads the events a
+second time, and the audit keeps all outcomes of redriven jobs, as fingerprints, until the partition is done.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,23 +35,23 @@ from regather.core.model import (
     Tick,
     Uploading,
 )
-from regather.core.wire.events import decode_event
-from regather.core.wire.identity import HEADER, unpack_identity
+from regather.wire.events import decode_event
+from regather.wire.identity import HEADER, unpack_identity
 
 Joins = Callable[[str, bytes], bool | None]
-"""Kind and options: whether the result is the outputs joined; None where that is not known."""
+"""Called with kind and options: returns whether the result is the joined outputs; None if that is unknown."""
 
 _JOB_BYTES, _VERSION_BYTES = 16, 2
 _ENDED, _REOPENABLE, _WHOLE, _RIGHT = 0, 1, 2, 4
 _FLAG_BITS = 3
-"""What is kept of a final, in one number: when its version ended by the log's time, above these bits; how it ended; and
-whether it was found right (then its version is forgotten)."""
+"""One number for each final. Above these bits: when its version ended, by the log's time. In them: how it ended, and
+whether it was found right. If so, the audit has forgotten the version."""
 
 _Owned = Uploading | Sealed | Abandoned | Outcomes | AttemptFailed | Parked | Cancel
 
 
 class MissingFinal(NamedTuple):
-    """A sealed version without a final, and when its deadline passes."""
+    """A sealed version without a final, and the time when its deadline passes."""
 
     job_id: JobId
     version: int
@@ -59,13 +59,13 @@ class MissingFinal(NamedTuple):
 
 
 class PartitionAudit:
-    """Mutable, without IO. Give it events and finals in the order of their logs, each from its beginning.
+    """Mutable, without IO. Call event() and final() in the order of their logs, each from its beginning.
 
-    Where `read_again_from` is an offset after that, give it the events from there on once more, with `event_again`, and
-    only then the finals that did not fit, with `again`.
+    If `read_again_from` is an offset then, call begin_again(), and event_again() with the events from this offset on.
+    Only after that call again() with the finals that did not fit.
 
-    `begins_at` is the first offset of job-events that is still there, `results_begin` that of results. With `only`, records
-    of other jobs are passed over.
+    `begins_at` is the first offset of job-events that is still in the log, `results_begin` that of results. With
+    `only`, records of other jobs are ignored.
     """
 
     def __init__(
@@ -88,16 +88,16 @@ class PartitionAudit:
         self._versions: dict[bytes, VersionLog] = {}
         self._finals: dict[bytes, int] = {}
         self._unopened: set[bytes] = set()
-        """Seals of versions that no event opened."""
+        """Sealed versions without an event that opens them."""
         self._redrives: set[Identity] = set()
         self._redriven_versions: set[bytes] = set()
         self._redriven_jobs: dict[bytes, RedrivenJob | None] = {}
-        """By job id, in bytes; None until its first event was read again."""
+        """Redriven jobs by job id, in bytes; None until the second reading comes to the `opened` of the job."""
         self._read_again_from: int | None = None
         self._reads_again = False
         self._log_ms = 0
         self._again_ms = 0
-        """The log's time in the second reading, which begins with that of the first redrive: none comes before it."""
+        """The log's time in the second reading. It begins with that of the first redrive, the earliest needed."""
 
     def event(self, headers: Mapping[str, bytes], value: bytes | None, *, append_ms: int) -> None:
         """Fold one record of job-events."""
@@ -120,16 +120,16 @@ class PartitionAudit:
 
     @property
     def read_again_from(self) -> int | None:
-        """The first event of all jobs that were redriven; None where no job was."""
+        """The offset of the first event of all redriven jobs; None if there is none."""
         return self._read_again_from
 
     def begin_again(self, begins_at: int) -> None:
-        """The second reading begins; `begins_at` is the first offset of job-events that is still there by now."""
+        """Begin the second reading. `begins_at` is the first offset of job-events that is still in the log by now."""
         self._begins_at = max(self._begins_at, begins_at)
         self._reads_again = True
 
     def event_again(self, headers: Mapping[str, bytes], value: bytes | None, *, append_ms: int) -> None:
-        """Fold one record of job-events in the second reading: what redrives build on, and what they have opened."""
+        """Fold one record of job-events in the second reading: of versions that redrives build on or open."""
         self._again_ms = max(self._again_ms, append_ms)
         if headers.get(HEADER, b"")[1 : 1 + _JOB_BYTES] not in self._redriven_jobs:
             return
@@ -149,9 +149,9 @@ class PartitionAudit:
                 self._fold(event)
 
     def final(self, headers: Mapping[str, bytes], *, append_ms: int) -> FinalCheck | AuditResult | None:
-        """Begin to judge one record of results: a check that wants its bytes, or a verdict without them.
+        """Begin to check one record of results. Return a check that needs the result's bytes, or a verdict at once.
 
-        None: there is nothing more to judge; a repeat and an unreadable final are counted already.
+        None: nothing is left to check. A repeated or an unreadable final is counted here.
         """
         self._tally.saw(append_ms)
         if not self._wanted(headers):
@@ -174,11 +174,11 @@ class PartitionAudit:
         return self._check(final)
 
     def again(self, headers: Mapping[str, bytes]) -> FinalCheck | AuditResult:
-        """Begin to judge a final that did not fit before, now that all events were read."""
+        """Begin to check a final again that did not fit before, after all events were read."""
         return self._check(Final(headers))
 
     def settle(self, check: FinalCheck | None, verdict: AuditResult) -> None:
-        """Count a verdict that stands; a version that is right is forgotten."""
+        """Count a verdict that is definite, and forget the version if it is right."""
         self._tally.add(verdict)
         self._tally.checked += check is not None
         if check is not None and not verdict.findings:
@@ -187,7 +187,7 @@ class PartitionAudit:
             self._forget(key)
 
     def missing_finals(self) -> list[MissingFinal]:
-        """At the end: versions that were sealed and have no final. Counts what is left."""
+        """Return, at the end, the sealed versions without a final. Count and forget all versions that are left."""
         missing: list[MissingFinal] = []
         unended = [(key, log) for key, log in self._versions.items() if log.sealed and key not in self._finals]
         for key, log in unended:
@@ -223,7 +223,7 @@ class PartitionAudit:
             log.fold(event)
 
     def _note(self, event: Redriven) -> None:
-        """A redrive in the first reading: whether it opens its version is told in the second one."""
+        """Note a redrive in the first reading. The second reading decides whether it opens its version."""
         if not self._redrives:
             self._again_ms = self._log_ms
         self._redrives.add(event.owner)
@@ -239,7 +239,7 @@ class PartitionAudit:
             self._redriven_jobs[key] = RedrivenJob(event, joined=self._joins(event.kind, event.options))
 
     def _redrive(self, event: Redriven, append_ms: int) -> None:
-        """The first redrive in log order opens the next version of a job that has ended."""
+        """Open the next version of a job that has ended; the first redrive in log order does it."""
         key, job = _key(event.owner), self._redriven_jobs[_job_key(event.owner)]
         base = job.redrive(event) if job is not None and self._has_ended_before(event.owner) else None
         if base is None:
@@ -250,12 +250,12 @@ class PartitionAudit:
         self._versions[key] = VersionLog(event.opened, opened_ms=append_ms, joined=joined, base=base)
 
     def _has_ended_before(self, owner: Identity) -> bool:
-        """Whether the version before had ended by now, by the log's time; it may be where its final is gone."""
+        """Whether the previous version had ended by the log's time. True if retention may have deleted its final."""
         before = self._before(owner)
         return self._results_begin > 0 if before is None else self._again_ms >= before >> _FLAG_BITS
 
     def _late(self, event: _Owned, key: bytes) -> None:
-        """An event of a version that is unknown, or whose final was found right already."""
+        """Count an event of a version that is unknown, or whose final was found right already."""
         known = self._finals.get(key)
         if known is None:
             self._tally.dropped["unknown-job"] += 1
@@ -275,24 +275,24 @@ class PartitionAudit:
         if not waits and (self._too_old(final) or (log is not None and self._may_be(log) is None)):
             return AuditResult(inconclusive=[Inconclusive.OPENED_GONE])
         detail = (
-            "nobody opened the job" if log is None else "its version before did not end as one that may be repeated"
+            "nobody opened the job" if log is None else "the previous version did not end in a way that allows another"
         )
         return AuditResult([_finding(Violation.GHOSTS, final.owner, detail)])
 
     def _may_be(self, log: VersionLog) -> bool | None:
-        """Whether this version may be; None: inconclusive. (Of a redrive the version before was looked at when it came.)"""
+        """Whether this version may exist; None: inconclusive. _redrive() has checked the base of a redriven version."""
         if log.base is None:
             return self._may_open(log.owner)
         return True if self._before(log.owner) is not None else None
 
     def _before(self, owner: Identity) -> int | None:
-        """What is kept of the final of the version before."""
+        """Return the number of the previous version's final (see _FLAG_BITS); None without a final."""
         if owner.version < 1:
             return None
         return self._finals.get(_key(owner._replace(version=owner.version - 1)))
 
     def _may_open(self, owner: Identity) -> bool | None:
-        """Whether this version may be: the first one, or one after a final that lets it be sent again; None: unknown."""
+        """Whether an `opened` may open this version: the first one, or one after a reopenable final; None: unknown."""
         if owner.version == 1:
             return True
         before = self._before(owner)
@@ -301,7 +301,7 @@ class PartitionAudit:
         return bool(before & _REOPENABLE)
 
     def _too_old(self, final: Final) -> bool:
-        """Whether retention may have taken the `opened` of this final."""
+        """Whether retention may have deleted the `opened` of this final."""
         if self._begins_at == 0:
             return False
         if final.status.events_offset is not None:
@@ -309,7 +309,7 @@ class PartitionAudit:
         return self._first_ms is None or final.status.created_ms < self._first_ms
 
     def _forget(self, key: bytes) -> None:
-        """Count a version and drop it; what a redrive builds on is read again."""
+        """Count a version and drop it. The second reading reads what a redrive builds on again."""
         log = self._versions.pop(key, None)
         if log is None:
             return
@@ -331,7 +331,7 @@ class PartitionAudit:
 
 
 def judge_missing(missing: list[MissingFinal], tally: AuditTally, *, grace_ms: int, now_ms: int) -> None:
-    """Count sealed versions without a final: overdue by the log's time, inconclusive if only by `now_ms`, or still open."""
+    """Count sealed versions without a final: overdue by the log's time, inconclusive if only by `now_ms`, else open."""
     for job_id, version, due_ms in missing:
         if tally.log_ms >= due_ms + grace_ms:
             late_s = (tally.log_ms - due_ms) // 1000

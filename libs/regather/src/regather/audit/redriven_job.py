@@ -1,14 +1,14 @@
-"""What stands of a job's shards, version over version: what a redrive builds on."""
+"""The outcomes of a job over all its versions, which a redrive builds on."""
 
 from regather.audit.version_log import Base, RunVersions, ShardOutcomes
 from regather.core.model import Identity, Opened, Outcomes, Redriven
 
 
 class RedrivenJob:
-    """One submission over all its versions, from its `opened` on. Mutable, without IO; give it events in log order.
+    """One submission over all its versions, from its `opened` on. Mutable, without IO. Pass events in log order.
 
-    Of each shard the newest version that runs it has the say, and of that version the first outcome. An outcome counts
-    however late it comes, also after its version has ended, until a redrive has begun that runs the shard again.
+    For each shard, the latest version that re-ran it is authoritative, and of that version the first outcome. An
+    outcome counts even after its version has ended, until a redrive begins that runs the shard again.
     """
 
     def __init__(self, opened: Opened, *, joined: bool | None) -> None:
@@ -30,7 +30,7 @@ class RedrivenJob:
                 self._outcomes.take(outcome)
 
     def redrive(self, event: Redriven) -> Base | None:
-        """Begin the next version; None where the event is another submission's, or not of the next version."""
+        """Begin the next version; return None if the event is of another submission, or not of the next version."""
         if not self._is_mine(event.owner) or not self._runs.add(event):
             return None
         self._outcomes = self._outcomes.without(event.seqs)

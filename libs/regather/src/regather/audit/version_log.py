@@ -1,4 +1,4 @@
-"""What job-events say of one version of a job. No payload is kept: an output is its length and its digest."""
+"""What job-events say about one version of a job. It keeps no payload, only length and digest of each output."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -26,36 +26,36 @@ _LAST_SEQ = 0xFFFF_FFFF
 
 
 class Fingerprint:
-    """Length and digest of an output, 24 bytes, of data that comes in pieces."""
+    """Length and digest, 24 bytes, of an output that comes in pieces."""
 
     def __init__(self) -> None:
         self.length = 0
         self._digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
 
     def feed(self, data: bytes | memoryview) -> None:
-        """Take the next bytes."""
+        """Add the next bytes."""
         self.length += len(data)
         self._digest.update(data)
 
     def value(self) -> bytes:
-        """The fingerprint of everything so far."""
+        """Return the fingerprint of all bytes so far."""
         return self.length.to_bytes(_LENGTH_BYTES, "big") + self._digest.digest()
 
 
 def fingerprint(data: bytes) -> bytes:
-    """The fingerprint of data that is there as a whole."""
+    """Return the fingerprint of data that is complete."""
     print_ = Fingerprint()
     print_.feed(data)
     return print_.value()
 
 
 def length_of(print_: bytes) -> int:
-    """The length that a fingerprint was made of."""
+    """Return the length of the data of a fingerprint."""
     return int.from_bytes(print_[:_LENGTH_BYTES], "big")
 
 
 class RowLetter(NamedTuple):
-    """A bad row and where its dead letter is said to be."""
+    """A bad row and the address of its dead letter, as the outcome names it."""
 
     row: int
     letter: DeadLetterAddress | None
@@ -64,8 +64,8 @@ class RowLetter(NamedTuple):
 class Settled(NamedTuple):
     """The winning outcomes of a version.
 
-    `outputs` are fingerprints by seq, empty where the kind merges; `failed` says where the dead letter is; `damaged` are
-    shards in `outputs` that lack some rows.
+    `outputs` are fingerprints by seq, empty if the kind merges. `failed` has the address of each shard's dead letter.
+    `damaged` has the bad rows of shards in `outputs` that lack some rows.
     """
 
     outputs: Mapping[int, bytes]
@@ -86,7 +86,7 @@ class ShardOutcomes:
         return seq in self.outputs or seq in self.failed
 
     def take(self, outcome: Outcome) -> None:
-        """Take the outcome of a shard that has none yet."""
+        """Add the outcome of a shard that has none yet."""
         if outcome.failure is not None:
             self.failed[outcome.seq] = outcome.failure.dead_letter
             return
@@ -95,11 +95,11 @@ class ShardOutcomes:
             self.damaged[outcome.seq] = tuple(RowLetter(bad.row, bad.dead_letter) for bad in outcome.bad_rows)
 
     def print(self, outcome: Outcome) -> bytes:
-        """What is kept of an output."""
+        """Return what is kept of an output."""
         return fingerprint(outcome.output) if self.joined else _MERGED
 
     def without(self, seqs: SeqRanges) -> "ShardOutcomes":
-        """A copy that lacks these shards."""
+        """Return a copy without these shards."""
         kept = ShardOutcomes(joined=self.joined)
         kept.outputs = {seq: found for seq, found in self.outputs.items() if not contains(seqs, seq)}
         kept.failed = {seq: found for seq, found in self.failed.items() if not contains(seqs, seq)}
@@ -108,7 +108,7 @@ class ShardOutcomes:
 
 
 class RunVersions:
-    """Which versions ran which shards: the first one all, a later one what its `redriven` names. Mutable, without IO."""
+    """The versions that ran each shard: the first ran all, a later one those of its `redriven`. Mutable, without IO."""
 
     def __init__(self, first: int) -> None:
         self._seqs: dict[int, SeqRanges] = {first: ((0, _LAST_SEQ),)}
@@ -119,20 +119,20 @@ class RunVersions:
         return max(self._seqs)
 
     def add(self, event: Redriven) -> bool:
-        """Add a redrive in log order; False for one that is not the next version."""
+        """Add a redrive, in log order; return False if it is not the next version."""
         if event.owner.version != self.newest + 1:
             return False
         self._seqs[event.owner.version] = event.seqs
         return True
 
     def latest(self, seq: int, *, at: int | None = None) -> int:
-        """The latest version that ran this shard; of those up to version `at`, if that is given."""
+        """Return the latest version that ran this shard; with `at`, among the versions up to this one."""
         ran = (version for version, seqs in self._seqs.items() if contains(seqs, seq))
         return max(version for version in ran if at is None or version <= at)
 
 
 class Base(NamedTuple):
-    """What a version that a redrive opened begins with: the outcomes that stay, and which versions ran which shards."""
+    """What a redriven version starts from: the outcomes that stay, and which versions ran which shards."""
 
     redriven: Redriven
     outcomes: ShardOutcomes
@@ -140,10 +140,10 @@ class Base(NamedTuple):
 
 
 class VersionLog:
-    """Mutable, without IO. `joined`: the result is the outputs in order; None where that is not known.
+    """Mutable, without IO. `joined`: the result is the outputs in order; None if that is unknown.
 
-    The first outcome of a shard in log order wins. What others than the owner say is kept apart, to tell whose bytes got
-    into a result. With a `base` only the shards that the redrive names run here.
+    The first outcome of a shard in log order wins. Outcomes of other submissions are kept apart, to recognize their
+    bytes in a result. With a `base`, this version runs only the shards that the redrive names.
     """
 
     def __init__(self, opened: Opened, *, opened_ms: int, joined: bool | None, base: Base | None = None) -> None:
@@ -163,11 +163,11 @@ class VersionLog:
 
     @property
     def due_ms(self) -> int:
-        """When its deadline passes, by the log's time."""
+        """The time when its deadline passes, by the log's time."""
         return self.opened_ms + self.opened.deadline_ms
 
     def fold(self, event: Event) -> None:
-        """Fold one event of the owner; those that say nothing about the result are passed over."""
+        """Fold one event of the owner; ignore events that do not affect the result."""
         if isinstance(event, Outcomes):
             self.take(event)
         elif isinstance(event, AttemptFailed):
@@ -190,40 +190,40 @@ class VersionLog:
                 self._outcomes.take(outcome)
 
     def take_foreign(self, event: Outcomes) -> None:
-        """Remember what another submission's outcomes are, in case they got into the result."""
+        """Keep what another submission's outcomes are, in case they got into the result."""
         for outcome in event.outcomes:
             if len(self._foreign) < _MAX_FOREIGN:
                 self._foreign.setdefault(outcome.seq, set()).add(self._outcomes.print(outcome))
 
     def executed(self, times: int) -> None:
-        """Note that a shard was executed so often."""
+        """Note that a shard was executed this many times."""
         self.executions = max(self.executions, times)
 
     def settled(self, *, whole: bool = True) -> Settled:
-        """Return the winning outcomes of this version, with those that stay of earlier ones.
+        """Return the winning outcomes of this version, including those that stay of earlier ones.
 
-        They are those of the shards that were sealed, or of all that were heard of.
+        With `whole` and a seal, they are limited to the shards of the seal; else they are all outcomes in the log.
         """
         total, found = self.sealed.shards if self.sealed and whole else None, self._outcomes
         return Settled(_below(found.outputs, total), _below(found.failed, total), _below(found.damaged, total))
 
     def settled_here(self) -> int:
-        """How many shards this version itself has settled."""
+        """Return how many shards this version itself has settled."""
         settled = self.settled()
         return sum(self._runs(seq) for seq in (*settled.outputs, *settled.failed))
 
     def source_version(self, seq: int) -> Identity:
-        """Whose outcome of this shard counts: the owner's, or that of an earlier version."""
+        """Return the version whose outcome of this shard counts: this one or an earlier one."""
         if self.base is None:
             return self.owner
         return self.owner._replace(version=self.base.runs.latest(seq, at=self.owner.version))
 
     def said_by_others(self, seqs: Sequence[int]) -> bool:
-        """Whether only other submissions tell of these shards."""
+        """Whether other submissions have outcomes of all these shards."""
         return bool(seqs) and all(seq in self._foreign for seq in seqs)
 
     def is_foreign(self, seq: int, print_: bytes) -> bool:
-        """Whether this output is another submission's."""
+        """Whether another submission has this output for the shard."""
         return print_ in self._foreign.get(seq, ())
 
     def _runs(self, seq: int) -> bool:

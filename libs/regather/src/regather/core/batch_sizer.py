@@ -1,6 +1,6 @@
-"""How many tiny shards share a micro-batch: as many as take about ten milliseconds, going by what was seen so far.
+"""Decides how many tiny shards share a micro-batch: as many as take about ten milliseconds, judged by earlier runs.
 
-A larger batch saves little, and whoever comes next waits for its end: a small job for a slot, an outcome for its event.
+A larger batch saves little and makes others wait for its end: a small job waits for a slot, an outcome for its event.
 """
 
 from collections import OrderedDict
@@ -14,13 +14,13 @@ _REMEMBERED = 1000
 
 
 class BatchSizer:
-    """The running mean of what shards of a sort take. Mutable, without IO."""
+    """A running mean of the run time of each sort of shards. Mutable, without IO."""
 
     def __init__(self) -> None:
         self._means_us: OrderedDict[Hashable, float] = OrderedDict()
 
     def saw(self, sort: Hashable, items: int, duration_us: int) -> None:
-        """`items` shards of this sort ran for so long in all."""
+        """Note that `items` shards of this sort ran for `duration_us` in total."""
         if items <= 0:
             return
         seen_us = duration_us / items
@@ -30,7 +30,7 @@ class BatchSizer:
             self._means_us.popitem(last=False)
 
     def batch_items(self, sort: Hashable) -> int:
-        """The most that should share a batch."""
+        """Return the most shards of this sort that should share a batch."""
         mean_us = self._means_us.get(sort)
         if mean_us is None:
             return FIRST_BATCH_ITEMS

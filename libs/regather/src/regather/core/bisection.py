@@ -1,7 +1,7 @@
-"""The search for the bad rows of a shard that failed for good: halves, until each bad row stands alone.
+"""Bisection: find the bad rows of a shard that failed for good by running ever smaller parts of it.
 
-It takes for granted that a row is bad by itself. Where that is not so (too much memory for all rows together, a time-out
-of many slow rows) no single row fails alone, and the search says that no row is to blame.
+The search assumes that a bad row also fails when it runs alone. Where that is not so (all rows together need too much
+memory, or many slow rows exceed the time limit), no row fails alone, and the search ends with Verdict.NO_ROW.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ ErrorT = TypeVar("ErrorT")
 
 
 class Verdict(StrEnum):
-    """How a search ended. Only FOUND has an output: that of all good rows, run together once more."""
+    """How a search ended. Only FOUND has an output: that of the last run, of all good rows together."""
 
     FOUND = "found"
     NO_ROW = "no single row is to blame"
@@ -23,11 +23,11 @@ class Verdict(StrEnum):
 
 
 class Bisection(Generic[ErrorT]):
-    """Mutable, without IO: run the rows of `next_run`, say how it went to took(), until there is a verdict.
+    """Mutable, without IO. Run the rows of `next_run` and pass the result to took(), until `verdict` is set.
 
-    `rows` are the shard's row numbers; at most `most_bad` bad rows are looked for, within `budget_us` of running. With n
-    rows it takes at most ceil(log2 n) + 2 runs for each bad row, which is within twice log2 n from four rows on, and one
-    at the end.
+    `rows` are the shard's row numbers. The search gives up when it has found more than `most_bad` bad rows, or when its
+    runs have taken `budget_us`. With n rows, each bad row costs at most ceil(log2 n) + 2 runs, which is at most twice
+    log2 n for four rows or more. The search ends with one run of all good rows.
     """
 
     def __init__(self, rows: range, *, most_bad: int, budget_us: int) -> None:
@@ -35,16 +35,16 @@ class Bisection(Generic[ErrorT]):
         self._most_bad = most_bad
         self._budget_us = budget_us
         self._low = rows.start
-        """The rows below are settled."""
+        """Each row below this one is known to be good or bad."""
         self._blamed_end: int | None = rows.stop
-        """There is a bad row from `_low` up to here; None: nobody knows whether there is one more."""
+        """At least one row from `_low` up to here (excluded) is bad. None: nothing is known about the other rows."""
         self.bad: dict[int, ErrorT] = {}
         self.runs = 0
         self.verdict: Verdict | None = None if len(rows) > 1 else Verdict.ALL_ROWS
 
     @property
     def next_run(self) -> tuple[range, ...]:
-        """The rows to run next, as ascending ranges; without a verdict there are always some."""
+        """The rows to run next, as ascending ranges; never empty while there is no verdict."""
         end = self._rows.stop
         if self._low == end:
             return tuple(self._good())
@@ -53,7 +53,7 @@ class Bisection(Generic[ErrorT]):
         return (range(self._low, self._low + max(1, (self._blamed_end - self._low) // 2)),)
 
     def took(self, error: ErrorT | None, duration_us: int) -> None:
-        """Note how the rows of `next_run` went: well, or with an error."""
+        """Record the result of running `next_run`: None for a success, else the error."""
         first = self.next_run[0]
         self.runs += 1
         self._budget_us -= duration_us
@@ -68,7 +68,7 @@ class Bisection(Generic[ErrorT]):
 
     def _passed(self, run: range) -> None:
         if run.stop == self._blamed_end:
-            self.verdict = Verdict.NO_ROW  # the one row that was left to blame
+            self.verdict = Verdict.NO_ROW  # the last row that could be bad has passed
         self._low = run.stop
 
     def _failed(self, run: range, error: ErrorT) -> None:

@@ -1,12 +1,13 @@
-"""Checkpoints of long jobs: their own events once more, without all that was between them in the log.
+"""Checkpoints of long jobs: a job's own events once more, without the events of other jobs that stand between them.
 
-A restart begins to read job-events where the oldest open job was saved last, not where it began, and has what lies before
-from the checkpoints. Source: docs/protocol.md#restore.
+A restart reads job-events from where the oldest open job was last saved, not from where it began. It reads the earlier
+events of the job from the checkpoints. Source: docs/protocol.md#restore.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from regather.core.grouping import groups
 from regather.core.model import Identity, Outcome, Outcomes
 
 PACK_BYTES = 768 * 1024
@@ -14,9 +15,10 @@ PACK_BYTES = 768 * 1024
 
 @dataclass(frozen=True, slots=True)
 class CheckpointMark:
-    """What each record of a checkpoint says of its job. `next_offset` is only in the last one: the checkpoint is whole.
+    """What each record of a checkpoint says about its job.
 
-    Everything of the job below `next_offset` of job-events is saved.
+    Only the last record has `next_offset`: the checkpoint is whole, and holds everything of the job below this offset
+    of job-events.
     """
 
     first_offset: int
@@ -27,15 +29,6 @@ class CheckpointMark:
 
 
 def packs(owner: Identity, outcomes: Iterable[Outcome]) -> Iterator[Outcomes]:
-    """Yield the outcomes as events of about PACK_BYTES; a larger output has one to itself."""
-    pack: list[Outcome] = []
-    size_bytes = 0
-    for outcome in outcomes:
-        outcome_bytes = len(outcome.output) + len(outcome.carry)
-        if pack and size_bytes + outcome_bytes > PACK_BYTES:
-            yield Outcomes(owner, "", pack)
-            pack, size_bytes = [], 0
-        pack.append(outcome)
-        size_bytes += outcome_bytes
-    if pack:
+    """Yield the outcomes as events with at most PACK_BYTES of outputs; a larger output gets an event of its own."""
+    for pack in groups(outcomes, lambda outcome: len(outcome.output) + len(outcome.carry), PACK_BYTES):
         yield Outcomes(owner, "", pack)

@@ -1,12 +1,34 @@
-"""Which shard crashed a worker: found out by the next owners of its partition, from the metadata of commits.
+"""Crash attribution: find out which shard crashed a worker, from the metadata of commits.
 
-An owner that stops in order writes a clean-shutdown flag in its last commit. A lost one does not, and one of its shards may
-have crashed it. Each takeover without the flag brings the answer one step closer, and no other shard is blamed:
+Theory of operation.
 
-1. Nothing is known. The records that were there are watched: each is named in a commit before it begins. The
-   same holds while an earlier crash is not blamed yet: another record may have crashed the owner that was to do it.
-2. Some records were named as running. They are suspects: each runs alone in its worker, and is named as such.
-3. One record was named as running alone. It crashed the worker, and spends an attempt.
+The problem: a shard may end its whole worker (the kernel is out of memory, a signal hits the wrong process). The worker
+cannot report it any more. The next owner of the partition has only the last commit, and must blame the shard that did
+it without blaming any shard that ran beside it.
+
+An owner that stops in order writes a clean-shutdown flag in its last commit. If the flag is missing, the owner was
+lost, and one of its shards may have crashed it. Each takeover without the flag brings the answer one step closer:
+
+1. Watched: nothing is known about the crash. Every record below the partition's end at the takeover is watched, which
+   means that a commit names it before it begins. At most eight watched records share a micro-batch.
+2. Suspect: a commit named the record as running when the worker was lost. It runs alone in its worker, and the commit
+   that names it says since when.
+3. Blamed: a commit named the record as running alone when the worker was lost. It crashed the worker and spends an
+   attempt (`worker-lost`). No other record is blamed.
+
+Until a crash is blamed and the record is settled, every commit repeats it and names nothing else that runs. If this
+owner is lost, too, the next one blames the same record. It also watches all records again, because another one may have
+crashed the owner that had to blame the first.
+
+Who calls what, when. The worker makes one CrashTracker for each partition that it takes over, and commits attribution()
+before it reads the first record. When a record arrives, crash_at() says whether to publish the blamed attempt instead
+of running it. Before a record begins, is_suspect() says whether it has to run alone and is_watched() whether to call
+begin() and to commit first. end() follows when it no longer runs, settle() when its follower is acked. Every commit
+carries attribution(), and the last one of an orderly stop sets `clean_shutdown`.
+
+Rejected (ADR 0010): running all open records of the partition one at a time after a second loss, which takes over an
+hour instead of 16 s with 2 slots and shards of one second; naming every batch even without a loss, which costs tiny
+jobs one more round trip; counting takeovers at an unmoved watermark, which these steps do not need.
 
 Source: docs/protocol.md#lost-workers.
 """
@@ -16,15 +38,16 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 MAX_NAMED = 100
-"""So many offsets are named in each list of a commit; its metadata has room for no more. The others wait their turn."""
+"""Most offsets in each list of a commit: its metadata has no room for more. A later commit names the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
-    """What a commit tells the next owner besides its offset. Offsets are absolute.
+    """What a commit says about crashes, for the next owner. Offsets are absolute.
 
-    `watched_below`: what lies below is named before it begins. `running`: begun, and named before. `alone_since_ms`: the
-    one in `running` was begun then (milliseconds since 1970), while its worker ran nothing else.
+    Records below `watched_below` are named before they begin. `running` are the named records that run. With
+    `alone_since_ms`, the one record in `running` began at this time (milliseconds since 1970), and its worker runs
+    nothing else.
     """
 
     worker: str = ""
@@ -44,10 +67,10 @@ class Crash(NamedTuple):
 
 
 class CrashTracker:
-    """One partition from one owner's takeover to the next one's. Mutable, without IO."""
+    """The crash attribution of one partition, from one takeover to the next. Mutable, without IO."""
 
     def __init__(self, worker: str, previous: Attribution, *, end: int, settled: Container[int] = ()) -> None:
-        """Take over from `previous`, which had `settled` these; `end` is the offset that the next record will get."""
+        """Take over from `previous`, which settled the offsets `settled`. `end` is the offset of the next record."""
         self._worker = worker
         self._crash = _crash(previous)
         if self._crash is not None and self._crash.offset in settled:
@@ -71,34 +94,34 @@ class CrashTracker:
         return offset in self._suspects
 
     def crash_at(self, offset: int) -> Crash | None:
-        """The crash that this record is to be blamed for."""
+        """The crash to blame on this record, None if there is none."""
         return self._crash if self._crash is not None and self._crash.offset == offset else None
 
     @property
     def unblamed(self) -> bool:
-        """Whether a crash is not blamed on its record yet. Until then a commit names it, and nothing that runs."""
+        """Whether a crash is not blamed on its record yet. Until then, commits name it and nothing that runs."""
         return self._crash is not None
 
     def begin(self, offset: int, alone_since_ms: int | None = None) -> None:
-        """Name a record that is about to begin; a time says that nothing else runs in this worker."""
+        """Name a record that is about to begin. `alone_since_ms`: from this time on, the worker runs nothing else."""
         self._running[offset] = alone_since_ms
 
     def end(self, offset: int) -> None:
-        """It does not run any more."""
+        """Stop naming a record that no longer runs."""
         self._running.pop(offset, None)
 
     def settle(self, offset: int) -> None:
-        """It is settled: nothing more has to be known of it."""
+        """Forget a record that is settled: it is neither suspect nor to be blamed any more."""
         self.end(offset)
         self._suspects.discard(offset)
         if self._crash is not None and self._crash.offset == offset:
             self._crash = None
 
     def attribution(self, committed: int, *, clean_shutdown: bool) -> Attribution:
-        """What goes with a commit of the offset `committed`."""
+        """Return what a commit of the offset `committed` has to say to the next owner."""
         watched_below = self._watched_below if self._watched_below > committed else 0
         suspects = _first(self._suspects)
-        if self._crash is not None:  # not blamed yet: the next owner has to do it
+        if self._crash is not None:  # not blamed yet: if this owner is lost, the next one has to do it
             return Attribution(
                 self._crash.worker,
                 False,

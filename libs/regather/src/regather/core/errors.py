@@ -1,20 +1,20 @@
 """Every error of Regather, as one tree.
 
 RegatherError
-├── UserError                 the client or the plug-in's input is wrong; repeating does not help
+├── UserError                 the request or the input is wrong; a retry does not help
 │   ├── BadInput              the body cannot be cut into shards
 │   ├── BadRequest            an unknown kind, a wrong option, a wrong shard size
 │   └── PermanentError        raised by a processor: this shard can never succeed, do not retry it
 ├── WireError                 a record that this version cannot decode
-├── NoRoom                 there is no place left for what a job brings
-├── UnsafeBroker              a broker's settings would break the promise; nothing is written to it
-└── TransportError            Kafka, or its stand-in, did not do what was asked
+├── NoRoom                    a job's outputs exceed a limit of memory or disk space
+├── UnsafeBroker              a broker's settings would break the delivery promise; nothing is written to it
+└── TransportError            Kafka, or the in-memory transport, did not do what was asked
     ├── BrokerUnavailable     no broker answered in time; the outcome of the call is unknown
-    ├── RecordTooLarge        a record above the topic's or the producer's limit
-    ├── CommitRejected        offsets of an older generation, or of a partition that was taken away
-    ├── OffsetOutOfRange      the position is not in the log any more: records were lost to retention
-    ├── AccessDenied          the brokers do not let us ask or do this
-    └── ProducerDead          this producer must be thrown away; what it had in flight is unknown
+    ├── RecordTooLarge        a record exceeds the topic's or the producer's limit
+    ├── CommitRejected        a commit of an older generation, or of a partition that was revoked
+    ├── OffsetOutOfRange      the position is no longer in the log: retention deleted the records there
+    ├── AccessDenied          the brokers do not authorize this request
+    └── ProducerDead          the producer must be dropped; whether its records in flight were written is unknown
         └── Fenced            a newer producer with the same transactional id took over
 """
 
@@ -24,7 +24,7 @@ class RegatherError(Exception):
 
 
 class UserError(RegatherError):
-    """The caller's fault. `code` is stable for programs, the message is for people."""
+    """The request or the input is wrong. Programs can rely on `code`; the message is for people."""
 
     code = "bad-request"
 
@@ -55,15 +55,15 @@ class WireError(RegatherError):
 
 
 class NoRoom(RegatherError):
-    """There is no place left for what a job brings."""
+    """A job's outputs exceed a limit of memory or disk space."""
 
 
 class UnsafeBroker(RegatherError):
-    """A broker's settings would break the promise; nothing is written to it."""
+    """A broker's settings would break the delivery promise; nothing is written to it."""
 
 
 class TransportError(RegatherError):
-    """Kafka, or its stand-in, did not do what was asked."""
+    """Kafka, or the in-memory transport, did not do what was asked."""
 
 
 class BrokerUnavailable(TransportError):
@@ -71,23 +71,23 @@ class BrokerUnavailable(TransportError):
 
 
 class RecordTooLarge(TransportError):
-    """A record above the topic's or the producer's limit."""
+    """A record exceeds the topic's or the producer's limit."""
 
 
 class CommitRejected(TransportError):
-    """Offsets of an older generation, or of a partition that was taken away."""
+    """A commit of an older generation, or of a partition that was revoked."""
 
 
 class OffsetOutOfRange(TransportError):
-    """The position is not in the log any more: records were lost to retention."""
+    """The position is no longer in the log: retention deleted the records there."""
 
 
 class AccessDenied(TransportError):
-    """The brokers do not let us ask or do this."""
+    """The brokers do not authorize this request."""
 
 
 class ProducerDead(TransportError):
-    """This producer must be thrown away; what it had in flight is unknown."""
+    """The producer must be dropped; whether its records in flight were written is unknown."""
 
 
 class Fenced(ProducerDead):

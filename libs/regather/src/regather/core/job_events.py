@@ -1,4 +1,4 @@
-"""What a job's fold is told beside the records of job-events: by the shell that carries out its instructions."""
+"""Inputs of a job's fold that are no records of job-events: results of the instructions that the shell carried out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Assembled:
 
 @dataclass(frozen=True, slots=True)
 class JobBroken:
-    """The job cannot go on: merge failed, result too large, silence, deadline, or an error of our own."""
+    """The job cannot go on: failed merge, result too large, missed heartbeat, deadline passed, or internal error."""
 
     reason: Reason
     error: str
@@ -36,9 +36,9 @@ class JobBroken:
 
 @dataclass(frozen=True, slots=True)
 class InheritedLoaded:
-    """The shell has read what the earlier versions of a job that was redriven have left.
+    """The shell has read what the earlier versions of a redriven job have left.
 
-    Outcomes by sequence number, and the seal of the first version; None where that cannot be read.
+    `outcomes` are by sequence number. `sealed` is the seal of the first version, None if there is none.
     """
 
     outcomes: Mapping[int, Outcome]
@@ -47,7 +47,7 @@ class InheritedLoaded:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """The shell has read one record of the job's checkpoint, behind the one that begins it."""
+    """The shell has read one record of the job's checkpoint, any but the first."""
 
     event: Event
     mark: CheckpointMark

@@ -1,6 +1,7 @@
-"""Which queued shards run next: small lane first, bulk not starved, jobs within a lane in turn.
+"""Decides which queued shards run next: the small lane first, bulk not starved, the jobs of a lane in turn.
 
-Queued things are micro-batchable groups: shards of one job that share kind, options and time-out.
+Items are queued in groups, and only items of one group share a micro-batch: shards of one job with the same kind,
+options and time-out.
 """
 
 from collections import OrderedDict, deque
@@ -13,7 +14,7 @@ from regather.core.batch_sizer import MAX_BATCH_ITEMS
 T = TypeVar("T")
 
 BULK_TURN = 8
-"""Every so many turns bulk goes first, so that an endless stream of small jobs does not starve it."""
+"""In one of this many turns bulk goes first, so that an endless stream of small jobs does not starve it."""
 
 MAX_BATCH_BYTES = 256 * 1024
 
@@ -46,11 +47,12 @@ class LaneQueue(Generic[T]):
         self._count += 1
 
     def pop_batch(self, *, idle_slots: int = 1, most_items: Callable[[T], int] | None = None) -> list[T]:
-        """Take the next micro-batch: items of one group, at most 64 and 256 KiB, or one larger item alone.
+        """Remove and return the next micro-batch: items of one group, at most 64 and 256 KiB, or one larger item alone.
 
-        `most_items` says of the group's first item how many it should share a batch with, itself included.
+        `most_items` returns the most items of a batch that begins with the given item.
 
-        With several idle slots a group is shared out among them, so that no slot idles while another has a queue.
+        If several slots are idle and the lane has only one group, the batch holds one slot's share of it: no slot idles
+        while another one has a queue.
         """
         lane = self._next_lane()
         if lane is None:
@@ -67,7 +69,7 @@ class LaneQueue(Generic[T]):
         return batch
 
     def remove(self, unwanted: Callable[[T], bool]) -> list[T]:
-        """Take out whatever is not wanted any more."""
+        """Remove and return every item for which `unwanted` returns True."""
         removed: list[T] = []
         for groups in self._lanes:
             for group, queue in list(groups.items()):

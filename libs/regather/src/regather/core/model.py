@@ -1,6 +1,6 @@
 """The nouns of Regather: jobs, shards, attempts and outcomes, as plain frozen values.
 
-What exists once for each shard is a NamedTuple: made in a third of the time that a frozen dataclass takes.
+Values that exist once for each shard are NamedTuples: making one takes a third of the time of a frozen dataclass.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ MAX_ATTEMPTS = 4
 
 
 class JobState(StrEnum):
-    """Where a job is; the last five are ends."""
+    """The state of a job. The last five states are final."""
 
     ACCEPTED = "accepted"
     SPLITTING = "splitting"
@@ -33,12 +33,12 @@ class JobState(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """True for the states that no event leaves."""
+        """True for final states: no event leaves them."""
         return self.rank >= _FIRST_END
 
     @property
     def rank(self) -> int:
-        """Order in which a view lets one state replace another of the same version."""
+        """Order of the states: a view never replaces a state by a lower one of the same version."""
         return _RANKS[self]
 
 
@@ -78,7 +78,7 @@ class OnError(StrEnum):
 
 
 class Identity(NamedTuple):
-    """Whose record this is. A fold drops whatever does not belong to the job's owner."""
+    """The job, submission and version that a record belongs to. A fold drops every record that is not its owner's."""
 
     job_id: JobId
     submission: SubmissionId
@@ -98,7 +98,7 @@ class AttemptError:
 
 
 class RecordPlace(NamedTuple):
-    """Where a record stands in the log."""
+    """Where a record is in the log."""
 
     topic: str
     partition: int
@@ -108,11 +108,14 @@ class RecordPlace(NamedTuple):
 class Shard(NamedTuple):
     """A piece of a job's input as a worker gets it.
 
-    `attempt` is 0 for the first execution; `meta` is what the splitter says of this piece (JSON bytes or empty);
-    `history` holds one entry for each earlier failed execution; `delay_ms` is how long a retry has to wait. A `chained`
-    shard needs the carry of the one before it: it is parked when it first comes, and comes again, released, with `carry`
-    and with the `source` of its payload. `skip`: its job goes on without it (on_error=skip), and without its bad rows alone
-    if they can be told from the good ones.
+    `attempt` is 0 for the first execution. `meta` is the splitter's metadata of this piece (JSON bytes or empty).
+    `history` holds one entry for each earlier failed execution. `delay_ms` is how long a retry has to wait.
+
+    A `chained` shard needs the carry of the shard before it. The first worker that receives it parks it. The aggregator
+    later releases it in a second record, which has the `carry` and the `source` of the payload.
+
+    `skip` (on_error=skip): if the shard fails, the job continues without it, or without its bad rows only if the kind
+    can tell its rows apart.
     """
 
     owner: Identity
@@ -133,7 +136,7 @@ class Shard(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterAddress:
-    """Where the dead letter of a shard stands in the dead-letters topic."""
+    """Where a dead letter is in the topic dead-letters."""
 
     partition: int
     offset: int
@@ -142,8 +145,8 @@ class DeadLetterAddress:
 class Outcome(NamedTuple):
     """What became of a shard: done with `output`, or failed for good with `failure`.
 
-    `attempts` counts executions, so 1 is a first success and 4 a shard that failed for good after three retries. `carry`
-    is what the next shard of a chained job begins with. With `bad_rows` the output is that of all the other rows.
+    `attempts` counts executions: 1 is a success without a retry, 4 a shard that failed for good after three retries.
+    `carry` is what the next shard of a chained job starts from. With `bad_rows`, the output is that of all other rows.
     """
 
     seq: int
@@ -190,22 +193,22 @@ class Opened:
     label: str = ""
     chained: bool = False
     max_failed: int | None = None
-    """With on_error=skip: more shards than this that failed for good end the job."""
+    """With on_error=skip: the job fails when more shards than this have failed for good or have bad rows."""
 
     max_failed_pct: float | None = None
-    """The same as a share of all shards, decided once their number is known."""
+    """The same limit in percent of all shards. It applies once the seal has said how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Uploading:
-    """The sender of a slow upload is alive and has cut `shards` shards."""
+    """Heartbeat of a slow upload: its gateway is alive and has cut `shards` shards."""
 
     owner: Identity
     shards: int
 
 
 class OffsetRange(NamedTuple):
-    """Part of one partition: all of its records from offset `first` to offset `last`."""
+    """Part of one partition: its records from offset `first` to offset `last`, both included."""
 
     topic: str
     partition: int
@@ -217,7 +220,7 @@ class OffsetRange(NamedTuple):
 class Sealed:
     """The commit point of a submission, or of a redrive: the job has exactly `shards` shards.
 
-    Their records stand in `places`, among those of others.
+    `shard_ranges` is where their records are. Records of other jobs may stand between them.
     """
 
     owner: Identity
@@ -229,10 +232,10 @@ class Sealed:
 
 @dataclass(frozen=True, slots=True)
 class Redriven:
-    """A job that has ended begins its next version: the shards `seqs` run again, of all others the outcomes stay.
+    """A job that has ended begins its next version: the shards `seqs` run again, the others keep their outcomes.
 
-    `opened` is the submission's own with the new version's identity; the job's events begin at offset `origin`, and it was
-    created at `created_ms`. A seal follows once every shard is on its way.
+    `opened` is a copy of the submission's own `opened`, with the identity of the new version. `origin` is the offset of
+    the job's first event, `created_ms` the time when the job was created. The seal follows once every shard is sent.
     """
 
     opened: Opened
@@ -248,7 +251,7 @@ class Redriven:
 
 @dataclass(frozen=True, slots=True)
 class Abandoned:
-    """The gateway gave a submission up before its seal, for a reason that the client was told."""
+    """The gateway gave up a submission before its seal. The client got `error` as the reason."""
 
     owner: Identity
     error: str
@@ -256,7 +259,7 @@ class Abandoned:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Somebody asked for the end of the job."""
+    """A client asked for the job's end."""
 
     owner: Identity
 
@@ -272,7 +275,7 @@ class Outcomes:
 
 @dataclass(frozen=True, slots=True)
 class AttemptFailed:
-    """A shard's execution failed and a retry was published."""
+    """An execution of a shard failed, and the worker published the next attempt."""
 
     owner: Identity
     seq: int
@@ -281,7 +284,7 @@ class AttemptFailed:
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """A chained shard has come and waits at `place` for the carry of the one before it."""
+    """A worker received a chained shard, whose record is at `place`. It waits for the carry of the shard before it."""
 
     owner: Identity
     seq: int
@@ -292,7 +295,7 @@ class Parked:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Carries nothing but the log's time."""
+    """Moves the log's time and carries nothing else."""
 
 
 Event = Opened | Redriven | Uploading | Sealed | Abandoned | Outcomes | AttemptFailed | Parked | Cancel | Tick

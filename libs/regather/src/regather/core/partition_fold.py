@@ -1,7 +1,8 @@
 """The fold of one partition of job-events: which jobs are open, which are done, and how far the log is settled.
 
-Identity closes most holes (docs/protocol.md#identity): only `opened` creates a job, the first one in log order owns it, and
-whatever belongs to another submission, to an unknown job or to a job that is done is dropped and counted.
+Only `opened` and `redriven` create a version of a job, and the first `opened` in log order owns the job. Events of
+another submission, of an unknown job or of a job that is done are dropped and counted. Source:
+docs/protocol.md#identity.
 """
 
 from collections import Counter
@@ -15,14 +16,15 @@ from regather.core.model import Event, JobId, JobState, Opened, Reason, Redriven
 from regather.core.reassembly import EmitFinal, Instruction, JobFold, LoadInherited
 
 MakeOutputs = Callable[[], MutableMapping[int, bytes]]
-"""Makes the place for one job's outputs."""
+"""Makes the mapping that holds one job's outputs, in memory or in a spill file."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoldPolicy:
-    """`heartbeat_timeout_ms`: an unsealed upload without a heartbeat for so long is ended.
+    """Limits at which the fold ends a job.
 
-    A job whose outputs have more than `max_output_bytes` in all is ended: somebody has to hold them.
+    `heartbeat_timeout_ms` is how long an unsealed upload may be without a heartbeat. `max_output_bytes` is how many
+    bytes the outputs of one job may have in total, because the aggregator has to keep them.
     """
 
     heartbeat_timeout_ms: int = 60_000
@@ -31,7 +33,7 @@ class FoldPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A final that was read back: its version, whether a new upload may open the next one, and whose it is, if known."""
+    """A final that was read back: its version, whether a new upload may open the next one, its submission if known."""
 
     version: int
     reopenable: bool
@@ -39,7 +41,7 @@ class Finished:
 
 
 class PartitionFold:
-    """Mutable, without IO. `dropped` counts what was dropped, by why; it may be shared with other folds."""
+    """Mutable, without IO. `dropped` counts dropped events by reason, and may be shared with other folds."""
 
     def __init__(
         self, policy: FoldPolicy, dropped: Counter[str] | None = None, make_outputs: MakeOutputs = dict
@@ -48,22 +50,22 @@ class PartitionFold:
         self._make_outputs = make_outputs
         self._jobs: dict[JobId, JobFold] = {}
         self._ending: dict[tuple[JobId, int], JobFold] = {}
-        """By version, jobs whose end is on its way to `results`, and whose next version has been opened meanwhile."""
+        """Versions that ended and whose final was not read back before the next version was opened."""
         self._finished: dict[JobId, Finished] = {}
         self._changed: set[JobId] = set()
         self._log_bytes = 0
         self._saved_at: dict[JobId, int] = {}
-        """How much of the log was folded when an open job began, or was saved last."""
+        """How many bytes of the log were folded when an open job began or was last saved."""
         self.log_ms = 0
         self.dropped = Counter[str]() if dropped is None else dropped
 
     @property
     def open_jobs(self) -> int:
-        """Jobs whose final was not read back yet."""
+        """How many jobs there are whose final was not read back yet."""
         return len(self._jobs) + len(self._ending)
 
     def handle(self, event: Event, *, offset: int, append_ms: int, size_bytes: int = 0) -> list[Instruction]:
-        """Fold one record; what the shell has to do now."""
+        """Fold one record; return the instructions that the shell has to carry out now."""
         self.log_ms = max(self.log_ms, append_ms)
         self._log_bytes += size_bytes
         if isinstance(event, Tick):
@@ -80,17 +82,17 @@ class PartitionFold:
         if event.owner != job.owner:
             self.dropped["foreign-submission"] += 1
             return []
-        if offset < job.needed_from:  # it is in the checkpoint that this fold was restored from
+        if offset < job.needed_from:  # the checkpoint that this job was restored from contains the event
             return []
         return self.advance(job, event)
 
     def advance(self, job: JobFold, event: JobEvent) -> list[Instruction]:
-        """Give one event to one job, behind a barrier: an error ends that job, never the partition."""
+        """Apply one event to one job, behind a barrier: an error ends that job, never the partition."""
         self._changed.add(job.owner.job_id)
         try:
             instruction = job.handle(event, self.log_ms)
             if job.shards.output_bytes > self._policy.max_output_bytes and not job.state.ended:
-                raise NoRoom(f"its outputs have more than {self._policy.max_output_bytes} bytes in all")
+                raise NoRoom(f"the job's outputs have more than {self._policy.max_output_bytes} bytes in total")
         except NoRoom as error:
             instruction = job.handle(JobBroken(Reason.RESULT_TOO_LARGE, str(error)), self.log_ms)
         except Exception as error:  # docs/protocol.md#barrier
@@ -105,13 +107,13 @@ class PartitionFold:
         return job is not None and job.saved_to is not None
 
     def is_open(self, job: JobFold) -> bool:
-        """Whether this very fold is still the job's."""
+        """Whether `job` is still the current fold of its job."""
         return self._jobs.get(job.owner.job_id) is job
 
     def final_seen(
         self, job_id: JobId, version: int, *, reopenable: bool, submission: SubmissionId | None = None
     ) -> None:
-        """A final was read back from `results`: the job of that version is done."""
+        """Note that a final was read back from `results`: this version of the job is done."""
         self._finished[job_id] = Finished(version, reopenable, submission)
         job = self._ending.pop((job_id, version), None)
         if job is None and job_id in self._jobs and self._jobs[job_id].owner.version <= version:
@@ -124,7 +126,7 @@ class PartitionFold:
             self.dropped["duplicate-outcome"] += job.duplicates
 
     def unfounded(self, job: JobFold) -> None:
-        """The log has nothing that a redriven job could build on: nobody opened it, so it is none."""
+        """Drop a redriven job whose base is not in the log: nobody opened it, so there is no such job."""
         if self.is_open(job):
             del self._jobs[job.owner.job_id]
             self._saved_at.pop(job.owner.job_id, None)
@@ -133,37 +135,41 @@ class PartitionFold:
             self.dropped["unknown-job"] += 1
 
     def forget(self, job_ids: Iterable[JobId]) -> None:
-        """Finals older than key life and longest job need not be remembered."""
+        """Forget the finals of these jobs. The caller names those that no event can refer to any more."""
         for job_id in job_ids:
             self._finished.pop(job_id, None)
 
     def low_offset(self, next_offset: int) -> int:
-        """Where a restart has to begin reading: the first event of the oldest open job, or what is not folded yet.
+        """Return where a restart has to begin reading: where the oldest open job needs it, at most at `next_offset`.
 
-        After a restore the latter may come first: a checkpoint may be ahead of where the fold begins to read.
+        After a restore `next_offset` may be the lower one, because a checkpoint may reach beyond where the fold begins
+        to read.
         """
         jobs = (*self._ending.values(), *self._jobs.values())
         return min(next_offset, *(job.needed_from for job in jobs)) if jobs else next_offset
 
     def unsaved_jobs(self, most_log_bytes: int) -> list[JobFold]:
-        """Open jobs that keep a restart reading more of the log than this; a checkpoint of each mends that."""
+        """Return the open jobs that make a restart read more than this of the log. A checkpoint of each prevents it."""
         folded = self._log_bytes
         late = [self._jobs[job_id] for job_id, at in self._saved_at.items() if folded - at > most_log_bytes]
         return [job for job in late if job.may_be_saved]
 
     def saved(self, job: JobFold, next_offset: int, log_bytes: int) -> None:
-        """A checkpoint was read back that holds all of the job below `next_offset`, when `log_bytes` were folded."""
+        """Note that a checkpoint of all events of the job below `next_offset` was read back.
+
+        `log_bytes` is how much of the log was folded when the checkpoint was begun.
+        """
         if self.is_open(job):
             job.saved_to = next_offset
             self._saved_at[job.owner.job_id] = log_bytes
 
     @property
     def log_bytes(self) -> int:
-        """How much of the log was folded."""
+        """How many bytes of the log were folded."""
         return self._log_bytes
 
     def restore(self, event: Event, mark: CheckpointMark) -> list[Instruction]:
-        """Take one record of a checkpoint, in the order in which they were written; finals were seen before."""
+        """Apply one record of a checkpoint. Call it in log order, and after final_seen() for all finals."""
         if isinstance(event, Tick):
             return []
         owner = event.owner
@@ -181,25 +187,25 @@ class PartitionFold:
         return self.advance(job, Restored(event, mark))
 
     def end_restore(self) -> None:
-        """Forget jobs of which no whole checkpoint was found: the log still has all of them."""
+        """Drop the jobs without a whole checkpoint: the log still has all of their events."""
         for job_id in [job_id for job_id, job in self._jobs.items() if job.saved_to is None]:
             self._jobs.pop(job_id).shards.release()
             self._saved_at.pop(job_id)
             self._changed.discard(job_id)
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release the outputs of all jobs."""
         for job in (*self._ending.values(), *self._jobs.values()):
             job.shards.release()
         self._ending.clear()
         self._jobs.clear()
 
     def jobs_older_than(self, age_ms: int) -> int:
-        """Open jobs that were opened longer ago, by the log's own time."""
+        """Return how many open jobs were opened more than `age_ms` ago, by the log's time."""
         return sum(self.log_ms - job.opened_ms > age_ms for job in self._jobs.values())
 
     def take_changed(self) -> list[JobFold]:
-        """Open jobs that changed since the last call and have not ended."""
+        """Return the open jobs that changed since the last call and have not ended."""
         changed = [self._jobs[job_id] for job_id in self._changed if job_id in self._jobs]
         self._changed.clear()
         return [job for job in changed if not job.state.ended]
@@ -237,7 +243,7 @@ class PartitionFold:
             self.dropped["foreign-submission"] += 1
             return []
         if base is not None and base.state.ended and base.owner.version == version - 1:
-            self._ending[job_id, version - 1] = base  # a client may know of its end before we read it back
+            self._ending[job_id, version - 1] = base  # a client can see its end before we read it back
         elif base is not None or (finished is not None and finished.version != version - 1):
             self.dropped["redrive-too-late"] += 1
             return []
@@ -245,13 +251,13 @@ class PartitionFold:
 
     @staticmethod
     def _is_foreign(event: Redriven, base: JobFold | None, finished: Finished | None) -> bool:
-        """Whether this would run again what another submission of the job has sent."""
+        """Whether this redrive belongs to another submission than the job that it would run again."""
         known = base.owner.submission if base is not None else finished.submission if finished is not None else None
         return known is not None and known != event.owner.submission
 
     @staticmethod
     def _is_followed_by(job: JobFold, event: Opened) -> bool:
-        """Whether a job has ended such that this opens its next version: a client may know that before we read it back."""
+        """Whether the job has ended and this event opens its next version. A client can see the end before we do."""
         again = job.state.ended and job.broken is not None and reopenable(job.broken.reason)
         return again and event.owner.version == job.owner.version + 1
 
@@ -268,7 +274,7 @@ class PartitionFold:
             return JobBroken(Reason.DEADLINE, f"the deadline of {job.opened.deadline_ms} ms has passed")
         silent_ms = self.log_ms - job.last_sign_ms
         if job.state is JobState.SPLITTING and silent_ms >= self._policy.heartbeat_timeout_ms:
-            return JobBroken(Reason.NOT_SEALED, f"not sealed: no sign of the upload for {silent_ms} ms")
+            return JobBroken(Reason.NOT_SEALED, f"not sealed: no heartbeat of the upload for {silent_ms} ms")
         return None
 
 

@@ -1,9 +1,9 @@
-"""Texts that clients may see: one line, without folders of this server, nothing that a terminal would obey.
+"""Makes texts safe to show to clients: one line, no folders of this server, no terminal control characters.
 
-Theory of operation. A library's message may name a file by its path on the server, span lines, or hold control
-characters; a client gets none of that. Two rules, for two kinds of text. A text that nobody here wrote (an accident's
-message, what a child printed) loses the folders of every absolute path in it. A text that was written on purpose, such
-as a refusal that quotes the client's own data, loses only folders that are known to be the server's.
+A library's message may name a file by its path on the server, span lines, or contain control characters. A client must
+get none of that. There are two rules for two kinds of text. Text from outside, such as the message of an unexpected
+exception or the output of a child, loses the folders of every absolute path. Text that was written on purpose, such as
+a refusal that quotes the client's own data, loses only folders that are known to be the server's.
 """
 
 import re
@@ -34,7 +34,7 @@ def without_paths(text: str) -> str:
 
 
 def without_folders(text: str, folders: Iterable[str]) -> str:
-    """Return the text without these folders where paths begin with them."""
+    """Return the text with these folders removed from every path that begins with one of them."""
     for folder in sorted({folder.rstrip("/") for folder in folders}, key=len, reverse=True):
         if len(folder) >= _SHORTEST_FOLDER and folder.startswith("/"):
             text = text.replace(f"{folder}/", "")
@@ -42,7 +42,7 @@ def without_folders(text: str, folders: Iterable[str]) -> str:
 
 
 def short_path(path: str, roots: Iterable[str]) -> str:
-    """Return a source file's path as its package has it, such as `my_plugin/core.py`; `roots` are folders of packages."""
+    """Return a source file's path within its package, such as `my_plugin/core.py`; `roots` are folders of packages."""
     found = max((root for root in map(_as_prefix, roots) if root and path.startswith(root)), key=len, default="")
     path = path[len(found) :] if found else _PACKAGES.sub("", path)
     return "/".join(path.split("/")[-_PARTS_OF_UNKNOWN:]) if path.startswith("/") else path

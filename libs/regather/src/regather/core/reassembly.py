@@ -1,13 +1,20 @@
 """One job's fold: outcomes in any order and any number of times become one ordered result.
 
-The job is a state machine. Each pair of state and event that means something is a row of `TRANSITIONS`, which also says
-where it may lead; docs/protocol.md#states shows the table. An event without a row is dropped and counted, because a log
-that is read at least once repeats itself. No clock: `log_ms` is the highest append time that the broker has stamped so far,
-so a replay decides the same.
+The problem: workers publish at least once, so events repeat. An aggregator may crash at any moment, and its successor
+must decide the same from the same log. So the fold has no IO and no clock: `log_ms` is the highest append time so far.
+
+The states: `TRANSITIONS` has a row for each pair of state and event that means something, with the states that it may
+lead to (docs/protocol.md#states). An event without a row is dropped and counted.
 
     opened, redriven -> SPLITTING -> sealed -> RUNNING -> all settled -> ASSEMBLING -> assembled -> SUCCEEDED | PARTIAL
     any open state -> FAILED (a shard under on_error=fail, too many under skip, not sealed, merge, internal)
                     | EXPIRED (deadline) | CANCELLED
+
+Who calls what: only PartitionFold makes a JobFold and calls handle(), which returns at most one instruction. The
+aggregator carries it out and returns the result as an event: Assembled, InheritedLoaded, or JobBroken. With EmitFinal
+the job has ended, and its outputs are released. Checkpoints call mark() and take_unsaved() while `may_be_saved`.
+
+Rejected: checkpoints of the ordered result (ADR 0013), and outputs kept as segments for later redrives (ADR 0012).
 """
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
@@ -41,14 +48,14 @@ from regather.core.status import MAX_ERRORS_SHOWN, JobStatus, ResultAddress
 
 @dataclass(frozen=True, slots=True)
 class Assemble:
-    """Instruction: join or merge the outputs of this job, then hand back Assembled or JobBroken."""
+    """Instruction: join or merge the outputs of this job, then return Assembled or JobBroken."""
 
     job: "JobFold"
 
 
 @dataclass(frozen=True, slots=True)
 class LoadInherited:
-    """Instruction: read the job's events from offset `first` up to `end`, then hand back InheritedLoaded or JobBroken."""
+    """Instruction: read the job's events from offset `first` up to `end`, then return InheritedLoaded or JobBroken."""
 
     job: "JobFold"
     first: int
@@ -76,7 +83,7 @@ Instruction = Assemble | EmitFinal | LoadInherited | Release
 
 
 class JobFold:
-    """The state of one open job. Mutable, without IO. A job that was `redriven` waits for the outcomes of its base."""
+    """The state of one open job. Mutable, without IO. A `redriven` job needs the outcomes of its base version first."""
 
     def __init__(
         self,
@@ -95,7 +102,7 @@ class JobFold:
         self._base_missing = redriven is not None
         self._base_sealed: Sealed | None = None
         self.saved_to: int | None = None
-        """Everything of the job below this offset is in a checkpoint."""
+        """A checkpoint holds everything of the job below this offset; None without a checkpoint."""
         self._sealed_saved = False
         self.last_sign_ms = opened_ms
         self.updated_ms = opened_ms
@@ -110,11 +117,11 @@ class JobFold:
         self.shards = SettledShards({} if outputs is None else outputs)
         self._parked: dict[int, Parked] = {}
         self._carry: tuple[int, bytes] = (0, b"")
-        """The newest carry, and the number of the shard that begins with it."""
+        """The number of the shard that starts from the newest carry, and this carry."""
         self._released = 0
 
     def handle(self, event: JobEvent, log_ms: int) -> Instruction | None:
-        """Apply one event; what the shell has to do now, if anything."""
+        """Apply one event; return the instruction that the shell has to carry out now, if any."""
         row = TRANSITIONS.get((self.state, type(event)))
         if row is None:
             self.dropped += 1
@@ -124,23 +131,20 @@ class JobFold:
 
     @property
     def needed_from(self) -> int:
-        """Where a restart has to begin reading for this job."""
+        """The offset from which a restart has to read for this job."""
         return self.first_offset if self.saved_to is None else self.saved_to
 
     @property
     def may_be_saved(self) -> bool:
-        """Whether a checkpoint makes sense now: the job is open, and what it begins with is here."""
+        """Whether a checkpoint is possible now: the job is open, not assembling, and has the outcomes of its base."""
         return not self.state.ended and self.state is not JobState.ASSEMBLING and not self._base_missing
 
     def mark(self) -> CheckpointMark:
-        """What a checkpoint says of the job now."""
+        """Return the mark of a checkpoint that is written now."""
         return CheckpointMark(self.first_offset, self.opened_ms, self.last_sign_ms, self.retries)
 
     def take_unsaved(self) -> Iterator[Event]:
-        """Yield the events that bring a fold from the last checkpoint to this moment; they count as saved.
-
-        Only while the job may be saved: the outputs of a job that has ended are gone.
-        """
+        """Yield the events since the last checkpoint and count them as saved. Only while `may_be_saved` is true."""
         if self.saved_to is None:
             yield self.redriven or self.opened
         if self.sealed is not None and not self._sealed_saved:
@@ -150,7 +154,7 @@ class JobFold:
         yield from (parked for seq, parked in sorted(self._parked.items()) if seq >= self.shards.frontier)
 
     def restored(self, mark: CheckpointMark) -> None:
-        """A record of a checkpoint was read again."""
+        """Apply the mark of a checkpoint's record that was read again."""
         self.last_sign_ms = max(self.last_sign_ms, mark.last_sign_ms)
         self._base_missing = False
         if mark.next_offset is not None:
@@ -160,11 +164,8 @@ class JobFold:
             self.shards.all_saved()
 
     def _on_restored(self, restored: Restored) -> Instruction | None:
-        """Take what a checkpoint holds as it is: it was judged before, and only all of it together can be judged again.
-
-        The outcomes are those of the base of a redriven job, too.
-        """
-        event, mark = restored.event, restored.mark
+        """Accept a saved event without checks: the job has passed them, and a part of its events cannot be checked."""
+        event, mark = restored.event, restored.mark  # of a redriven job, base outcomes are among the events
         if isinstance(event, Outcomes):
             for outcome in event.outcomes:
                 if outcome.seq not in self.shards:
@@ -185,11 +186,11 @@ class JobFold:
         return outcome._replace(carry=carry) if outcome.seq + 1 == newest else outcome
 
     def outputs(self) -> list[bytes | None]:
-        """Outputs in sequence order; None stands where a shard failed for good."""
+        """Outputs in sequence order; None in the place of each shard that failed for good."""
         return self.shards.outputs(self.sealed.shards if self.sealed else 0)
 
     def status(self, result: ResultAddress | None = None) -> JobStatus:
-        """The job's document at this moment."""
+        """Return the job's document as of now."""
         opened, sealed, shards = self.opened, self.sealed, self.shards
         return JobStatus(
             owner=self.owner,
@@ -251,7 +252,7 @@ class JobFold:
         return self._release()
 
     def _release(self) -> Release | None:
-        """Release the frontier's shard of a chain, once: the carry of the winning outcome before it is known."""
+        """Release the chain's shard at the frontier, once. Its carry is that of the winning outcome before it."""
         seq, carry = self._carry
         parked = self._parked.get(seq)
         if parked is None or seq != self.shards.frontier or seq <= self._released:
@@ -304,11 +305,11 @@ class JobFold:
             self.dropped += 1
 
     def _runs_here(self, seq: int) -> bool:
-        """Whether this version runs the shard; of the others it has the outcomes of its base."""
+        """Whether this version runs the shard. All other shards keep their outcome of an earlier version."""
         return self.redriven is None or contains(self.redriven.seqs, seq)
 
     def _nobody_runs(self) -> JobBroken | None:
-        """A shard without an outcome in the base that does not run again would keep the job open for ever."""
+        """Find a shard that has no outcome in the base and does not run again: the job would stay open for ever."""
         if self.redriven is None or self.sealed is None or self._base_missing:
             return None
         for seq in range(self.sealed.shards):
@@ -318,11 +319,11 @@ class JobFold:
         return None
 
     def _sealed_otherwise(self) -> JobBroken | None:
-        """A redrive runs shards of the first version: a seal that says something else is of no job that was sent."""
+        """Compare the seal with the first version's: a redrive runs the same shards, so the seals must be equal."""
         base, own = self._base_sealed, self.sealed
         if base is None or own is None or _sealed_as(own) == _sealed_as(base):
             return None
-        text = f"sealed with {own.shards} shards and digest {own.digest}, and at first with {base.shards} and {base.digest}"
+        text = f"sealed as {own.shards} shards, digest {own.digest}, but first as {base.shards}, digest {base.digest}"
         return JobBroken(Reason.INTERNAL, text)
 
     def _accept(self, outcome: Outcome) -> None:
@@ -348,14 +349,14 @@ class JobFold:
 
 _ENDS = {Reason.DEADLINE: JobState.EXPIRED, Reason.CANCELLED: JobState.CANCELLED}
 Transition = Callable[[JobFold, Any], Instruction | None]
-# Any: each handler takes the narrower event of its own row, which a mapping's type cannot say.
+# Any: each handler takes the event type of its own row, which the type of a mapping cannot express.
 
 _SPLITTING, _RUNNING, _ASSEMBLING = JobState.SPLITTING, JobState.RUNNING, JobState.ASSEMBLING
 _FAILED = JobState.FAILED
 
 
 class Row(NamedTuple):
-    """What an event does in a state, and the states that the job may be in afterwards."""
+    """The handler of an event in a state, and the states that the job may be in afterwards."""
 
     apply: Transition
     leads_to: frozenset[JobState]
@@ -393,5 +394,5 @@ def _sealed_as(sealed: Sealed) -> tuple[int, int, str]:
 
 
 def _too_many(failed: str, allowed: str, first_error: str) -> JobBroken:
-    why = f"{failed} failed for good or have bad rows; at most {allowed} may. The first: {first_error}"
+    why = f"{failed} failed for good or have bad rows; at most {allowed} may. The first error: {first_error}"
     return JobBroken(Reason.TOO_MANY_FAILED, why)

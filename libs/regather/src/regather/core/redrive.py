@@ -1,7 +1,7 @@
-"""Redrive: which version of a job has the say about each shard, and what the earlier ones have left behind.
+"""Redrive: which version of a job is authoritative for each shard, and which outcomes the earlier versions left.
 
-Source: docs/protocol.md#redrive (ADR 0012): outcomes of earlier versions are read again from
-job-events instead of from segments.
+The outcomes of earlier versions are read again from job-events, not from segments (ADR 0012).
+Source: docs/protocol.md#redrive.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from regather.core.seq_ranges import contains
 
 
 class ShardVersions:
-    """Of each shard the version whose outcome counts: the newest one that runs it again, else the first one."""
+    """The authoritative version of each shard: the latest one that re-ran it, else the first one."""
 
     def __init__(self, first: int = 1) -> None:
         self.newest = first
@@ -19,7 +19,7 @@ class ShardVersions:
         self._redrives: list[Redriven] = []
 
     def take(self, event: Redriven) -> bool:
-        """Note a redrive in log order; False for one that is not the next version: another one came first."""
+        """Apply a redrive, in log order; return False if it is not the next version, because another one came first."""
         if event.owner.version != self.newest + 1:
             return False
         self.newest += 1
@@ -27,7 +27,7 @@ class ShardVersions:
         return True
 
     def of(self, seq: int, *, at: int | None = None) -> int:
-        """The version that has the say about this shard; of those up to version `at`, if that is given."""
+        """Return the authoritative version of this shard; with `at`, among the versions up to this one."""
         for event in reversed(self._redrives):
             if contains(event.seqs, seq) and (at is None or event.owner.version <= at):
                 return event.owner.version
@@ -37,7 +37,8 @@ class ShardVersions:
 class VersionHistory:
     """Folds the events of one submission over all its versions, in log order and from `opened` on.
 
-    `outcomes` are those that count now, the first of each shard; without their output if `keep_outputs` is False.
+    `outcomes` holds the first outcome of each shard's authoritative version. With `keep_outputs` False, they have no
+    output and no carry.
     """
 
     def __init__(self, owner: Identity, *, keep_outputs: bool) -> None:
@@ -47,7 +48,7 @@ class VersionHistory:
         self._outcomes: dict[int, Outcome] = {}
         self.opened: Opened | None = None
         self.sealed: Sealed | None = None
-        """Of the first version, whose records are everybody's."""
+        """The seal of the first version. All versions share its shard records."""
 
     @property
     def newest(self) -> int:
@@ -56,11 +57,11 @@ class VersionHistory:
 
     @property
     def outcomes(self) -> Mapping[int, Outcome]:
-        """By sequence number."""
+        """The outcomes that count, by sequence number."""
         return self._outcomes
 
     def take(self, event: Event) -> None:
-        """Fold one event; those of other submissions, and those that have no say, are ignored."""
+        """Fold one event; ignore those of other submissions and outcomes of versions that are not authoritative."""
         owner = getattr(event, "owner", None)
         if owner is None or (owner.job_id, owner.submission) != self._submission:
             return
@@ -76,12 +77,12 @@ class VersionHistory:
             self._settle(event, self._versions)
 
     def to_run(self) -> list[int]:
-        """Shards that have no whole outcome: failed, never run, or done but for bad rows."""
+        """Return the shards that have no whole outcome: failed, never run, or done except for bad rows."""
         total = self.sealed.shards if self.sealed else 0
         return [seq for seq in range(total) if not _whole(self._outcomes.get(seq))]
 
     def never_ran(self) -> list[int]:
-        """Shards without any outcome: a version that leaves one of them out can never be whole."""
+        """Return the shards without any outcome. A version that leaves one of them out can never be whole."""
         return [seq for seq in range(self.sealed.shards if self.sealed else 0) if seq not in self._outcomes]
 
     def _open(self, event: Opened) -> None:

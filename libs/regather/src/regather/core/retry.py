@@ -1,11 +1,11 @@
-"""Whether and when a failed shard runs again: a frozen policy, and a decision as a value."""
+"""Decides whether and when a failed shard runs again."""
 
 from dataclasses import dataclass
 
 from regather.core.model import MAX_ATTEMPTS, Reason
 
 _NEVER_RETRIED = frozenset({Reason.PERMANENT, Reason.UNREADABLE, Reason.RETURNED_TOO_MUCH})
-"""Failures that are certain to come again: process() is pure, so the same shard returns the same bytes."""
+"""Failures that every further attempt would repeat: process() is pure, so the same shard returns the same bytes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,14 @@
-"""Sets of sequence numbers as ascending inclusive ranges, as documents and events name them."""
+"""Sets of sequence numbers as ascending inclusive ranges: the form that documents and events use."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
 SeqRanges = tuple[tuple[int, int], ...]
-"""(first, last) pairs, ascending and apart."""
+"""(first, last) pairs, ascending, without overlap; neighbouring pairs do not touch."""
 
 
 def ranges(numbers: Iterable[int]) -> SeqRanges:
-    """Ascending numbers as inclusive ranges: 1 2 3 7 gives (1, 3), (7, 7)."""
+    """Return ascending numbers as inclusive ranges: 1 2 3 7 gives (1, 3), (7, 7)."""
     found: list[tuple[int, int]] = []
     for number in numbers:
         if found and found[-1][1] == number - 1:
@@ -19,7 +19,7 @@ def ranges(numbers: Iterable[int]) -> SeqRanges:
 
 
 def merged(pairs: Iterable[tuple[int, int]]) -> SeqRanges:
-    """Inclusive (first, last) pairs, in any order, which may overlap and touch, as ranges."""
+    """Return inclusive (first, last) pairs, which may overlap, touch and come in any order, as ranges."""
     found: list[tuple[int, int]] = []
     for first, last in sorted(pairs):
         if found and first <= found[-1][1] + 1:
@@ -36,11 +36,11 @@ def numbers(seqs: SeqRanges) -> Iterator[int]:
 
 
 def count(seqs: SeqRanges) -> int:
-    """How many numbers there are."""
+    """Return how many numbers the ranges hold."""
     return sum(last - first + 1 for first, last in seqs)
 
 
 def contains(seqs: Sequence[tuple[int, int]], number: int) -> bool:
-    """Whether one of the ranges holds the number."""
+    """Whether a range holds the number."""
     at = bisect_right(seqs, (number, float("inf"))) - 1
     return at >= 0 and number <= seqs[at][1]

@@ -1,4 +1,4 @@
-"""The shards of one job that are settled: outputs, failures, bad rows, the gap-free prefix, and what is not saved yet."""
+"""The settled shards of one job: outputs, failures, bad rows, the gap-free prefix, and what is not saved yet."""
 
 from collections.abc import Iterator, MutableMapping
 
@@ -11,13 +11,13 @@ MAX_ROW_ERROR_CHARS = 200
 
 
 class SettledShards:
-    """Of each shard the first outcome counts. `outputs` may be any mapping, one that keeps them in a file, too."""
+    """The first outcome of each shard counts. `outputs` may be any mapping, such as one that keeps them in a file."""
 
     def __init__(self, outputs: MutableMapping[int, bytes]) -> None:
         self._outputs = outputs
         self._failed: dict[int, ShardError] = {}
         self._damaged: dict[int, tuple[ShardError, ...]] = {}
-        """Shards that are done but for some bad rows; their outputs are with the others."""
+        """Shards that are done except for some bad rows; `_outputs` holds their outputs, too."""
         self._unsaved: list[int] = []
         self.frontier = 0
         self.output_bytes = 0
@@ -30,26 +30,26 @@ class SettledShards:
 
     @property
     def done(self) -> int:
-        """How many have an output."""
+        """How many shards have an output."""
         return len(self._outputs)
 
     @property
     def failed(self) -> int:
-        """How many failed for good."""
+        """How many shards failed for good."""
         return len(self._failed)
 
     @property
     def damaged(self) -> int:
-        """How many are done but for bad rows."""
+        """How many shards are done except for bad rows."""
         return len(self._damaged)
 
     @property
     def bad_rows(self) -> int:
-        """How many rows that are."""
+        """How many rows failed in these shards."""
         return sum(map(len, self._damaged.values()))
 
     def accept(self, outcome: Outcome) -> bool:
-        """Take an outcome; False if the shard has one already."""
+        """Accept an outcome; return False if the shard has one already."""
         seq = outcome.seq
         if seq in self:
             return False
@@ -64,7 +64,7 @@ class SettledShards:
         return True
 
     def cut(self, shards: int) -> int:
-        """Forget whatever lies beyond the job's number of shards; how many that were."""
+        """Drop the outcomes beyond the job's number of shards; return how many there were."""
         beyond = [seq for seq in (*self._outputs, *self._failed) if seq >= shards]
         for seq in beyond:
             self._outputs.pop(seq, None)
@@ -75,20 +75,20 @@ class SettledShards:
         return len(beyond)
 
     def advance_frontier(self) -> None:
-        """Move on over what is settled without a gap."""
+        """Move the frontier over all shards that are settled without a gap."""
         while self.frontier in self:
             self.frontier += 1
 
     def outputs(self, shards: int) -> list[bytes | None]:
-        """Outputs in sequence order; None stands where a shard failed for good."""
+        """Return the outputs in sequence order, with None for each shard that failed for good."""
         return [self._outputs.get(seq) for seq in range(shards)]
 
     def gaps(self) -> SeqRanges:
-        """Shards that failed for good."""
+        """Return the shards that failed for good."""
         return ranges(sorted(self._failed))
 
     def errors(self) -> Iterator[ShardError]:
-        """Errors of shards and rows in sequence order."""
+        """Yield the errors of shards and rows in sequence order."""
         for seq in sorted((*self._failed, *self._damaged)):
             if seq in self._failed:
                 yield self._failed[seq]
@@ -96,20 +96,20 @@ class SettledShards:
                 yield from self._damaged[seq]
 
     def release(self) -> None:
-        """Let go of the outputs' bytes: from now on only their number is needed."""
+        """Release the bytes of the outputs: from now on only their number is needed."""
         seqs = list(self._outputs)
         self._outputs.clear()
         self._outputs = dict.fromkeys(seqs, b"")
 
     def all_saved(self) -> None:
-        """What was accepted so far is in a checkpoint."""
+        """Note that a checkpoint holds everything that was accepted so far."""
         self._unsaved.clear()
 
     def take_unsaved(self) -> Iterator[Outcome]:
-        """Yield what was accepted since the last call, as outcomes that a fold takes for the same."""
+        """Yield what was accepted since the last call, as outcomes that have the same effect on a fold."""
         unsaved, self._unsaved = self._unsaved, []
         for seq in unsaved:
-            if seq in self:  # else a seal has shown meanwhile that there is no such shard
+            if seq in self:  # else a seal has said meanwhile that there is no such shard
                 yield self._as_outcome(seq)
 
     def _as_outcome(self, seq: int) -> Outcome:
@@ -124,7 +124,7 @@ class SettledShards:
 
 
 def shard_error(outcome: Outcome) -> ShardError:
-    """A failed outcome as the job's document names it."""
+    """Return a failed outcome as an entry of the job's document."""
     failure = outcome.failure
     if failure is None:
         raise ValueError(f"shard {outcome.seq} did not fail")
@@ -138,7 +138,7 @@ def shard_error(outcome: Outcome) -> ShardError:
 
 
 def row_errors(outcome: Outcome) -> tuple[ShardError, ...]:
-    """The bad rows of an outcome as the job's document names them."""
+    """Return the bad rows of an outcome as entries of the job's document."""
     return tuple(
         ShardError(
             outcome.seq, bad.reason, bad.error[:MAX_ROW_ERROR_CHARS], outcome.attempts, _pair(bad.dead_letter), bad.row

@@ -1,7 +1,7 @@
-"""The even-split law: how many units each shard gets. A unit (a byte, a row) is never cut.
+"""Even splits: how many units each shard of a body gets. A unit is a byte or a row; a shard never has a part of one.
 
-With `shards=n` the sizes differ by at most one unit. With a shard size no shard is above it and the last one is not
-under half of it; where the number of units is known beforehand, the shards are even as well.
+With `shards=n`, shard sizes differ by at most one unit. With `shard_size`, no shard exceeds it and the last shard is at
+least half of it. If the number of units is known in advance, these shards are even, too.
 """
 
 from collections.abc import Sequence
@@ -13,31 +13,31 @@ MIN_SHARD_BYTES = 1_024
 MAX_SHARD_BYTES = 10_485_760
 DEFAULT_SHARD_BYTES = 1_048_576
 MAX_ASKED_SHARDS = 100_000
-"""Most shards that can be asked for by number; a shard size of at least MIN_SHARD_BYTES may give more."""
+"""The most that `shards=n` may ask for; a `shard_size` may give more."""
 
 
 class Plan(Protocol):
-    """How the units of one body are dealt out while they arrive."""
+    """Decides how large the shards of one body are, while its units arrive."""
 
     def next_run(self, held: int) -> tuple[int, int]:
-        """Return (count, units): the next `count` shards have `units` units each and can be cut from `held` units.
+        """Return (count, units): cut the next `count` shards of `units` units each from the `held` units.
 
-        They count as cut from then on; ask again until `count` is 0.
+        The plan counts them as cut. Call again until `count` is 0.
         """
 
     def rest(self, held: int) -> Sequence[int]:
-        """Return the sizes of the last shards: no further unit comes, and `held` are left."""
+        """Return the sizes of the last shards, once no further unit comes and `held` units are left."""
 
 
 class EvenPlan:
-    """A known number of units in a known number of shards; the first ones have one more where it does not divide."""
+    """A known number of units in a known number of shards; the first ones get one more if it does not divide evenly."""
 
     def __init__(self, total: int, shards: int) -> None:
         self._base, self._larger = divmod(total, shards)
         self._smaller = shards - self._larger
 
     def next_run(self, held: int) -> tuple[int, int]:
-        """See Plan."""
+        """Return (count, units): the shards with one unit more come first."""
         if self._larger:
             count = min(held // (self._base + 1), self._larger)
             self._larger -= count
@@ -47,29 +47,29 @@ class EvenPlan:
         return count, self._base
 
     def rest(self, held: int) -> Sequence[int]:
-        """See Plan. Nothing is left when the body has the announced length; else what came is one shard."""
+        """Return no size if the body has the announced length; else all that is left becomes one shard."""
         return (held,) if held else ()
 
 
 class HeldBackPlan:
-    """An unknown number of units in shards of a given size; half a shard is held back, so the end is never tiny."""
+    """An unknown number of units in shards of a given size. It holds back half a shard: the last one is never tiny."""
 
     def __init__(self, units_per_shard: int) -> None:
         self._units = units_per_shard
         self._half = (units_per_shard + 1) // 2
 
     def next_run(self, held: int) -> tuple[int, int]:
-        """See Plan."""
+        """Return (count, units): as many whole shards as leave half a shard held back."""
         return max(0, (held - self._half) // self._units), self._units
 
     def rest(self, held: int) -> Sequence[int]:
-        """See Plan. What is left, with one and a half shards the usual most, becomes even shards."""
+        """Return even sizes for what is left, which is usually less than one and a half shards."""
         shards = -(-held // self._units)
         return [(held + later) // shards for later in reversed(range(shards))]
 
 
 def check_shard_size(size_bytes: int) -> int:
-    """Return the size; BadRequest outside of MIN_SHARD_BYTES to MAX_SHARD_BYTES."""
+    """Return the size; raise BadRequest unless it is from MIN_SHARD_BYTES to MAX_SHARD_BYTES."""
     if MIN_SHARD_BYTES <= size_bytes <= MAX_SHARD_BYTES:
         return size_bytes
     raise BadRequest(
@@ -79,7 +79,7 @@ def check_shard_size(size_bytes: int) -> int:
 
 
 def check_asked_shards(shards: int) -> None:
-    """BadRequest outside of 1 to MAX_ASKED_SHARDS."""
+    """Raise BadRequest unless the number is from 1 to MAX_ASKED_SHARDS."""
     if not 1 <= shards <= MAX_ASKED_SHARDS:
         raise _bad_split(f"shards is {shards}; it must be from 1 to {MAX_ASKED_SHARDS}")
 
@@ -87,7 +87,7 @@ def check_asked_shards(shards: int) -> None:
 def units_per_shard(shard_size_bytes: int, unit_bytes: int, *, halo_units: int = 0) -> int:
     """Return how many units fit a shard together with `halo_units` on either side; at least one.
 
-    BadInput where even one unit with its halo is above MAX_SHARD_BYTES.
+    Raise BadInput if one unit with its halo exceeds MAX_SHARD_BYTES.
     """
     check_shard_size(shard_size_bytes)
     least_bytes = unit_bytes * (1 + 2 * halo_units)
@@ -100,17 +100,17 @@ def units_per_shard(shard_size_bytes: int, unit_bytes: int, *, halo_units: int =
 
 
 def plan_by_size(units: int, total: int | None) -> Plan:
-    """Return the plan for at most `units` units a shard; even shards where the `total` is known."""
+    """Return a plan for at most `units` units in each shard. If the `total` is known, the shards are even."""
     if total is None:
         return HeldBackPlan(units)
     return EvenPlan(total, max(1, -(-total // units)))
 
 
 def plan_by_count(shards: int, total: int | None, *, unit_bytes: int = 1, halo_units: int = 0) -> Plan:
-    """Return the plan for exactly `shards` even shards; BadRequest names why there is none."""
+    """Return a plan for exactly `shards` even shards; raise BadRequest if there is none."""
     check_asked_shards(shards)
     if total is None:
-        raise _bad_split(f"shards={shards} needs the body's length beforehand; send Content-Length or use shard_size")
+        raise _bad_split(f"shards={shards} needs the body's length in advance; send Content-Length or use shard_size")
     if shards > total:
         raise _bad_split(f"shards={shards} is more than the {total} {_noun(unit_bytes)} of the body")
     limit = MAX_SHARD_BYTES // unit_bytes - 2 * halo_units
@@ -118,7 +118,7 @@ def plan_by_count(shards: int, total: int | None, *, unit_bytes: int = 1, halo_u
         units_per_shard(MAX_SHARD_BYTES, unit_bytes, halo_units=halo_units)
     if -(-total // shards) > limit:
         raise _bad_split(
-            f"shards={shards} would give shards above the limit of {MAX_SHARD_BYTES} bytes; "
+            f"shards={shards} would make shards of more than {MAX_SHARD_BYTES} bytes; "
             f"ask for at least {-(-total // limit)}"
         )
     return EvenPlan(total, shards)

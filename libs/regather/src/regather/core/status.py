@@ -1,4 +1,4 @@
-"""What a job's status says, and which of two statuses a view keeps."""
+"""The status of a job, and the rule by which a view keeps one of two statuses."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ MAX_ERRORS_SHOWN = 100
 
 @dataclass(frozen=True, slots=True)
 class ShardError:
-    """A shard that failed for good, or one `row` of it, as the job's document names it."""
+    """A shard or one `row` of it that failed for good, as an entry of the job's document."""
 
     seq: int
     reason: Reason
@@ -24,10 +24,10 @@ class ShardError:
 
 @dataclass(frozen=True, slots=True)
 class ResultAddress:
-    """Where the result stands in the results topic, its length and its media type.
+    """Where the result is in the topic `results`, its length and its media type.
 
-    `offset` is None where the result travels inside the status record itself. A large result stands in the segments
-    topic, in the same partition: `segments` are offset and length of its pieces in order, `digest` is the SHA-256.
+    `offset` is None if the status record itself contains the result. A large result is in the same partition of the
+    topic `segments`: `segments` holds offset and length of each piece, in order, and `digest` is the SHA-256.
     """
 
     partition: int
@@ -40,12 +40,12 @@ class ResultAddress:
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """A job at one moment. Counters of shards count settled ones; `total` is None until the job is sealed.
+    """A job at one moment. Shards are counted once they are settled; `total` is None until the job is sealed.
 
-    `gaps` are the sequence numbers of shards that failed for good as inclusive ranges; `frontier` is the length of the
-    gap-free prefix of settled shards; `bad_rows` counts rows that failed by themselves in shards that are done without
-    them; `events_offset` is where the job's events begin in its partition of job-events.
-    Times are milliseconds since 1970 by the broker's clock.
+    `gaps` holds the sequence numbers of shards that failed for good, as inclusive ranges. `frontier` is the length of
+    the gap-free prefix of settled shards. `bad_rows` counts rows that failed by themselves in shards that are done
+    without them. `events_offset` is the offset of the job's first event in its partition of job-events. Times are
+    milliseconds since 1970 by the broker's clock.
     """
 
     owner: Identity
@@ -74,15 +74,15 @@ class JobStatus:
 
     @property
     def ended_early(self) -> bool:
-        """Whether the job is over and shards of it may still be on their way to a worker, or in one."""
+        """Whether the job is over while shards of it may still wait for a worker or run in one."""
         return self.state.ended and (self.total is None or self.done + self.failed < self.total)
 
     @property
     def precedence(self) -> tuple[int, int, bool, int]:
-        """A view keeps the status with the highest one, so a zombie's late word never hides an end, or a seal."""
+        """A view keeps the status with the highest value, so a late status of a zombie never hides an end or a seal."""
         return (self.owner.version, self.state.rank, self.total is not None, self.done + self.failed)
 
 
 def newer(old: JobStatus | None, new: JobStatus) -> JobStatus:
-    """The status that a view keeps."""
+    """Return which of the two statuses a view keeps."""
     return new if old is None or new.precedence >= old.precedence else old

@@ -1,13 +1,13 @@
-"""Which offsets of a partition may be committed: only those below which everything is settled.
+"""The watermark of a partition: the offset that may be committed, because every record below it is settled.
 
-What is settled above the watermark goes along with the commit, so that the next owner repeats little.
+A commit also names the offsets that are settled above the watermark, so that the next owner repeats little.
 """
 
 from collections.abc import Iterable
 
 
 class Watermark:
-    """Offsets delivered and settled of one partition and one assignment. Offsets may have gaps."""
+    """The delivered and settled offsets of one partition, during one assignment. Offsets may have gaps."""
 
     def __init__(self, next_offset: int = 0, settled: Iterable[int] = ()) -> None:
         self._next = next_offset
@@ -16,10 +16,10 @@ class Watermark:
         self._skip = set(settled)
 
     def deliver(self, offset: int) -> bool:
-        """Take note of a delivered record; False if an earlier owner settled it already, or it was delivered before."""
+        """Note a delivered record; return False if an earlier owner has settled it, or if it was delivered before."""
         if offset < self._next:
             return False
-        if offset > self._next:  # nothing in a gap is ever delivered
+        if offset > self._next:  # records in a gap are never delivered
             self._skip = {settled for settled in self._skip if settled >= offset}
         self._next = offset + 1
         if offset in self._skip:
@@ -31,18 +31,18 @@ class Watermark:
         return True
 
     def settle(self, offset: int) -> None:
-        """One delivered record is settled; repeats are harmless."""
+        """Note that a delivered record is settled. Repeats are harmless."""
         if offset in self._open:
             del self._open[offset]
             self._settled.add(offset)
 
     @property
     def open_count(self) -> int:
-        """Delivered and not settled."""
+        """How many records are delivered and not settled."""
         return len(self._open)
 
     def committable(self) -> tuple[int, set[int]]:
-        """Offset to commit, and what is settled above it."""
+        """Return the offset to commit, and the offsets that are settled above it."""
         offset = next(iter(self._open), self._next)
         self._settled = {settled for settled in self._settled if settled > offset}
         return offset, self._settled | self._skip

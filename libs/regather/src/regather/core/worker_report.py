@@ -1,16 +1,19 @@
-"""What a worker says of itself every two seconds, and whether it is to be believed."""
+"""The report that each worker publishes every two seconds, and how long it counts."""
 
 from dataclasses import dataclass
 
 STALE_AFTER_S = 10.0
-"""A worker that was not heard of for so long is not counted on."""
+"""A worker is live while its latest report is younger than this."""
 
 FORGOTTEN_AFTER_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerReport:
-    """One report. `lag_s` is the age of the oldest shard that it has taken in and not settled; `load` is the host's."""
+    """One report.
+
+    `lag_s` is the age of the oldest shard that the worker has read and not settled. `load` is that of the whole host.
+    """
 
     worker: str
     host: str

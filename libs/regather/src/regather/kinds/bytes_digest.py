@@ -1,4 +1,4 @@
-"""Kind `bytes.digest`: checksums of any bytes, computed in parts and combined exactly."""
+"""Kind `bytes.digest`: checksums of any bytes, computed per shard and combined exactly."""
 
 import hashlib
 import json
@@ -6,6 +6,8 @@ import struct
 import zlib
 from collections.abc import Sequence
 from functools import lru_cache
+
+from typing_extensions import override
 
 from regather.core.seq_ranges import ranges
 from regather.processors.base import DATA_ERRORS, Options, Processor, ShardView, SplitRequest, Splitter
@@ -20,26 +22,26 @@ Tables = tuple[list[int], list[int], list[int], list[int]]
 
 
 class BytesDigest(Processor[Options]):
-    """Size, CRC-32, Adler-32 and newlines of the whole body, whatever its cut.
+    """Size, CRC-32, Adler-32 and newline count of the whole body, independent of how it is cut.
 
     Result: {"size_bytes", "crc32", "adler32" (both as zlib's, null if a shard failed for good), "newlines", "gaps"
-    (ranges of the shards that failed for good; the sums leave them out), "digest" (SHA-256 of the rest as JSON with
-    sorted names and without spaces)}.
+    (ranges of the shards that failed for good; `size_bytes` and `newlines` do not count them), "digest" (SHA-256 of the
+    other fields as JSON with sorted names and without spaces)}.
     """
 
     certain = DATA_ERRORS
 
+    @override
     def splitter(self, options: Options, request: SplitRequest) -> Splitter:
-        """See Processor."""
         return ByteSplitter(request)
 
     def process(self, shard: ShardView, options: Options) -> bytes:
-        """See Processor: 20 bytes a shard."""
+        """Return the shard's size, CRC-32, Adler-32 and newline count, packed into 20 bytes."""
         payload = shard.payload
         return _PART.pack(len(payload), zlib.crc32(payload), zlib.adler32(payload), payload.count(b"\n"))
 
+    @override
     def merge(self, outputs: Sequence[bytes | None], options: Options) -> bytes:
-        """See Processor."""
         size_bytes, newlines, crc, adler = 0, 0, 0, 1
         for output in outputs:
             if output is None:
@@ -61,7 +63,7 @@ class BytesDigest(Processor[Options]):
 
 
 def adler32_combine(first: int, second: int, second_bytes: int) -> int:
-    """Adler-32 of two parts joined (RFC 1950, section 8: both sums are linear modulo 65,521)."""
+    """Return the Adler-32 of two joined parts (RFC 1950, section 8: both sums are linear modulo 65,521)."""
     low = first & 0xFFFF
     sum_low = (low + (second & 0xFFFF) - 1) % _ADLER_BASE
     sum_high = ((first >> 16) + (second >> 16) + second_bytes * (low - 1)) % _ADLER_BASE
@@ -69,7 +71,7 @@ def adler32_combine(first: int, second: int, second_bytes: int) -> int:
 
 
 def crc32_combine(first: int, second: int, second_bytes: int) -> int:
-    """CRC-32 of two parts joined: the first one's, moved on by the second one's length, plus the second one's."""
+    """Return the CRC-32 of two joined parts: shift the first by the length of the second, then XOR the second."""
     byte0, byte1, byte2, byte3 = _moves(second_bytes)
     moved = byte0[first & 0xFF] ^ byte1[first >> 8 & 0xFF] ^ byte2[first >> 16 & 0xFF] ^ byte3[first >> 24]
     return moved ^ second
@@ -77,7 +79,7 @@ def crc32_combine(first: int, second: int, second_bytes: int) -> int:
 
 @lru_cache(maxsize=256)
 def _moves(size_bytes: int) -> Tables:
-    """Multiplication by x^(8 * size_bytes) modulo CRC-32's polynomial: linear, so one table for each byte will do."""
+    """Return tables to multiply by x^(8 * size_bytes) modulo CRC-32's polynomial; linear, so one table per byte will do."""
     power = _power_of_x(8 * size_bytes)
     columns = [_multiply(power, 1 << bit) for bit in range(32)]
     return _table(columns[:8]), _table(columns[8:16]), _table(columns[16:24]), _table(columns[24:])

@@ -1,4 +1,4 @@
-"""Kind `diagnostics`: misbehaves on request, to try what the services do about it. Off unless enabled."""
+"""Kind `diagnostics`: fails on request, to test how the services react. Off unless the operator enables it."""
 
 import ctypes
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
+from typing_extensions import override
 
 from regather.core.errors import PermanentError
 from regather.core.seq_ranges import ranges
@@ -24,7 +25,7 @@ EXIT_CODE = 7
 _FLOOD_LINE = "flood " * 170 + "\n"
 _PAGE_BYTES = 16 * 1024 * 1024
 _MAX_SIZE_BYTES = 8 * 1024**3
-"""Above any sensible limit of a child, yet an end where no limit is set."""
+"""More than any sensible memory limit of a child, and still a limit where none is set."""
 
 _TRIAL_LENGTH = 200_000
 _MOST_DESCRIPTORS = 4096
@@ -37,29 +38,29 @@ Fault = Literal[
 
 
 class DiagnosticsOptions(Options):
-    """`do` to the shards in `only` (empty: all) while the attempt is below `attempts_below` (None: always)."""
+    """Shards in `only` (empty: all) do `do` while their attempt is below `attempts_below` (None: always)."""
 
-    do: Fault = Field(default="echo", description="what a shard does")
+    do: Fault = Field(default="echo", description="the fault")
     seconds: float = Field(
-        default=60.0, ge=0, le=86_400, description="how long sleep, hang_once, busy, fork, orphan last"
+        default=60.0, ge=0, le=86_400, description="duration of sleep, hang_once, busy, fork, orphan and deaf"
     )
     size_bytes: int = Field(
-        default=64 * 1024 * 1024, ge=0, le=_MAX_SIZE_BYTES, description="how much allocate, flood and return_huge take"
+        default=64 * 1024 * 1024, ge=0, le=_MAX_SIZE_BYTES, description="size for allocate, flood and return_huge"
     )
-    only: str = Field(default="", pattern=r"^\s*(\d+\s*(,\s*\d+\s*)*)?$", description="shards that do it: 0,3,17")
-    attempts_below: int | None = Field(default=None, ge=0, description="do it only while the attempt is below this")
+    only: str = Field(default="", pattern=r"^\s*(\d+\s*(,\s*\d+\s*)*)?$", description="shards with the fault: 0,3,17")
+    attempts_below: int | None = Field(default=None, ge=0, description="fail only while the attempt is below this")
     merge: Literal["sum", "kill_aggregator"] = Field(default="sum", description="what the merge does")
 
     @field_validator("only", mode="before")
     @classmethod
     def _as_text(cls, only: object) -> object:
-        """Take a bare number or a JSON list as well."""
+        """Accept a bare number or a JSON list as well as a text."""
         if isinstance(only, list):
             return ",".join(str(seq) for seq in only)
         return str(only) if isinstance(only, int) else only
 
     def hits(self, seq: int, attempt: int) -> bool:
-        """Whether this attempt of this shard misbehaves."""
+        """Whether this attempt of this shard fails on purpose."""
         below = 1 if self.do == "hang_once" else self.attempts_below
         if below is not None and attempt >= below:
             return False
@@ -68,21 +69,21 @@ class DiagnosticsOptions(Options):
 
 
 class Diagnostics(Processor[DiagnosticsOptions]):
-    """Misbehaves as the options say, to try what the services do about it.
+    """Fails as the options ask, to test how the services react.
 
-    Shards that are not to misbehave answer with a small JSON. Result: {"shards", "gaps", "size_bytes", "attempts"}.
+    Other shards return a small JSON document. Result: {"shards", "gaps", "size_bytes", "attempts"}.
 
-    `gaps` are ranges of shards that failed for good, `attempts` is the sum of the attempts that the others took.
+    `gaps` are ranges of shards that failed for good; `attempts` is the total number of attempts of the other shards.
     """
 
     options_model = DiagnosticsOptions
 
+    @override
     def splitter(self, options: DiagnosticsOptions, request: SplitRequest) -> Splitter:
-        """See Processor."""
         return TextRowSplitter(request) if options.do == "as_rows_say" else ByteSplitter(request)
 
+    @override
     def process(self, shard: ShardView, options: DiagnosticsOptions) -> bytes:
-        """See Processor."""
         if options.hits(shard.seq, shard.attempt):
             output = _misbehave(options, shard)
             if output is not None:
@@ -90,14 +91,14 @@ class Diagnostics(Processor[DiagnosticsOptions]):
         echo = {"seq": shard.seq, "attempt": shard.attempt, "size_bytes": len(shard.payload)}
         return json.dumps(echo).encode()
 
+    @override
     def rows(self, shard: ShardView, options: DiagnosticsOptions) -> ShardRows | None:
-        """See Processor."""
         if options.do != "as_rows_say":
             return None
         return TextRows(shard.payload, RowSpan.decode(shard.meta), LINES)
 
+    @override
     def merge(self, outputs: Sequence[bytes | None], options: DiagnosticsOptions) -> bytes:
-        """See Processor."""
         if options.merge == "kill_aggregator":
             _kill_service()
         echoes = [json.loads(output) for output in outputs if output is not None]
@@ -113,26 +114,26 @@ class Diagnostics(Processor[DiagnosticsOptions]):
 def _misbehave(options: DiagnosticsOptions, shard: ShardView) -> bytes | None:
     if options.do == "as_payload_says":
         options = _said_by(shard.payload, options)
-    if options.do in _HANGS:  # the last words of a child that is killed stand in the attempt's error
+    if options.do in _HANGS:  # a killed child's last output becomes part of the attempt's error
         sys.stdout.write(f"pid {os.getpid()} hangs from {time.monotonic():.6f}\n")
         sys.stdout.flush()
     return _FAULTS[options.do](options, shard)
 
 
 def _as_rows_say(options: DiagnosticsOptions, shard: ShardView) -> None:
-    """Do what each line says, as _said_by() reads it."""
+    """Do what each line asks for, as _said_by() reads it."""
     for line in shard.payload.splitlines():
         _misbehave(_said_by(line, options), shard)
 
 
 def _said_by(payload: bytes, options: DiagnosticsOptions) -> DiagnosticsOptions:
-    """Options that the first line gives as JSON: so one job can hold every fault."""
+    """Return the options that the payload's first line gives as JSON, so that one job can have all kinds of fault."""
     said = json.loads(payload.partition(b"\n")[0])
     return DiagnosticsOptions.model_validate(options.model_dump(exclude={"do", "only"}) | said)
 
 
 def _echo(options: DiagnosticsOptions, shard: ShardView) -> None:
-    """Behave."""
+    """Do nothing: process() then returns its usual output."""
 
 
 def _sleep(options: DiagnosticsOptions, shard: ShardView) -> None:
@@ -140,7 +141,7 @@ def _sleep(options: DiagnosticsOptions, shard: ShardView) -> None:
 
 
 def _busy(options: DiagnosticsOptions, shard: ShardView) -> None:
-    """One call into C that neither returns to the interpreter nor releases its lock: no signal handler can end it."""
+    """Stay in one call into C that holds the interpreter's lock, so that no signal handler can run."""
     begun_s = time.perf_counter()
     sum(range(_TRIAL_LENGTH))
     trial_s = time.perf_counter() - begun_s
@@ -164,7 +165,7 @@ def _segfault(options: DiagnosticsOptions, shard: ShardView) -> None:
 
 
 def _allocate(options: DiagnosticsOptions, shard: ShardView) -> None:
-    """Take `size_bytes` of memory, touch every page and hold it until it is all there."""
+    """Allocate `size_bytes` of memory, write to every page and keep all of it until the last page is there."""
     held = [
         bytearray(b"\1") * min(_PAGE_BYTES, options.size_bytes - begun_bytes)
         for begun_bytes in range(0, options.size_bytes, _PAGE_BYTES)
@@ -173,13 +174,13 @@ def _allocate(options: DiagnosticsOptions, shard: ShardView) -> None:
 
 
 def _fork(options: DiagnosticsOptions, shard: ShardView) -> None:
-    """Have a child of one's own and hang together with it: a kill must take both."""
+    """Start a child process and hang along with it: a kill must end both."""
     _orphan(options, shard)
     time.sleep(options.seconds)
 
 
 def _orphan(options: DiagnosticsOptions, shard: ShardView) -> None:
-    """Leave a sleeping child behind and return."""
+    """Leave a sleeping child process behind and return."""
     if os.fork() == 0:
         time.sleep(options.seconds)
         os._exit(0)
@@ -192,24 +193,24 @@ def _flood(options: DiagnosticsOptions, shard: ShardView) -> None:
 
 
 def _deaf(options: DiagnosticsOptions, shard: ShardView) -> None:
-    """Sleep through every signal that can be ignored."""
+    """Sleep and ignore every signal that can be ignored."""
     for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_IGN)
     time.sleep(options.seconds)
 
 
 def _closed(options: DiagnosticsOptions, shard: ShardView) -> None:
-    """Close every descriptor, the channel to the supervisor among them."""
+    """Close every descriptor, including the channel to the supervisor."""
     os.closerange(3, _MOST_DESCRIPTORS)
 
 
 def _kill_worker(options: DiagnosticsOptions, shard: ShardView) -> None:
-    """Take along the worker itself."""
+    """Kill the worker itself, not only this child."""
     _kill_service()
 
 
 def _kill_service() -> None:
-    """Kill the service itself, which is the parent of this child's parent, as running out of memory might."""
+    """Kill the service, which is the parent of this child's parent, as the kernel's out-of-memory killer might."""
     zygote = Path(f"/proc/{os.getppid()}/stat").read_text()
     os.kill(int(zygote.rpartition(")")[2].split()[1]), signal.SIGKILL)
 
@@ -219,7 +220,7 @@ def _return_huge(options: DiagnosticsOptions, shard: ShardView) -> bytes:
 
 
 def _return_wrong(options: DiagnosticsOptions, shard: ShardView) -> bytes:
-    """Return a text where bytes are due, as a careless plug-in might."""
+    """Return a str instead of bytes, as a careless plug-in might."""
     return "no bytes"  # type: ignore[return-value] # this is the fault
 
 

@@ -22,10 +22,10 @@ log = logging.getLogger(__name__)
 
 
 class Registry(Mapping[str, Processor[Any]]):
-    """Kind to processor, of the kinds that can run here.
+    """Maps each kind that can run here to its processor.
 
-    `broken` says of each plug-in that could not be loaded why, and whose it is. `incomplete` has the plug-ins of which the
-    extra is not installed: they can be described, and no job of theirs is taken.
+    `broken` maps each plug-in that failed to load to the reason, which names its distribution. `incomplete` holds the
+    plug-ins whose extra is not installed: they can be described, but their jobs are refused.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Registry(Mapping[str, Processor[Any]]):
         return tuple(self._processors)
 
     def require(self, kind: str) -> Processor[Any]:
-        """Return the kind's processor; BadRequest that lists the kinds there are, or says what this one lacks."""
+        """Return the kind's processor; BadRequest lists the installed kinds, or says what this kind lacks."""
         processor = self._processors.get(kind)
         if processor is not None:
             return processor
@@ -63,15 +63,15 @@ class Registry(Mapping[str, Processor[Any]]):
         raise BadRequest(f"unknown kind {kind!r}; installed are {', '.join(self._processors)}", code="unknown-kind")
 
     def without(self, kind: str) -> "Registry":
-        """Return the same kinds but one."""
+        """Return a registry without this kind."""
         others = {name: made for name, made in self._processors.items() if name != kind}
         return Registry(others, self.broken, self.incomplete)
 
 
 def load(points: Iterable[EntryPoint]) -> Registry:
-    """Load plug-ins; one that fails goes to `broken` and to the log, the others are not touched by it.
+    """Load plug-ins. One that fails is recorded in `broken` and logged; the others load regardless.
 
-    Whether an extra is there is found out without importing any of its modules: services must stay free of them.
+    Checks for the modules of an extra without importing them, because services must not load them.
     """
     processors: dict[str, Processor[Any]] = {}
     broken: dict[str, str] = {}
@@ -91,12 +91,12 @@ def load(points: Iterable[EntryPoint]) -> Registry:
 
 
 def missing_modules(processor: Processor[Any]) -> tuple[str, ...]:
-    """Return those modules of the kind's extra that are not installed."""
+    """Return the modules of the kind's extra that are not installed."""
     return tuple(module for module in processor.extra.modules if not _is_there(module)) if processor.extra else ()
 
 
 def what_is_missing(processor: Processor[Any]) -> str:
-    """Say which extra a kind needs that is not installed."""
+    """Return a message with the kind's missing extra and how to install it."""
     extra = processor.extra
     missing = ", ".join(missing_modules(processor))
     return f'needs the extra: pip install "{extra.install if extra else ""}" (not installed: {missing})'
@@ -106,26 +106,26 @@ def what_is_missing(processor: Processor[Any]) -> str:
 def _is_there(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except (ImportError, ValueError):  # a finder that refuses it, or a module that was put in place without a spec
+    except (ImportError, ValueError):  # a finder refuses the name, or the loaded module has no spec
         return False
 
 
 @lru_cache(maxsize=1)
 def all_kinds() -> Registry:
-    """Return every installed kind, `diagnostics` too: for children and the aggregator, which run what was accepted."""
+    """Return every installed kind, including `diagnostics`, for children and the aggregator: they run accepted jobs."""
     return load(entry_points(group=GROUP))
 
 
 @lru_cache(maxsize=2)
 def installed(diagnostics: bool = False) -> Registry:
-    """Return the kinds that clients may ask for; `diagnostics` can kill workers, so only if the operator wants it."""
+    """Return the kinds that clients may submit; `diagnostics` can kill workers, so the operator has to enable it."""
     return all_kinds() if diagnostics else all_kinds().without(DIAGNOSTICS)
 
 
 def parse_options(processor: Processor[Any], given: Mapping[str, object]) -> Options:
-    """Validate a client's options; texts (query parameters) become numbers and so on where the model asks for them.
+    """Validate a client's options; converts texts (query parameters) to the types that the model asks for.
 
-    BadRequest names the options that are wrong and those that the kind has.
+    BadRequest names the wrong options and lists those of the kind.
     """
     model = processor.options_model
     try:
@@ -137,20 +137,20 @@ def parse_options(processor: Processor[Any], given: Mapping[str, object]) -> Opt
 
 
 def options_json(options: Options) -> bytes:
-    """Return the canonical JSON of options: only those that were given, names sorted, no spaces.
+    """Return the canonical JSON of options: only the options that were given, names sorted, no spaces.
 
-    What is inside an option keeps its order: in a map of derived columns it means something.
+    Values keep their inner order, which matters for a map of derived columns.
     """
     given = options.model_dump(mode="json", exclude_unset=True)
     return json.dumps(dict(sorted(given.items())), separators=(",", ":")).encode()
 
 
 def options_from_json(processor: Processor[Any], document: bytes) -> Options:
-    """Read what options_json() wrote; BadRequest if this version of the plug-in does not take it."""
+    """Parse what options_json() wrote; BadRequest if this version of the plug-in rejects it."""
     try:
         given = json.loads(document or b"{}")
     except ValueError as error:
-        raise BadRequest(f"options are no JSON: {error}", code="bad-option") from error
+        raise BadRequest(f"options are not valid JSON: {error}", code="bad-option") from error
     if not isinstance(given, dict):
         raise BadRequest("options must be a JSON object", code="bad-option")
     return parse_options(processor, given)
@@ -159,7 +159,7 @@ def options_from_json(processor: Processor[Any], document: bytes) -> Options:
 def _make(point: EntryPoint) -> Processor[Any]:
     found = point.load()
     if not (isinstance(found, type) and issubclass(found, Processor)):
-        raise TypeError(f"{found!r} is no subclass of regather.Processor")
+        raise TypeError(f"{found!r} is not a subclass of regather.Processor")
     return found()
 
 
@@ -177,7 +177,7 @@ def _complaint(detail: Mapping[str, Any]) -> str:
 
 
 def _shown(value: object) -> str:
-    """Return a value as a message may quote it; a number of thousands of digits has no text."""
+    """Return a value as text for an error message, shortened; Python cannot print a number of thousands of digits."""
     try:
         return _shorter(repr(value))
     except ValueError:

@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 
 from regather.core.errors import TransportError
 from regather.testing.waiting import eventually
+from regather.topics.rules import TopicSpec
 from regather.transport.base import (
     Committed,
     Consumer,
     Producer,
     Record,
     TopicPartition,
-    TopicSpec,
     TransactionalProducer,
     Transport,
 )

@@ -5,12 +5,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from regather.children.failure_text import explain
+from regather.children.file_cut import CutOrder, cut_into_fifo, inspect_head
+from regather.children.row_calls import call_shard
+from regather.children.work import Call, Work
 from regather.core.execution import Done, Failed, Result
 from regather.processors.base import Processor
-from regather.runtime.execution import Call, Work
-from regather.runtime.failure_text import explain
-from regather.runtime.file_cut import CutOrder, cut_into_fifo, inspect_head
-from regather.runtime.row_calls import call_shard
 
 
 class InlineExecutor:

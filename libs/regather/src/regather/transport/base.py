@@ -1,20 +1,19 @@
-"""What Regather asks of a log: records, producers, consumers, transactions. Two brokers give it: Kafka and memory.
+"""The log interface: records, producers, consumers, transactions. Kafka and the broker in memory implement it.
 
-Bytes only: no serialiser runs inside a client, so that an unreadable record is ours to handle. Every call that talks to
-a broker has a time limit; when it passes, the outcome is unknown and `BrokerUnavailable` or `ProducerDead` is raised,
-after which the instance is thrown away.
+Clients handle bytes only. No serialiser runs inside them, so that Regather itself handles unreadable records. Every
+call to a broker has a time limit. When it passes, the outcome is unknown, and the call raises BrokerUnavailable or
+ProducerDead. Then drop the instance and make a new one.
 """
 
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from regather.core.topic_rules import BrokerSettings, TopicState
+from regather.topics.rules import BrokerSettings, TopicSpec, TopicState
 
 Headers = Sequence[tuple[str, bytes]]
 
 TRANSACTION_TIMEOUT_S = 20.0
-"""The broker ends a transaction that nobody ends after so long; until then it keeps every committed reader waiting."""
+"""After this time the broker aborts an open transaction. Until then it keeps read_committed readers waiting."""
 
 
 class TopicPartition(NamedTuple):
@@ -25,7 +24,7 @@ class TopicPartition(NamedTuple):
 
 
 class RecordAddress(NamedTuple):
-    """Where a record that was sent stands in the log."""
+    """Where a sent record is in the log."""
 
     topic: str
     partition: int
@@ -53,17 +52,17 @@ class Committed(NamedTuple):
 
 
 class RebalanceListener(Protocol):
-    """Told of assignments. Must return quickly and must not raise: flip state and pause, work elsewhere."""
+    """Callbacks for assignments. They must return quickly and not raise: change state and pause, but work elsewhere."""
 
     async def on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
-        """Partitions that this member owns from now on; fetching may already have begun."""
+        """This member owns the partitions from now on; fetching may already have begun."""
 
     async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        """Partitions that are taken away when this returns; a commit is still allowed inside."""
+        """This member loses the partitions when this returns; until then it may commit."""
 
 
 class Producer(Protocol):
-    """Idempotent, acks=all. After any failed record the instance is dead: stop it and make a new one."""
+    """An idempotent producer with acks=all. After any failed record it is dead: stop it and make a new one."""
 
     async def start(self) -> None:
         """Connect; raises BrokerUnavailable."""
@@ -80,7 +79,7 @@ class Producer(Protocol):
         headers: Headers = (),
         partition: int | None = None,
     ) -> Awaitable[RecordAddress]:
-        """Queue one record (waits while the buffer is full) and return what resolves at its ack.
+        """Queue one record, after waiting for room in the buffer, and return an awaitable that resolves at its ack.
 
         The awaitable raises RecordTooLarge, Fenced, ProducerDead or BrokerUnavailable. Await every one of them.
         """
@@ -97,14 +96,14 @@ class TransactionalProducer(Producer, Protocol):
         """Begin a transaction; raises ProducerDead."""
 
     async def commit(self) -> None:
-        """Await every record of the transaction, then commit; any failed record raises and kills the producer.
+        """Await every record of the transaction, then commit. A failed record raises and makes the producer dead.
 
         A commit that returns proves nothing: read the records back.
         """
 
 
 class Consumer(Protocol):
-    """A member of a group, or a reader of partitions that it was assigned by hand."""
+    """A member of a group, or a reader of manually assigned partitions."""
 
     async def start(self) -> None:
         """Connect; raises BrokerUnavailable."""
@@ -116,86 +115,76 @@ class Consumer(Protocol):
         """Join the group for these topics."""
 
     def assign(self, partitions: Iterable[TopicPartition]) -> None:
-        """Read these partitions without a group; positions of partitions kept are kept."""
+        """Read these partitions without a group. A partition that stays assigned keeps its position."""
 
     @property
     def generation(self) -> int | None:
-        """The group's generation that the newest assignment is of; None before the first.
+        """The generation of the latest assignment; None before the first.
 
-        A member that misses one was not in the group meanwhile: others may have owned its partitions.
+        A member that misses a generation was not in the group meanwhile, and others may have owned its partitions.
         """
 
     async def poll(self, timeout_s: float, max_records: int | None = None) -> Mapping[TopicPartition, list[Record]]:
-        """Return what is there, waiting at most about `timeout_s`; {} if nothing.
+        """Return the next records; wait for at most about `timeout_s`, then return {}.
 
-        Raises OffsetOutOfRange where a position is not in the log. After any error no record is lost: positions stay at
-        the next offset that was not returned.
+        Raise OffsetOutOfRange if a position is not in the log. An error loses no record: each position stays at the
+        next offset that was not returned.
         """
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
-        """Stop delivering these; keep polling all the same."""
+        """Stop delivering records of these partitions. Keep polling all the same."""
 
     def resume(self, partitions: Iterable[TopicPartition]) -> None:
-        """Deliver these again."""
+        """Deliver records of these partitions again."""
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        """The next record of this partition is the first at or above `offset`."""
+        """Continue this partition at the first record at or above `offset`."""
 
     async def position(self, partition: TopicPartition) -> int:
-        """The next offset to be delivered."""
+        """Return the next offset to deliver."""
 
     async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
-        """Commit explicit offsets; raises CommitRejected for an old generation or a partition not owned."""
+        """Commit these offsets; raise CommitRejected for an old generation or a partition that is not owned."""
 
     async def committed(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, Committed | None]:
-        """The group's committed offsets with their metadata."""
+        """Return the group's committed offsets with their metadata."""
 
     async def beginning_offsets(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """First offset still in the log."""
+        """Return the first offset that is still in the log."""
 
     async def end_offsets(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Next offset to be written; for a read_committed consumer the last stable offset."""
+        """Return the next offset to be written; for a read_committed consumer, the last stable offset."""
 
     async def written_offsets(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Next offset to be written, even where an open transaction keeps a read_committed reader from getting there."""
-
-
-@dataclass(frozen=True, slots=True)
-class TopicSpec:
-    """A topic as it must be: name, partitions, largest record and Kafka topic settings."""
-
-    name: str
-    partitions: int
-    max_record_bytes: int
-    config: Mapping[str, str]
+        """Return the next offset to be written, even if an open transaction keeps read_committed readers before it."""
 
 
 class Transport(Protocol):
-    """Makes clients. The only way in which a service gets one."""
+    """Makes clients and administers topics. Services get all their clients from it."""
 
     def producer(self, *, max_record_bytes: int) -> Producer:
-        """An idempotent producer."""
+        """Return a new idempotent producer."""
 
     def transactional_producer(self, transactional_id: str, *, max_record_bytes: int) -> TransactionalProducer:
-        """A fencing producer."""
+        """Return a new producer that fences older ones of this id."""
 
     def consumer(self, *, group: str | None = None, fetch_max_bytes: int = 16 * 1024 * 1024) -> Consumer:
-        """A read_committed consumer that starts at the earliest record."""
+        """Return a new read_committed consumer that starts at the earliest record."""
 
     async def create_topics(self, specs: Sequence[TopicSpec]) -> list[str]:
-        """Create what is missing; names of the topics created."""
+        """Create the missing topics and return their names."""
 
     async def partition_counts(self, topics: Iterable[str]) -> Mapping[str, int]:
-        """Partitions of each topic that exists; raises BrokerUnavailable. Asking creates none, whatever the brokers do."""
+        """Return the number of partitions of each existing topic; raise BrokerUnavailable. It never creates a topic."""
 
     async def grow_topic(self, topic: str, partitions: int) -> None:
-        """Add partitions to a topic, up to `partitions`; TransportError where it has as many already."""
+        """Add partitions to a topic, up to `partitions`; raise TransportError if it has as many already."""
 
     async def topic_states(self, topics: Iterable[str]) -> Mapping[str, TopicState]:
-        """Where the partitions of each topic that exists are, and its settings; raises BrokerUnavailable, AccessDenied."""
+        """Return replicas and settings of each existing topic; raise BrokerUnavailable or AccessDenied."""
 
     async def broker_settings(self, names: Iterable[str]) -> BrokerSettings:
-        """These settings of every broker; raises BrokerUnavailable, AccessDenied."""
+        """Return these settings of every broker; raise BrokerUnavailable or AccessDenied."""
 
     async def close(self) -> None:
-        """Release what the factory itself holds."""
+        """Release the factory's own resources."""

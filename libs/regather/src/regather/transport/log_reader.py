@@ -1,4 +1,4 @@
-"""Reading single records and stretches of a log on demand, apart from the view's own consumer."""
+"""Reads single records and ranges of a log on demand, with a consumer of its own."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -9,11 +9,14 @@ from regather.transport.base import Consumer, Record, TopicPartition, Transport
 _POLL_S = 0.2
 
 GoOn = Callable[[Record], bool]
-"""Takes a record; False ends the scan."""
+"""Called with each record; returns False to end the scan."""
 
 
 class LogReader:
-    """One consumer, one reader at a time; made at first use and replaced after an error. A scan takes at most `limit_s`."""
+    """One consumer for one reader at a time. It is made at first use and replaced after an error.
+
+    A scan takes at most `limit_s`.
+    """
 
     def __init__(self, transport: Transport, *, fetch_max_bytes: int, limit_s: float = 10.0) -> None:
         self._transport = transport
@@ -23,7 +26,7 @@ class LogReader:
         self._turn = asyncio.Lock()
 
     async def read(self, tp: TopicPartition, offset: int) -> Record:
-        """Return the record at exactly this offset; OffsetOutOfRange where it is gone."""
+        """Return the record at exactly this offset; raise OffsetOutOfRange if it is no longer in the log."""
         found: list[Record] = []
 
         def first(record: Record) -> bool:
@@ -32,11 +35,11 @@ class LogReader:
 
         await self.scan(tp, offset, first)
         if not found or found[0].offset != offset:
-            raise OffsetOutOfRange(f"{tp.topic}-{tp.partition} holds no record at offset {offset} any more")
+            raise OffsetOutOfRange(f"{tp.topic}-{tp.partition} no longer has a record at offset {offset}")
         return found[0]
 
     async def scan(self, tp: TopicPartition, start: int, take: GoOn) -> None:
-        """Give records from `start` to the present end to `take`; BrokerUnavailable where that takes too long."""
+        """Call `take` with the records from `start` to the present end; raise BrokerUnavailable after `limit_s`."""
         async with self._turn:
             try:
                 async with asyncio.timeout(self._limit_s):
@@ -51,9 +54,9 @@ class LogReader:
                 raise
 
     async def records(self, tp: TopicPartition, start: int, end: int) -> AsyncIterator[Record]:
-        """Yield the records from `start` up to `end`, which may be taken slowly; OffsetOutOfRange where they are gone.
+        """Yield the records from `start` up to `end`. The caller may take its time.
 
-        BrokerUnavailable where none comes for as long as a scan may take.
+        Raise OffsetOutOfRange if they are no longer in the log, BrokerUnavailable if none arrives within `limit_s`.
         """
         async with self._turn:
             consumer = await self._ready()
@@ -71,7 +74,7 @@ class LogReader:
             consumer.pause([tp])
 
     async def _next(self, consumer: Consumer, tp: TopicPartition) -> Sequence[Record]:
-        """Return the next records, or none where only transaction markers were stepped over."""
+        """Return the next records; none if the consumer only passed transaction markers."""
         before = await consumer.position(tp)
         try:
             async with asyncio.timeout(self._limit_s):
@@ -80,10 +83,10 @@ class LogReader:
                     if records or await consumer.position(tp) > before:
                         return records
         except TimeoutError as error:
-            raise BrokerUnavailable(f"{tp.topic}-{tp.partition} gave nothing for {self._limit_s} s") from error
+            raise BrokerUnavailable(f"{tp.topic}-{tp.partition} returned no record for {self._limit_s} s") from error
 
     async def stop(self) -> None:
-        """Disconnect; the next read connects again."""
+        """Disconnect. The next read connects again."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await consumer.stop()
@@ -98,7 +101,7 @@ class LogReader:
         while more and await consumer.position(tp) < end:
             for record in (await consumer.poll(_POLL_S)).get(tp, ()):
                 more = more and record.offset < end and take(record)
-        consumer.pause([tp])  # else the client goes on fetching what nobody reads
+        consumer.pause([tp])  # else the client goes on fetching records that nobody reads
 
     async def _ready(self) -> Consumer:
         if self._consumer is None:

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from regather.core.errors import TransportError, UserError
-from regather.runtime.logs import get_logger
+from regather.service.logs import get_logger
 from regather_gateway.problems import Problem, broker_unavailable
 
 log = get_logger()

@@ -38,10 +38,10 @@ from regather_gateway.http.schemas import (
     worker_document,
 )
 from regather_gateway.http.shard_list import list_shards
+from regather_gateway.http.shards_parameter import parse_seqs
 from regather_gateway.problems import Problem
+from regather_gateway.submission.idempotency import Receipt
 from regather_gateway.submission.job_spec import Beside, JobSpec
-from regather_gateway.submission.redrive import parse_seqs
-from regather_gateway.submission.submit import Receipt
 from regather_gateway.submission.submit_request import SubmitRequest, check_parameters, make_spec, options_of
 from regather_gateway.views.job_table import PageKey
 
@@ -156,7 +156,7 @@ async def cancel_job(request: Request, gateway: Parts, job_id: str) -> Response:
     if status.state.ended and status.state is not JobState.CANCELLED:
         raise Problem(409, "already-ended", f"the job has {status.state}; there is nothing to cancel", job_id=job_id)
     if not status.state.ended:
-        await gateway.submitter.cancel(status.owner)
+        await gateway.canceller.cancel(status.owner)
     wait_s = wished_wait_s(request, gateway.settings.max_wait_s)
     status = await _after_wait(gateway, status, wait_s)
     return _job_response(gateway, status, 200 if status.state.ended else 202, applied(request, wait_s))

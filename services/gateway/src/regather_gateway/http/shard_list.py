@@ -6,10 +6,10 @@ from regather.core.model import AttemptError, AttemptFailed, Identity, Outcome, 
 from regather.core.redrive import ShardVersions
 from regather.core.seq_ranges import contains
 from regather.core.status import JobStatus
-from regather.core.wire.events import decode_event
-from regather.core.wire.identity import HEADER, header_map, pack_identity
 from regather.transport.base import Record, TopicPartition
 from regather.transport.log_reader import LogReader
+from regather.wire.events import decode_event
+from regather.wire.identity import belongs_to
 from regather_gateway.http.schemas import AttemptDocument, ShardDocument, ShardList
 from regather_gateway.problems import Problem
 
@@ -21,7 +21,7 @@ class ShardFold:
     """
 
     def __init__(self, owner: Identity, total: int | None, *, first: int, limit: int) -> None:
-        self._submission = pack_identity(owner)[:-2]  # without the version
+        self._is_mine = belongs_to(owner, any_version=True)
         self._newest = owner.version
         self._versions: ShardVersions | None = None
         self._total = total
@@ -32,7 +32,7 @@ class ShardFold:
 
     def take(self, record: Record) -> bool:
         """Fold one record of job-events; False once every shard in the window is settled."""
-        if header_map(record.headers).get(HEADER, b"").startswith(self._submission):
+        if self._is_mine(record.headers):
             self._fold(record)
         if self._versions is not None and self._versions.newest < self._newest:
             return True  # the event of a later redrive is still ahead in the log

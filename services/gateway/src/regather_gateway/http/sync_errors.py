@@ -8,7 +8,7 @@ from fastapi.routing import APIRoute
 from pydantic import ValidationError
 
 from regather.core.errors import TransportError, UserError
-from regather.runtime.logs import get_logger
+from regather.service.logs import get_logger
 from regather_gateway.http.problem_responses import json_response, problem_of
 from regather_gateway.http.request_body import drain
 from regather_gateway.problems import Problem

@@ -5,8 +5,8 @@ import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from dataclasses import dataclass, replace
 
+from regather.children.file_cut import CutLost, FileCutter
 from regather.processors.base import HEAD_BYTES, ArrivingFileSplitter, FileSplitter, Piece, Splitter
-from regather.runtime.file_cut import CutLost, FileCutter
 from regather_gateway.problems import Problem
 from regather_gateway.submission.job_spec import JobSpec
 from regather_gateway.submission.spool_dir import SpoolDir

@@ -4,8 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from regather.core.model import OnError
+from regather.core.model import Identity, OnError, Opened
 from regather.processors.base import FileSplitter, Processor, Side, SplitRequest, Splitter
+
+TENANT = ""
+"""There is one tenant until there is authentication."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +50,18 @@ class JobSpec:
     def splitter(self, head: bytes | None = None) -> Splitter | FileSplitter:
         """Make a fresh splitter for a body that begins so; without, to check the spec. BadRequest, BadInput."""
         return self.processor.splitter(self.options, replace(self.split, head=head))
+
+    def opened(self, owner: Identity) -> Opened:
+        """Return the event that opens this job as `owner`."""
+        return Opened(
+            owner,
+            kind=self.kind,
+            options=self.options_json,
+            tenant=TENANT,
+            deadline_ms=self.deadline_ms,
+            on_error=self.on_error,
+            label=self.label,
+            chained=self.processor.chained,
+            max_failed=self.max_failed,
+            max_failed_pct=self.max_failed_pct,
+        )

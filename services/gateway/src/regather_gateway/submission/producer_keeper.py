@@ -5,11 +5,12 @@ import contextlib
 import itertools
 from dataclasses import dataclass, field
 
-from regather.core.errors import BrokerUnavailable, TransportError
-from regather.runtime.host import Host
-from regather.runtime.logs import get_logger
+from regather.core.errors import BrokerUnavailable
+from regather.service.environment import Environment
+from regather.service.logs import get_logger
+from regather.service.retrying import retrying
+from regather.topics.layout import SHARD_RECORD_BYTES, Topics
 from regather.transport.base import Producer, Transport
-from regather.transport.topics import SHARD_RECORD_BYTES, Topics
 
 log = get_logger()
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.2, 5.0
@@ -37,9 +38,9 @@ class ProducerSession:
 class ProducerKeeper:
     """Keeps one producer alive, and starts the next when it dies."""
 
-    def __init__(self, transport: Transport, topics: Topics, host: Host) -> None:
+    def __init__(self, transport: Transport, topics: Topics, environment: Environment) -> None:
         self._transport = transport
-        self._host = host
+        self._environment = environment
         self._topics = topics
         self._session: ProducerSession | None = None
         self._wanted = asyncio.Event()
@@ -91,15 +92,17 @@ class ProducerKeeper:
                     await self._wanted.wait()
 
     async def _start_with_retries(self) -> ProducerSession:
-        delay_s = _FIRST_RETRY_S
-        while True:
-            try:
-                return await self._start()
-            except TransportError as error:
-                self.why_not = str(error)
-                log.warning("producer-start-failed", error=repr(error), retry_s=round(delay_s, 1))
-            await asyncio.sleep(delay_s * (0.8 + 0.4 * self._host.chance()))
-            delay_s = min(_LAST_RETRY_S, delay_s * 2)
+        return await retrying(
+            self._start,
+            "producer-start-failed",
+            first_s=_FIRST_RETRY_S,
+            last_s=_LAST_RETRY_S,
+            on_error=self._note_why,
+            jitter=self._environment.chance,
+        )
+
+    def _note_why(self, error: Exception) -> None:
+        self.why_not = str(error)
 
     async def _start(self) -> ProducerSession:
         producer = self._transport.producer(max_record_bytes=SHARD_RECORD_BYTES)
@@ -117,7 +120,7 @@ class ProducerKeeper:
         missing = [name for name in wanted if name not in counts]
         if missing:
             raise BrokerUnavailable(
-                f"topics are missing: {', '.join(missing)}; create them with `python -m regather.runtime.topics`"
+                f"topics are missing: {', '.join(missing)}; create them with `python -m regather.service.topics_command`"
             )
         if counts[topics.job_events] != counts[topics.job_status]:
             raise BrokerUnavailable(

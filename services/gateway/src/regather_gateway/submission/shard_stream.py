@@ -20,12 +20,14 @@ _RUN_RECORDS, _RUN_BYTES = 64, 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """Limits of one upload: bytes and records sent without an ack, seconds until an ack, seconds between heartbeats."""
+    """Limits of one upload: bytes and records sent without an ack, seconds until an ack.
+
+    `opened_before_shards`: no shard is sent before `opened` is acked.
+    """
 
     window_bytes: int
     window_records: int
     ack_timeout_s: float
-    heartbeat_s: float
     opened_before_shards: bool
 
 

@@ -1,135 +1,157 @@
-"""Sends one submission's records to Kafka: `opened`, the shards in two lanes, the heartbeat, the seal."""
+"""Carries out what the rules of a submission say (`regather.core.submission`): sends its records, awaits their acks."""
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any
 
-from regather.core.errors import BadInput, TransportError
-from regather.core.model import Event, OffsetRange, OnError, Opened
-from regather.core.status import JobStatus
-from regather.core.wire.shards import ShardEncoder
-from regather.processors.base import Piece
-from regather.transport.base import RecordAddress
-from regather.transport.topics import SHARD_RECORD_BYTES
-from regather_gateway.submission.producer_keeper import ProducerSession
-from regather_gateway.submission.shard_stream import ShardStream, UploadLimits
+from regather.core.errors import TransportError
+from regather.core.model import Abandoned, OffsetRange, Sealed
+from regather.core.submission import (
+    Acked,
+    AggregatorAnswered,
+    BodyEnded,
+    ClaimRead,
+    Doubt,
+    FirstShard,
+    GivenUp,
+    Instruction,
+    SealAcked,
+    Submission,
+    SubmissionEvent,
+    SubmissionState,
+    Unconfirmed,
+)
+from regather.service.logs import get_logger
+from regather.transport.base import Headers
+from regather_gateway.submission.aggregator_answer import no_answer
+from regather_gateway.submission.opening import Opening
+from regather_gateway.submission.shard_stream import ShardStream
 from regather_gateway.submission.submission_events import SubmissionEvents
 
-MAX_PIECE_BYTES = SHARD_RECORD_BYTES - 64 * 1024
-"""The largest shard and the halo of its neighbours, less what the headers need."""
-
-
-HoldClaim = Callable[[RecordAddress], Awaitable[None]]
+log = get_logger()
+MakeSeal = Callable[[int, tuple[OffsetRange, ...]], Sealed]
+"""Makes the seal from the number of shards and the places where they stand."""
 
 
 class Upload:
     """Sends the records of one submission; nothing is sent before the first shard was cut.
 
-    Raises TransportError or TimeoutError, after which the state of the submission is unknown and the producer is to be
-    thrown away. With `hold_claim` the first status goes ahead alone, and nothing follows unless that lets it.
+    Every method but end() may raise TransportError or TimeoutError: then the caller calls end(Unconfirmed()). After any
+    other error it calls end(GivenUp()).
     """
 
     def __init__(
         self,
-        session: ProducerSession,
-        opened: Opened,
-        accepted: JobStatus,
+        life: Submission,
+        stream: ShardStream,
+        events: SubmissionEvents,
+        opening: Opening,
+        ack_timeout_s: float,
         *,
-        timeout_ms: int,
-        limits: UploadLimits,
-        hold_claim: HoldClaim | None = None,
+        aggregator_answered: Callable[[], Awaitable[bool]],
+        discard_producer: Callable[[], None],
     ) -> None:
-        self._hold_claim = hold_claim
-        self._opened = opened
-        self._accepted = accepted
-        self._limits = limits
-        self._headers = ShardEncoder(
-            opened.owner,
-            opened.kind,
-            opened.options,
-            timeout_ms,
-            chained=opened.chained,
-            skip=opened.on_error is OnError.SKIP,
-        ).headers
-        self._stream = ShardStream(session, limits)
-        self._events = SubmissionEvents(session, opened.owner, limits, lambda: self._stream.sent)
-        self._first_acks: list[Awaitable[RecordAddress]] = []
-        self.owner = opened.owner
-        self.begun = False
+        self._life = life
+        self._stream = stream
+        self._events = events
+        self._opening = opening
+        self._ack_timeout_s = ack_timeout_s
+        self._aggregator_answered = aggregator_answered
+        self._discard_producer = discard_producer
+        self._sealed: Sealed | None = None
+        self._carry_out: dict[Instruction, Callable[[], Awaitable[SubmissionEvent | None]]] = {
+            Instruction.CLAIM: self._claim,
+            Instruction.GIVE_WAY: self._give_way,
+            Instruction.OPEN: self._open,
+            Instruction.SEAL: self._send_seal,
+            Instruction.AWAIT_AGGREGATOR: self._await_aggregator,
+        }
 
     @property
-    def shards(self) -> int:
-        """How many shards were sent."""
-        return self._stream.sent
+    def state(self) -> SubmissionState:
+        """Where the submission is."""
+        return self._life.state
 
-    @property
-    def heartbeat_missed(self) -> bool:
-        """See SubmissionEvents."""
-        return self._events.heartbeat_missed
+    async def begin(self) -> None:
+        """Claim the job, if the submission has to, and open it; raises Problem where another submission was first."""
+        await self._tell(FirstShard())
 
-    @property
-    def shard_ranges(self) -> tuple[OffsetRange, ...]:
-        """Where the shards stand, once they are settled."""
-        return self._stream.shard_ranges()
-
-    async def send(self, pieces: Iterable[Piece]) -> None:
-        """Send shards in order; waits while too much is without an ack. The first one opens the job."""
-        stream, headers = self._stream, self._headers
-        for piece in pieces:
-            if len(piece.payload) > MAX_PIECE_BYTES:
-                raise BadInput(_too_large(stream.sent, len(piece.payload)), code="shard-too-large")
-            if not self.begun:
-                await self._begin()
-            await stream.send(piece.payload, headers(stream.sent, piece.meta))
+    async def send(self, records: Iterable[tuple[bytes, Headers]]) -> None:
+        """Send shards in order; waits while too much is without an ack. The first shard opens the job."""
+        for payload, headers in records:
+            if self._life.state is SubmissionState.NEW:
+                await self.begin()
+            await self._stream.send(payload, headers)
 
     async def settle(self) -> None:
-        """Wait for the ack of everything sent so far."""
-        self.stop_heartbeat()
-        async with asyncio.timeout(self._limits.ack_timeout_s):
-            addresses = [await acked for acked in self._first_acks]
+        """Wait for the ack of everything sent so far. Heartbeats end here: the seal follows."""
+        self._events.stop_heartbeat()
+        async with asyncio.timeout(self._ack_timeout_s):
+            addresses = [await acked for acked in self._opening.unacked]
+        self._opening.unacked.clear()
         for opened in addresses[:1]:
-            self._events.acked(opened)
-        self._first_acks = []
+            self._life.handle(Acked(opened.timestamp_ms))
         await self._stream.settle()
 
-    async def publish(self, event: Event) -> None:
-        """Send one event of this job and wait for its ack."""
-        await self._events.publish(event)
+    async def seal(self, make: MakeSeal) -> Sealed:
+        """Commit the job once all its records are acked; Problem 503 where it stays unknown whether the seal counts."""
+        await self.settle()
+        self._sealed = make(self._stream.sent, self._stream.shard_ranges())
+        await self._tell(BodyEnded())
+        return self._sealed
 
-    async def drop(self) -> None:
-        """Forget the submission: errors of what is still on its way are of no interest any more."""
-        self.stop_heartbeat()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._limits.ack_timeout_s):
-                while self._first_acks:
-                    with contextlib.suppress(TransportError):
-                        await self._first_acks.pop(0)
-        await self._stream.drop()
-
-    def stop_heartbeat(self) -> None:
-        """Send no more heartbeats."""
+    def end(self, event: GivenUp | Unconfirmed, why: str = "") -> Coroutine[Any, Any, None]:
+        """End the submission now; the coroutine writes `abandoned` with `why` where it must, and awaits the last acks."""
+        instruction = self._life.handle(event)
         self._events.stop_heartbeat()
+        if instruction is Instruction.DISCARD_PRODUCER:
+            self._discard_producer()
+        return self._finish(why if instruction is Instruction.ABANDON else None)
 
-    async def _begin(self) -> None:
-        if self._hold_claim is not None:
-            async with asyncio.timeout(self._limits.ack_timeout_s):
-                address = await (await self._events.publish_status(self._accepted))
-            await self._hold_claim(address)
-        self.begun = True
-        self._events.start_heartbeat()
-        opened = asyncio.ensure_future(await self._events.send(self._opened))
-        self._first_acks = [opened]
-        if self._hold_claim is None:
-            self._first_acks.append(await self._events.publish_status(self._accepted))
-        if self._limits.opened_before_shards:
-            await asyncio.wait([opened], timeout=self._limits.ack_timeout_s)
-            if not opened.done():
-                raise TimeoutError
-            opened.result()
+    async def _tell(self, event: SubmissionEvent) -> None:
+        instruction = self._life.handle(event)
+        while instruction is not None:
+            answer = await self._carry_out[instruction]()
+            instruction = None if answer is None else self._life.handle(answer)
 
+    async def _claim(self) -> ClaimRead:
+        return await self._opening.claim()
 
-def _too_large(seq: int, size_bytes: int) -> str:
-    return (
-        f"shard {seq} would have {size_bytes} bytes, above the limit of {MAX_PIECE_BYTES}: ask for a smaller "
-        "shard_size; if one row is that long, the input cannot be processed"
-    )
+    async def _give_way(self) -> None:
+        raise self._opening.gives_way()
+
+    async def _open(self) -> None:
+        self._events.start_heartbeat(lambda: self._stream.sent, lambda log_ms: self._life.handle(Acked(log_ms)))
+        await self._opening.open()
+
+    async def _send_seal(self) -> SealAcked:
+        assert self._sealed is not None  # seal() is the only way here
+        return SealAcked((await self._events.publish(self._sealed)).timestamp_ms)
+
+    async def _await_aggregator(self) -> AggregatorAnswered:
+        doubt = self._life.doubt or Doubt.HEARTBEAT_MISSED
+        log.warning("seal-in-doubt", job=self._events.owner.job_id, why=doubt.name.lower())
+        if not await self._aggregator_answered():
+            self._life.handle(AggregatorAnswered(in_time=False))
+            raise no_answer(self._events.owner, doubt)
+        return AggregatorAnswered(in_time=True)
+
+    async def _finish(self, abandoned: str | None) -> None:
+        owner = self._events.owner
+        if abandoned is not None:
+            log.info("job-abandoned", job=owner.job_id, error=abandoned)
+            try:
+                await self._events.publish(Abandoned(owner, abandoned))
+            except (TransportError, TimeoutError) as error:  # missed heartbeats end the job a minute later
+                log.warning("abandon-failed", job=owner.job_id, error=repr(error))
+        await self._drop()
+
+    async def _drop(self) -> None:
+        """Await what is still on its way: its errors concern nobody any more."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._ack_timeout_s):
+                while self._opening.unacked:
+                    with contextlib.suppress(TransportError):
+                        await self._opening.unacked.pop(0)
+        await self._stream.drop()

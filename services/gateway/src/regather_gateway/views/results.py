@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from regather.core.errors import BrokerUnavailable, OffsetOutOfRange
 from regather.core.model import Identity
 from regather.core.status import JobStatus, ResultAddress
-from regather.core.wire.documents import decode_status
-from regather.core.wire.identity import HEADER, header_map, pack_identity
+from regather.topics.layout import Topics
 from regather.transport.base import Record, TopicPartition
 from regather.transport.log_reader import LogReader
-from regather.transport.topics import Topics
+from regather.wire.documents import decode_status
+from regather.wire.identity import HEADER, header_map, pack_identity
 from regather_gateway.problems import Problem
 from regather_gateway.views.job_table import JobTable
 

@@ -3,20 +3,21 @@
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
-from regather.core.errors import BrokerUnavailable, OffsetOutOfRange, TransportError, WireError
+from regather.core.errors import BrokerUnavailable, WireError
 from regather.core.ids import event_partition
 from regather.core.model import Identity, JobId
 from regather.core.status import JobStatus
-from regather.core.wire.documents import decode_status
-from regather.runtime.logs import get_logger
-from regather.transport.base import Consumer, Record, TopicPartition, Transport
+from regather.service.logs import get_logger
+from regather.service.retrying import retrying
+from regather.service.tailer import Tailer
+from regather.transport.base import Record, TopicPartition, Transport
+from regather.wire.documents import decode_status
 from regather_gateway.views.job_table import JobTable, StatusAddress
 
 log = get_logger()
-_POLL_S = 0.2
 _RETRY_S = 1.0
 _BARRIER_S = 1.0
 
@@ -27,14 +28,6 @@ class _Waiter:
     woken: "asyncio.Future[None]"
 
 
-@dataclass(slots=True)
-class _Position:
-    """Read position of one partition; `reached` also passes transaction markers, which are never delivered."""
-
-    reached: int = 0
-    barriers: "list[tuple[int, asyncio.Future[None]]]" = field(default_factory=list)
-
-
 class StatusView:
     """Follows one topic for the life of the process; replaces a failed consumer and goes on at the same offsets."""
 
@@ -42,19 +35,22 @@ class StatusView:
         self.table = table
         self._transport = transport
         self._topic = topic
-        self._consumer: Consumer | None = None
-        self._positions: dict[TopicPartition, _Position] = {}
+        self._tail = Tailer(transport, topic, skip=True)
+        self._partitions = 0
+        self._waits = 0
         self._watchers: defaultdict[JobId, list[list[Identity]]] = defaultdict(list)
         self._waiters: defaultdict[JobId, list[_Waiter]] = defaultdict(list)
-        self.turns = 0
-        """Iterations of the loop, including restarts while no broker answers."""
-        self.loaded = False
         self.unreadable = 0
+
+    @property
+    def turns(self) -> int:
+        """Iterations of the loop, including attempts while no broker answers."""
+        return self._waits + self._tail.turns
 
     @property
     def ready(self) -> bool:
         """True while the topic is followed, once every record that was there at the start has been read."""
-        return self.loaded and self._consumer is not None
+        return self._tail.loaded.is_set()
 
     def get(self, job_id: JobId) -> JobStatus | None:
         """Return the newest status that this gateway has seen."""
@@ -93,20 +89,10 @@ class StatusView:
 
     async def read_past(self, job_id: JobId, offset: int, timeout_s: float) -> None:
         """Return once the record at `offset` of the job's partition is read; BrokerUnavailable after the time limit."""
-        loop = asyncio.get_running_loop()
-        end_s = loop.time() + timeout_s
-        while True:
-            tp = TopicPartition(self._topic, event_partition(job_id, max(1, len(self._positions))))
-            position = self._positions.get(tp)
-            if position is not None and position.reached > offset:
-                return
-            left_s = end_s - loop.time()
-            if left_s <= 0:
+        with self._tail.waiting(self._partition_of(job_id), offset + 1) as passed:
+            await asyncio.wait([passed], timeout=timeout_s)
+            if not passed.done() or passed.cancelled():
                 raise BrokerUnavailable(f"the statuses could not be read up to offset {offset} within {timeout_s} s")
-            passed: asyncio.Future[None] = loop.create_future()
-            if position is not None:
-                position.barriers.append((offset + 1, passed))
-            await asyncio.wait([passed], timeout=min(left_s, _RETRY_S))  # a restart of the view cancels `passed`
 
     async def wait_ended(self, job_id: JobId, version: int, timeout_s: float) -> None:
         """Return once this version of the job or a later one has ended, after the time limit, or on end_waits()."""
@@ -137,64 +123,33 @@ class StatusView:
 
     async def run(self) -> None:
         """Follow the topic until cancelled."""
-        while True:
-            self.turns += 1
-            consumer = self._transport.consumer()
-            try:
-                await self._follow(consumer)
-            except OffsetOutOfRange as error:
-                log.error("statuses-lost-to-retention", error=str(error))
-                self._fail_barriers()
-                self._positions.clear()
-            except TransportError as error:
-                log.warning("view-restarts", error=repr(error))
-            finally:
-                self._consumer = None
-                self._fail_barriers()
-                await consumer.stop()
-            await asyncio.sleep(_RETRY_S)
+        for number in range(await retrying(self._count_partitions, "view-waits", first_s=_RETRY_S)):
+            self._tail.follow(TopicPartition(self._topic, number), self._take)
+        await self._tail.run()
 
-    async def _follow(self, consumer: Consumer) -> None:
-        await consumer.start()
-        partitions = await self._partitions()
-        consumer.assign(partitions)
-        for tp in partitions:
-            if tp in self._positions:
-                consumer.seek(tp, self._positions[tp].reached)
-            else:
-                self._positions[tp] = _Position()
-        ends = await consumer.end_offsets(partitions)
-        self._consumer = consumer
-        while True:
-            self.turns += 1
-            batch = await consumer.poll(_POLL_S)
-            for tp, records in batch.items():
-                self._take(tp, records)
-            if not self.loaded or not batch:
-                await self._update_positions(consumer)
-                self._check_loaded(ends)
-            self._resolve_barriers()
-
-    async def _partitions(self) -> list[TopicPartition]:
+    async def _count_partitions(self) -> int:
+        self._waits += 1
         counts = await self._transport.partition_counts([self._topic])
         if self._topic not in counts:
             raise BrokerUnavailable(
-                f"topic {self._topic} is missing; create it with `python -m regather.runtime.topics`"
+                f"topic {self._topic} is missing; create it with `python -m regather.service.topics_command`"
             )
-        return [TopicPartition(self._topic, number) for number in range(counts[self._topic])]
+        self._partitions = counts[self._topic]
+        return self._partitions
 
-    def _take(self, tp: TopicPartition, records: list[Record]) -> None:
-        for record in records:
-            try:
-                status, inline = decode_status(record.headers, record.value)
-            except WireError as error:
-                self.unreadable += 1
-                log.error("status-unreadable", partition=tp.partition, offset=record.offset, error=str(error))
-                continue
-            for seen in self._watchers.get(status.owner.job_id, ()):
-                seen.append(status.owner)
-            self._put(status, StatusAddress(record.partition, record.offset), inline)
-        self._positions[tp].reached = records[-1].offset + 1
+    def _partition_of(self, job_id: JobId) -> TopicPartition:
+        return TopicPartition(self._topic, event_partition(job_id, max(1, self._partitions)))
+
+    def _take(self, record: Record) -> None:
+        try:
+            status, inline = decode_status(record.headers, record.value)
+        except WireError as error:
+            self.unreadable += 1
+            log.error("status-unreadable", partition=record.partition, offset=record.offset, error=str(error))
+            return
+        for seen in self._watchers.get(status.owner.job_id, ()):
+            seen.append(status.owner)
+        self._put(status, StatusAddress(record.partition, record.offset), inline)
 
     def _put(self, status: JobStatus, address: StatusAddress | None, inline: bytes | None) -> None:
         if self.table.put(status, address=address, inline=inline) is None:
@@ -203,48 +158,22 @@ class StatusView:
             if waiter.enough(status):
                 _resolve(waiter.woken)
 
-    async def _update_positions(self, consumer: Consumer) -> None:
-        for tp, position in self._positions.items():
-            position.reached = max(position.reached, await consumer.position(tp))
-
-    def _check_loaded(self, ends: Mapping[TopicPartition, int]) -> None:
-        if not self.loaded and all(self._positions[tp].reached >= end for tp, end in ends.items()):
-            self.loaded = True
-            log.info("view-loaded", jobs=len(self.table))
-
     async def _barrier(self, job_id: JobId) -> None:
-        consumer = self._consumer
-        if consumer is None or not self._positions:
+        consumer = self._tail.consumer
+        if consumer is None or not self._partitions:
             raise BrokerUnavailable(f"job {job_id} is unknown here, and Kafka cannot be reached to look for it")
-        tp = TopicPartition(self._topic, event_partition(job_id, len(self._positions)))
+        tp = self._partition_of(job_id)
         # Not the last stable offset: the requested status may come after a transaction that is still open.
         end = (await consumer.written_offsets([tp]))[tp]
-        position = self._positions.get(tp)
-        if position is None:
+        # Most logs end with a marker, which is never delivered; the poll under way would pass it only when it ends.
+        if await self._tail.step_over_markers(tp) >= end:
             return
-        # Most logs end with a marker, which is never delivered; run() passes it only after the poll that is under way.
-        position.reached = max(position.reached, await consumer.position(tp))
-        if position.reached >= end:
-            return
-        passed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        position.barriers.append((end, passed))
-        await asyncio.wait([passed], timeout=_BARRIER_S)
-        if not passed.done() or passed.cancelled():
-            raise BrokerUnavailable(f"job {job_id} is unknown here, and the newest statuses could not be read in time")
-
-    def _resolve_barriers(self) -> None:
-        for position in self._positions.values():
-            for end, passed in position.barriers:
-                if position.reached >= end:
-                    _resolve(passed)
-            if position.barriers:
-                position.barriers = [entry for entry in position.barriers if not entry[1].done()]
-
-    def _fail_barriers(self) -> None:
-        for position in self._positions.values():
-            for _, passed in position.barriers:
-                passed.cancel()
-            position.barriers.clear()
+        with self._tail.waiting(tp, end) as passed:
+            await asyncio.wait([passed], timeout=_BARRIER_S)
+            if not passed.done() or passed.cancelled():
+                raise BrokerUnavailable(
+                    f"job {job_id} is unknown here, and the newest statuses could not be read in time"
+                )
 
 
 def _resolve(future: "asyncio.Future[None]") -> None:

@@ -4,11 +4,11 @@ import time
 from dataclasses import dataclass
 
 from regather.core.errors import WireError
-from regather.core.wire.worker_reports import decode_report
 from regather.core.worker_report import FORGOTTEN_AFTER_S, STALE_AFTER_S, WorkerReport, why_nobody_works
-from regather.runtime.follower import Follower
-from regather.runtime.logs import get_logger
+from regather.service.logs import get_logger
+from regather.service.tailer import Tailer
 from regather.transport.base import Record, TopicPartition, Transport
+from regather.wire.worker_reports import decode_report
 
 log = get_logger()
 
@@ -34,7 +34,8 @@ class WorkersView:
     """
 
     def __init__(self, transport: Transport, topic: str) -> None:
-        self._follower = Follower(transport, TopicPartition(topic, 0), self._take)
+        self._tail = Tailer(transport, topic, skip=True)
+        self._tail.follow(TopicPartition(topic, 0), self._take)
         self._seen: dict[str, tuple[WorkerReport, float]] = {}
 
     def workers(self) -> list[SeenWorker]:
@@ -45,13 +46,13 @@ class WorkersView:
 
     def why_nobody_works(self, kind: str) -> str | None:
         """Return why no live worker can run this kind; None if one can, or while the topic is not loaded."""
-        if not self._follower.loaded.is_set():
+        if not self._tail.loaded.is_set():
             return None
         return why_nobody_works(kind, [seen.report for seen in self.workers() if seen.live])
 
     async def run(self) -> None:
         """Follow the topic until cancelled."""
-        await self._follower.run()
+        await self._tail.run()
 
     def _take(self, record: Record) -> None:
         name = (record.key or b"").decode(errors="replace")
@@ -63,5 +64,5 @@ class WorkersView:
         except WireError as error:
             log.warning("report-unreadable", offset=record.offset, error=str(error))
             return
-        age_s = 0.0 if self._follower.loaded.is_set() else max(0.0, time.time() - record.timestamp_ms / 1000)
+        age_s = 0.0 if self._tail.loaded.is_set() else max(0.0, time.time() - record.timestamp_ms / 1000)
         self._seen[name] = (report, time.monotonic() - age_s)

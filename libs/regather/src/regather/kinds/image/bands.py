@@ -1,7 +1,7 @@
-"""What `image.features` counts in one band of rows: whole numbers only, so that bands add up exactly.
+"""Counts for `image.features` over one band of rows: whole numbers only, so that bands add up exactly.
 
-A band owns `rows` rows; the halo rows above and below it are there for neighbourhoods and belong to other bands. The
-walk goes in tiles of a few rows that fit a core's cache, so its time depends on the bytes and not on the band.
+A band owns `rows` rows; the halo rows above and below are neighbours that belong to other bands. The walk goes in tiles
+of a few rows that fit a core's cache, so its time depends on the number of bytes, not on the band's shape.
 """
 
 import struct
@@ -22,11 +22,11 @@ RADII = (1, 2, 3)
 
 SUMS = ("sum", "sum_of_squares", "min", "max", "x_moment", "y_moment", "energy_x", "energy_y", "laplacian_sum",
         "laplacian_sum_of_squares")  # fmt: skip
-"""Names of the whole numbers that are kept for each channel."""
+"""Names of the whole numbers that each channel has."""
 
 TILE_VALUES = 192 * 1024
 _TILE_ROWS = 64 * 1024
-"""So many values of 16 bits add up to no more than 32 bits."""
+"""The sum of this many 16-bit values fits 32 bits."""
 
 _MAGIC = b"RIF1"
 _HEAD = struct.Struct("<4s8sQQQQQQ")  # magic, dtype, width, channels, height (0: unknown), row0, rows, inner pixels
@@ -38,7 +38,8 @@ class BandCounts:
     """The counts of one band. C is the number of channels, R of the radii.
 
     `sums` (C, len(SUMS)) with the y moment relative to the band's first row, `octants` (8,), `histogram` (C, 256),
-    `patterns` (R, 256), `pairs` (R, 16, 16). `inner` is how many pixels of one channel have all eight neighbours.
+    `patterns` (R, 256), `pairs` (R, 16, 16). `inner` is the number of pixels of one channel that have all eight
+    neighbours.
     """
 
     band: Band
@@ -50,7 +51,7 @@ class BandCounts:
     pairs: Counts
 
     def encode(self) -> bytes:
-        """As bytes: sums of 8 bytes, counts of 4, for a band of at most 10 MiB cannot overflow those."""
+        """Return the counts as bytes: sums of 8 bytes, counts of 4, which a band of at most 10 MiB cannot overflow."""
         band = self.band
         head = _HEAD.pack(
             _MAGIC, band.dtype.encode(), band.width, band.channels, band.height or 0, band.row0, band.rows, self.inner
@@ -60,9 +61,9 @@ class BandCounts:
 
     @classmethod
     def decode(cls, output: bytes) -> "BandCounts":
-        """Read what encode() wrote; ValueError for anything else."""
+        """Parse what encode() wrote; ValueError for anything else."""
         if output[:4] != _MAGIC:
-            raise ValueError(f"no counts of a band: they begin with {_MAGIC!r}, not with {output[:4]!r}")
+            raise ValueError(f"not the counts of a band: they begin with {_MAGIC!r}, this begins with {output[:4]!r}")
         _, dtype, width, channels, height, row0, rows, inner = _HEAD.unpack_from(output)
         band = Band(row0, rows, 0, 0, width, channels, dtype.rstrip(b"\0").decode(), height or None)
         wide_count = channels * len(SUMS) + OCTANTS
@@ -81,7 +82,7 @@ class BandCounts:
 
 
 def count_band(payload: bytes, band: Band) -> BandCounts:
-    """Count one band; ValueError if the payload has not the band's size."""
+    """Count one band; ValueError if the payload does not have the band's size."""
     pixels = band_pixels(payload, band)
     if band.dtype.startswith("int"):
         pixels = pixels.view(f"<u{ITEM_BYTES[band.dtype]}") ^ _lowest(band.dtype)
@@ -102,14 +103,14 @@ def band_pixels(payload: bytes, band: Band) -> NDArray[Any]:
 
 
 def _lowest(dtype: str) -> int:
-    """How far below zero the values of a type begin: a value plus that is never negative, and in the same order."""
+    """Return how far below zero a type begins: a value plus this is never negative, and the order stays the same."""
     return 1 << 8 * ITEM_BYTES[dtype] - 1 if dtype.startswith("int") else 0
 
 
 class _Walk:
-    """Adds up tile after tile. Planes are (channels, rows, columns) with the halo rows that there are.
+    """Adds up tile after tile. Planes are (channels, rows, columns), including the halo rows that exist.
 
-    Values with a sign come shifted up by _lowest(), which changes no difference; counts() takes it out of the sums.
+    Signed values arrive shifted up by _lowest(), which changes no difference; counts() removes the shift from the sums.
     """
 
     def __init__(self, band: Band) -> None:
@@ -136,7 +137,7 @@ class _Walk:
         self._add_slopes(rows_around(planes, own, 1))
 
     def counts(self) -> BandCounts:
-        """What was added, once all is."""
+        """Return the counts of everything that was added; call it once, at the end."""
         histogram = np.stack([tally.counts() for tally in self._histogram])
         if not self._shift:
             self._count_values(histogram)
@@ -152,14 +153,14 @@ class _Walk:
         )
 
     def _count_values(self, histogram: Counts) -> None:
-        """Work out what a histogram says that has one bin for each value."""
+        """Compute the sums that follow from a histogram with one bin per value."""
         totals, values = self._totals, np.arange(BINS)
         totals["sum_of_squares"][:] = histogram @ (values * values)
         totals["min"][:] = np.argmax(histogram > 0, axis=1)
         totals["max"][:] = BINS - 1 - np.argmax(histogram[:, ::-1] > 0, axis=1)
 
     def _lower(self, shift: int) -> None:
-        """Take out of the sums that every value was `shift` too high."""
+        """Remove a shift of `shift` per value from the sums."""
         band, totals = self._band, self._totals
         pixels = band.rows * band.width
         totals["sum_of_squares"] += shift * (shift * pixels - 2 * totals["sum"])
@@ -184,7 +185,7 @@ class _Walk:
 
     def _add_pairs(self, planes: Pixels, own: slice) -> None:
         lowest, highest = int(planes.min()) >> (self._shift + 4), int(planes.max()) >> (self._shift + 4)
-        if lowest == highest:  # 12 bits in 16, say: there is nothing to look at
+        if lowest == highest:  # for example 12 bits in 16: all values have the same level
             for pairs in self._pairs:
                 pairs.add_one_level(lowest, planes.shape, own)
             return

@@ -1,4 +1,4 @@
-"""How many pixels a coded strip says that it has, read from its header before a decoder makes room for them."""
+"""Reads the size of a coded strip in pixels from its header, before a decoder allocates memory for it."""
 
 import re
 import struct
@@ -9,7 +9,7 @@ from regather.kinds.image.codestream import Codestream, jpeg_2000_head, jpeg_hea
 _JPEG = {7, 33007, 34892}
 _JPEG_2000 = {33003, 33004, 33005, 34712}
 _RATIOS = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}
-"""JPEG XL's shapes: width to height."""
+"""JPEG XL's aspect ratios: width to height."""
 
 
 def coded_size(compression: int, data: bytes) -> tuple[int, int] | None:
@@ -33,7 +33,7 @@ def _codestream_size(head: Codestream | None) -> tuple[int, int]:
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
-    """By RFC 9649: an extended file, a lossless bit stream, or a lossy one."""
+    """Return the size by RFC 9649: an extended file, a lossless bit stream, or a lossy one."""
     kind = data[12:16]
     if kind == b"VP8X":
         return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
@@ -47,7 +47,7 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 
 
 def _jpegxr_size(data: bytes) -> tuple[int, int]:
-    """By ITU-T T.832, annex A: a directory as in TIFF, with the size in the tags 0xBC80 and 0xBC81."""
+    """Return the size by ITU-T T.832, annex A: a directory as in TIFF, with the size in the tags 0xBC80 and 0xBC81."""
     at = int.from_bytes(data[4:8], "little")
     sides = {}
     for entry in range(struct.unpack_from("<H", data, at)[0]):
@@ -57,7 +57,7 @@ def _jpegxr_size(data: bytes) -> tuple[int, int]:
 
 
 def _jpegxl_size(data: bytes) -> tuple[int, int]:
-    """By ISO/IEC 18181-1, SizeHeader; a codestream, or the first part of one in boxes."""
+    """Return the size by ISO/IEC 18181-1, SizeHeader, of a codestream, or of the first part of one in boxes."""
     if not data.startswith(b"\xff\x0a"):
         box = re.search(rb"jxlc|jxlp.{4}", data, re.DOTALL)
         data = b"" if box is None else data[box.end() :]
@@ -73,7 +73,7 @@ def _jpegxl_size(data: bytes) -> tuple[int, int]:
 
 
 class _Bits:
-    """Numbers of any number of bits, the lowest first."""
+    """Reads numbers of any bit length, lowest bit first."""
 
     def __init__(self, data: bytes) -> None:
         self._left = int.from_bytes(data, "little")
@@ -84,7 +84,7 @@ class _Bits:
         return value
 
     def jpegxl_side(self, small: int) -> int:
-        """One side of a JPEG XL image."""
+        """Return one side of a JPEG XL image."""
         return 8 * (1 + self.take(5)) if small else 1 + self.take((9, 13, 18, 30)[self.take(2)])
 
 

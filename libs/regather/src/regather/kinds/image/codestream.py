@@ -1,8 +1,8 @@
-"""What the head of a JPEG, JPEG-LS or JPEG 2000 codestream says: read before anything is decoded.
+"""Reads the header of a JPEG, JPEG-LS or JPEG 2000 codestream before anything is decoded.
 
-A decoder believes its codestream. Whoever decodes one for a frame of a known size asks here first, so that a stream that
-says 60,000 x 60,000 pixels is refused and not allocated. Sources: ISO/IEC 10918-1, B.2 (frame header); 14495-1, C.2.2;
-15444-1, A.5.1 (SIZ).
+A decoder trusts its codestream. So code that decodes a frame of known size checks the header here first: a stream that
+claims 60,000 x 60,000 pixels is refused and not allocated. Sources: ISO/IEC 10918-1, B.2 (frame header); 14495-1,
+C.2.2; 15444-1, A.5.1 (SIZ).
 """
 
 import struct
@@ -18,9 +18,9 @@ _MAX_COMPONENTS = 16
 
 @dataclass(frozen=True, slots=True)
 class Codestream:
-    """Size, components and bits of a sample. `marker` is that of the frame (0xC0 baseline, 0xC3 lossless, ...).
+    """Size, components and bits per sample. `marker` is that of the frame (0xC0 baseline, 0xC3 lossless, ...).
 
-    `ids` are the components' names in the stream, `jfif` and `adobe` what its application segments say of colours.
+    `ids` are the components' names in the stream; `jfif` and `adobe` are what its application segments say of colours.
     """
 
     marker: int
@@ -56,7 +56,7 @@ def jpeg_head(data: bytes) -> Codestream | None:
 
 
 def jpeg_2000_head(data: bytes) -> Codestream | None:
-    """Read the SIZ segment of JPEG 2000 (HTJ2K, too), bare or in a JP2 file; None if there is none."""
+    """Read the SIZ segment of JPEG 2000 (or HTJ2K), bare or in a JP2 file; None if there is none."""
     if data.startswith(_JP2_BOX):
         data = data[max(0, data.find(_J2K_START)) :]
     if data[:4] != _J2K_START or len(data) < 43:
@@ -67,7 +67,7 @@ def jpeg_2000_head(data: bytes) -> Codestream | None:
 
 
 def jpeg_end(data: bytes) -> bytes | None:
-    """Return the stream up to its end marker, without the padding behind it; None if it has no end."""
+    """Return the stream up to its end marker, without the padding after it; None if it has no end marker."""
     end = data.rstrip(b"\0") if data[-1:] == b"\0" else data.rstrip(b"\xff") if data[-1:] == b"\xff" else data
     return end if end.endswith(_EOI) else None
 

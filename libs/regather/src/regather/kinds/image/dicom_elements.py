@@ -1,8 +1,8 @@
 """Data elements of a DICOM file: which ones are read, and how their bytes become numbers.
 
-pydicom walks the elements; every element that is not in TAGS is skipped unread, so that nothing about a patient gets into
-this process's memory, let alone into an error. For the same reason values are taken from the raw bytes here and no message
-of pydicom is passed on: both quote what they stumble over.
+pydicom walks the elements and skips, unread, every element that is not in TAGS. So nothing about a patient gets into
+this process's memory or into an error. For the same reason this module takes values from the raw bytes and passes no
+message of pydicom on: pydicom's own values and messages quote the file.
 """
 
 import logging
@@ -39,13 +39,13 @@ _MAX_TEXT_BYTES = 64
 
 
 def refused(why: str) -> BadInput:
-    """Return the error for a file that cannot be taken."""
+    """Return the refusal of a DICOM file because of `why`."""
     return damaged("DICOM", why)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep pydicom's warnings and log lines to itself: they quote values of the file."""
+    """Suppress pydicom's warnings and log lines, which quote values of the file."""
     logger = logging.getLogger("pydicom")
     before = logger.disabled
     logger.disabled = True
@@ -58,12 +58,12 @@ def quiet() -> Iterator[None]:
 
 
 def read_elements(bounded: "Bounded", syntax: str, stop: Callable[..., bool]) -> Any:
-    """Walk the data elements from here on until `stop`; BadInput where they are damaged."""
+    """Walk the data elements from the current position until `stop`; BadInput if they are damaged."""
     from pydicom.filereader import read_dataset
     from pydicom.tag import BaseTag
 
     wanted: list[BaseTag | int] = [BaseTag(tag) for tag in TAGS.values()]
-    source: Any = bounded  # all of a file that the walk asks for
+    source: Any = bounded  # it has all methods of a file that the walk uses
     try:
         return read_dataset(
             source,
@@ -72,7 +72,7 @@ def read_elements(bounded: "Bounded", syntax: str, stop: Callable[..., bool]) ->
             stop_when=stop,
             specific_tags=wanted,
         )
-    except (Exception, RecursionError):  # the library raises whatever a damaged file makes it stumble over
+    except (Exception, RecursionError):  # pydicom raises all kinds of exceptions for a damaged file
         raise refused(f"its data elements are damaged near byte {bounded.tell()}") from None
 
 
@@ -82,14 +82,14 @@ class Elements:
     def __init__(self, elements: Any, *, big_endian: bool) -> None:
         self._elements = elements
         self.order = ">" if big_endian else "<"
-        # All bytes are taken now: reading a sequence makes the library replace some of them by numbers.
+        # Copy all bytes now: when pydicom reads a sequence, it replaces some of them by numbers.
         self._raw = {name: _raw(elements, name) for name, tag in TAGS.items() if tag in elements}
         rows = elements.get_item(TAGS["Rows"]) if self.has("Rows") else None
         self.implicit = bool(getattr(rows, "is_implicit_VR", False))
-        """Whether the elements go without VRs, as they were found; a transfer syntax may say it wrongly."""
+        """Whether the elements have no VRs, as found in the file; its transfer syntax may be wrong about it."""
 
     def has(self, name: str) -> bool:
-        """Whether the element is there."""
+        """Whether the element exists."""
         return name in self._raw
 
     def raw(self, name: str) -> bytes | None:
@@ -104,7 +104,7 @@ class Elements:
                 raise refused(f"{_spoken(name)} is missing")
             return default
         if len(value) not in (2, 4):
-            raise refused(f"{_spoken(name)} has {len(value)} bytes; one whole number has 2")
+            raise refused(f"{_spoken(name)} has {len(value)} bytes; a whole number has 2 or 4")
         return int(struct.unpack(self.order + ("H" if len(value) == 2 else "I"), value)[0])
 
     def flag(self, name: str) -> bool:
@@ -115,12 +115,12 @@ class Elements:
         return number == 1
 
     def text(self, name: str) -> str | None:
-        """Return a short text without its padding; None if there is none."""
+        """Return a short text without its padding; None if it is missing or empty."""
         value = self.raw(name)
         if value is None:
             return None
         if len(value) > _MAX_TEXT_BYTES:
-            raise refused(f"{_spoken(name)} has {len(value)} bytes; at most {_MAX_TEXT_BYTES} are known")
+            raise refused(f"{_spoken(name)} has {len(value)} bytes; at most {_MAX_TEXT_BYTES} are allowed")
         return value.decode("latin-1").strip(" \0") or None
 
     def whole_number(self, name: str, default: int) -> int:
@@ -129,7 +129,7 @@ class Elements:
         if text is None:
             return default
         if not re.fullmatch(r"\+?[0-9]{1,9}", text):
-            raise refused(f"{_spoken(name)} is no whole number")
+            raise refused(f"{_spoken(name)} is not a whole number")
         return int(text)
 
     def decimal(self, name: str, default: float) -> float:
@@ -138,21 +138,21 @@ class Elements:
         if text is None:
             return default
         if not re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?", text):
-            raise refused(f"{_spoken(name)} is no decimal number")
+            raise refused(f"{_spoken(name)} is not a decimal number")
         return float(text)
 
     def palette_descriptor(self, name: str) -> tuple[int, int, int]:
-        """Return entries, first mapped value and bits of an entry. 0 entries say 65,536."""
+        """Return entries, first mapped value and bits of an entry. In the file, 0 entries mean 65,536."""
         value = self.raw(name)
         if value is None or len(value) != 6:
-            raise refused(f"{_spoken(name)} is missing or has not three numbers")
+            raise refused(f"{_spoken(name)} is missing or does not have three numbers")
         entries, first, bits = struct.unpack(f"{self.order}HHH", value)
         if self.number("PixelRepresentation", 0) == 1:
             first = first - 65536 if first >= 32768 else first
         return entries or 65536, first, bits
 
     def items(self, name: str) -> list["Elements"]:
-        """Return the data sets of a sequence; none if it is missing."""
+        """Return the data sets of a sequence; an empty list if it is missing."""
         if not self.has(name):
             return []
         try:
@@ -168,10 +168,10 @@ class Elements:
 
 
 def _raw(elements: Any, name: str) -> bytes:
-    """Return the bytes of an element that is there; none for a sequence."""
+    """Return the bytes of an existing element; empty for a sequence."""
     try:
         value = elements.get_item(TAGS[name]).value
-    except Exception:  # the library converts an element whose length and value disagree
+    except Exception:  # pydicom fails to convert an element whose length and value disagree
         raise refused(f"{_spoken(name)} is damaged") from None
     return value if isinstance(value, bytes) else b""
 
@@ -181,7 +181,7 @@ def _spoken(name: str) -> str:
 
 
 class Bounded:
-    """A file of which no more is asked than there is: a length that lies must not become an allocation."""
+    """A file that is never asked for more bytes than it has, so that a false length cannot cause a large allocation."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -190,14 +190,14 @@ class Bounded:
         file.seek(at)
 
     def read(self, size: int = -1) -> bytes:
-        """Read so many bytes, or what is left if there are fewer."""
+        """Read this many bytes, or the rest if there are fewer."""
         left = max(0, self.size_bytes - self._file.tell())
         return self._file.read(left if size is None or size < 0 else min(size, left))
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a byte, behind the file's end, too."""
+        """Go to a byte, which may be past the file's end."""
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
-        """Return the byte that is read next."""
+        """Return the position of the byte that is read next."""
         return self._file.tell()

@@ -1,9 +1,9 @@
 """DICOM files as pixels: one frame of a file, decoded while it is read.
 
-Uncompressed frames are read row by row from where they stand, in planes or interleaved, so that a file of 200 MB needs no
-memory for it; a compressed frame is decoded as a whole. A deflated data set is inflated to a file without a name first.
-pydicom reads the data elements, imagecodecs decodes. What each step takes and refuses: dicom_header, dicom_frames,
-dicom_values. No error names anything but tags, sizes and places.
+Uncompressed frames, in planes or interleaved, are read from the file row by row, so that a file of 200 MB needs no
+memory; a compressed frame is decoded as a whole. A deflated data set is first inflated to an unnamed file. pydicom
+reads the data elements, imagecodecs decodes. dicom_header, dicom_frames and dicom_values describe what each step
+accepts and refuses. Errors name only tags, sizes and places.
 """
 
 import io
@@ -30,14 +30,14 @@ _STEP_BYTES = 1024 * 1024
 
 
 def is_dicom(head: bytes) -> bool:
-    """Tell a DICOM file by its first 132 bytes; one without a preamble has to be told by its media type."""
+    """Whether the first 132 bytes show a DICOM file; one without a preamble is recognized only by its media type."""
     return head[MAGIC_AT : MAGIC_AT + len(MAGIC)] == MAGIC
 
 
 def open_dicom(path: Path, *, page: int = 0, values: Values = "rescaled") -> "DicomFile":
-    """Open frame `page` of a file; BadInput for what is no image, is cut off, damaged, or not taken.
+    """Open frame `page` of a file; BadInput if it is not an image, cut off, damaged or not supported.
 
-    `values`: `rescaled` as the file says (Hounsfield units of a CT), or `stored` as they stand; see dicom_values.
+    `values`: `rescaled` as the file defines (Hounsfield units of a CT), or `stored` unchanged; see dicom_values.
     """
     file: BinaryIO = path.open("rb")
     try:
@@ -54,17 +54,17 @@ def open_dicom(path: Path, *, page: int = 0, values: Values = "rescaled") -> "Di
 
 
 def open_choice(path: Path, choice: Choice) -> "DicomFile":
-    """Open what `choice` says; BadInput as open_dicom, and for a level: a DICOM file has one size."""
+    """Open the image that `choice` selects; BadInput as in open_dicom(), and for a level, because DICOM has one size."""
     if choice.level:
         raise BadInput("a DICOM file has no levels; choose a frame by page", code="image-invalid")
     return open_dicom(path, page=choice.page, values=choice.values)
 
 
 def plan_arriving(head: bytes, size_bytes: int, choice: Choice) -> ArrivingPlan | None:
-    """Return how to cut a file that begins so while it arrives; None if it must be there as a whole to tell or to cut.
+    """Return how to cut an arriving file with this beginning; None if only the complete file can be examined or cut.
 
-    For uncompressed frames whose samples stand in the order of the pixels; `size_bytes` is the file's length. A head that
-    breaks off before the pixel data, or that is damaged, gives None: the whole file tells which of the two it is.
+    Works for uncompressed frames whose samples have the order of the pixels; `size_bytes` is the file's length. Returns
+    None if `head` ends before the pixel data or is damaged: only the whole file shows which of the two it is.
     """
     file = io.BytesIO(head)
     try:
@@ -92,7 +92,7 @@ class DicomFile:
         return self._layout
 
     def rows(self, first: int, count: int) -> bytes:
-        """Return rows `first` to `first + count - 1`, as PixelSource says."""
+        """Return rows `first` to `first + count - 1`, as PixelSource defines them."""
         import numpy as np
 
         raw = self._frame.raw(first, count)
@@ -100,7 +100,7 @@ class DicomFile:
         return np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
 
@@ -124,7 +124,7 @@ class _Plain:
         self._first_byte = frame_bytes * page
 
     def arriving(self) -> ArrivingPlan | None:
-        """Return where little-endian rows stand and what their samples become; None if rows alone do not say it."""
+        """Return where little-endian rows begin and the rule for their samples; None if rows alone are not enough."""
         rule, header = self.rules.by_sample(), self.header
         if rule is None or self._planes > 1:
             return None
@@ -133,7 +133,7 @@ class _Plain:
         return ArrivingPlan(header.offset + self._first_byte, layout, b"" if identity else rule.encode())
 
     def raw(self, first: int, count: int) -> Any:
-        """Return samples (rows, columns, samples) as they stand in the file, in this machine's byte order."""
+        """Return samples (rows, columns, samples) as they are in the file, in this machine's byte order."""
         import numpy as np
 
         header = self.header
@@ -152,7 +152,7 @@ class _Plain:
         return samples.astype(self.rules.raw_dtype, copy=False)
 
     def _read(self, begin: int, size: int) -> bytes:
-        """Read bytes of the pixel data; bytes that stand in big-endian words change places with their neighbours."""
+        """Read bytes of the pixel data; swap the bytes of each pair if they are stored in big-endian words."""
         odd = begin % 2 if self._swapped else 0
         wanted = size + odd + (size + odd) % 2 if self._swapped else size
         self._file.seek(self.header.offset + begin - odd)
@@ -167,13 +167,15 @@ class _Plain:
         return data
 
     def _check_size(self, frame_bytes: int) -> None:
-        """Refuse a length that is not that of the frames. A surplus of less than a row is taken for padding.
+        """Refuse a length that is not that of the frames. A surplus of less than a row counts as padding.
 
-        So is the byte that makes an odd length even, which in an image of one column may be as long as a row.
+        So does the byte that makes an odd length even; in an image of one column it may be as long as a row.
         """
         header = self.header
         if header.length == UNDEFINED:
-            raise refused("its pixel data says no length, which only compressed data may; the transfer syntax is wrong")
+            raise refused(
+                "its pixel data has no length, which only compressed data may lack; the transfer syntax is wrong"
+            )
         expected = frame_bytes * header.frames
         surplus = header.length - expected
         if not 0 <= surplus < self._row_bytes and surplus != expected % 2:
@@ -189,7 +191,7 @@ class _Plain:
 
 
 class _Compressed:
-    """A compressed frame; decoded when its first row is asked for."""
+    """A compressed frame, which is decoded when its first row is requested."""
 
     def __init__(self, file: BinaryIO, header: PixelHeader, page: int, values: Values) -> None:
         self.header = header
@@ -197,12 +199,12 @@ class _Compressed:
         self._page = page
         self._values = values
         self._decode = decoder(header.syntax)
-        inner = header.photometric in ("YBR_ICT", "YBR_RCT")  # the codestream's own colours: it gives RGB
+        inner = header.photometric in ("YBR_ICT", "YBR_RCT")  # colours inside the codestream; decoding gives RGB
         self.rules: ValueRules = value_rules(header, "RGB" if inner else header.photometric, values)
         self._samples: Any = None
 
     def raw(self, first: int, count: int) -> Any:
-        """Return samples (rows, columns, samples); the frame's rules may be others from now on."""
+        """Return samples (rows, columns, samples). The first call may change the frame's rules."""
         header = self.header
         if self._samples is None:
             decoded: Decoded = self._decode(header, read_frame(self._file, header, self._page))
@@ -212,7 +214,7 @@ class _Compressed:
 
 
 def _both_pixels(pairs: Any) -> Any:
-    """Return (rows, columns, 3) of pairs of pixels Y1 Y2 Cb Cr that share their colour."""
+    """Return (rows, columns, 3) for pairs of pixels Y1 Y2 Cb Cr that share their colour."""
     import numpy as np
 
     both = np.stack([pairs[:, :, [0, 2, 3]], pairs[:, :, [1, 2, 3]]], axis=2)
@@ -220,7 +222,7 @@ def _both_pixels(pairs: Any) -> Any:
 
 
 def _inflated(file: BinaryIO, start: int, size_bytes: int) -> BinaryIO:
-    """Return the data set behind byte `start`, inflated to a file that vanishes when it is closed."""
+    """Return the data set after byte `start`, inflated to a temporary file that is deleted when it is closed."""
     target = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the source
     try:
         file.seek(start)
@@ -244,8 +246,8 @@ def _inflate(file: BinaryIO, target: BinaryIO, size_bytes: int) -> None:
             target.write(inflater.decompress(chunk, _STEP_BYTES))
             chunk = inflater.unconsumed_tail
             if is_bomb(target.tell(), size_bytes):
-                raise too_large("DICOM", f"{size_bytes} bytes give more than {target.tell()}")
+                raise too_large("DICOM", f"{size_bytes} bytes inflate to more than {target.tell()}")
     if not inflater.eof:
         target.write(inflater.flush())
     if not inflater.eof:
-        raise refused("its deflated data breaks off before its end")
+        raise refused("its deflated data ends early")

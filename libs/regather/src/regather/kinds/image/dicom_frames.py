@@ -1,16 +1,16 @@
-"""One compressed frame of a DICOM file: its fragments joined, its codestream checked, then decoded.
+"""One compressed frame of a DICOM file: joins its fragments, checks its codestream, then decodes it.
 
-Which bytes belong to a frame, pydicom finds out; before that the fragments are walked here, so that an item that reaches
-over the end of the file is refused and nothing of it is read. imagecodecs decodes. Several of its codecs take a stream that
-ends early or is damaged for a good one and fill up what is missing, so each frame has to pass checks of ours:
+pydicom finds the bytes of a frame. Before that, this module walks the fragments, so that an item that extends past the
+end of the file is refused before any of it is read. imagecodecs decodes. Several of its codecs accept a stream that
+ends early or is damaged, and fill in what is missing, so each frame has to pass these checks:
 
-- its codestream says the size and the number of samples that the file says, and no more bits than BitsAllocated;
-- JPEG and JPEG-LS end in their end marker; JPEG 2000 is decoded by OpenJPEG in its strict mode;
-- JPEG of 8 bits is decoded by libvips as well, with every warning of libjpeg fatal, and lossless JPEG by a second decoder,
-  which must find the same samples: the first one hides that it ran out of data;
-- every segment of an RLE frame has to give exactly its plane.
+- its codestream has the size and the number of samples that the file states, and no more bits than BitsAllocated;
+- JPEG and JPEG-LS end in their end marker; OpenJPEG decodes JPEG 2000 in its strict mode;
+- libvips decodes JPEG of 8 bits as well, with every warning of libjpeg fatal; a second decoder decodes lossless JPEG
+  and must find the same samples, because the first one does not report that it ran out of data;
+- every segment of an RLE frame gives exactly its plane.
 
-Damage that leaves a well-formed stream cannot be told: these formats have no checksums.
+Damage that leaves a well-formed stream cannot be detected: these formats have no checksums.
 """
 
 import contextlib
@@ -33,14 +33,14 @@ _JPEG = "1.2.840.10008.1.2.4."
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A frame's samples: an array (rows, columns) or (rows, columns, samples). `photometric` is what the stream says."""
+    """A frame's samples: an array (rows, columns) or (rows, columns, samples). `photometric` is what the stream states."""
 
     samples: Any
     photometric: str
 
 
 def decoder(syntax: str) -> Callable[[PixelHeader, bytes], Decoded]:
-    """Return the decoder of a transfer syntax; BadInput names the syntax if there is none."""
+    """Return the decoder of a transfer syntax; BadInput names a syntax that has none."""
     found = _DECODERS.get(syntax)
     if found is None:
         raise unsupported("DICOM", f"transfer syntax {_named(syntax)}", _remedy(syntax))
@@ -48,12 +48,12 @@ def decoder(syntax: str) -> Callable[[PixelHeader, bytes], Decoded]:
 
 
 def read_frame(file: BinaryIO, header: PixelHeader, page: int) -> bytes:
-    """Return the bytes of a compressed frame, its fragments joined; BadInput if they cannot be."""
+    """Return the bytes of a compressed frame, its fragments joined; BadInput if they cannot be found."""
     from pydicom.encaps import get_frame
 
     if header.length != UNDEFINED:
         raise refused(
-            f"transfer syntax {_named(header.syntax)} has fragments, but the pixel data says {header.length} bytes in one"
+            f"transfer syntax {_named(header.syntax)} has fragments, but the pixel data has {header.length} bytes in one"
         )
     _check_fragments(file, header)
     offsets = _offsets(header, header.size_bytes)
@@ -62,8 +62,8 @@ def read_frame(file: BinaryIO, header: PixelHeader, page: int) -> bytes:
     try:
         with quiet():
             frame = get_frame(bounded, page, number_of_frames=header.frames, extended_offsets=offsets)
-    except Exception:  # the library raises whatever a damaged table makes it stumble over
-        raise refused(f"where frame {page} begins and ends among the fragments cannot be told") from None
+    except Exception:  # pydicom raises all kinds of exceptions for a damaged table
+        raise refused(f"the fragments do not show where frame {page} begins and ends") from None
     if not frame:
         raise refused(f"frame {page} is empty")
     return frame
@@ -73,7 +73,7 @@ def _named(syntax: str) -> str:
     from pydicom.uid import UID
 
     name = UID(syntax).name
-    return f"{syntax} ({name})" if name != syntax and len(syntax) <= 64 else f"{syntax[:64]} (none that DICOM defines)"
+    return f"{syntax} ({name})" if name != syntax and len(syntax) <= 64 else f"{syntax[:64]} (not defined by DICOM)"
 
 
 def _remedy(syntax: str) -> str:
@@ -83,7 +83,7 @@ def _remedy(syntax: str) -> str:
 
 
 def _check_fragments(file: BinaryIO, header: PixelHeader) -> None:
-    """Walk the items from the offset table to the sequence's end."""
+    """Walk the items from the offset table to the end of the sequence."""
     at, count = header.offset, 0
     begins: list[int] = []
     while True:
@@ -93,7 +93,7 @@ def _check_fragments(file: BinaryIO, header: PixelHeader) -> None:
             break
         if tag != _ITEM:
             where = "the file ends" if len(tag) < 4 else "there is no fragment"
-            raise refused(f"{where} at byte {at}, behind {count} items and before the end of the pixel data")
+            raise refused(f"{where} at byte {at}, after {count} items and before the end of the pixel data")
         begins.append(at)
         at += 8 + length
         count += 1
@@ -105,12 +105,12 @@ def _check_fragments(file: BinaryIO, header: PixelHeader) -> None:
 
 
 def _check_offset_table(file: BinaryIO, header: PixelHeader, begins: list[int]) -> None:
-    """Refuse frames that are more than the fragments, and a table that does not lead from frame to frame.
+    """Refuse more frames than fragments, and an offset table that does not lead from frame to frame.
 
     `begins` are the bytes where the table's own item and the fragments begin.
     """
     if header.frames > len(begins) - 1:
-        raise refused(f"it says {header.frames} frames and has {len(begins) - 1} fragments")
+        raise refused(f"it states {header.frames} frames but has {len(begins) - 1} fragments")
     file.seek(begins[0] + 4)
     size = int.from_bytes(file.read(4), "little")
     tables = {"Basic Offset Table": [offset for (offset,) in struct.iter_unpack("<I", file.read(size // 4 * 4))]}
@@ -129,20 +129,20 @@ def _check_offset_table(file: BinaryIO, header: PixelHeader, begins: list[int]) 
 
 
 def _offsets(header: PixelHeader, limit: int) -> tuple[list[int], list[int]] | None:
-    """Return the extended offset table as numbers; BadInput if it points out of the file."""
+    """Return the extended offset table as numbers; BadInput if it points outside of the file."""
     if header.frame_offsets is None:
         return None
     offsets, lengths = (
         list(struct.unpack(f"<{len(part) // 8}Q", part[: len(part) // 8 * 8])) for part in header.frame_offsets
     )
     if len(offsets) != len(lengths) or any(begin + size > limit for begin, size in zip(offsets, lengths, strict=False)):
-        raise refused("its extended offset table points out of the file")
+        raise refused("its extended offset table points outside of the file")
     return offsets, lengths
 
 
 @contextlib.contextmanager
 def _decoding(what: str) -> Iterator[None]:
-    """Turn whatever a codec says into our words: its own may be about another file."""
+    """Replace a codec's error by our own: its message may be about another file."""
     try:
         yield
     except (Exception, RecursionError) as error:
@@ -164,7 +164,7 @@ def _jpeg(header: PixelHeader, data: bytes) -> Decoded:
             samples = imagecodecs.jpeg8_decode(stream, colorspace=plain, outcolorspace=plain)
             second = imagecodecs.jpegsof3_decode(stream)
             if samples.shape != second.shape or not (samples == second).all():
-                raise refused("its JPEG data is damaged: two decoders differ about it")
+                raise refused("its JPEG data is damaged: two decoders disagree about it")
             return Decoded(samples, header.photometric)
         if head.precision == 8:
             _check_by_vips(stream)
@@ -175,7 +175,7 @@ def _jpeg(header: PixelHeader, data: bytes) -> Decoded:
 
 
 def _jpeg_colours(header: PixelHeader, head: Codestream) -> str:
-    """Return which colours a JPEG stream holds: what it says itself counts more than the file, as in pydicom."""
+    """Return the colours of a JPEG stream; what the stream states has priority over the file, as in pydicom."""
     if head.components != 3:
         return header.photometric
     if head.ids in (b"RGB", b"rgb"):
@@ -210,7 +210,7 @@ def _jpeg_stream(header: PixelHeader, data: bytes, what: str) -> tuple[bytes, Co
     head = _checked(header, jpeg_head(data), what)
     stream = jpeg_end(data)
     if stream is None:
-        raise refused(f"its {what} data has no end; it is cut off or damaged")
+        raise refused(f"its {what} data has no end marker; it is cut off or damaged")
     return stream, head
 
 
@@ -220,16 +220,16 @@ def _jpeg_2000(header: PixelHeader, data: bytes) -> Decoded:
     _checked(header, jpeg_2000_head(data), "JPEG 2000")
     with _decoding("JPEG 2000"):
         samples = imagecodecs.jpeg2k_decode(data)
-    inner = header.photometric in ("YBR_ICT", "YBR_RCT")  # the stream undoes its own colour transform
+    inner = header.photometric in ("YBR_ICT", "YBR_RCT")  # the decoder undoes the stream's own colour transform
     return Decoded(samples, "RGB" if inner else header.photometric)
 
 
 def _checked(header: PixelHeader, head: Codestream | None, what: str) -> Codestream:
     if head is None:
-        raise refused(f"its {what} data has no sound head")
+        raise refused(f"its {what} data has no valid header")
     if (head.height, head.width, head.components) != (header.rows, header.columns, header.samples):
         raise refused(
-            f"the file says {header.rows} rows, {header.columns} columns and {header.samples} samples, its {what} data "
+            f"the file states {header.rows} rows, {header.columns} columns and {header.samples} samples, its {what} data "
             f"{head.height}, {head.width} and {head.components}"
         )
     if head.precision > header.bits_allocated:
@@ -238,7 +238,7 @@ def _checked(header: PixelHeader, head: Codestream | None, what: str) -> Codestr
 
 
 def _rle(header: PixelHeader, data: bytes) -> Decoded:
-    """Decode RLE: one segment for each byte of a sample, the highest first (PS3.5, annex G)."""
+    """Decode RLE: one segment for each byte of a sample, the highest byte first (PS3.5, annex G)."""
     import imagecodecs
     import numpy as np
 
@@ -249,7 +249,7 @@ def _rle(header: PixelHeader, data: bytes) -> Decoded:
     if heads[0] != planes or not all(
         64 <= begin < end <= len(data) for begin, end in zip(heads[1:], ends, strict=False)
     ):
-        raise refused(f"its RLE head does not say {planes} segments one after the other")
+        raise refused(f"its RLE header does not give {planes} consecutive segments")
     pixels = header.rows * header.columns
     whole = np.empty((header.samples, item_bytes, pixels), np.uint8)
     for index, (begin, end) in enumerate(zip(heads[1:], ends, strict=False)):

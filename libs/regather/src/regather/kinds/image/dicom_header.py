@@ -1,8 +1,7 @@
-"""What a DICOM file says of its pixels: the tags that describe them are read, and no others.
+"""The pixel description of a DICOM file: reads the tags that describe the pixels, and no others.
 
-A file without the 128 bytes of preamble and the
-`DICM` behind them is read from its first byte, as DICOM's default (implicit VR, little-endian) or what its file meta
-information says.
+A file without the 128 bytes of preamble and the `DICM` after them is read from its first byte, as DICOM's default
+(implicit VR, little-endian) or as its file meta information says.
 
 Source of the tags: DICOM PS3.3, C.7.6.3 (Image Pixel Module) and C.7.6.16 (functional groups); PS3.5, 7 and 8; PS3.10, 7.
 """
@@ -37,7 +36,7 @@ _UID = re.compile(r"[0-9]+(\.[0-9]+)*\Z")
 
 @dataclass(frozen=True, slots=True)
 class Palette:
-    """A palette: the stored value that the first entry is for, and the entries of red, green and blue as they stand."""
+    """A palette: the stored value of the first entry, and the entries of red, green and blue as they are in the file."""
 
     first: int
     entries: int
@@ -47,9 +46,9 @@ class Palette:
 
 @dataclass(frozen=True, slots=True)
 class PixelHeader:
-    """What a file says of its pixels. `tag` names the element that holds them, at `offset` with `length` bytes.
+    """A file's description of its pixels. `tag` names the element that holds them, at `offset` with `length` bytes.
 
-    `slope` and `intercept` are those of the chosen frame. `modality_table` says that the file has a Modality LUT instead.
+    `slope` and `intercept` are those of the chosen frame. `modality_table`: the file has a Modality LUT instead.
     """
 
     syntax: str
@@ -86,7 +85,7 @@ class PixelHeader:
 
 
 def find_data_set(file: BinaryIO) -> tuple[str, int]:
-    """Return the transfer syntax's UID and the byte where the data set begins, behind preamble and meta information."""
+    """Return the transfer syntax's UID and the byte where the data set begins, after preamble and meta information."""
     start = _start(file)
     bounded = Bounded(file)
     bounded.seek(start)
@@ -99,12 +98,12 @@ def find_data_set(file: BinaryIO) -> tuple[str, int]:
             raise refused("its file meta information has no TransferSyntaxUID (0002,0010)")
         return _guessed_syntax(file), 0
     if not _UID.match(syntax):
-        raise refused("its TransferSyntaxUID (0002,0010) is no UID")
+        raise refused("its TransferSyntaxUID (0002,0010) is not a UID")
     return syntax, bounded.tell()
 
 
 def read_header(file: BinaryIO, syntax: str, start: int, page: int) -> PixelHeader:
-    """Read what the data set that begins at byte `start` says of frame `page`; BadInput for what cannot be taken."""
+    """Read the description of frame `page` from the data set at byte `start`; BadInput if it is not supported."""
     bounded = Bounded(file)
     bounded.seek(start)
     with quiet():
@@ -145,13 +144,13 @@ def _start(file: BinaryIO) -> int:
 
 
 def _guessed_syntax(file: BinaryIO) -> str:
-    """Tell implicit from explicit VR by the first element: a file without meta information says nothing of it."""
+    """Detect implicit or explicit VR by the first element, for a file without meta information."""
     file.seek(0)
     head = file.read(8)
     group = int.from_bytes(head[:2], "little")
     if len(head) < 8 or not 0 < group <= 0x0028:
         raise BadInput(
-            "the body is no DICOM file: there is no DICM at byte 128, and it does not begin with a data element",
+            "the body is not a DICOM file: there is no DICM at byte 128, and it does not begin with a data element",
             code="image-invalid",
         )
     return EXPLICIT_LITTLE if head[4:6].isalpha() and head[4:6].isupper() else IMPLICIT_LITTLE
@@ -182,12 +181,12 @@ def _no_pixels(bounded: Bounded, found: Elements, at: int) -> BadInput:
             f"a data element ends at byte {at} and the file at {bounded.size_bytes}; it is cut off or damaged"
         )
     if at < bounded.size_bytes:
-        return refused(f"its data elements break off at byte {at}, before any pixel data")
+        return refused(f"its data elements end at byte {at}, before any pixel data")
     if found.has("EncryptedAttributesSequence"):
-        return refused("it is encrypted (EncryptedAttributesSequence, 0400,0500) and its pixel data is not there")
+        return refused("it is encrypted (EncryptedAttributesSequence, 0400,0500) and has no readable pixel data")
     if found.has("PixelDataProviderURL"):
         return refused("its pixels are elsewhere (PixelDataProviderURL, 0028,7FE0); send a file that holds them")
-    return refused("it has no pixel data (7FE0,0010); a report, a plan or a directory is no image")
+    return refused("it has no pixel data (7FE0,0010); a report, a plan or a directory is not an image")
 
 
 def _photometric(found: Elements) -> str:
@@ -199,7 +198,7 @@ def _photometric(found: Elements) -> str:
     if name is None:
         raise refused("PhotometricInterpretation (0028,0004) is missing")
     if name not in known:
-        raise refused("its PhotometricInterpretation (0028,0004) is none that DICOM defines")
+        raise refused("its PhotometricInterpretation (0028,0004) is not one that DICOM defines")
     return name
 
 
@@ -215,7 +214,7 @@ def _rescale(found: Elements, page: int) -> tuple[float, float]:
 
 def _palette(found: Elements) -> Palette:
     if found.has("SegmentedRedPaletteColorLookupTableData"):
-        raise refused("its palette is segmented (0028,1221), which is not taken; save it with plain palettes")
+        raise refused("its palette is segmented (0028,1221), which is not supported; save it with plain palettes")
     described = {found.palette_descriptor(f"{name}PaletteColorLookupTableDescriptor") for name in _PRIMARIES}
     if len(described) != 1:
         raise refused("the three palettes have different sizes")

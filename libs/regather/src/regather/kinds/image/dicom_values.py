@@ -1,15 +1,16 @@
-"""From the samples of a DICOM file to the values that a kind counts, strip by strip, the same wherever the strips are cut.
+"""Turns the samples of a DICOM file into the values that a kind counts, strip by strip, independent of the cut.
 
-For grey images of 8 and 16 bits every step is in one table, from the bits that stand in the file to the value that comes
-out: shift and mask to HighBit and BitsStored, extend the sign, then, unless `stored` values are asked for, rescale.
+For grey images of 8 and 16 bits, one table holds all steps from the bits in the file to the value: shift and mask to
+HighBit and BitsStored, extend the sign, then rescale unless `stored` values are requested.
 
-- `stored`: the numbers of the file, what pydicom's `pixel_array` gives.
-- `rescaled`: slope * stored + intercept, computed in float64, what pydicom's `apply_rescale` gives. MONOCHROME1, where the
-  lowest value is white, is inverted if there is no rescale to be done (slope 1, intercept 0): low + high - stored, where
-  low and high are the least and the greatest number of BitsStored bits. A rescaled value has a physical unit and is kept.
+- `stored`: the numbers of the file, as in pydicom's `pixel_array`.
+- `rescaled`: slope * stored + intercept, computed in float64, as in pydicom's `apply_rescale`. MONOCHROME1, where the
+  lowest value is white, is inverted if there is nothing to rescale (slope 1, intercept 0): low + high - stored, where
+  low and high are the lowest and the highest number of BitsStored bits. A rescaled value has a physical unit and is not
+  inverted.
 
-The type holds every number that BitsStored bits can become, whatever the file happens to hold. Whole numbers keep the
-type of the file if that does, else int16, else uint16 (with 32 bits allocated int32 or uint32, too). All
+The type can hold every number that BitsStored bits can become, whatever the file contains. Whole numbers keep the
+file's type if it can hold them, or else get int16, or else uint16 (with 32 bits allocated also int32 or uint32). All
 others are float32, or float64 with 32 bits allocated. Colours become RGB: YBR as pydicom converts it, palettes by their
 tables (8 or 16 bits). Formulas: PS3.3, C.7.6.3.1 and C.11.1.
 """
@@ -38,26 +39,27 @@ class SampleBits(Protocol):
 
     @property
     def bits_allocated(self) -> int:
-        """Bits that it takes."""
+        """Bits that a sample occupies."""
 
     @property
     def bits_stored(self) -> int:
-        """Bits that count."""
+        """Bits that are used."""
 
     @property
     def high_bit(self) -> int:
-        """The highest one of those."""
+        """The highest bit that is used."""
 
     @property
     def signed(self) -> bool:
-        """Whether that one is a sign."""
+        """Whether the highest bit is a sign."""
 
 
 @dataclass(frozen=True, slots=True)
 class SampleRule:
-    """From the samples of a grey or RGB file to their values of `dtype`, without the rest of its header.
+    """Turns the samples of a grey or RGB file into values of `dtype`, without the rest of the file's header.
 
-    For samples of 8 and 16 bits whose values take as many bytes. ValueError and TypeError for what encode() did not write.
+    For samples of 8 and 16 bits whose values have the same size. ValueError and TypeError for input that encode() did
+    not write.
     """
 
     bits_allocated: int
@@ -69,16 +71,16 @@ class SampleRule:
     dtype: str
 
     def encode(self) -> bytes:
-        """As JSON."""
+        """Return the rule as JSON."""
         return json.dumps(asdict(self), separators=(",", ":")).encode()
 
     @classmethod
     def decode(cls, rule: bytes) -> "SampleRule":
-        """Read what encode() wrote."""
+        """Parse what encode() wrote."""
         return cls(**json.loads(rule))
 
     def apply(self, samples: bytes) -> bytes:
-        """Return the values of little-endian samples, little-endian as well."""
+        """Return the values of little-endian samples, also little-endian."""
         import numpy as np
 
         raw = np.frombuffer(samples, f"<u{self.bits_allocated // 8}")
@@ -90,8 +92,8 @@ class SampleRule:
 class ValueRules:
     """How the samples of one file become values.
 
-    `raw_dtype` is how a sample stands in memory; what comes out has `channels` of `dtype`. `table` leads from a sample's
-    bits to its value, if there is one; else `slope` and `intercept` are applied where they change anything.
+    `raw_dtype` is a sample's type in memory; the result has `channels` of `dtype`. `table` maps a sample's bits to its
+    value, if there is a table; otherwise `slope` and `intercept` are applied if they change anything.
     """
 
     header: PixelHeader
@@ -104,7 +106,7 @@ class ValueRules:
     intercept: float
 
     def by_sample(self) -> SampleRule | None:
-        """Return the rule for each sample by itself; None if there is none, or if values take more bytes than samples."""
+        """Return the rule for single samples; None if there is none, or if values are larger than samples."""
         header = self.header
         if self.photometric in (*_YBR, "PALETTE COLOR") or header.tag != "PixelData" or header.bits_allocated > 16:
             return None
@@ -116,7 +118,7 @@ class ValueRules:
         )  # fmt: skip
 
     def apply(self, raw: Any) -> Any:
-        """Return the values of samples (rows, columns, samples) of `raw_dtype`: (rows, columns, channels) of `dtype`."""
+        """Return the values (rows, columns, channels) of `dtype` for samples (rows, columns, samples) of `raw_dtype`."""
         if self.photometric in _YBR:
             return _rgb(raw)
         if self.photometric == "PALETTE COLOR":
@@ -134,12 +136,12 @@ class ValueRules:
 
 @lru_cache(maxsize=2)
 def _kept_table(rule: SampleRule) -> Any:
-    """Return the table of a rule; a child works on many shards of one file."""
+    """Return the table of a rule; cached, because a child processes many shards of one file."""
     return _table(rule, rule.slope, rule.intercept, rule.dtype)
 
 
 def value_rules(header: PixelHeader, photometric: str, values: Values) -> ValueRules:
-    """Return the rules for a file; `photometric` is what its codestream turned out to hold. BadInput for what is odd."""
+    """Return the rules for a file; `photometric` comes from its codestream. BadInput for unsupported samples."""
     floats = header.tag != "PixelData"
     raw_dtype = f"float{header.bits_allocated}" if floats else f"uint{header.bits_allocated}"
     _check(header, photometric)
@@ -155,32 +157,32 @@ def value_rules(header: PixelHeader, photometric: str, values: Values) -> ValueR
 def _check(header: PixelHeader, photometric: str) -> None:
     allocated, stored = header.bits_allocated, header.bits_stored
     if header.tag == "PixelData" and allocated not in (8, 16, 32):
-        raise refused(f"it has {allocated} bits allocated for a sample; 8, 16 and 32 are taken")
+        raise refused(f"it has {allocated} bits allocated for a sample; supported are 8, 16 and 32")
     if not 1 <= stored <= allocated or not stored - 1 <= header.high_bit < allocated:
         raise refused(f"{stored} bits stored up to bit {header.high_bit} do not fit {allocated} bits allocated")
     if not header.rows or not header.columns:
-        raise refused(f"it says {header.rows} rows and {header.columns} columns")
+        raise refused(f"it states {header.rows} rows and {header.columns} columns")
     if header.encapsulated and header.high_bit != stored - 1:
         raise refused(f"its samples are compressed and end at bit {header.high_bit} instead of {stored - 1}")
     if photometric not in (*_GREY, *_YBR, "PALETTE COLOR", "RGB"):
         raise unsupported("DICOM", f"colours of the kind {photometric}", "save it as RGB")
     wanted = 1 if photometric in (*_GREY, "PALETTE COLOR") else 3
     if header.samples != wanted:
-        raise refused(f"{photometric} has {wanted} samples for a pixel, the file says {header.samples}")
+        raise refused(f"{photometric} has {wanted} samples for a pixel, but the file states {header.samples}")
     if wanted == 3 and (allocated != 8 if photometric in _YBR else allocated > 16):
-        raise refused(f"{photometric} of {allocated} bits is not taken")
+        raise refused(f"{photometric} of {allocated} bits is not supported")
     if wanted == 3 and header.signed:
-        raise refused(f"{photometric} with a sign (PixelRepresentation 1) is no colour")
+        raise refused(f"{photometric} has a sign (PixelRepresentation 1), which colours cannot have")
 
 
 def _scale(header: PixelHeader, photometric: str, values: Values) -> tuple[float, float]:
-    """Return slope and intercept that lead from stored to wanted values."""
+    """Return the slope and intercept from stored to requested values."""
     if values == "stored" or photometric not in _GREY:
         return 1.0, 0.0
     if header.modality_table:
-        raise refused("its values go through a table (ModalityLUTSequence, 0028,3000); ask for values=stored")
+        raise refused("its values need a table (ModalityLUTSequence, 0028,3000); ask for values=stored")
     if not header.slope or max(abs(header.slope), abs(header.intercept)) > 1e30:
-        raise refused("RescaleSlope (0028,1053) is 0, or a factor is out of all bounds; ask for values=stored")
+        raise refused("RescaleSlope (0028,1053) is 0, or a rescale factor is above 1e30; ask for values=stored")
     if (header.slope, header.intercept) == (1, 0) and photometric == "MONOCHROME1" and header.tag == "PixelData":
         return -1.0, float(sum(_stored_range(header)))
     return header.slope, header.intercept
@@ -192,7 +194,7 @@ def _stored_range(header: PixelHeader) -> tuple[int, int]:
 
 
 def _dtype(header: PixelHeader, slope: float, intercept: float) -> str:
-    """Return the first type that holds everything that the bits can become; the file's own comes first."""
+    """Return the first type that can hold every value of the bits; tries the file's own type first."""
     ends: list[float] = [slope * end + intercept for end in _stored_range(header)]
     wide = header.bits_allocated > 16
     if slope.is_integer() and intercept.is_integer():
@@ -209,7 +211,7 @@ def _float_dtype(header: PixelHeader, slope: float, intercept: float) -> str:
 
 
 def _stored(bits: SampleBits, raw: Any) -> Any:
-    """Return the numbers in raw bits: those below HighBit, with their sign."""
+    """Return the numbers in raw bits: shifted and masked to HighBit and BitsStored, with their sign."""
     up = bits.bits_allocated - 1 - bits.high_bit
     down = bits.bits_allocated - bits.bits_stored
     shifted = raw << up
@@ -217,7 +219,7 @@ def _stored(bits: SampleBits, raw: Any) -> Any:
 
 
 def _table(sample: SampleBits, slope: float, intercept: float, dtype: str) -> Any:
-    """Return the value of each pattern of bits, or None where the bits are the value."""
+    """Return the value of each bit pattern, or None if the bits are the value."""
     import numpy as np
 
     bits = np.arange(1 << sample.bits_allocated, dtype=f"u{sample.bits_allocated // 8}")
@@ -229,7 +231,7 @@ def _table(sample: SampleBits, slope: float, intercept: float, dtype: str) -> An
 
 
 def _palette_table(header: PixelHeader) -> Any:
-    """Return the colour of each pattern of bits: (patterns, 3). What is outside of the palette gets its nearest end."""
+    """Return the colour of each bit pattern: (patterns, 3). A pattern outside of the palette gets the nearest end."""
     import numpy as np
 
     palette = header.palette
@@ -241,7 +243,7 @@ def _palette_table(header: PixelHeader) -> Any:
 
 
 def _entries(palette: Palette, *, big_endian: bool) -> list[Any]:
-    """Return the three tables. Entries of 8 bits stand in bytes, or each in two bytes."""
+    """Return the three tables. Entries of 8 bits are in one byte each, or in two bytes each."""
     import numpy as np
 
     wide = len(palette.tables[0]) == 2 * palette.entries

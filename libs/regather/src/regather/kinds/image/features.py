@@ -3,9 +3,10 @@
 The sharded answer equals the unsharded one bit for bit. Definitions, for each channel I(y, x) of height h and width w:
 
 - values: every pixel. `sum`, `sum_of_squares`, `min`, `max`; `x_moment` = sum x I, `y_moment` = sum y I;
-  `histogram` of 256 bins (the value, or its high byte if it has 16 bits; of a type with a sign counted from its lowest
-  value; for float32 in equal parts of `low` to `high`, else the high byte of the value's order-preserving bits).
-- slopes: only pixels with all eight neighbours (1 <= y <= h-2, 1 <= x <= w-2; `inner_pixels`), nothing is padded.
+  `histogram` of 256 bins. The bin is the value, or its high byte if it has 16 bits; a signed type counts from its
+  lowest value; for float32 the bins divide `low` to `high` evenly, or without them are the high byte of the value's
+  order-preserving bits.
+- slopes: only pixels with all eight neighbours (1 <= y <= h-2, 1 <= x <= w-2; `inner_pixels`), without padding.
   Sobel: gx = (I(y-1,x+1) + 2 I(y,x+1) + I(y+1,x+1)) - (the same at x-1), gy likewise downwards; `energy_x` = sum gx^2.
   Laplace: 4 I(y,x) - I(y-1,x) - I(y+1,x) - I(y,x-1) - I(y,x+1). Sharpness is its variance.
 - texture, all channels together: `orientation` = sums of |gx| + |gy| for the eighths of the circle (bit 0: gx < 0,
@@ -15,8 +16,8 @@ The sharded answer equals the unsharded one bit for bit. Definitions, for each c
   counts of (level of a pixel, level of the one at distance r) to the right, lower right, below and lower left, all
   pairs inside the image; a level is the highest four bits.
 
-A figure that has nothing to count (an image of one row has no slopes) is null. NaN and infinite values of float32 images
-are counted and left out of all that they would take part in.
+A figure without anything to count (an image of one row has no slopes) is null. NaN and infinite values of float32
+images are counted, and left out of everything else.
 """
 
 import contextlib
@@ -24,6 +25,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from pydantic import Field, model_validator
+from typing_extensions import override
 
 from regather.core.errors import BadInput, BadRequest, PermanentError, UserError
 from regather.kinds.image import EXTRA
@@ -39,7 +41,7 @@ HALO_ROWS = 3
 _MAX_CHANNELS = 16
 _INSPECT_BYTES = 64 * 1024
 _ARRIVING_FROM_BYTES = 4 * 1024 * 1024
-"""A smaller file is cut as fast when it is there."""
+"""A smaller file is not cut while it arrives, because that would not be faster."""
 
 _DTYPES = ("uint8", "uint16", "int8", "int16", "float32")
 _NPY_TYPES = frozenset({"application/x-npy", "application/npy", "application/x-numpy"})
@@ -50,24 +52,26 @@ _MEDIA_TYPES = {
 
 
 class ImageOptions(Options):
-    """A raw image needs its width; a file says all that itself, and what is given here must agree with it."""
+    """A raw image needs its width; a file contains width, height, channels and dtype, and options must agree with it."""
 
     format: Literal["auto", "raw", "npy", "png", "jpeg", "webp", "tiff", "jpeg2000", "dicom"] = Field(
-        default="auto", description="auto looks at content type and first bytes"
+        default="auto", description="format of the image; auto: from content type and first bytes"
     )
     width: int | None = Field(default=None, ge=1, description="pixels in a row")
-    height: int | None = Field(default=None, ge=1, description="rows; else known when the body has ended")
+    height: int | None = Field(
+        default=None, ge=1, description="number of rows; by default known when the body has ended"
+    )
     channels: int = Field(default=3, ge=1, le=_MAX_CHANNELS, description="interleaved values of a pixel")
-    page: int = Field(default=0, ge=0, description="which image of a TIFF file of several")
+    page: int = Field(default=0, ge=0, description="which image of a TIFF file of several, or which DICOM frame")
     level: int = Field(default=0, ge=0, description="which reduced size of a TIFF pyramid; 0 is full size")
     dtype: Literal["uint8", "uint16", "int8", "int16", "float32"] = Field(
         default="uint8", description="type of a value, little-endian"
     )
     low: float | None = Field(
-        default=None, allow_inf_nan=False, description="float32: where the histogram's first bin begins; needs high"
+        default=None, allow_inf_nan=False, description="float32: lower end of the histogram's first bin; needs high"
     )
     high: float | None = Field(
-        default=None, allow_inf_nan=False, description="float32: where the histogram's last bin ends; needs low"
+        default=None, allow_inf_nan=False, description="float32: upper end of the histogram's last bin; needs low"
     )
     values: Literal["rescaled", "stored"] = Field(default="rescaled", description="which values of a DICOM file")
 
@@ -75,24 +79,24 @@ class ImageOptions(Options):
     def _span_is_one(self) -> "ImageOptions":
         low, high = self.low, self.high
         if (low is None) != (high is None) or (low is not None and high is not None and low >= high):
-            raise ValueError("low and high go together, and low must be below high")
+            raise ValueError("low and high must be set together, and low must be below high")
         return self
 
     @property
     def span(self) -> tuple[float, float] | None:
-        """The values that the histogram of a float32 image spans; None if that is left to their bits."""
+        """The range of the histogram of a float32 image; None if the values' bits define it."""
         return None if self.low is None or self.high is None else (self.low, self.high)
 
 
 class ImageFeatures(Processor[ImageOptions]):
-    """Statistics, slopes, sharpness and texture of an image; the module defines each figure."""
+    """Statistics, slopes, sharpness and texture of an image; the module's docstring defines each figure."""
 
     options_model = ImageOptions
     certain = DATA_ERRORS
     extra = EXTRA
 
+    @override
     def splitter(self, options: ImageOptions, request: SplitRequest) -> Splitter | FileSplitter:
-        """See Processor."""
         if request.plan:
             return ArrivingSplitter(ArrivingPlan.decode(request.plan), request, halo=HALO_ROWS)
         if options.format == "raw":
@@ -107,7 +111,7 @@ class ImageFeatures(Processor[ImageOptions]):
         return _file(known, options, request)
 
     def inspect(self, head: bytes, options: ImageOptions, request: SplitRequest) -> bytes:
-        """See Processor: a DICOM file may be cut while it arrives."""
+        """Return how to cut a DICOM file while it arrives; an empty plan if it must be complete first."""
         from regather.kinds.image.dicom_file import plan_arriving
 
         size_bytes = request.size_bytes
@@ -118,8 +122,8 @@ class ImageFeatures(Processor[ImageOptions]):
         _agreement(options)(plan.layout)
         return plan.encode()
 
+    @override
     def process(self, shard: ShardView, options: ImageOptions) -> bytes:
-        """See Processor."""
         from regather.kinds.image.bands import count_band
         from regather.kinds.image.float_bands import count_float_band
 
@@ -131,17 +135,17 @@ class ImageFeatures(Processor[ImageOptions]):
                 return count_float_band(payload, band, options.span).encode()
             return count_band(payload, band).encode()
         except (ValueError, TypeError, KeyError) as error:
-            raise PermanentError(f"shard {shard.seq} is no band of an image: {error}") from error
+            raise PermanentError(f"shard {shard.seq} is not a band of an image: {error}") from error
 
+    @override
     def merge(self, outputs: Sequence[bytes | None], options: ImageOptions) -> bytes:
-        """See Processor."""
         from regather.kinds.image.summary import summarise
 
         return summarise(outputs)
 
 
 def _by_looks(options: ImageOptions, request: SplitRequest) -> Splitter | FileSplitter:
-    """Return the splitter that the body's first bytes ask for, and its content type if they do not say."""
+    """Return the splitter for the body's first bytes, or for its content type if the bytes do not decide."""
     head = request.head
     if head is None:
         return _unseen(options, request)
@@ -154,7 +158,7 @@ def _by_looks(options: ImageOptions, request: SplitRequest) -> Splitter | FileSp
     stranger = not_an_image(head)
     if stranger is not None:
         raise BadInput(
-            f"the body is {stranger}, which is not taken; send {_names()}, NPY or raw pixels "
+            f"the body is {stranger}, which is not supported; send {_names()}, NPY or raw pixels "
             "(format=raw if these are raw pixels that only look like one)"
         )
     refuse_other_arrays(head, way_out="format=raw if these are raw pixels that only look like one")
@@ -167,9 +171,9 @@ def _by_looks(options: ImageOptions, request: SplitRequest) -> Splitter | FileSp
 
 
 def _unseen(options: ImageOptions, request: SplitRequest) -> Splitter | FileSplitter:
-    """Return a splitter before there is a byte of the body: raw pixels if they can be, else what an NPY file needs.
+    """Return a splitter before any byte has arrived: for raw pixels if the options allow, otherwise for an NPY file.
 
-    The body may be a file of other dimensions all the same, so that no cut is refused yet.
+    The body may still be a file with other dimensions, so no cut is refused yet.
     """
     if options.width is not None:
         with contextlib.suppress(UserError):
@@ -210,17 +214,17 @@ def _npy(options: ImageOptions, request: SplitRequest) -> Splitter | FileSplitte
 
 def _refuse_choice(options: ImageOptions, what: str) -> None:
     if options.page or options.level:
-        raise BadRequest(f"{what} is one image: the options page and level are for files of several")
+        raise BadRequest(f"{what} has only one image: the options page and level are for files of several")
 
 
 def _agreement(options: ImageOptions) -> Callable[[RowLayout], None]:
-    """Return the check that a file's own layout is one of an image, and is what the options say, where they do."""
+    """Return a check that a file's layout is one of an image, and agrees with the options that are set."""
 
     def check(layout: RowLayout) -> None:
         if layout.dtype not in _DTYPES or layout.channels > _MAX_CHANNELS:
             raise BadInput(
-                f"the file holds {layout.channels} channels of {layout.dtype}; "
-                f"an image has 1 to {_MAX_CHANNELS} of {', '.join(_DTYPES)}"
+                f"the file has {layout.channels} channels of {layout.dtype}; "
+                f"supported are 1 to {_MAX_CHANNELS} of {', '.join(_DTYPES)}"
             )
         check_options_agree(options, layout)
         _check_span(options, layout.dtype)
@@ -230,13 +234,15 @@ def _agreement(options: ImageOptions) -> Callable[[RowLayout], None]:
 
 def _check_span(options: ImageOptions, dtype: str) -> None:
     if options.span is not None and dtype != "float32":
-        raise BadRequest(f"low and high are for float32 values, and these are {dtype}, whose histogram spans them all")
+        raise BadRequest(
+            f"low and high are for float32 values; these are {dtype}, and the histogram covers all of them"
+        )
 
 
 def _raw(options: ImageOptions, request: SplitRequest) -> Splitter:
     if options.width is None:
         raise BadRequest("a raw image needs the option 'width' (and channels and dtype, if they are not 3 and uint8)")
-    _refuse_choice(options, "a raw image")
+    _refuse_choice(options, "a raw body")
     _check_span(options, options.dtype)
     layout = RowLayout(options.width, options.channels, options.dtype, options.height)
     return RowSplitter(raw_layout(layout, request), request, halo=HALO_ROWS)

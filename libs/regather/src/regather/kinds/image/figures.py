@@ -1,4 +1,4 @@
-"""Figures that are derived from exact whole numbers by one correctly rounded division, or by `math.fsum`."""
+"""Figures derived from exact whole numbers by one correctly rounded division, or by `math.fsum`."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Slopes:
-    """What the slopes of all channels come to."""
+    """Figures of the slopes of all channels."""
 
     inner: int
     gradient_energy: float | None
@@ -16,17 +16,17 @@ class Slopes:
 
 
 def ratio(part: int, whole: int) -> float | None:
-    """Return part / whole, correctly rounded; None if there is no whole."""
+    """Return part / whole, correctly rounded; None if `whole` is 0."""
     return part / whole if whole else None
 
 
 def variance(total: int, squares: int, count: int) -> float | None:
-    """Return the variance of `count` whole numbers from their sum and sum of squares; None if there are none."""
+    """Return the variance of `count` whole numbers from their sum and sum of squares; None for no numbers."""
     return ratio(count * squares - total * total, count * count)
 
 
 def entropy(counts: Sequence[int]) -> float | None:
-    """Shannon's entropy in bits: the sum of p * log2(1 / p); None if nothing was counted."""
+    """Return Shannon's entropy in bits: the sum of p * log2(1 / p); None if nothing was counted."""
     total = sum(counts)
     if not total:
         return None

@@ -1,13 +1,13 @@
-"""What `image.features` counts in one band of float32 rows: exact sums, so that bands add up exactly here, too.
+"""Counts for `image.features` over one band of float32 rows, with exact sums, so that bands add up exactly.
 
-Theory. A sum of floats depends on the order unless it is exact. Each value that is summed is a float64 that depends on
-its pixel's neighbourhood alone and is a multiple of 2**-298 (a float32 is one of 2**-149, its square of 2**-298); so
-sums are kept as whole numbers of that unit. `exact_sums` gets them with vector operations: S. Rump, T. Ogita and
-S. Oishi, "Accurate floating-point summation, part I" (2008), lemma 3.3: adding and subtracting a large power of two
-leaves the high bits of every value, whose sum float64 holds exactly; what was cut off is summed in the next pass.
+Theory. A sum of floats depends on the order unless it is exact. Each summed value is a float64 that depends only on its
+pixel's neighbourhood and is a multiple of 2**-298 (a float32 is a multiple of 2**-149, its square of 2**-298). So sums
+are kept as whole numbers of that unit. `exact_sums` computes them with vector operations: S. Rump, T. Ogita and S.
+Oishi, "Accurate floating-point summation, part I" (2008), lemma 3.3: adding and subtracting a large power of two leaves
+the high bits of every value, whose sum float64 holds exactly; the next pass sums what was cut off.
 
-NaN and infinite values are counted and left out: of the values, of every 3 x 3 neighbourhood that has one (slopes), of
-every ring (patterns) and of every pair.
+NaN and infinite values are counted and left out: of the values, of every 3 x 3 neighbourhood that contains one
+(slopes), of every ring (patterns) and of every pair.
 """
 
 import json
@@ -40,8 +40,8 @@ Sums = dict[str, Any]
 class FloatCounts:
     """The counts of one band, like BandCounts.
 
-    `channels` has for each channel the EXACT sums in units of 2**-298 (the y moment relative to the band's first row),
-    `min` and `max` (None where no value is finite) and the COUNTED numbers; `octants` are in those units, too.
+    `channels` has, for each channel, the EXACT sums in units of 2**-298 (the y moment relative to the band's first
+    row), `min` and `max` (None if no value is finite) and the COUNTED numbers; `octants` are in those units, too.
     """
 
     band: Band
@@ -52,17 +52,19 @@ class FloatCounts:
     pairs: Counts
 
     def encode(self) -> bytes:
-        """As bytes: sums as JSON, whose whole numbers have no limit, then counts of 4 bytes."""
+        """Return the counts as bytes: sums as JSON, whose whole numbers have no limit, then counts of 4 bytes."""
         sums = json.dumps([self.band.encode().decode(), self.channels, self.octants]).encode()
         counts = np.concatenate([self.histogram.ravel(), self.patterns.ravel(), self.pairs.ravel()])
         return _HEAD.pack(MAGIC, len(sums)) + sums + counts.astype("<u4").tobytes()
 
     @classmethod
     def decode(cls, output: bytes) -> "FloatCounts":
-        """Read what encode() wrote; ValueError for anything else."""
+        """Parse what encode() wrote; ValueError for anything else."""
         magic, size = _HEAD.unpack_from(output)
         if magic != MAGIC:
-            raise ValueError(f"no counts of a band of floats: they begin with {MAGIC!r}, not with {magic!r}")
+            raise ValueError(
+                f"not the counts of a band of floats: they begin with {MAGIC!r}, this begins with {magic!r}"
+            )
         band, sums, octants = json.loads(output[_HEAD.size : _HEAD.size + size])
         counts = np.frombuffer(output, "<u4", offset=_HEAD.size + size).astype(np.int64)
         histogram, patterns, pairs = np.split(counts, [len(sums) * BINS, (len(sums) + len(RADII)) * BINS])
@@ -77,10 +79,10 @@ class FloatCounts:
 
 
 def count_float_band(payload: bytes, band: Band, span: tuple[float, float] | None) -> FloatCounts:
-    """Count one band; `span` are the values where the histogram's first bin begins and its last one ends.
+    """Count one band; `span` is the lower end of the histogram's first bin and the upper end of its last one.
 
-    Without it a bin is the high byte of the value's order-preserving bits. ValueError if the payload has not the
-    band's size.
+    Without `span` a bin is the high byte of the value's order-preserving bits. ValueError if the payload does not have
+    the band's size.
     """
     pixels = band_pixels(payload, band)
     walk = _FloatWalk(band, span)
@@ -91,7 +93,7 @@ def count_float_band(payload: bytes, band: Band, span: tuple[float, float] | Non
 
 
 def exact_sums(values: Floats) -> list[int]:
-    """Return the sum of each row in units of 2**-298, of which every value must be a multiple."""
+    """Return the sum of each row in units of 2**-298; every value must be a multiple of that."""
     rest = values.reshape(len(values), -1).copy()
     totals = [0] * len(rest)
     guard_bits = max(1, rest.shape[1]).bit_length() + 1
@@ -112,7 +114,7 @@ def _units(value: float) -> int:
 
 
 class _FloatWalk:
-    """Adds up tile after tile. Planes are (channels, rows, columns) with the halo rows that there are."""
+    """Adds up tile after tile. Planes are (channels, rows, columns), including the halo rows that exist."""
 
     def __init__(self, band: Band, span: tuple[float, float] | None) -> None:
         self._band = band
@@ -146,7 +148,7 @@ class _FloatWalk:
         self._add_slopes(rows_around(clean, own, 1).astype(np.float64), rows_around(finite, own, 1), whole=whole)
 
     def counts(self) -> FloatCounts:
-        """What was added, once all is."""
+        """Return the counts of everything that was added; call it once, at the end."""
         patterns = np.stack([tally.counts() for tally in self._patterns])
         pairs = np.stack([pairs.counts() for pairs in self._pairs]).reshape(len(RADII), LEVELS, LEVELS)
         return FloatCounts(self._band, self._channels, self._octants, self._histogram, patterns, pairs)
@@ -180,7 +182,7 @@ class _FloatWalk:
             self._histogram[channel] += np.bincount(plane[flags], minlength=BINS)
 
     def _add_slopes(self, planes: Floats, finite: Flags, *, whole: bool) -> None:
-        """Sobel and Laplace filters around every pixel that has eight finite neighbours and is finite itself."""
+        """Apply Sobel and Laplace filters at every finite pixel that has eight finite neighbours."""
         if planes.shape[1] < 3 or planes.shape[2] < 3:
             return
         above, centre, below = planes[:, :-2], planes[:, 1:-1], planes[:, 2:]
@@ -209,17 +211,17 @@ class _FloatWalk:
 
 
 def _all_around(flags: Flags) -> Flags:
-    """For every pixel that has eight neighbours, whether the flag is set at it and at all of them."""
+    """Return for every pixel with eight neighbours whether the flag is set at it and at all of them."""
     down: Flags = flags[:, :-2] & flags[:, 1:-1] & flags[:, 2:]
     around: Flags = down[:, :, :-2] & down[:, :, 1:-1] & down[:, :, 2:]
     return around
 
 
 def lowest(first: float | None, second: float | None) -> float | None:
-    """Return the lower one; None is no value."""
+    """Return the lower value; None is no value."""
     return min((value for value in (first, second) if value is not None), default=None)
 
 
 def highest(first: float | None, second: float | None) -> float | None:
-    """Return the higher one; None is no value."""
+    """Return the higher value; None is no value."""
     return max((value for value in (first, second) if value is not None), default=None)

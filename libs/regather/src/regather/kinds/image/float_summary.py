@@ -1,4 +1,4 @@
-"""What `image.features` says of a float32 image: the exact sums of its bands, each rounded once, at the end."""
+"""Figures of `image.features` for a float32 image: the exact sums of its bands, each rounded once, at the end."""
 
 import math
 from collections.abc import Sequence
@@ -23,12 +23,12 @@ def add_float_sums(first: Sums, second: Sums) -> Sums:
 
 
 def float_channels(channels: Sequence[Sums], histograms: Sequence[list[int]]) -> list[dict[str, Any]]:
-    """Return what the result says of each channel."""
+    """Return the figures of each channel."""
     return [_channel(sums, histogram) for sums, histogram in zip(channels, histograms, strict=True)]
 
 
 def float_slopes(channels: Sequence[Sums], octants: Sequence[int]) -> Slopes:
-    """Return what the slopes of all channels come to; `inner` is the lowest number of pixels that a channel has."""
+    """Return the figures of the slopes of all channels; `inner` is the smallest number of inner pixels of a channel."""
     energy = sum(sums["energy_x"] + sums["energy_y"] for sums in channels)
     sharpness = [_spread(sums, "laplacian_", sums["inner_pixels"]) for sums in channels]
     return Slopes(
@@ -56,6 +56,6 @@ def _channel(sums: Sums, histogram: list[int]) -> dict[str, Any]:
 
 
 def _spread(sums: Sums, prefix: str, count: int) -> float | None:
-    """Variance; squares of the Laplacian were rounded before they were added, which must not make it negative."""
+    """Return the variance. Squares of the Laplacian are rounded before they are added, so it must be kept from below 0."""
     total, squares = sums[f"{prefix}sum"], sums[f"{prefix}sum_of_squares"]
     return ratio(max(0, count * squares * _UNITS - total * total), count * count * _UNITS * _UNITS)

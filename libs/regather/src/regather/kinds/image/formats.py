@@ -1,7 +1,8 @@
-"""Which file formats are images here: how each file begins, what `format=` calls it, and who opens it.
+"""The supported image formats: how a file begins, its name in the option `format`, and the function that opens it.
 
-A format is one line of FORMATS. Its opener is named, not imported: the gateway reads this table and must not load the
-decoders. NOT_IMAGES lists what people send by mistake; such a body is refused by its name and never taken for pixels.
+Each format is one line of FORMATS. Its opener is named, not imported, because the gateway reads this table and must not
+load the decoders. NOT_IMAGES lists what people send by mistake; such a body is refused by name and never treated as
+pixels.
 """
 
 import importlib
@@ -16,9 +17,9 @@ from regather.kinds.image.pixel_source import PixelSource
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which image of a file is meant: `page` counts its images from 0, `level` its reduced sizes (0: full size).
+    """Selects an image of a file: `page` counts its images from 0, `level` its reduced sizes (0: full size).
 
-    `values` is for DICOM: `rescaled` as the file says, or `stored`.
+    `values` is for DICOM: `rescaled` as the file defines, or `stored`.
     """
 
     page: int = 0
@@ -36,11 +37,11 @@ class ImageFormat:
     opener: str
 
     def matches(self, head: bytes) -> bool:
-        """Whether a file that begins with `head` is of this format."""
+        """Whether a file that begins with `head` has this format."""
         return re.match(self.begins, head, re.DOTALL) is not None
 
     def open(self, path: Path, choice: Choice) -> PixelSource:
-        """Open a file of this format; BadInput if it is none, is damaged, or has no such page or level."""
+        """Open a file of this format; BadInput if it has another format, is damaged, or lacks that page or level."""
         module, name = self.opener.split(":")
         opener = cast("Callable[[Path, Choice], PixelSource]", getattr(importlib.import_module(module), name))
         return opener(path, choice)
@@ -68,7 +69,7 @@ def format_of(head: bytes) -> ImageFormat | None:
 
 
 def format_named(option: str) -> ImageFormat | None:
-    """Return the format that the option `format` means; None if it means no file format."""
+    """Return the format that the option `format` names; None if it names no file format."""
     return next((known for known in FORMATS if known.option == option), None)
 
 
@@ -98,11 +99,11 @@ NOT_IMAGES = (
     ("a bzip2 file", rb"BZh[1-9]1AY&SY"),
     ("a 7z archive", rb"7z\xbc\xaf\x27\x1c"),
 )
-"""What people send that is no image with a decoder here, each with how it begins."""
+"""Files that people send although there is no image decoder for them, each with how it begins."""
 
 
 def not_an_image(head: bytes) -> str | None:
-    """Return what a body that begins with `head` is, if it is one of NOT_IMAGES and of none of FORMATS."""
+    """Return the name of a body that begins with `head` if it is one of NOT_IMAGES and none of FORMATS; else None."""
     if format_of(head) is not None:
         return None
     return next((name for name, begins in NOT_IMAGES if re.match(begins, head, re.DOTALL)), None)

@@ -1,7 +1,8 @@
-"""Cutting image files into bands of rows that a decoder yields as it reads; runs in a killable child.
+"""Cuts image files into bands of rows while a decoder reads them; runs in a killable child.
 
-`open_image` picks the decoder by the file's first bytes (formats.py); the splitter knows only PixelSource. The decoders
-are imported when a file is cut, not before: the parent of the children must stay free of their threads.
+`open_image` chooses the decoder by the file's first bytes (formats.py); the splitter uses only PixelSource. The
+decoders are imported when a file is cut and not before, because the children's parent process must not have their
+threads.
 """
 
 import contextlib
@@ -20,24 +21,24 @@ _STEP_BYTES = 1024 * 1024
 
 
 def open_image(path: Path, choice: Choice | None = None, *, known: ImageFormat | None = None) -> PixelSource:
-    """Open an image file of the format that its first bytes show, or of the `known` one.
+    """Open an image file with the format that its first bytes show, or with the `known` format.
 
-    No pixel is decoded yet, so that the caller can look at the layout first. BadInput for a file of no known format,
-    one that is damaged where it says what it is, or one without that page or level.
+    No pixel is decoded yet, so that the caller can check the layout first. BadInput for a file of unknown format, one
+    with a damaged header, or one without that page or level.
     """
     if known is None:
         with path.open("rb") as file:
             known = format_of(file.read(HEAD_BYTES))
     if known is None:
-        raise BadInput("the file is an image of no known format", code="image-invalid")
+        raise BadInput("the image file has an unknown format", code="image-invalid")
     return known.open(path, choice or Choice())
 
 
 class ImageFileSplitter:
-    """Bands of whole rows with a halo, like RowSplitter's. `choice` is for files of several images.
+    """Cuts an image file into bands of whole rows with a halo, like RowSplitter. `choice` is for files of several images.
 
-    `check` sees the layout before any pixel is decoded. BadInput for what is no such image, is cut off, has another
-    type of values, or is a bomb: more than 64 MiB and more than MAX_RATIO times its file.
+    `check` gets the layout before any pixel is decoded. BadInput if the file is not such an image, is cut off, has an
+    unsupported type of values, or is a bomb: more than 64 MiB and more than MAX_RATIO times the file's size.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class ImageFileSplitter:
         inspect_bytes: int = 0,
     ) -> None:
         self.inspect_bytes = inspect_bytes
-        """See ArrivingFileSplitter."""
+        """As in ArrivingFileSplitter."""
         self._request = request
         self._halo = halo
         self._choice = choice
@@ -59,7 +60,7 @@ class ImageFileSplitter:
         self._check = check
 
     def cut(self, path: Path) -> Iterator[Piece]:
-        """See FileSplitter."""
+        """Yield the bands while the file is decoded."""
         with contextlib.closing(open_image(path, self._choice, known=self._known)) as source:
             layout = source.layout
             check_size(layout, path.stat().st_size, self._request.max_bytes)
@@ -69,7 +70,7 @@ class ImageFileSplitter:
 
 
 def cut_rows(source: PixelSource, splitter: RowSplitter) -> Iterator[Piece]:
-    """Yield what `splitter` makes of all rows of `source`, about a megabyte of which is held at a time."""
+    """Yield what `splitter` makes of all rows of `source`; holds about a megabyte of them at a time."""
     height = source.layout.height or 0
     step = max(1, _STEP_BYTES // source.layout.row_bytes)
     for first in range(0, height, step):

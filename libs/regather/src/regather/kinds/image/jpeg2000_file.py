@@ -1,7 +1,7 @@
 """JPEG 2000: JP2 files and raw codestreams, decoded as a whole by OpenJPEG (imagecodecs); runs in a killable child.
 
-The layout is read from the codestream's SIZ marker (ITU-T T.800, annex A.5.1) before anything is decoded, and the
-tile-parts are followed to the end marker, as OpenJPEG makes do with a stream that is cut off.
+The layout is read from the codestream's SIZ marker (ITU-T T.800, annex A.5.1) before anything is decoded. The
+tile-parts are followed to the end marker, because OpenJPEG accepts a stream that is cut off.
 """
 
 import math
@@ -26,14 +26,14 @@ _STRANGE_COLOURS = {
 
 
 def open_jpeg2000(path: Path, choice: Choice) -> "Jpeg2000Source":
-    """Open a JP2 file or a codestream; BadInput."""
+    """Open a JP2 file or a codestream; BadInput if it is damaged or not supported."""
     if choice.page or choice.level:
-        raise BadInput(f"a {_NAME} file has page 0 and level 0 alone", code="image-invalid")
+        raise BadInput(f"a {_NAME} file has only page 0 and level 0", code="image-invalid")
     return Jpeg2000Source(path)
 
 
 class Jpeg2000Source:
-    """A PixelSource that decodes the whole image when its first row is asked for."""
+    """A PixelSource that decodes the whole image when its first row is requested."""
 
     def __init__(self, path: Path) -> None:
         self._data = path.read_bytes()
@@ -44,18 +44,18 @@ class Jpeg2000Source:
 
     @property
     def layout(self) -> RowLayout:
-        """See PixelSource."""
+        """Layout by the codestream's SIZ marker."""
         return self._layout
 
     def rows(self, first: int, count: int) -> bytes:
-        """See PixelSource."""
+        """Return rows of the image, which the first call decodes."""
         if self._pixels is None:
             self._pixels = self._decoded()
         size = self._layout.row_bytes
         return bytes(self._pixels[first * size : (first + count) * size])
 
     def close(self) -> None:
-        """See PixelSource."""
+        """Release the decoded pixels."""
         self._pixels = None
 
     def _decoded(self) -> memoryview:
@@ -65,7 +65,7 @@ class Jpeg2000Source:
             image = imagecodecs.jpeg2k_decode(self._data)
         except MemoryError:
             raise
-        except Exception as error:  # the codec has an exception of its own
+        except Exception as error:  # the codec has its own exception
             raise damaged(_NAME, "its pixels are damaged or cut off") from error
         layout = self._layout
         shape = (layout.height or 0, layout.width, layout.channels)
@@ -82,7 +82,7 @@ class _Box:
 
 
 def _boxes(data: bytes, start: int, end: int) -> list[_Box]:
-    """Return the boxes of a JP2 file, or of one of its boxes (annex I.4)."""
+    """Return the boxes between two bytes of a JP2 file (annex I.4)."""
     boxes = []
     while start + 8 <= end:
         length, name = struct.unpack_from(">I4s", data, start)
@@ -91,7 +91,7 @@ def _boxes(data: bytes, start: int, end: int) -> list[_Box]:
             head, length = 16, struct.unpack_from(">Q", data, start + 8)[0]
         length = length or end - start
         if length < head or start + length > end:
-            raise damaged(_NAME, f"the box at byte {start} goes on behind byte {end}; it is cut off")
+            raise damaged(_NAME, f"the box at byte {start} continues past byte {end}; it is cut off")
         boxes.append(_Box(name, start + head, start + length))
         start += length
     return boxes
@@ -103,11 +103,11 @@ def _codestream(data: bytes) -> bytes:
             _check_header(data, box)
         if box.name == b"jp2c":
             return data[box.start : box.end]
-    raise damaged(_NAME, "it has no codestream in it; it is cut off or damaged")
+    raise damaged(_NAME, "it contains no codestream; it is cut off or damaged")
 
 
 def _check_header(data: bytes, header: _Box) -> None:
-    """Refuse what OpenJPEG leaves undone: a palette, and colours that are not grey or RGB."""
+    """Refuse what OpenJPEG does not convert: a palette, and colours that are not grey or RGB."""
     for box in _boxes(data, header.start, header.end):
         if box.name == b"pclr":
             raise unsupported(_NAME, "a palette", "save it as RGB")
@@ -123,7 +123,7 @@ def _layout(stream: bytes) -> RowLayout:
     _, _, right, bottom, left, top, _, _, _, _, channels = _SIZ.unpack_from(stream, 4)
     parts = stream[4 + _SIZ.size : 4 + _SIZ.size + 3 * channels]
     if not channels or len(parts) < 3 * channels or right <= left or bottom <= top:
-        raise damaged(_NAME, "its size makes no sense")
+        raise damaged(_NAME, "its size is not valid")
     if any(parts[at + 1 : at + 3] != b"\1\1" for at in range(0, len(parts), 3)):
         raise unsupported(_NAME, "channels of different sizes", "save it without subsampling")
     if len({parts[at] for at in range(0, len(parts), 3)}) > 1:
@@ -136,16 +136,18 @@ def _layout(stream: bytes) -> RowLayout:
 
 
 def _check_tile_parts(stream: bytes) -> None:
-    """Follow the tile-parts to the end marker; BadInput if they lead elsewhere."""
+    """Follow the tile-parts to the end marker; BadInput if they do not lead there."""
     at = 2
     while at + 4 <= len(stream) and stream[at : at + 2] != _SOT:
-        if stream[at] != 0xFF:  # every marker begins so
+        if stream[at] != 0xFF:  # every marker begins with this byte
             raise damaged(_NAME, f"there is no marker at byte {at} of its codestream, where one must be")
         at += 2 + int.from_bytes(stream[at + 2 : at + 4], "big")
     while stream[at : at + 2] == _SOT and at + 12 <= len(stream):
         length = int.from_bytes(stream[at + 6 : at + 10], "big")
         at = at + length if length else len(stream) - 2
-        if length and length < 14:  # its header and the marker of its data
-            raise damaged(_NAME, "a tile of it has no pixels")
+        if length and length < 14:  # 14: its header and the marker of its data
+            raise damaged(_NAME, "one of its tiles has no pixels")
     if stream[at : at + 2] != _EOC:
-        raise damaged(_NAME, f"its codestream does not end at byte {at}, where it must; it is cut off or damaged")
+        raise damaged(
+            _NAME, f"its codestream has no end marker at byte {at}, where it must be; it is cut off or damaged"
+        )

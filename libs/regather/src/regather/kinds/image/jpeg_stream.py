@@ -1,4 +1,4 @@
-"""The frame of a JPEG file: markers from SOI to EOI (ITU-T T.81, annex B)."""
+"""Checks the structure of a JPEG file: its markers from SOI to EOI (ITU-T T.81, annex B)."""
 
 import mmap
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 from regather.kinds.image.refusals import damaged, unsupported
 
 _IN_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
-"""The next marker behind a scan: 0xFF that is neither stuffed, nor a filler, nor a restart."""
+"""The next marker after a scan: 0xFF that is not a stuffed byte, a fill byte or a restart marker."""
 
 _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
 _FRAMES = {
@@ -18,19 +18,19 @@ _FRAMES = {
 
 
 def check_jpeg_file(path: Path) -> None:
-    """Refuse a file whose markers do not lead to its end, or of a coding that libjpeg has not; BadInput."""
+    """Refuse a file whose markers do not lead to its end, or whose coding libjpeg does not support; BadInput."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         check_jpeg_markers(data)
 
 
 def check_jpeg_markers(data: mmap.mmap | bytes) -> None:
-    """Walk the markers of one JPEG image up to its end; BadInput names the byte where they stop making sense."""
+    """Walk the markers of one JPEG image up to its end; BadInput names the first byte that is wrong."""
     at, frame, scans = 2, False, 0
     while True:
         marker = data[at : at + 2]
         if len(marker) < 2:
             raise damaged("JPEG", f"it ends at byte {len(data)} without an end marker; it is cut off")
-        if marker[0] != 0xFF or marker[1] in (0x00, _SOI):  # every marker begins so
+        if marker[0] != 0xFF or marker[1] in (0x00, _SOI):  # every marker begins with 0xFF
             raise damaged("JPEG", f"there is no marker at byte {at}, where one must be")
         if marker[1] == 0xFF:  # a fill byte
             at += 1
@@ -48,13 +48,13 @@ def check_jpeg_markers(data: mmap.mmap | bytes) -> None:
                 raise damaged("JPEG", f"it ends at byte {len(data)} without an end marker; it is cut off")
             at = found.start()
     if not frame or not scans:
-        raise damaged("JPEG", "it has no picture in it")
+        raise damaged("JPEG", "it contains no picture")
 
 
 def _length(data: mmap.mmap | bytes, at: int) -> int:
     length = int.from_bytes(data[at + 2 : at + 4], "big")
     if length < 2 or at + 2 + length > len(data):  # it counts itself
-        raise damaged("JPEG", f"the segment at byte {at} goes on behind the end, byte {len(data)}; it is cut off")
+        raise damaged("JPEG", f"the segment at byte {at} continues past the end, byte {len(data)}; it is cut off")
     return length
 
 

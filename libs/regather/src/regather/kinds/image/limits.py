@@ -1,15 +1,15 @@
-"""How many pixels a file may come to: a bomb is refused before its pixels are decoded."""
+"""Limits for the pixels of a file: a decompression bomb is refused before its pixels are decoded."""
 
 from regather.core.errors import BadInput
 from regather.processors.base import Options
 from regather.processors.splitting.inflate import MAX_RATIO
 from regather.processors.splitting.rows import RowLayout
 
-_FREE_BYTES = 64 * 1024 * 1024  # an image of this size does no harm, however small its file
+_FREE_BYTES = 64 * 1024 * 1024  # an image up to this size does no harm, however small its file is
 
 
 def is_bomb(size_bytes: int, file_bytes: int) -> bool:
-    """Whether pixels of this size out of a file of that size are more than is taken."""
+    """Whether this many bytes of pixels from a file of that size exceed the limit."""
     return size_bytes > max(_FREE_BYTES, MAX_RATIO * file_bytes)
 
 
@@ -33,7 +33,7 @@ def check_size(layout: RowLayout, file_bytes: int, max_bytes: int | None) -> Non
 
 
 def check_options_agree(options: Options, layout: RowLayout) -> None:
-    """BadInput where the client gave width, height, channels or dtype, and the file says otherwise."""
+    """Raise BadInput if the client set width, height, channels or dtype, and the file has another value."""
     for name in options.model_fields_set & {"width", "height", "channels", "dtype"}:
         asked, found = getattr(options, name), getattr(layout, name)
         if asked is not None and asked != found:

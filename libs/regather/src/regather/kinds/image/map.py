@@ -1,9 +1,9 @@
-"""Kind `image.map`: an operator on every pixel of an image that gives pixels back: blur, median, threshold, resize.
+"""Kind `image.map`: an operator on every pixel of an image that returns pixels: blur, median, threshold, resize.
 
-The result has the same bits at every cut. A shard owns rows of the result and gets all rows of the image that these are
-made of (map_geometry, map_plan); its output is its piece of the file (map_output), so the outputs joined in order are the
-result. Raw pixels without a height are the exception: how many rows there are is known when the body has ended, so each
-output says what it holds and merge() writes the file.
+The result has the same bits at every cut. A shard owns rows of the result and gets all rows of the image that they are
+computed from (map_geometry, map_plan). Its output is its part of the file (map_output), so the result is the outputs
+concatenated in order. Raw pixels without a height are the exception: the number of rows is known only when the body has
+ended, so each output describes its rows, and merge() writes the file.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
+from typing_extensions import override
 
 from regather.core.errors import BadInput, BadRequest, PermanentError, UserError
 from regather.kinds.image import EXTRA
@@ -52,12 +53,12 @@ _ALL_PARAMETERS = frozenset[str]().union(*_PARAMETERS.values())
 
 
 def _whole(value: object) -> object:
-    """Return a text of digits, as a query has it, as a number."""
+    """Convert a text of digits, as in a query parameter, to a number."""
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 class MapOptions(Options):
-    """What to do with which image. A raw image needs its width; a file says all that itself."""
+    """The operator, its parameters, and the image. A raw image needs its width; a file contains that."""
 
     operator: Literal["gaussian", "median", "threshold", "invert", "rescale", "resize"]
     sigma: float | None = Field(
@@ -65,40 +66,42 @@ class MapOptions(Options):
         gt=0,
         le=_MAX_SIGMA,
         allow_inf_nan=False,
-        description="gaussian: standard deviation in pixels; it looks 4 of them far",
+        description="gaussian: standard deviation in pixels; the window reaches 4 of them to each side",
     )
     size: Annotated[Literal[3, 5, 7, 9], BeforeValidator(_whole)] = Field(
         default=3, description="median: width and height of the window"
     )
     value: float | None = Field(
-        default=None, allow_inf_nan=False, description="threshold: what is above it becomes 255, the rest 0"
+        default=None, allow_inf_nan=False, description="threshold: values above it become 255, all others 0"
     )
     factor: float = Field(default=1.0, allow_inf_nan=False, description="rescale: values are multiplied by it")
-    offset: float = Field(default=0.0, allow_inf_nan=False, description="rescale: added after that")
+    offset: float = Field(default=0.0, allow_inf_nan=False, description="rescale: added after the multiplication")
     scale: float | None = Field(default=None, gt=0, le=64, description="resize: result pixels for one pixel")
     to_width: int | None = Field(default=None, ge=1, le=1_000_000, description="resize: columns of the result")
     to_height: int | None = Field(default=None, ge=1, le=1_000_000, description="resize: rows of the result")
-    interpolation: Literal["nearest", "area", "bilinear"] = Field(default="area", description="resize: how")
-    edge: Literal["reflect", "nearest"] = Field(default="reflect", description="what is outside of the image")
+    interpolation: Literal["nearest", "area", "bilinear"] = Field(default="area", description="resize: method")
+    edge: Literal["reflect", "nearest"] = Field(
+        default="reflect", description="which pixels continue the image outside"
+    )
     output: Literal["npy", "tiff", "raw"] = Field(default="npy", description="format of the result")
     format: str = Field(
         default="auto",
         pattern="^(auto|raw|npy|" + "|".join(known.option for known in FORMATS) + ")$",
-        description="of the body; auto looks at content type and first bytes",
+        description="format of the image; auto: from content type and first bytes",
     )
     width: int | None = Field(default=None, ge=1, description="pixels in a row of the image")
-    height: int | None = Field(default=None, ge=1, description="rows of the image; a raw one without it is merged")
+    height: int | None = Field(default=None, ge=1, description="rows of the image; without it a raw image is merged")
     channels: int = Field(default=3, ge=1, le=_MAX_CHANNELS, description="interleaved values of a pixel")
     dtype: Literal["uint8", "uint16", "int8", "int16", "float32"] = Field(
         default="uint8", description="type of a value, little-endian"
     )
     page: int = Field(default=0, ge=0, description="which image of a file of several, which frame of a DICOM file")
     level: int = Field(default=0, ge=0, description="which size of a pyramid")
-    values: Literal["rescaled", "stored"] = Field(default="rescaled", description="of a DICOM file")
+    values: Literal["rescaled", "stored"] = Field(default="rescaled", description="which values of a DICOM file")
 
     @model_validator(mode="after")
     def _one_operator(self) -> "MapOptions":
-        """Refuse what the operator lacks, and what belongs to another one."""
+        """Refuse a missing option of the operator, and options of other operators."""
         strange = sorted(self.model_fields_set & (_ALL_PARAMETERS - _PARAMETERS[self.operator]))
         if strange:
             raise ValueError(f"operator {self.operator} has no option {', '.join(strange)}")
@@ -111,7 +114,7 @@ class MapOptions(Options):
 
 
 class ImageMap(Processor[MapOptions]):
-    """The operators: map_operators; sizes: map_geometry."""
+    """Apply an operator (blur, median, threshold, invert, rescale, resize) to an image and return an image."""
 
     options_model = MapOptions
     certain = DATA_ERRORS
@@ -120,8 +123,8 @@ class ImageMap(Processor[MapOptions]):
     merges: ClassVar[bool] = False
     gaps: ClassVar[bool] = False
 
+    @override
     def splitter(self, options: MapOptions, request: SplitRequest) -> Splitter | FileSplitter:
-        """See Processor."""
         plan, check = _planner(options, request), _agreement(options)
         if options.format == "raw":
             return _raw(options, request, plan)
@@ -137,26 +140,26 @@ class ImageMap(Processor[MapOptions]):
         if request.head is not None:
             _refuse_strangers(request)
             return _raw(options, request, plan)
-        with contextlib.suppress(UserError):  # the body's first bytes may show that it is something else
+        with contextlib.suppress(UserError):  # the body's first bytes may show that it is not raw
             return _raw(options, request, plan)
         return NpyMapSplitter(plan, check, None)
 
     def merges_outputs(self, options: MapOptions) -> bool:
-        """See Processor. Only a raw image without a height has outputs that cannot be joined."""
+        """Return True only for a raw image without a height, whose outputs cannot be concatenated."""
         return _is_merged(options)
 
+    @override
     def media_type(self, options: MapOptions) -> str:
-        """See Processor."""
         return _RESULT_TYPES[options.output]
 
+    @override
     def process(self, shard: ShardView, options: MapOptions) -> bytes:
-        """See Processor."""
         try:
             band = MapBand.decode(shard.meta)
             geometry = _geometry(options, band.layout)
             result = _mapped(shard.payload, band, geometry, options)
         except (ValueError, TypeError, KeyError, IndexError) as error:
-            raise PermanentError(f"shard {shard.seq} is no band of an image") from error
+            raise PermanentError(f"shard {shard.seq} is not a band of an image") from error
         target = geometry.target
         if self.merges_outputs(options):
             head = json.dumps([target.width, target.channels, target.dtype, len(result)]).encode()
@@ -164,14 +167,14 @@ class ImageMap(Processor[MapOptions]):
         return _piece(result, target, options.output, begins=band.first == 0)
 
     def merge(self, outputs: Sequence[bytes | None], options: MapOptions) -> bytes:
-        """See Processor. Asked where outputs cannot be joined: without a height, and where one is missing."""
+        """Write the file for a raw image without a height; PermanentError if an output is missing."""
         import numpy as np
 
         missing = [seq for seq, output in enumerate(outputs) if output is None]
         if missing:
             raise PermanentError(
-                f"{len(missing)} of {len(outputs)} shards failed, the first one is {missing[0]}: an image without their "
-                "rows would be another image. Redrive them, or send the image again"
+                f"{len(missing)} of {len(outputs)} shards failed, the first one is {missing[0]}: without their rows the "
+                "result would be a different image. Redrive them, or send the image again"
             )
         parts = [output.partition(b"\n") for output in outputs if output is not None]
         heads = [json.loads(head) for head, _, _ in parts]
@@ -184,7 +187,7 @@ class ImageMap(Processor[MapOptions]):
 
 
 def _piece(result: Any, target: RowLayout, output: str, *, begins: bool) -> bytes:
-    """Return a shard's part of the file, which has its header at the front of the first one."""
+    """Return a shard's part of the file; the first part begins with the file's header."""
     if output == "tiff":
         return (tiff_header(target) if begins else b"") + tiles(result, target)
     return (npy_header(target) if begins and output == "npy" else b"") + bytes(result.tobytes())
@@ -205,7 +208,7 @@ def _is_npy(options: MapOptions, request: SplitRequest) -> bool:
 
 
 def _file_format(options: MapOptions, request: SplitRequest) -> ImageFormat | None:
-    """Return the format of a file, None for what is none; BadInput where the options say one that it is not."""
+    """Return the format of a file, None if it is not a file; BadInput if the option names a different format."""
     dicom = format_named("dicom")
     if options.format == "auto":
         return format_of(request.head or b"") or (dicom if _media_type(request) == _DICOM_TYPE else None)
@@ -216,13 +219,13 @@ def _file_format(options: MapOptions, request: SplitRequest) -> ImageFormat | No
 
 
 def _refuse_strangers(request: SplitRequest) -> None:
-    """Refuse what is no raw image: a file of another kind, or one whose content type says more than its bytes."""
+    """Refuse a body that is not raw pixels: a file of another kind, or a content type that its bytes do not match."""
     stranger, media_type = not_an_image(request.head or b""), _media_type(request)
     if stranger is not None:
-        raise BadInput(f"the body is {stranger}, which is not taken (format=raw if these are raw pixels)")
+        raise BadInput(f"the body is {stranger}, which is not supported (format=raw if these are raw pixels)")
     if request.head and media_type.startswith("image/"):
         raise BadInput(
-            f"the content type is {media_type}, but the body does not begin like an image file that is taken "
+            f"the content type is {media_type}, but the body does not begin like an image file that is supported "
             "(format=raw if these are raw pixels)"
         )
 
@@ -259,13 +262,13 @@ def _planner(options: MapOptions, request: SplitRequest) -> Callable[[RowLayout]
 
 
 def _agreement(options: MapOptions) -> Callable[[RowLayout], None]:
-    """Return the check that a file's own layout is one that is taken, and is what the options say, where they do."""
+    """Return a check that a file's layout is supported, and agrees with the options that are set."""
 
     def check(layout: RowLayout) -> None:
         if layout.dtype not in _DTYPES or layout.channels > _MAX_CHANNELS:
             raise BadInput(
-                f"the file holds {layout.channels} channels of {layout.dtype}; "
-                f"taken are 1 to {_MAX_CHANNELS} of {', '.join(_DTYPES)}"
+                f"the file has {layout.channels} channels of {layout.dtype}; "
+                f"supported are 1 to {_MAX_CHANNELS} of {', '.join(_DTYPES)}"
             )
         check_options_agree(options, layout)
         _check_operator(options, layout.dtype)
@@ -281,11 +284,11 @@ def _check_operator(options: MapOptions, dtype: str) -> None:
 def _raw(options: MapOptions, request: SplitRequest, plan: Callable[[RowLayout], tuple[Geometry, MapPlan]]) -> Splitter:
     if options.width is None:
         raise BadRequest(
-            "the body is no image file of a known format; a raw image needs the option 'width' (and channels and dtype, "
+            "the body is not an image file of a known format; a raw image needs the option 'width' (and channels and dtype "
             "if they are not 3 and uint8)"
         )
     if options.page or options.level:
-        raise BadRequest("a raw image is one image: the options page and level are for files of several")
+        raise BadRequest("a raw body has only one image: the options page and level are for files of several")
     _check_operator(options, options.dtype)
     layout = raw_layout(RowLayout(options.width, options.channels, options.dtype, options.height), request)
     if layout.height is not None:
@@ -302,7 +305,7 @@ def _raw(options: MapOptions, request: SplitRequest, plan: Callable[[RowLayout],
 
 
 def _tall(layout: RowLayout) -> RowLayout:
-    """Return the layout with rows enough for every check of one shard's size."""
+    """Return the layout with enough rows for every check of a shard's size."""
     return RowLayout(layout.width, layout.channels, layout.dtype, max(1, MAX_RESULT_BYTES // layout.row_bytes // 2))
 
 
@@ -315,7 +318,7 @@ def _mapped(payload: bytes, band: MapBand, geometry: Geometry, options: MapOptio
     end = geometry.needed(band.first, band.end)[1] if band.height else band.row0 + len(pixels)
     if len(pixels) != end - band.row0:
         raise ValueError(f"{len(pixels)} rows; {end - band.row0} are needed")
-    with np.errstate(all="ignore"):  # an infinity that comes out of float32 is a value like others
+    with np.errstate(all="ignore"):  # an infinity in a float32 result is a valid value
         return _operated(pixels, band, geometry, options, band.height or end)
 
 

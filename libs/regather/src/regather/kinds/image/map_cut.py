@@ -1,4 +1,4 @@
-"""Cutting an image for `image.map`: each shard gets the rows of the image that its rows of the result are made of."""
+"""Cuts an image for `image.map`: each shard gets the rows of the image that its rows of the result are computed from."""
 
 import contextlib
 import json
@@ -22,9 +22,9 @@ _STEP_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class MapBand:
-    """A shard's `meta`: it owns the rows `first` to `end - 1` of the result, and its payload begins with row `row0`.
+    """A shard's `meta`: it owns rows `first` to `end - 1` of the result, and its payload begins with row `row0`.
 
-    `width`, `channels`, `dtype` and `height` are those of the image; the height is None where nobody knows it.
+    `width`, `channels`, `dtype` and `height` are those of the image; the height is None while it is unknown.
     """
 
     first: int
@@ -37,16 +37,16 @@ class MapBand:
 
     @property
     def layout(self) -> RowLayout:
-        """The image's layout."""
+        """Layout of the image."""
         return RowLayout(self.width, self.channels, self.dtype, self.height)
 
     def encode(self) -> bytes:
-        """As JSON."""
+        """Return the band as JSON."""
         return json.dumps(asdict(self), separators=(",", ":")).encode()
 
     @classmethod
     def decode(cls, meta: bytes) -> "MapBand":
-        """Read what encode() wrote; ValueError or TypeError for anything else."""
+        """Parse what encode() wrote; ValueError or TypeError for anything else."""
         return cls(**json.loads(meta))
 
 
@@ -54,9 +54,9 @@ Plan = Callable[[RowLayout], tuple[Geometry, MapPlan]]
 
 
 class MapSplitter:
-    """Cuts rows of an image that has a known height, by a plan for its layout; holds what the next shard needs.
+    """Cuts rows of an image of known height, by a plan for its layout; holds the rows that the next shard needs.
 
-    `first_byte` is where the rows begin in the body. BadInput where the body has not all rows, or goes on behind them.
+    `first_byte` is where the rows begin in the body. BadInput if the body lacks rows or continues after them.
     """
 
     def __init__(self, layout: RowLayout, plan: Plan, *, first_byte: int = 0) -> None:
@@ -70,7 +70,7 @@ class MapSplitter:
         self._received_bytes = 0
 
     def feed(self, data: bytes) -> Iterable[Piece]:
-        """See Splitter."""
+        """Queue the bytes; return the shards whose rows are complete."""
         layout = self._layout
         self._received_bytes += len(data)
         expected_bytes = layout.row_bytes * (layout.height or 0)
@@ -94,7 +94,7 @@ class MapSplitter:
         return pieces
 
     def finish(self) -> Iterable[Piece]:
-        """See Splitter."""
+        """Check that all rows have arrived; every shard was returned by feed()."""
         if not self._received_bytes:
             raise BadInput("the body is empty: there are no rows to cut", code="empty-body")
         if self._received_bytes < self._layout.row_bytes * (self._layout.height or 0):
@@ -104,7 +104,7 @@ class MapSplitter:
         return ()
 
     def _drop_rows(self, first: int) -> None:
-        """Forget the rows before `first`, as far as they are here."""
+        """Drop the rows before `first` that are in the queue."""
         rows = min(first - self._row0, len(self._queue) // self._layout.row_bytes)
         self._queue.drop(rows * self._layout.row_bytes)
         self._row0 += rows
@@ -115,7 +115,7 @@ class MapSplitter:
 
 
 class NpyMapSplitter:
-    """Cuts an NPY file; its header says the layout."""
+    """Cuts an NPY file, whose header contains the layout."""
 
     def __init__(self, plan: Plan, check: Callable[[RowLayout], None], size_bytes: int | None) -> None:
         self._plan = plan
@@ -125,7 +125,7 @@ class NpyMapSplitter:
         self._rows: MapSplitter | None = None
 
     def feed(self, data: bytes) -> Iterable[Piece]:
-        """See Splitter."""
+        """Parse the header, then cut rows; return the shards whose rows are complete."""
         if self._rows is not None:
             return self._rows.feed(data)
         self._head += data
@@ -140,21 +140,21 @@ class NpyMapSplitter:
         return self._rows.feed(bytes(self._head[header.size_bytes :]))
 
     def finish(self) -> Iterable[Piece]:
-        """See Splitter."""
+        """Check that all rows have arrived."""
         if self._rows is None:
             raise BadInput(f"the body ends at byte {len(self._head)}, inside the NPY header")
         return self._rows.finish()
 
 
 class NpyMapFileSplitter:
-    """Cuts an NPY file in Fortran order or with big-endian values, for which the whole file must be there."""
+    """Cuts an NPY file in Fortran order or with big-endian values, which must be complete first."""
 
     def __init__(self, plan: Plan, check: Callable[[RowLayout], None]) -> None:
         self._plan = plan
         self._check = check
 
     def cut(self, path: Path) -> Iterator[Piece]:
-        """See FileSplitter."""
+        """Yield the shards, converting the file's rows to C order and little-endian."""
         header = read_header(path)
         self._check(header.layout)
         rows = MapSplitter(header.layout, self._plan)
@@ -176,7 +176,7 @@ class MapFileSplitter:
         self._known = known
 
     def cut(self, path: Path) -> Iterator[Piece]:
-        """See FileSplitter."""
+        """Yield the shards while the file is decoded."""
         with contextlib.closing(open_image(path, self._choice, known=self._known)) as source:
             layout = source.layout
             check_size(layout, path.stat().st_size, self._request.max_bytes)
@@ -189,18 +189,18 @@ class MapFileSplitter:
 
 
 class BandMapSplitter:
-    """Cuts rows of an image whose height nobody knows yet, as RowSplitter does; only for what does not resize."""
+    """Cuts rows of an image of unknown height, as RowSplitter does; not for resize."""
 
     def __init__(self, rows: RowSplitter, layout: RowLayout) -> None:
         self._rows = rows
         self._layout = layout
 
     def feed(self, data: bytes) -> Iterable[Piece]:
-        """See Splitter."""
+        """Cut rows; return the shards that are now complete."""
         return map(self._piece, self._rows.feed(data))
 
     def finish(self) -> Iterable[Piece]:
-        """See Splitter."""
+        """Return the last shards."""
         return map(self._piece, self._rows.finish())
 
     def _piece(self, piece: Piece) -> Piece:

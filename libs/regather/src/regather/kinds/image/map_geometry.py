@@ -1,16 +1,16 @@
-"""How big the result of an `image.map` operator is, and which rows of the image a row of the result is made of.
+"""The size of an `image.map` result, and the rows of the image that each row of the result is computed from.
 
-Theory. A shard owns rows of the result, never rows of the image: it gets all rows of the image that these are made of. So
-every operator is one function from a row of the result to a stretch of rows of the image that never runs backwards, the
-cut follows from it (map_plan), and no pixel is computed by two shards.
+Theory. A shard owns rows of the result, never rows of the image: it gets all rows of the image that its own rows are
+computed from. So every operator is one function from a row of the result to a range of rows of the image that never
+runs backwards. The cut follows from this function (map_plan), and no pixel is computed by two shards.
 
-Resizing maps n pixels of an axis to m, in whole numbers alone: n and m are divided by their greatest common divisor, and
+Resizing maps n pixels of an axis to m, in whole numbers only: n and m are divided by their greatest common divisor, and
 every pixel j of the result is a sum of pixels i of the image with whole weights that add up to `total`:
 
-- nearest:  i = floor((2j + 1) n / 2m), weight 1, total 1: the pixel that the middle of j falls into.
+- nearest:  i = floor((2j + 1) n / 2m), weight 1, total 1: the pixel that contains the middle of j.
 - area:     pixel i covers [i m, (i + 1) m), pixel j covers [j n, (j + 1) n); the weight is their overlap, total n.
 - bilinear: with t = (2j + 1) n - m, i = floor(t / 2m) has the weight 2m - (t mod 2m) and i + 1 has t mod 2m, total 2m;
-  pixels outside of the image are the outermost ones. It looks at two pixels, however much smaller the result is.
+  pixels outside of the image are the outermost ones. It uses two pixels, however much smaller the result is.
 
 Both axes together: the sum over rows of the sums over columns, divided by the product of the totals.
 """
@@ -24,7 +24,7 @@ from regather.core.errors import BadInput
 from regather.processors.splitting.rows import RowLayout
 
 _MAX_TAPS = 1026
-"""A thousandth of the size still is possible."""
+"""This still allows a reduction to a thousandth of the size."""
 
 Method = Literal["nearest", "area", "bilinear"]
 
@@ -39,26 +39,26 @@ class Axis:
 
     @property
     def n(self) -> int:
-        """Pixels of the image for m of the result."""
+        """Number of image pixels for m pixels of the result."""
         return self.source // math.gcd(self.source, self.target)
 
     @property
     def m(self) -> int:
-        """Pixels of the result for n of the image."""
+        """Number of result pixels for n pixels of the image."""
         return self.target // math.gcd(self.source, self.target)
 
     @property
     def total(self) -> int:
-        """What the weights of one pixel of the result add up to."""
+        """Sum of the weights of one pixel of the result."""
         return {"nearest": 1, "area": self.n, "bilinear": 2 * self.m}[self.method]
 
     @property
     def taps(self) -> int:
-        """The most pixels of the image that one of the result is made of."""
+        """Largest number of image pixels for one pixel of the result."""
         return {"nearest": 1, "area": -(-self.n // self.m) + 1, "bilinear": 2}[self.method]
 
     def first(self, j: int) -> int:
-        """Return the first pixel of the image that pixel j of the result is made of."""
+        """Return the first pixel of the image that pixel j of the result is computed from."""
         if self.method == "nearest":
             return (2 * j + 1) * self.n // (2 * self.m)
         if self.method == "area":
@@ -66,7 +66,7 @@ class Axis:
         return max(0, ((2 * j + 1) * self.n - self.m) // (2 * self.m))
 
     def last(self, j: int) -> int:
-        """Return the last pixel of the image that pixel j of the result is made of."""
+        """Return the last pixel of the image that pixel j of the result is computed from."""
         if self.method == "nearest":
             return self.first(j)
         if self.method == "area":
@@ -76,7 +76,7 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """The image, the result, and what a row of the result is made of: `radius` rows around it, or a resize of `rows`."""
+    """The image, the result, and what a row of the result needs: `radius` rows around it, or a resize of `rows`."""
 
     source: RowLayout
     target: RowLayout
@@ -85,14 +85,14 @@ class Geometry:
     columns: Axis | None = None
 
     def needed(self, first: int, end: int) -> tuple[int, int]:
-        """Return which rows of the image (first, end) the rows `first` to `end - 1` of the result are made of."""
+        """Return the rows of the image (first, end) that rows `first` to `end - 1` of the result are computed from."""
         if self.rows is not None:
             return self.rows.first(first), self.rows.last(end - 1) + 1
         height = self.source.height or end
         return max(0, first - self.radius), min(height, end + self.radius)
 
     def most_needed(self, rows: int) -> int:
-        """Return how many rows of the image so many rows of the result can need at the most."""
+        """Return the largest number of image rows that this many rows of the result can need."""
         if self.rows is None:
             return min(self.source.height or rows + 2 * self.radius, rows + 2 * self.radius)
         return min(self.rows.source, -(-rows * self.rows.n // self.rows.m) + 2)
@@ -118,12 +118,12 @@ def resized(
     taps = max(across.taps, down.taps)
     if taps > _MAX_TAPS:
         raise BadInput(
-            f"{source.width} x {height} to {width} x {rows} pixels: one of them would be made of {taps} in a row; at most "
-            f"{_MAX_TAPS}: do it in two steps"
+            f"{source.width} x {height} to {width} x {rows} pixels: one pixel would need {taps} in a row; at most "
+            f"{_MAX_TAPS} are allowed: do it in two steps"
         )
     if across.total * down.total >= 2**44:
         raise BadInput(
-            f"{source.width} x {height} to {width} x {rows} pixels is no ratio that can be computed exactly; "
+            f"{source.width} x {height} to {width} x {rows} pixels is not a ratio that can be computed exactly; "
             "choose a rounder one"
         )
     return Geometry(source, target, rows=down, columns=across)

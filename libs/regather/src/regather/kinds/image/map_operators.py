@@ -1,14 +1,15 @@
-"""The operators of `image.map` on one shard's rows; whatever the shard, a pixel of the result has the same bits.
+"""The operators of `image.map` on one shard's rows; a pixel of the result has the same bits in every shard.
 
-Every value is computed from its own pixels by the same operations in the same order: sums go tap by tap over whole arrays,
-never along them, so neither the shard nor the tile that a pixel falls into changes a rounding. Tiles keep the intermediate
-values in a core's cache. What is outside of the image exists at its true edges only: `reflect` mirrors it with the
-outermost pixel repeated (d c b a | a b c d | d c b a), `nearest` repeats that pixel (a a a a | a b c d | d d d d).
+Every value is computed from its own pixels by the same operations in the same order. Sums add whole arrays tap by tap,
+never along an array, so neither the shard nor the tile of a pixel changes a rounding. Tiles keep the intermediate
+values in a core's cache. Pixels outside exist only at the image's true edges: `reflect` mirrors the image and repeats
+the outermost pixel (d c b a | a b c d | d c b a), `nearest` repeats the outermost pixel (a a a a | a b c d | d d d d).
 
 - gaussian: weights exp(-x^2 / 2 sigma^2) for |x| <= radius = floor(4 sigma + 1/2), divided by their sum; down the columns
   first, then along the rows; in float32 for uint8 and in float64 for all others; whole numbers are rounded half to even.
-- median: the middle one of size x size values; NaN if one of them is NaN, and 0 never has a sign. Found by dropping the
-  least and the greatest of what is held, and taking in the next value, until one is left: minima and maxima of arrays.
+- median: the middle one of size x size values; NaN if one of them is NaN; 0 never has a sign. The algorithm drops the
+  lowest and the highest value that it holds, adds the next value, and repeats this until one is left, with minima and
+  maxima of arrays.
 - resize: weights as in map_geometry, in whole numbers, rounded half up; in float64 for float32.
 """
 
@@ -26,12 +27,12 @@ _RESIZE_VALUES = 1 << 16
 
 
 def gaussian_radius(sigma: float) -> int:
-    """Return how far a gaussian looks, in pixels; as scipy.ndimage with its default `truncate` of 4."""
+    """Return the radius of a gaussian in pixels, as scipy.ndimage with its default `truncate` of 4."""
     return math.floor(4 * sigma + 0.5)
 
 
 def outside(index: int, size: int, edge: Edge) -> int:
-    """Return the pixel that stands for pixel `index` of an axis of `size` pixels."""
+    """Return the pixel of an axis of `size` pixels that is used for pixel `index`, which may be outside."""
     if edge == "nearest":
         return min(max(index, 0), size - 1)
     index %= 2 * size
@@ -46,7 +47,7 @@ def rows_around(pixels: Any, row0: int, first: int, end: int, *, height: int, ra
 
 
 def columns_around(pixels: Any, radius: int, edge: Edge) -> Any:
-    """Return the same rows with `radius` columns more on either side; `pixels` (rows, columns, channels)."""
+    """Return the same rows with `radius` more columns on either side; `pixels` are (rows, columns, channels)."""
     import numpy as np
 
     width = pixels.shape[1]
@@ -56,7 +57,7 @@ def columns_around(pixels: Any, radius: int, edge: Edge) -> Any:
 
 
 def gaussian(pixels: Any, sigma: float, edge: Edge) -> Any:
-    """Blur; `pixels` (rows + 2 radius, columns, channels)."""
+    """Return the blurred rows; `pixels` are (rows + 2 radius, columns, channels)."""
     import numpy as np
 
     work = np.dtype(np.float32 if pixels.dtype == np.uint8 else np.float64)
@@ -84,7 +85,7 @@ def gaussian(pixels: Any, sigma: float, edge: Edge) -> Any:
 
 
 def _weighted_columns(tile: Any, weights: list[Any], edge: Edge) -> Any:
-    """Return what _weighted() would, for an image that is narrower than what each pixel looks at."""
+    """Return the same as _weighted(), for an image that is narrower than the window."""
     import numpy as np
 
     width = tile.shape[1]
@@ -98,14 +99,14 @@ def _weighted_columns(tile: Any, weights: list[Any], edge: Edge) -> Any:
 
 
 def _gaussian_weights(sigma: float) -> list[float]:
-    """Return the weights of the middle, of its neighbours, and so on."""
+    """Return the weights of the centre, of its neighbours, and so on."""
     exponents = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in range(gaussian_radius(sigma) + 1)]
     total = math.fsum([exponents[0], *exponents[1:], *exponents[1:]])
     return [weight / total for weight in exponents]
 
 
 def _weighted(tile: Any, weights: list[Any], step: int) -> Any:
-    """Return sums of weighted pairs: rows at k * `step` on either side of each row that has all of them."""
+    """Return sums of weighted pairs: rows at k * `step` on either side, for each row that has all of them."""
     import numpy as np
 
     reach = (len(weights) - 1) * step
@@ -121,7 +122,7 @@ def _weighted(tile: Any, weights: list[Any], step: int) -> Any:
 
 
 def _as_type(values: Any, dtype: Any) -> Any:
-    """Round to whole numbers if `dtype` has only those. Weights may add up to a hair more than 1."""
+    """Return values as `dtype`, rounded if it has only whole numbers; weights may add up to slightly more than 1."""
     import numpy as np
 
     if dtype.kind == "f":
@@ -131,7 +132,7 @@ def _as_type(values: Any, dtype: Any) -> Any:
 
 
 def one_nan(values: Any) -> Any:
-    """Give every NaN the same bits."""
+    """Give all NaN the same bits."""
     import numpy as np
 
     values[np.isnan(values)] = np.nan
@@ -139,7 +140,7 @@ def one_nan(values: Any) -> Any:
 
 
 def median(padded: Any, size: int) -> Any:
-    """Return the middle value of each window; `padded` (rows + size - 1, columns + size - 1, channels)."""
+    """Return the middle value of each window; `padded` is (rows + size - 1, columns + size - 1, channels)."""
     import numpy as np
 
     channels, radius = padded.shape[2], size // 2
@@ -218,14 +219,14 @@ def threshold(pixels: Any, value: float) -> Any:
 
 
 def invert(pixels: Any) -> Any:
-    """Return least + greatest value of the type - value."""
+    """Return lowest + highest value of the type - value."""
     import numpy as np
 
     return np.invert(pixels)
 
 
 def rescale(pixels: Any, factor: float, offset: float) -> Any:
-    """Return factor * value + offset, computed in float64; whole numbers rounded half to even and kept in range."""
+    """Return factor * value + offset, computed in float64; whole numbers are rounded half to even and clipped."""
     import numpy as np
 
     return _as_type(pixels.astype(np.float64) * factor + offset, pixels.dtype)
@@ -261,7 +262,7 @@ def _divided(total: Any, divisor: int, dtype: Any) -> Any:
 
 
 def _times(values: Any, weights: Any) -> Any:
-    """Return the products. What has no weight does not count, an infinity or NaN neither."""
+    """Return the products; a value with weight 0 gives 0, even an infinity or NaN."""
     import numpy as np
 
     products = values * weights

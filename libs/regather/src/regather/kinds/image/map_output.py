@@ -1,8 +1,8 @@
-"""How the rows of a result become NPY or TIFF, piece by piece: a shard's piece depends on its own rows and the layout only.
+"""Writes rows of a result as NPY or TIFF, part by part: a shard's part depends only on its own rows and on the layout.
 
-The first piece begins with the header, so the pieces joined in order are the file. A TIFF has its directory at the front
-and uncompressed tiles behind it in order, so a shard's rows must be whole rows of tiles. A result has at most 1 GiB, which
-classic TIFF holds. Formats: NEP 1; TIFF 6.0 with the tiles of its section 15.
+The first part begins with the header, so the file is the parts concatenated in order. A TIFF has its directory first
+and then uncompressed tiles in order, so a shard's rows must be whole rows of tiles. A result has at most 1 GiB, which
+fits classic TIFF. Formats: NEP 1; TIFF 6.0 with the tiles of its section 15.
 """
 
 import struct
@@ -20,7 +20,7 @@ _RGB, _GREY = 2, 1
 
 
 def npy_header(layout: RowLayout) -> bytes:
-    """Return the header of an array (height, width), or (height, width, channels) if there are several."""
+    """Return the header of an array (height, width), or (height, width, channels) for several channels."""
     shape = (layout.height, layout.width) + ((layout.channels,) if layout.channels > 1 else ())
     text = f"{{'descr': {_NPY_TYPES[layout.dtype]!r}, 'fortran_order': False, 'shape': {shape!r}, }}"
     padding = -(10 + len(text) + 1) % _NPY_ALIGNMENT
@@ -28,7 +28,7 @@ def npy_header(layout: RowLayout) -> bytes:
 
 
 def tile_size(layout: RowLayout) -> tuple[int, int]:
-    """Return rows and columns of a tile: 256 columns or what is there, and as many rows, a row of tiles up to 1 MiB."""
+    """Return rows and columns of a tile: at most 256 each, with fewer rows if a row of tiles would exceed 1 MiB."""
     columns = min(_TILE_WIDTH, -(-layout.width // _TILE_STEP) * _TILE_STEP)
     row_bytes = -(-layout.width // columns) * columns * layout.channels * ITEM_BYTES[layout.dtype]
     rows = 256
@@ -38,13 +38,13 @@ def tile_size(layout: RowLayout) -> tuple[int, int]:
 
 
 def tile_row_bytes(layout: RowLayout) -> int:
-    """Return the bytes of one row of tiles."""
+    """Return the size of one row of tiles in bytes."""
     rows, columns = tile_size(layout)
     return rows * -(-layout.width // columns) * columns * layout.channels * ITEM_BYTES[layout.dtype]
 
 
 def tiff_header(layout: RowLayout) -> bytes:
-    """Return everything before the tiles: header, directory, and where each tile is."""
+    """Return everything before the tiles: header, directory, and the position of each tile."""
     rows, columns = tile_size(layout)
     count = -(-(layout.height or 0) // rows) * -(-layout.width // columns)
     item_bytes = ITEM_BYTES[layout.dtype]
@@ -65,7 +65,7 @@ def tiff_header(layout: RowLayout) -> bytes:
 
 
 def _directory(tags: list[tuple[int, int, list[int]]]) -> bytes:
-    """Return header and directory at byte 8, with the values that do not fit an entry behind it."""
+    """Return the header and the directory at byte 8, followed by the values that do not fit an entry."""
     values_at = 8 + 2 + 12 * len(tags) + 4
     entries, values = [], b""
     for tag, kind, numbers in tags:
@@ -81,7 +81,7 @@ def _directory(tags: list[tuple[int, int, list[int]]]) -> bytes:
 
 
 def tiles(pixels: Any, layout: RowLayout) -> bytes:
-    """Return rows (rows, width, channels) as tiles, one row of tiles after the other, filled up with zeros."""
+    """Return rows (rows, width, channels) as tiles, one row of tiles after the other, padded with zeros."""
     import numpy as np
 
     rows, columns = tile_size(layout)

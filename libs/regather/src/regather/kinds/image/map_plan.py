@@ -1,8 +1,8 @@
-"""How the rows of a result are dealt out to shards, so that what a shard gets and what it gives both fit a record.
+"""Divides the rows of a result among shards, so that both the input and the output of each shard fit a record.
 
-A shard's rows of the result are even, in whole blocks of `block` rows (the height of a tile). A shard size is a target for
-the rows of the image that a shard gets, its neighbours' among them. Where an operator looks far around, a shard owns at
-least as many rows as it looks at on one side, or nearly the whole traffic would be neighbours.
+Shards own even numbers of rows of the result, in whole blocks of `block` rows (the height of a tile). The shard size is
+a target for the rows of the image that a shard gets, including its neighbours' rows. For an operator with a large
+radius, a shard owns at least `radius` rows, because otherwise nearly all traffic would be neighbours' rows.
 """
 
 from collections.abc import Iterator
@@ -15,25 +15,25 @@ from regather.processors.base import SplitRequest
 
 MAX_OUTPUT_BYTES = MAX_SHARD_BYTES
 MAX_RESULT_BYTES = 1024**3
-"""The most that an aggregator can be set to make of one job."""
+"""The largest result of one job that an aggregator can be configured for."""
 
 _LARGE_SHARD_BYTES = 8 * 1024 * 1024
 _OWN_PER_RADIUS = 8
 _HEAD_BYTES = 4096
 _STEPS = 1 << 31
-"""Values times the pixels on a line that each looks at: about three seconds of one core."""
+"""Values times the pixels on a line that each needs: about three seconds of one core."""
 
 
 @dataclass(frozen=True, slots=True)
 class MapPlan:
-    """`shards` shards of blocks of `block` rows each, of a result of `height` rows."""
+    """`shards` shards of blocks of `block` rows each, for a result of `height` rows."""
 
     height: int
     block: int
     shards: int
 
     def rows(self) -> Iterator[tuple[int, int]]:
-        """Yield first and end row of each shard's part of the result."""
+        """Yield the first and the end row of each shard's part of the result."""
         blocks = -(-self.height // self.block)
         base, larger = divmod(blocks, self.shards)
         end = 0
@@ -45,10 +45,10 @@ class MapPlan:
 def plan_map(
     geometry: Geometry, request: SplitRequest, *, block: int = 1, block_bytes: int | None = None, head_bytes: int = 0
 ) -> MapPlan:
-    """Return the plan; BadInput with the numbers where one block is too large to be sent or given back.
+    """Return the plan; BadInput with the numbers if one block is too large for a shard or for its output.
 
-    `block_bytes` is what a block of the result has as output (default: its rows), `head_bytes` what stands before
-    the first one.
+    `block_bytes` is the size of a block of the result as output (default: its rows), `head_bytes` the size of what
+    precedes the first block.
     """
     height = geometry.target.height or 0
     block_bytes = block * geometry.target.row_bytes if block_bytes is None else block_bytes
@@ -60,8 +60,8 @@ def plan_map(
         )
     if request.max_result_bytes is not None and blocks * block_bytes > request.max_result_bytes:
         raise BadInput(
-            f"the result of {geometry.target.width} x {height} pixels has {blocks * block_bytes} bytes and more, and one "
-            f"here has at most {request.max_result_bytes} (REGATHER_MAX_RESULT_BYTES): ask for a smaller one, or cut the "
+            f"the result of {geometry.target.width} x {height} pixels has at least {blocks * block_bytes} bytes, but may "
+            f"have at most {request.max_result_bytes} (REGATHER_MAX_RESULT_BYTES): ask for a smaller one, or cut the "
             "image into several"
         )
     most = _most_blocks(geometry, block, block_bytes, head_bytes)
@@ -72,7 +72,7 @@ def plan_map(
 
 
 def shard_bytes(geometry: Geometry, request: SplitRequest, block: int = 1) -> int:
-    """Return how many bytes of the image a shard may get, a shard size that was asked for being the least of them."""
+    """Return how many bytes of the image a shard may get, at least the shard size that the client asked for."""
     row_bytes = geometry.source.row_bytes
     least = row_bytes * geometry.most_needed(max(geometry.radius, block))
     if request.shard_size_bytes is not None:
@@ -82,7 +82,7 @@ def shard_bytes(geometry: Geometry, request: SplitRequest, block: int = 1) -> in
 
 
 def _most_blocks(geometry: Geometry, block: int, block_bytes: int, head_bytes: int) -> int:
-    """Return how many blocks fit both ways; BadInput if none does, or only with far more neighbours than own rows."""
+    """Return how many blocks fit a shard and its output; BadInput for none, or for far more neighbours than own rows."""
     row_bytes = geometry.source.row_bytes
     if geometry.most_needed(block) * row_bytes > MAX_SHARD_BYTES:
         raise BadInput(
@@ -98,14 +98,14 @@ def _most_blocks(geometry: Geometry, block: int, block_bytes: int, head_bytes: i
     fits = min(fits, _wanted_blocks(geometry, block, MAX_SHARD_BYTES))
     if 2 * fits * block < min(geometry.radius, geometry.target.height or 0):
         raise BadInput(
-            f"of rows of {row_bytes} bytes a shard could own {fits * block} and would need {geometry.radius} of its "
+            f"with rows of {row_bytes} bytes a shard could own only {fits * block}, but needs {geometry.radius} of its "
             "neighbours' on either side; ask for a smaller radius, or cut the image into narrower ones"
         )
     return fits
 
 
 def _quick_blocks(geometry: Geometry, block: int) -> int:
-    """Return how many blocks are worked out in a few seconds, but no fewer than are needed to look around."""
+    """Return how many blocks take a few seconds to compute, but at least as many as the radius needs."""
     row_steps = geometry.target.width * geometry.target.channels * (2 * geometry.radius + 1)
     return max(1, -(-geometry.radius // block), _STEPS // (row_steps * block))
 
@@ -115,7 +115,7 @@ def _rows(block: int) -> str:
 
 
 def _wanted_blocks(geometry: Geometry, block: int, size_bytes: int) -> int:
-    """Return the most blocks of which the rows of the image are within `size_bytes`; at least one."""
+    """Return the largest number of blocks whose image rows are within `size_bytes`; at least one."""
     rows = size_bytes // geometry.source.row_bytes
     low, high = 1, max(1, -(-(geometry.target.height or 1) // block))
     while low < high:

@@ -1,4 +1,4 @@
-"""Where an image's pixels come from: what a decoder of files gives to the splitters."""
+"""The interface between decoders of image files and splitters."""
 
 from typing import Protocol
 
@@ -6,7 +6,7 @@ from regather.processors.splitting.rows import RowLayout
 
 
 class PixelSource(Protocol):
-    """One image that is decoded as it is read, from its first row to its last one."""
+    """One image that is decoded while it is read, from its first row to its last."""
 
     @property
     def layout(self) -> RowLayout:
@@ -15,8 +15,8 @@ class PixelSource(Protocol):
     def rows(self, first: int, count: int) -> bytes:
         """Return rows `first` to `first + count - 1` (row-major, channels interleaved, little-endian).
 
-        Asked once for each row, in ascending order. BadInput names what of the file cannot be decoded.
+        Called once for each row, in ascending order. BadInput says what cannot be decoded.
         """
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""

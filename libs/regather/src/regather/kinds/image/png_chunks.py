@@ -1,4 +1,4 @@
-"""The frame of a PNG file: each chunk's length and checksum (PNG specification, chapter 5)."""
+"""Checks the structure of a PNG file: each chunk's length and checksum (PNG specification, chapter 5)."""
 
 import mmap
 import zlib
@@ -34,7 +34,7 @@ def _chunks(data: mmap.mmap) -> Iterator[tuple[int, bytes, int]]:
         head = data[at : at + 8]
         end = at + _FRAME_BYTES + int.from_bytes(head[:4], "big")
         if len(head) < 8 or end > len(data):  # length and name
-            raise damaged("PNG", f"the chunk at byte {at} goes on behind the end, byte {len(data)}; it is cut off")
+            raise damaged("PNG", f"the chunk at byte {at} continues past the end, byte {len(data)}; it is cut off")
         name = head[4:]
         yield at, name, end
         at = end

@@ -1,6 +1,6 @@
-"""How a decoder's refusal is said: in our words, with the format and the place, never in the library's.
+"""Words a decoder's refusal: our own text, with the format and the place, never the library's message.
 
-A library's message may name a path of the server, or come from the file of another client.
+A library's message may contain a path of the server, or be about the file of another client.
 """
 
 from regather.core.errors import BadInput
@@ -12,5 +12,5 @@ def damaged(name: str, what: str) -> BadInput:
 
 
 def unsupported(name: str, what: str, remedy: str) -> BadInput:
-    """Return the refusal of a sound file of the format `name` that has `what`; `remedy` is what helps."""
-    return BadInput(f"the {name} file has {what}, which is not taken; {remedy}", code="image-unsupported")
+    """Return the refusal of an undamaged file of the format `name` that has `what`; `remedy` says what to do."""
+    return BadInput(f"the {name} file has {what}, which is not supported; {remedy}", code="image-unsupported")

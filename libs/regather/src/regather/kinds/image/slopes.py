@@ -1,7 +1,7 @@
-"""Sobel and Laplace filters over whole numbers, and the exact sums of what they give.
+"""Sobel and Laplace filters over whole numbers, and the exact sums of their results.
 
-A slope is a difference of pixels, so a tile may be moved to begin at 0. With values up to NARROW_RANGE every step fits 16
-bits: such a tile (any of 8 bits, most of 12) moves half the bytes of one whose values span all 16 bits.
+A slope is a difference of pixels, so a tile can be shifted to begin at 0. With values up to NARROW_RANGE every step
+fits 16 bits: such a tile (any of 8 bits, most of 12) moves half as many bytes as one whose values span all 16 bits.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from regather.kinds.image.texture import code_of_bits
 
 OCTANTS = 8
 NARROW_RANGE = 8191
-"""Four times that is the largest slope of 16 bits; |gx| + |gy| is twice as large and has no sign."""
+"""The largest 16-bit slope is four times this; |gx| + |gy| is twice as large and has no sign."""
 
 Counts = NDArray[np.int64]
 Signed = NDArray[np.signedinteger]
@@ -23,7 +23,7 @@ Unsigned = NDArray[np.unsignedinteger]
 
 @dataclass(frozen=True, slots=True)
 class SlopeSums:
-    """The sums of a tile. `channels` by their names in SUMS, one for each channel; `inner` pixels of a channel."""
+    """The sums of a tile. `channels` maps names in SUMS to a value per channel; `inner` is pixels per channel."""
 
     channels: dict[str, Counts]
     octants: Counts
@@ -31,7 +31,7 @@ class SlopeSums:
 
 
 def slope_sums(planes: Unsigned) -> SlopeSums | None:
-    """Filter around every pixel that has eight neighbours; None where none has. Planes (channels, rows, columns)."""
+    """Filter every pixel that has eight neighbours; None if no pixel has. Planes are (channels, rows, columns)."""
     if planes.shape[1] < 3 or planes.shape[2] < 3:
         return None
     values = _from_zero(planes)
@@ -59,13 +59,13 @@ def octants_of(x_slope: NDArray[Any], y_slope: NDArray[Any]) -> tuple[NDArray[An
     """
     x_size, y_size = np.abs(x_slope), np.abs(y_slope)
     octant = code_of_bits([y_size > x_size, y_slope < 0, x_slope < 0])
-    if x_size.dtype == np.int16:  # a sum of two may need the bit of the sign
+    if x_size.dtype == np.int16:  # the sum of two may need the sign bit
         return x_size.view(np.uint16) + y_size.view(np.uint16), octant
     return x_size + y_size, octant
 
 
 def _from_zero(planes: Unsigned) -> Signed:
-    """Return the values less the lowest one, in 16 bits if every step fits them, else in 32."""
+    """Return the values minus the lowest one, in 16 bits if every step fits them, otherwise in 32."""
     lowest = planes.min()
     narrow = bool(planes.max() - lowest <= NARROW_RANGE)
     values: Signed = (planes - lowest).astype(np.int16) if narrow else planes.astype(np.int32)
@@ -73,13 +73,13 @@ def _from_zero(planes: Unsigned) -> Signed:
 
 
 def _energy(slopes: Signed) -> Counts:
-    """Sum of the squares of each channel. A square has twice the bits of its root."""
+    """Return the sum of squares of each channel; a square needs twice the bits of its root."""
     square: Signed = np.square(slopes, dtype=np.int32 if slopes.dtype == np.int16 else np.int64)
     return _sums(square)
 
 
 def _laplacian_sum(values: Signed) -> Counts:
-    """Sum over the inner pixels of 4 I(y, x) less the four beside it: all but the two outer rows and columns cancel out."""
+    """Return the sum over inner pixels of 4 I(y, x) minus its four neighbours; all but outer rows and columns cancel."""
     down, right = values[:, :, 1:-1], values[:, 1:-1]
     inner = _sums(down[:, [1, -2]]) + _sums(right[:, :, [1, -2]])
     return inner - _sums(down[:, [0, -1]]) - _sums(right[:, :, [0, -1]])
@@ -91,6 +91,6 @@ def _sums(planes: Signed) -> Counts:
 
 
 def _octants(x_slope: Signed, y_slope: Signed) -> Counts:
-    """Sums of |gx| + |gy| by octant. The weights are whole numbers far below 2**53: floats hold them."""
+    """Return the sums of |gx| + |gy| by octant; the weights are whole numbers far below 2**53, so floats are exact."""
     length, octant = octants_of(x_slope, y_slope)
     return np.bincount(octant.ravel(), length.ravel(), OCTANTS).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Decoders that notice: each says BadInput or raises where the data is damaged, and never returns more than asked."""
+"""Decoders that detect damage: each raises BadInput or another exception, and never returns more than requested."""
 
 import lzma
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from regather.kinds.image.codestream import jpeg_head
 from regather.kinds.image.refusals import damaged, unsupported
 
 Inflate = Callable[[bytes, int], bytes]
-"""Takes the coded bytes and how many may come out; raises whatever the codec raises for damage."""
+"""Gets the coded bytes and the maximum size of the output; raises the codec's own exceptions for damage."""
 
 _SOF_BASELINE = (0xC0, 0xC1, 0xC2)
 _LZMA_MEMORY_BYTES = 256 * 1024 * 1024
@@ -45,7 +45,7 @@ def _zstd(data: bytes, limit: int) -> bytes:
 
 
 def _lzma(data: bytes, limit: int) -> bytes:
-    """By the standard library: imagecodecs takes a stream that ends before its checks for a whole one."""
+    """Inflate with the standard library, because imagecodecs accepts a stream that ends before its checksums."""
     stream = lzma.LZMADecompressor(memlimit=_LZMA_MEMORY_BYTES)
     inflated = stream.decompress(data, limit)
     if not stream.eof and len(inflated) < limit:
@@ -59,7 +59,7 @@ _INFLATERS: dict[int, Inflate] = {
 
 
 def check_jpeg(data: bytes, tables: bytes | None) -> None:
-    """Refuse a JPEG strip or tile that libjpeg as much as warns of; BadInput or pyvips.Error."""
+    """Refuse a JPEG strip or tile for which libjpeg has even a warning; BadInput or pyvips.Error."""
     import pyvips
 
     head = jpeg_head(data)
@@ -76,7 +76,7 @@ def check_jpeg(data: bytes, tables: bytes | None) -> None:
 
 
 def dtype_name(dtype: Any) -> str:
-    """Return the name of a NumPy type as RowLayout spells it; BadInput for what it does not know."""
+    """Return the name of a NumPy type as in RowLayout; BadInput for other types."""
     name = str(dtype)
     if name not in (
         "bool",
@@ -92,5 +92,5 @@ def dtype_name(dtype: Any) -> str:
         "float32",
         "float64",
     ):
-        raise BadInput(f"the image holds values of type {name}, which is not taken", code="image-unsupported")
+        raise BadInput(f"the image has values of type {name}, which is not supported", code="image-unsupported")
     return name

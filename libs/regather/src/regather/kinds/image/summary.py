@@ -1,7 +1,7 @@
-"""What `image.features` says of an image: the counts of its bands added up, and figures derived from the sums.
+"""The result of `image.features`: adds up the counts of the bands, and derives figures from the sums.
 
-Each derived figure comes from exact whole numbers by one correctly rounded division, or by `math.fsum` over terms that
-have no order; so the answer does not depend on how the image was cut, to the last bit.
+Each derived figure comes from exact whole numbers by one correctly rounded division, or by `math.fsum`, whose terms
+need no order. So the answer does not depend on how the image was cut, to the last bit.
 """
 
 import hashlib
@@ -26,9 +26,9 @@ _COMMON_MULTIPLE = math.lcm(*range(1, LEVELS + 1))
 
 
 def summarise(outputs: Sequence[bytes | None]) -> bytes:
-    """Return the result from the bands' counts in order; None stands where a shard failed for good.
+    """Return the result from the bands' counts in order; None marks a shard that failed for good.
 
-    ValueError for bands that do not follow each other, or when there is none.
+    ValueError if bands do not follow each other, or if there is none.
     """
     total = _Total()
     for seq, output in enumerate(outputs):
@@ -43,16 +43,16 @@ def summarise(outputs: Sequence[bytes | None]) -> bytes:
 
 
 def digest(document: Document) -> str:
-    """SHA-256 of all whole numbers and texts of the result, as JSON with sorted names and without spaces.
+    """Return the SHA-256 of all whole numbers and texts of the result, as JSON with sorted names and without spaces.
 
-    Derived figures (floats) stay out: another machine's logarithm may differ in the last bit.
+    Derived figures (floats) are left out: another machine's logarithm may differ in the last bit.
     """
     exact = json.dumps(_without_floats(document), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(exact.encode()).hexdigest()
 
 
 class _Total:
-    """Sums over all bands; those that could outgrow 64 bits are Python's whole numbers."""
+    """Sums over all bands; those that could exceed 64 bits are Python integers."""
 
     def __init__(self) -> None:
         self._last: Band | None = None
@@ -64,7 +64,7 @@ class _Total:
         self._counts: list[NDArray[np.int64]] = []
 
     def skip(self) -> None:
-        """A band is missing here."""
+        """Note that a band is missing here."""
         self._gap = True
 
     def add(self, counts: BandCounts | FloatCounts, seq: int) -> None:
@@ -84,7 +84,7 @@ class _Total:
         self._counts = [a + b for a, b in zip(self._counts, tables, strict=True)] if self._counts else tables
 
     def document(self) -> Document:
-        """Return the result but for gaps and digest."""
+        """Return the result without gaps and digest."""
         band = self._last
         if band is None:
             raise ValueError("not one band of the image was processed")
@@ -200,7 +200,7 @@ def _correlation(cells: Sequence[tuple[int, int, int]], total: int) -> float | N
 
 
 def _turns(code: int) -> int:
-    """How often the bits of a pattern change around the ring."""
+    """Return how often the bits of a pattern change around the ring."""
     return (code ^ (code >> 1 | code << 7 & 0xFF)).bit_count()
 
 

@@ -1,7 +1,7 @@
-"""How often bytes and numbers of 16 bits occur, added up over many arrays.
+"""Counts how often bytes and 16-bit numbers occur, over many arrays.
 
-numpy.bincount takes about 2 ns for each number, whatever its width, so what is counted is packed: two bytes are one number
-of 16 bits. A table of 65,536 counts is 512 KiB, so arrays wait until there are enough of them to be worth one.
+numpy.bincount takes about 2 ns per number, whatever its width, so bytes are counted in pairs, as 16-bit numbers. A
+table of 65,536 counts is 512 KiB, so arrays wait until there are enough of them to be worth a pass over it.
 """
 
 import numpy as np
@@ -12,24 +12,24 @@ Counts = NDArray[np.int64]
 
 _BATCH_BYTES = 1024 * 1024
 _PAIRED_FROM = 128 * 1024
-"""With fewer bytes the table of 65,536 counts costs more than it saves."""
+"""With fewer bytes, the table of 65,536 counts costs more than it saves."""
 
 
 class _Waiting:
-    """Arrays that are not counted yet; the caller no longer changes them."""
+    """Arrays that are not counted yet; the caller must not change them any more."""
 
     def __init__(self) -> None:
         self._arrays: list[NDArray[np.unsignedinteger]] = []
         self._size_bytes = 0
 
     def add(self, array: NDArray[np.unsignedinteger]) -> bool:
-        """Take one more; whether there are enough."""
+        """Add an array; return whether there are enough to count."""
         self._arrays.append(array.reshape(-1))
         self._size_bytes += array.nbytes
         return self._size_bytes >= _BATCH_BYTES
 
     def take(self) -> NDArray[np.unsignedinteger] | None:
-        """Return all of them in one, None if there are none."""
+        """Return all arrays as one, None if there are none."""
         arrays, self._arrays, self._size_bytes = self._arrays, [], 0
         if not arrays:
             return None
@@ -37,7 +37,7 @@ class _Waiting:
 
 
 class WordTally:
-    """Counts numbers of 16 bits."""
+    """Counts 16-bit numbers."""
 
     def __init__(self) -> None:
         self._waiting = _Waiting()
@@ -49,7 +49,7 @@ class WordTally:
             self._count()
 
     def counts(self) -> Counts:
-        """How often each number was there: 65,536 counts."""
+        """Return how often each number occurred: 65,536 counts."""
         self._count()
         return self._counts
 
@@ -60,7 +60,7 @@ class WordTally:
 
 
 class ByteTally:
-    """Counts bytes, many of them as pairs."""
+    """Counts bytes, most of them in pairs."""
 
     def __init__(self) -> None:
         self._waiting = _Waiting()
@@ -76,7 +76,7 @@ class ByteTally:
         self._counts[code] += times
 
     def counts(self) -> Counts:
-        """How often each byte was there: 256 counts."""
+        """Return how often each byte occurred: 256 counts."""
         self._count()
         return self._counts
 

@@ -1,13 +1,13 @@
 """Texture of a tile: local binary patterns, and pairs of grey levels at a distance.
 
-Planes are (channels, rows, columns). `own` are the rows whose pixels are counted; the rows around them are there as
-neighbours, as far as the image has any. With `valid` (a flag for each value) only that counts in which no value without
-the flag takes part.
+Planes are (channels, rows, columns). `own` are the rows whose pixels are counted; the rows around them are neighbours,
+as far as the image has any. With `valid` (a flag for each value), only patterns and pairs count in which every value
+has the flag.
 
-Theory of the pairs. A level has four bits. The four levels at the corners of a square of side `radius` are one number of
-16 bits, and one count of it says all four pairs whose first pixel is one of the upper corners: to the right, to the lower
-right, below, and to the lower left. So pairs cost one count for a pixel instead of four. The pixels without a square (at
-the right edge and in the image's last rows) are counted pair by pair.
+Theory of the pairs. A level has four bits, so the four levels at the corners of a square of side `radius` are one
+16-bit number. Counting that number counts all four pairs whose first pixel is one of the upper corners: to the right,
+to the lower right, below, and to the lower left. So pairs cost one count per pixel instead of four. The pixels without
+a square (at the right edge and in the image's last rows) are counted pair by pair.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,19 +27,19 @@ _RING = ((-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1))
 """Neighbours clockwise from the upper left, as (rows, columns): bit 0 to bit 7 of a local binary pattern."""
 
 _FORWARD = ((0, 1), (1, 1), (1, 0), (1, -1))
-"""One direction of each pair of opposite ones."""
+"""One direction of each pair of opposite directions."""
 
 _SQUARES_FROM = 64 * 1024
 AnyType = TypeVar("AnyType", bound=np.generic)
 
 
 def rows_around(planes: NDArray[AnyType], own: slice, radius: int) -> NDArray[AnyType]:
-    """The own rows and up to `radius` more on either side, as far as there are any."""
+    """Return the own rows and up to `radius` more on either side, as far as they exist."""
     return planes[:, max(0, own.start - radius) : own.stop + radius]
 
 
 def pattern_codes(planes: NDArray[Any], radius: int, valid: Flags | None = None) -> NDArray[np.uint8]:
-    """Local binary patterns: bit k says that neighbour k of the ring is not below the centre."""
+    """Return local binary patterns: bit k is set if neighbour k of the ring is not below the centre."""
     rows, columns = planes.shape[1] - 2 * radius, planes.shape[2] - 2 * radius
     if rows < 1 or columns < 1:
         return np.zeros(0, np.uint8)
@@ -55,7 +55,7 @@ def pattern_codes(planes: NDArray[Any], radius: int, valid: Flags | None = None)
 
 
 def code_of_bits(flags: Iterable[Flags]) -> NDArray[np.uint8]:
-    """Numbers made of flags, the highest bit first. Doubling is an addition: numpy shifts bytes one by one."""
+    """Return numbers made of flags, the highest bit first. It doubles by addition because NumPy shifts bytes one by one."""
     rest = iter(flags)
     code = next(rest).astype(np.uint8)
     for flag in rest:
@@ -65,7 +65,7 @@ def code_of_bits(flags: Iterable[Flags]) -> NDArray[np.uint8]:
 
 
 class PairCounts:
-    """Counts (level, level of the pixel `radius` further) in four directions; a pair belongs to its first pixel."""
+    """Counts (level, level of the pixel at distance `radius`) in four directions; a pair belongs to its first pixel."""
 
     def __init__(self, radius: int) -> None:
         self._radius = radius
@@ -73,7 +73,7 @@ class PairCounts:
         self._squares: WordTally | None = None
 
     def counts(self) -> Counts:
-        """How often each pair was there: 256 counts, the first pixel's level in the high bits."""
+        """Return how often each pair occurred: 256 counts, with the first pixel's level in the high bits."""
         pairs = self._pairs.counts()
         return pairs if self._squares is None else pairs + _pairs_of_squares(self._squares.counts())
 
@@ -90,7 +90,7 @@ class PairCounts:
             self._add_squares(levels, own)
 
     def add_one_level(self, level: int, shape: tuple[int, ...], own: slice) -> None:
-        """Count the pairs of a tile of which all values have this level."""
+        """Count the pairs of a tile whose values all have this level."""
         channels, rows, columns = shape
         first_rows = own.stop - own.start
         both_rows = max(0, min(own.stop, rows - self._radius) - own.start)
@@ -117,7 +117,7 @@ class PairCounts:
 
 
 def _pairs_of_squares(squares: Counts) -> Counts:
-    """Return the four pairs that each square has. Axes: upper left, upper right, lower left, lower right."""
+    """Return the counts of the four pairs in each square. Axes: upper left, upper right, lower left, lower right."""
     corners = squares.reshape(LEVELS, LEVELS, LEVELS, LEVELS)
     with_upper_left = corners.sum(axis=1)
     pairs: Counts = (

@@ -1,6 +1,6 @@
 """TIFF files by tifffile and imagecodecs, one row of strips or tiles at a time; runs in a killable child.
 
-What a page's values become (all else stays as it is stored):
+A page's values are converted as follows (all others stay as they are stored):
 
 - 1, 2 and 4 bits become 8, scaled to 0..255; 9 to 15 bits become 16, not scaled;
 - a palette becomes RGB of 8 bits; min-is-white becomes min-is-black, extra channels stay; JPEG's YCbCr becomes RGB;
@@ -37,18 +37,18 @@ _TAKEN_AS_STORED = {1, 2, 4, 5, 32803, 34892}
 
 _JPEG = {7, 33007, 34892}
 _APERIO_YCBCR = 33003
-"""JPEG 2000 whose three samples are YCbCr, whatever colours the page names; most decoders pass them on as RGB."""
+"""JPEG 2000 whose three samples are YCbCr, whatever colours the page names; most decoders return them as RGB."""
 
 _SCALED_BITS = {1: 255, 2: 85, 4: 17}
 _WIDE_BITS = range(9, 16)
 _WHOLE_BITS = (8, 16, 32, 64)
 _MAX_SIDE = 1 << 31
 _STUMBLES = (ArithmeticError, AssertionError, AttributeError, LookupError, OSError, TypeError, ValueError, struct.error)
-"""What tifffile raises where a damaged directory makes it stumble; TiffFileError is a ValueError."""
+"""Exceptions of tifffile for a damaged directory; TiffFileError is a ValueError."""
 
 
 def open_tiff(path: Path, choice: Choice) -> "TiffSource":
-    """Open one page, or one of its reduced sizes; BadInput."""
+    """Open one page, or one of its reduced sizes; BadInput if it is missing, damaged or not supported."""
     return TiffSource(path, choice)
 
 
@@ -58,7 +58,9 @@ class TiffSource:
     def __init__(self, path: Path, choice: Choice) -> None:
         import tifffile
 
-        logging.getLogger("tifffile").disabled = True  # it logs what it stumbles over; what matters is checked here
+        logging.getLogger(
+            "tifffile"
+        ).disabled = True  # it logs its own complaints; everything that matters is checked here
         try:
             self._file = tifffile.TiffFile(path)
         except _STUMBLES as error:
@@ -71,7 +73,7 @@ class TiffSource:
             self._segments = Segments(page, path)
         except _STUMBLES as error:
             self._file.close()
-            raise damaged("TIFF", "its directory makes no sense: a tag has a value of another kind") from error
+            raise damaged("TIFF", "its directory is not valid: a tag has a value of another kind") from error
         except BaseException:
             self._file.close()
             raise
@@ -84,11 +86,11 @@ class TiffSource:
 
     @property
     def layout(self) -> RowLayout:
-        """See PixelSource."""
+        """Layout of the converted, upright page."""
         return self._layout
 
     def rows(self, first: int, count: int) -> bytes:
-        """See PixelSource."""
+        """Return the next rows; decodes strips or tiles as needed."""
         if self._bands is None:
             self._bands = self._upright()
         wanted = count * self._layout.row_bytes
@@ -100,7 +102,7 @@ class TiffSource:
         return data
 
     def close(self) -> None:
-        """See PixelSource."""
+        """Close both handles of the file."""
         self._segments.close()
         self._file.close()
 
@@ -112,14 +114,14 @@ class TiffSource:
 
 
 def _check_page(page: Any) -> None:
-    """Refuse what has no pixels, or pixels of a kind that cannot be taken; BadInput."""
+    """Refuse a page without pixels, or with unsupported pixels; BadInput."""
     _, depth, height, width, samples = page.shaped
     if not height or not width or not samples or max(height, width) > _MAX_SIDE:
         raise damaged("TIFF", f"the page is {width} x {height} pixels of {samples} samples")
     if page.dtype is None or isinstance(page.bitspersample, tuple) or page.sampleformat not in (1, 2, 3):
-        raise unsupported("TIFF", "values of a type that is no plain number", "save it as 8 or 16 bits, or as float32")
+        raise unsupported("TIFF", "values that are not plain numbers", "save it as 8 or 16 bits, or as float32")
     if _PHOTOMETRIC not in page.tags:  # it has no default, and decoders guess: white or black, grey or RGB
-        raise damaged("TIFF", "it does not say its colours: PhotometricInterpretation (262) is missing")
+        raise damaged("TIFF", "it does not state its colours: PhotometricInterpretation (262) is missing")
     formats = page.tags.valueof(_SAMPLE_FORMAT)
     if isinstance(formats, tuple) and len(set(formats)) > 1:
         raise unsupported("TIFF", "channels of different types", "save it with one type")
@@ -132,7 +134,7 @@ def _check_page(page: Any) -> None:
 
 
 def _finisher(page: Any) -> tuple[Callable[[Array], Array], int, str]:
-    """Return what makes the stored values of a band the image's, how many channels it gives, and of which type."""
+    """Return a function from a band's stored values to the image's, and the image's number of channels and type."""
     separate, _, _, _, samples = page.shaped
     channels = separate * samples
     photometric, bits = int(page.photometric), page.bitspersample
@@ -167,7 +169,7 @@ def _palette(page: Any, channels: int) -> Callable[[Array], Array]:
     if channels != 1 or page.bitspersample > 8:
         raise unsupported("TIFF", "a palette of more than 8 bits or with more channels", "save it as RGB")
     if colours is None or getattr(colours, "shape", ()) != (3, 1 << page.bitspersample):
-        raise damaged("TIFF", "it has a palette image and no palette of its size")
+        raise damaged("TIFF", "it has a palette image but no palette of its size")
     if colours.max() > 255:  # palettes have 16 bits, old ones 8
         colours = colours >> 8
     table = np.ascontiguousarray(colours.T.astype(np.uint8))
@@ -175,7 +177,7 @@ def _palette(page: Any, channels: int) -> Callable[[Array], Array]:
 
 
 def _turn(page: Any) -> Callable[[Array], Array] | None:
-    """Return what sets a stored image upright; None if it stands so. TIFF 6.0, Orientation."""
+    """Return a function that sets a stored image upright; None if it is upright already. TIFF 6.0, Orientation."""
     tag = page.tags.get(_ORIENTATION)
     orientation = 1 if tag is None else tag.value
     turns: dict[int, Callable[[Array], Array] | None] = {

@@ -1,8 +1,8 @@
-"""Which image of a TIFF file is meant: walking its directories (IFDs), its pages and the reduced sizes of one.
+"""Finds the chosen image of a TIFF file: walks its directories (IFDs), its pages and the reduced sizes of one.
 
-The chain of directories is walked here and not by tifffile, which follows a chain that ends in a long loop for ever.
-A page is then read by tifffile. It leaves out tags that it cannot read and goes on with their defaults; a page that
-lost one that decides its pixels so is refused.
+This module walks the chain of directories, because tifffile follows a chain that ends in a long loop forever. tifffile
+then reads a page. It leaves out tags that it cannot read and uses their defaults; so a page is refused if it lost a tag
+that decides what its pixels are.
 """
 
 import struct
@@ -29,7 +29,7 @@ _DECISIVE = {
 
 
 def read_page(file: Any, choice: Choice) -> Any:
-    """Return the tifffile.TiffPage that is meant; BadInput if there is none or it cannot be read."""
+    """Return the chosen tifffile.TiffPage; BadInput if it does not exist or cannot be read."""
     offsets = _offsets(file, choice.page)
     page = _page(file, offsets[choice.page], f"page {choice.page}")
     if not choice.level:
@@ -45,7 +45,7 @@ def read_page(file: Any, choice: Choice) -> Any:
 
 
 def _offsets(file: Any, page: int) -> list[int]:
-    """Return where the directories begin, up to the one of `page`."""
+    """Return where the directories begin, up to that of `page`."""
     offsets: list[int] = []
     for offset in _chain(file):
         offsets.append(offset)
@@ -55,14 +55,14 @@ def _offsets(file: Any, page: int) -> list[int]:
 
 
 def _chain(file: Any) -> Iterator[int]:
-    """Yield where each directory begins; BadInput for a loop, or a chain that leads out of the file."""
+    """Yield where each directory begins; BadInput for a loop, or a chain that leaves the file."""
     seen: set[int] = set()
     tiff, handle = file.tiff, file.filehandle
-    handle.seek(tiff.offsetsize if tiff.offsetsize == 8 else 4)  # BigTIFF: behind its longer header
+    handle.seek(tiff.offsetsize if tiff.offsetsize == 8 else 4)  # BigTIFF: after its longer header
     offset = _number(handle, tiff.offsetformat, tiff.offsetsize)
     while offset:
         if offset in seen or len(seen) == _MAX_PAGES:
-            raise damaged("TIFF", f"its pages form a loop or are more than {_MAX_PAGES}")
+            raise damaged("TIFF", f"its pages form a loop, or there are more than {_MAX_PAGES}")
         seen.add(offset)
         yield offset
         handle.seek(offset)
@@ -74,7 +74,7 @@ def _chain(file: Any) -> Iterator[int]:
 def _number(handle: Any, layout: str, size: int) -> int:
     data = handle.read(size)
     if len(data) != size:
-        raise damaged("TIFF", "its list of pages leads behind the end of the file; it is cut off or damaged")
+        raise damaged("TIFF", "its list of pages leads past the end of the file; it is cut off or damaged")
     number: int = struct.unpack(layout, data)[0]
     return number
 
@@ -86,13 +86,15 @@ def _page(file: Any, offset: int, name: str) -> Any:
     file.filehandle.seek(offset)
     try:
         page = tifffile.TiffPage(file, index=0)
-    except Exception as error:  # the library raises whatever a damaged directory makes it stumble over
+    except Exception as error:  # tifffile raises all kinds of exceptions for a damaged directory
         raise damaged("TIFF", f"the directory of {name} cannot be read") from error
     lost = sorted(code for code in codes & _DECISIVE.keys() if code not in page.tags)
     if lost:
         raise damaged("TIFF", f"the tag {_DECISIVE[lost[0]]} ({lost[0]}) of {name} cannot be read")
     if page.is_ndpi or file.tiff.is_ndpi:
-        raise BadInput("the file is a Hamamatsu NDPI, which is not taken; export it as TIFF", code="image-unsupported")
+        raise BadInput(
+            "the file is a Hamamatsu NDPI, which is not supported; export it as TIFF", code="image-unsupported"
+        )
     return page
 
 
@@ -106,7 +108,7 @@ def _codes(file: Any, offset: int) -> set[int]:
 
 
 def _sub_levels(file: Any, page: Any) -> list[Any]:
-    """Return the reduced sizes that hang below a page, as in OME-TIFF."""
+    """Return the reduced sizes below a page, as in OME-TIFF."""
     tag = page.tags.get(_SUB_IFDS)
     if tag is None:
         return []
@@ -116,7 +118,7 @@ def _sub_levels(file: Any, page: Any) -> list[Any]:
 
 
 def _following_levels(file: Any, page: Any, index: int) -> Iterator[Any]:
-    """Yield the reduced sizes that follow a page in the chain: marked as such, or as Aperio's SVS orders them."""
+    """Yield the reduced sizes that follow a page in the chain: marked as such, or in the order of Aperio's SVS."""
     aperio = page.is_svs
     last = page
     for number, offset in enumerate(_chain(file)):

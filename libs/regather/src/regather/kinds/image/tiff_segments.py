@@ -1,12 +1,12 @@
 """The strips or tiles of one TIFF page, read and decoded one row of them after the other.
 
-Byte codecs (LZW, deflate, ...) are undone here by imagecodecs, so that the length is seen: a strip that decodes to
-more or fewer bytes than it must is damaged, whether the codec noticed or not. Codecs that code an image (JPEG, JPEG
-2000, ...) are decoded by tifffile, which knows their rules. libjpeg only warns of damage, and imagecodecs hides its
-warnings; so libvips decodes each JPEG strip once more, with every warning fatal.
+imagecodecs undoes byte codecs (LZW, deflate, ...) here, so that the length is checked: a strip that decodes to more or
+fewer bytes than it must is damaged, whether the codec noticed or not. tifffile decodes codecs that code an image (JPEG,
+JPEG 2000, ...), because it implements their rules. libjpeg only warns of damage, and imagecodecs hides its warnings; so
+libvips decodes each JPEG strip once more, with every warning fatal.
 
-What no decoder can notice: other values in uncompressed strips, in PackBits' literals, in LZW, LZMA and Zstandard
-without a checksum where the length stays, and in JPEG, JPEG 2000, WebP and CCITT where the bits still make sense.
+No decoder can detect other values in uncompressed strips, in PackBits' literals, in LZW, LZMA and Zstandard without a
+checksum where the length stays the same, and in JPEG, JPEG 2000, WebP and CCITT where the bits are still valid.
 """
 
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ _CODECS = {
     1, 2, 3, 4, 5, 7, 8, 22610, 32773, 32946, 33003, 33004, 33005, 33007, 34712, 34887, 34892, 34925, 34926, 34927, 34933,
     34934, 50000, 50001, 50002, 50013, 52546,
 }  # fmt: skip
-"""TIFF's numbers of the codecs that are taken; docs/reference/kinds/image.md has their names."""
+"""TIFF's numbers of the supported codecs; docs/reference/kinds/image.md has their names."""
 
 _PREDICTORS = (1, 2, 3)
 _STEP_BYTES = 1024 * 1024
@@ -38,9 +38,9 @@ _WHOLE_BITS = {8, 16, 32, 64}
 
 
 class Segments:
-    """All strips or tiles of a page, checked for their number and place as it is made.
+    """All strips or tiles of a page; the constructor checks their number and place.
 
-    BadInput for a page that says too little, or whose strips are not all in the file.
+    BadInput for a page that lacks necessary tags, or whose strips are not all in the file.
     """
 
     def __init__(self, page: Any, path: Path) -> None:
@@ -58,7 +58,7 @@ class Segments:
         self._inflate = inflater(page.compression)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
     def bands(self) -> Iterator[Array]:
@@ -79,7 +79,7 @@ class Segments:
             yield band.reshape(rows, self._width, -1)
 
     def _plain_bands(self) -> Iterator[Array]:
-        """Read rows where they stand: a strip may be the whole image, or a single row."""
+        """Read rows from the file directly: a strip may be the whole image, or a single row."""
         dtype = np.dtype(self._page.dtype).newbyteorder(self._page.parent.byteorder)
         row_bytes = self._width * self._samples * dtype.itemsize
         step = max(1, _STEP_BYTES // (row_bytes * self._separate))
@@ -96,7 +96,7 @@ class Segments:
                 yield np.concatenate(planes, axis=2).astype(self._page.dtype, copy=False)
 
     def _runs(self, plane: int, row_bytes: int) -> list[tuple[int, int]]:
-        """Return first row and number of rows of what can be read at once: strips that follow each other in the file."""
+        """Return first row and number of rows of each range that can be read at once: consecutive strips in the file."""
         runs: list[tuple[int, int]] = []
         end = None
         for number in range(self._down):
@@ -110,7 +110,7 @@ class Segments:
         return runs
 
     def _check_size(self) -> None:
-        """Refuse tiles that are a bomb: their pixels may be far more than those of the image."""
+        """Refuse tiles that are a bomb: they may have far more pixels than the image."""
         tile_bytes = self._row_bytes() * self._rows
         if is_bomb(tile_bytes, self._file_bytes):
             raise too_large(
@@ -124,12 +124,12 @@ class Segments:
         for code in (273, 279, 324, 325):
             tag = page.tags.get(code)
             if tag is not None and tag.count != wanted:
-                raise damaged("TIFF", f"its size needs {wanted} {self._name}s, and it lists {tag.count}")
+                raise damaged("TIFF", f"its size needs {wanted} {self._name}s, but it lists {tag.count}")
         if len(offsets) != wanted or len(sizes) != wanted:
-            raise damaged("TIFF", f"its size needs {wanted} {self._name}s, and it lists {len(offsets)}")
+            raise damaged("TIFF", f"its size needs {wanted} {self._name}s, but it lists {len(offsets)}")
         for number, (offset, size) in enumerate(zip(offsets, sizes, strict=True)):
             if not (type(offset) is type(size) is int) or offset < 0 or size < 0:
-                raise damaged("TIFF", f"the place of {self._name} {number} is no place")
+                raise damaged("TIFF", f"the place of {self._name} {number} is not valid")
             if not offset or not size:
                 raise damaged("TIFF", f"{self._name} {number} is not in the file")
             if offset + size > self._file_bytes:
@@ -157,7 +157,7 @@ class Segments:
             else:
                 part = page.decode(data, number)[0]
                 if page.compression in _FAX:
-                    part = part.astype(np.bool_)  # it comes as numbers, 0 and 1
+                    part = part.astype(np.bool_)  # the decoder returns the numbers 0 and 1
         except (BadInput, MemoryError):
             raise
         except Exception as error:  # each codec has exceptions of its own
@@ -165,7 +165,7 @@ class Segments:
         return self._checked_part(part, number)
 
     def _check_coded_size(self, data: bytes, number: int) -> None:
-        """Refuse a strip that says that it is an image of another size, before it is decoded."""
+        """Refuse a strip whose header states another size, before it is decoded."""
         size = coded_size(self._page.compression, data)
         if size is None:
             return
@@ -173,7 +173,7 @@ class Segments:
         if size[0] not in (columns, self._columns) or size[1] not in (rows, self._rows):
             raise damaged(
                 "TIFF",
-                f"{self._name} {number} ({codec_name(self._page)}) says that it is {size[0]} x {size[1]} pixels, "
+                f"{self._name} {number} ({codec_name(self._page)}) states that it is {size[0]} x {size[1]} pixels, "
                 f"not {columns} x {rows}",
             )
 
@@ -207,7 +207,7 @@ class Segments:
         return data
 
     def _check_length(self, number: int, size_bytes: int) -> None:
-        """Refuse a wrong length. The last strip may be whole, or end with the image."""
+        """Refuse a wrong length. The last strip may be complete, or end with the image."""
         whole = self._row_bytes() * self._rows
         short = self._row_bytes() * self._left(number)[0]
         if size_bytes in (whole, short if not self._page.is_tiled else whole):
@@ -220,7 +220,7 @@ class Segments:
         )
 
     def _row_bytes(self) -> int:
-        """Bytes of one row of a strip or tile; each row begins at a whole byte."""
+        """Return the size of one row of a strip or tile; each row begins at a whole byte."""
         bits: int = self._columns * self._samples * self._page.bitspersample
         return -(-bits // 8)
 
@@ -236,7 +236,7 @@ class Segments:
             packed = np.dtype(order + page._dtype.char)  # no public name
             values = imagecodecs.packints_decode(data, packed, page.bitspersample, runlen=run)
         else:
-            floating = page.predictor == 3  # which shuffles the bytes itself
+            floating = page.predictor == 3  # this predictor reorders the bytes itself
             values = np.frombuffer(data, np.dtype(page.dtype).newbyteorder("=" if floating else order))
         part = values.reshape(-1, self._columns, self._samples).astype(page.dtype)
         if page.predictor == _NONE:
@@ -256,7 +256,7 @@ def codec_name(page: Any) -> str:
 
 
 def check_codec(page: Any) -> None:
-    """Refuse a page whose compression or predictor there is no decoder for; BadInput names it."""
+    """Refuse a page whose compression or predictor has no decoder; BadInput names it."""
     if int(page.compression) not in _CODECS:
         raise unsupported("TIFF", f"the codec {codec_name(page)}", "save it with deflate, LZW or Zstandard")
     if page.predictor not in _PREDICTORS:

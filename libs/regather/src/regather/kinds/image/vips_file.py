@@ -1,9 +1,9 @@
 """JPEG, PNG and WebP files, decoded row by row by libvips; runs in a killable child.
 
-Palettes are resolved, bit depths below 8 become 8, an orientation that the file names is undone. Every warning of a
-decoder is fatal. libvips keeps messages in one buffer for the whole process, where one client's file could answer for
-another's: the buffer is cleared before and after each use, and no refusal quotes it. libvips is imported when a file
-is opened, not before: the parent of the children must stay free of its threads.
+Palettes are resolved, bit depths below 8 become 8, and an orientation in the file is undone. Every warning of a decoder
+is fatal. libvips keeps messages in one buffer for the whole process, where a message about one client's file could
+reach another client. So the buffer is cleared before and after each use, and no refusal quotes it. libvips is imported
+when a file is opened and not before, because the children's parent process must not have its threads.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ _UPRIGHT = 1
 
 
 def open_png(path: Path, choice: Choice) -> "VipsSource":
-    """Open a PNG file; BadInput."""
+    """Open a PNG file; BadInput if it is damaged or not supported."""
     import pyvips
 
     _refuse_choice("PNG", choice)
@@ -32,7 +32,7 @@ def open_png(path: Path, choice: Choice) -> "VipsSource":
 
 
 def open_jpeg(path: Path, choice: Choice) -> "VipsSource":
-    """Open a JPEG file; BadInput."""
+    """Open a JPEG file; BadInput if it is damaged or not supported."""
     import pyvips
 
     _refuse_choice("JPEG", choice)
@@ -41,7 +41,7 @@ def open_jpeg(path: Path, choice: Choice) -> "VipsSource":
 
 
 def open_webp(path: Path, choice: Choice) -> "VipsSource":
-    """Open a WebP file; BadInput."""
+    """Open a WebP file; BadInput if it is damaged or not supported."""
     import pyvips
 
     _refuse_choice("WebP", choice)
@@ -50,7 +50,7 @@ def open_webp(path: Path, choice: Choice) -> "VipsSource":
 
 
 class VipsSource:
-    """A PixelSource over a libvips loader, which `load` starts with the access that it is told."""
+    """A PixelSource over a libvips loader; `load` starts the loader with the given access."""
 
     def __init__(self, name: str, load: Callable[[str], Any]) -> None:
         import pyvips
@@ -68,11 +68,11 @@ class VipsSource:
 
     @property
     def layout(self) -> RowLayout:
-        """See PixelSource."""
+        """Layout of the upright image."""
         return self._layout
 
     def rows(self, first: int, count: int) -> bytes:
-        """See PixelSource."""
+        """Return rows of the upright image."""
         import pyvips
 
         with self._own_words(f"it is damaged or cut off near the rows {first} to {first + count - 1}"):
@@ -81,7 +81,7 @@ class VipsSource:
             return bytes(self._region.fetch(0, first, self._layout.width, count))
 
     def close(self) -> None:
-        """See PixelSource."""
+        """Release the image."""
         self._region = self._image = None
 
     def _checked(self, image: Any) -> RowLayout:
@@ -93,14 +93,14 @@ class VipsSource:
         return RowLayout(image.width, image.bands, dtype, image.height)
 
     def _upright(self) -> Any:
-        """Return the image as it is meant to be seen; a turned one is decoded as a whole."""
+        """Return the image upright; a turned one is decoded as a whole."""
         if _orientation(self._image) == _UPRIGHT:
             return self._image
-        return self._load("sequential").copy_memory().autorot()  # in memory: libvips would take a file for much
+        return self._load("sequential").copy_memory().autorot()  # in memory; libvips would use a file for a large image
 
     @contextlib.contextmanager
     def _own_words(self, what: str) -> Iterator[None]:
-        """Refuse the file because of `what` if libvips fails; whatever it says of it is dropped."""
+        """Refuse the file because of `what` if libvips fails; the message of libvips is dropped."""
         import pyvips
 
         pyvips.vips_lib.vips_error_clear()
@@ -116,18 +116,18 @@ class VipsSource:
 
 def _refuse_choice(name: str, choice: Choice) -> None:
     if choice.page:
-        raise BadInput(f"there is no page {choice.page}; a {name} file has one, page 0", code="image-invalid")
+        raise BadInput(f"there is no page {choice.page}; a {name} file has only page 0", code="image-invalid")
     if choice.level:
-        raise BadInput(f"there is no level {choice.level}; a {name} file has its full size alone", code="image-invalid")
+        raise BadInput(f"there is no level {choice.level}; a {name} file has only its full size", code="image-invalid")
 
 
 def _check_riff(path: Path) -> None:
-    """Refuse a WebP file that is shorter than it says; the decoder would make do with part of its last picture."""
+    """Refuse a WebP file that is shorter than its header states; the decoder would accept a part of its last picture."""
     with path.open("rb") as file:
         head = file.read(8)
     said, found = int.from_bytes(head[4:8], "little") + 8, path.stat().st_size
     if found < said:
-        raise damaged("WebP", f"it says that it has {said} bytes and ends at byte {found}; it is cut off")
+        raise damaged("WebP", f"its header states {said} bytes, but it ends at byte {found}; it is cut off")
 
 
 def _orientation(image: Any) -> int:

@@ -1,8 +1,8 @@
-"""Columns as Arrow's readers of CSV and JSON give them, and what they give too generously to be taken.
+"""Columns as Arrow's CSV and JSON readers return them, and checks for values that Arrow accepts but our rules do not.
 
-Arrow takes a shard first: it is fast, and refuses what it does not understand without saying enough. Whatever it refuses,
-and whatever it reads more generously than the rules of `numbers.py` say, is read again value by value by `csv_table.py` and
-`json_table.py`, which find the values or the row to blame. Both ways give the same numbers, so a cut changes nothing.
+Arrow reads a shard first: it is fast, but its errors say too little. If it refuses a shard, or reads a value more
+leniently than the rules of `numbers.py`, `csv_table.py` and `json_table.py` read the shard again value by value and
+find the values, or the bad row. Both ways give the same numbers, so the result does not depend on the cut.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def side_by_side(parts: "Sequence[NDArray[Any]]", rows: int, dtype: str) -> "NDArray[Any]":
-    """Return columns of values or of lists of values as one matrix."""
+    """Return columns of values, or of lists of values, as one matrix."""
     import numpy as np
 
     if not parts:
@@ -26,7 +26,7 @@ def side_by_side(parts: "Sequence[NDArray[Any]]", rows: int, dtype: str) -> "NDA
 
 
 def arrow_type(dtype: str) -> Any:
-    """Return the type that a column is read as, for an input of `dtype`."""
+    """Return the Arrow type to read a column as, for an input of `dtype`."""
     import pyarrow as pa
 
     if dtype in (TEXT, CARRIED):
@@ -37,7 +37,7 @@ def arrow_type(dtype: str) -> Any:
 
 
 def whole_columns(table: Any, names: Sequence[str], missing: str) -> list[Any] | None:
-    """Return columns as NumPy or as lists of texts; None where a value is one that our rules have to look at."""
+    """Return columns as NumPy arrays or lists of texts; None if our rules have to check a value."""
     import numpy as np
     import pyarrow as pa
 
@@ -50,11 +50,11 @@ def whole_columns(table: Any, names: Sequence[str], missing: str) -> list[Any] |
     if not reals or np.isfinite(reals).all():
         return found
     written = np.count_nonzero(np.isnan(reals)) - sum(column.null_count for column in columns)
-    return None if written or np.isinf(reals).any() else found  # nan is a number here, nan(1) is none
+    return None if written or np.isinf(reals).any() else found  # Arrow reads nan(1) as NaN; here it is not a number
 
 
 def matrix_of(columns: "Sequence[NDArray[Any]]", names: Sequence[str], dtype: str, place: Place) -> "NDArray[Any]":
-    """Return columns of numbers side by side as `dtype`; the error names the column that does not fit."""
+    """Return columns of numbers side by side as `dtype`; an error names the column that does not fit."""
     import numpy as np
 
     try:

@@ -1,4 +1,4 @@
-"""Rows of a Parquet file's shard, an Arrow stream, as columns of numbers. Only columns that are asked for are looked at."""
+"""Rows of a Parquet file's shard, an Arrow stream, as columns of numbers. Only the requested columns are read."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ArrowTable:
-    """Columns may be numbers, booleans, decimals, dictionaries of these, or lists of equal length of these."""
+    """Columns of numbers, booleans or decimals, of dictionaries of these, or of lists of these with equal length."""
 
     def __init__(self, payload: bytes, meta: ShardMeta, options: PredictOptions) -> None:
         import pyarrow as pa
@@ -24,12 +24,12 @@ class ArrowTable:
         try:
             self._table = pa.ipc.open_stream(payload).read_all()
         except pa.ArrowException as error:
-            raise PermanentError("the shard holds no Arrow stream of rows") from error
+            raise PermanentError("the shard is not an Arrow stream of rows") from error
         self._missing = options.missing
         self._meta = meta
         self.numbers = numbers_of(meta)
         if self._table.num_rows != len(self.numbers):
-            raise PermanentError(f"{self._table.num_rows} rows are in the shard; it says {len(self.numbers)}")
+            raise PermanentError(f"the shard has {self._table.num_rows} rows; its meta says {len(self.numbers)}")
         types = self._table.schema.types
         self.columns = Columns(
             list(self._table.schema.names),
@@ -38,17 +38,17 @@ class ArrowTable:
         )
 
     def read(self, dtypes: Mapping[int, str]) -> None:
-        """All is there already."""
+        """Do nothing: all columns are read already."""
 
     def matrix(self, columns: Sequence[int], dtype: str) -> "NDArray[Any]":
-        """Return columns side by side; a list makes as many values as it has."""
+        """Return columns side by side; a list gives as many values as it has."""
         import numpy as np
 
         parts = [self._values(column, dtype) for column in columns]
         return np.concatenate(parts, axis=1) if parts else np.zeros((len(self.numbers), 0), np.float64)
 
     def carried(self, column: int) -> list[object]:
-        """Return a column's values as JSON has them."""
+        """Return a column's values as JSON represents them."""
         return _carried(_plain(self._table.column(column)), self.columns.names[column])
 
     def _values(self, column: int, dtype: str) -> "NDArray[Any]":
@@ -84,22 +84,22 @@ class ArrowTable:
             found = np.zeros(len(values))
         else:
             raise PermanentError(
-                f"column {place.column!r} holds {kind}, no numbers; choose the model's columns with the option columns"
+                f"column {place.column!r} holds {kind}, not numbers; choose the model's columns with the option columns"
             )
         return convert_some(found, gone, dtype, self._missing, place)
 
 
 def _plain(values: Any) -> Any:
-    """A column in one piece, without a dictionary or a type that extends another one."""
+    """Return a column as one array, without a dictionary or an extension type."""
     import pyarrow as pa
 
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
-    if isinstance(values, pa.ChunkedArray):  # of no chunk, or of too many bytes for one
+    if isinstance(values, pa.ChunkedArray):  # it has no chunk, or too many bytes for one
         values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
-    if isinstance(values.type, pa.BaseExtensionType):  # DuckDB writes truth values as bool8, one byte each
+    if isinstance(values.type, pa.BaseExtensionType):  # DuckDB writes booleans as bool8, one byte each
         values = values.storage.cast(pa.bool_()) if isinstance(values.type, pa.Bool8Type) else values.storage
     return values
 
@@ -111,7 +111,7 @@ def _is_list(kind: Any) -> bool:
 
 
 def _list_width(values: Any, place: Place) -> int:
-    """How many values each row's list has; the first row whose list is missing or of another length is bad."""
+    """Return the length of each row's list; the first row whose list is missing or has another length is bad."""
     import numpy as np
     import pyarrow.compute as pc
 
@@ -138,7 +138,7 @@ def _texts(values: Any, gone: "NDArray[np.bool_]", place: Place) -> "NDArray[Any
 
 
 def _carried(values: Any, name: str) -> list[object]:
-    """Numbers, booleans and texts as they are; times in ISO 8601, decimals as texts, bytes as hexadecimal digits."""
+    """Return numbers, booleans and texts unchanged, times in ISO 8601, decimals as texts, bytes as hexadecimal digits."""
     import pyarrow as pa
 
     kind = values.type
@@ -157,5 +157,5 @@ def _carried(values: Any, name: str) -> list[object]:
     try:
         texts = values.cast(pa.string()).to_pylist()
     except pa.ArrowException as error:
-        raise PermanentError(f"column {name!r} holds {kind}; it cannot be carried along as id") from error
+        raise PermanentError(f"column {name!r} holds {kind}; it cannot be used as id") from error
     return [text.replace(" ", "T", 1) if text and pa.types.is_timestamp(kind) else text for text in texts]

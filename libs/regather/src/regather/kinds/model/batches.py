@@ -1,12 +1,12 @@
-"""Rows through a model in batches that do not depend on the cut.
+"""Runs rows through a model in batches that do not depend on the cut.
 
-A row's answer may depend, in its last bits, on how many rows run with it: kernels treat a remainder of rows with other
+The last bits of a row's answer may depend on how many rows run with it: kernels process a remainder of rows with other
 instructions (seen with float64 at 1, 3, 5, 7, 17 and 31 rows, and with a linear classifier at 1 row). So every run has
-the same number of rows, row r of the body always stands at place r modulo that number, and a place without a row is
-filled with a copy of a real one, whose answer is dropped. Where a shard begins and ends then changes nothing.
+the same number of rows, and row r of the body is always at place r modulo that number. A place without a row is filled
+with a copy of a real row, whose answer is dropped. So it does not matter where a shard begins and ends.
 
-A model of a fixed batch runs the same way. Whether a row's answer depends on its neighbours themselves, and not on their
-number alone, is found out in `examination.py`.
+A model with a fixed batch runs in the same way. `examination.py` finds out whether a row's answer depends on the values
+of the other rows, not only on their number.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ Found = dict[str, "Answers"]
 
 
 class Answers:
-    """One output for some rows: `values` are (rows, ...); `keys` are ZipMap's names of the columns."""
+    """One output for some rows: `values` are (rows, ...); `keys` are ZipMap's names for the columns."""
 
     def __init__(self, values: "NDArray[Any]", keys: tuple[str | int, ...] | None = None) -> None:
         self.values = values
@@ -35,7 +35,7 @@ class Answers:
 
 
 def batch_rows(inputs: Inputs, fixed: int | None, asked: int | None) -> int:
-    """Return how many rows each run has: a power of two that keeps the inputs near 64 KiB, whatever the shard is."""
+    """Return the number of rows of each run: a power of two that keeps the inputs near 64 KiB, whatever the shard is."""
     if fixed is not None:
         if asked not in (None, fixed):
             raise PermanentError(f"the model takes {fixed} rows at a time; batch_rows is {asked}")
@@ -48,7 +48,7 @@ def batch_rows(inputs: Inputs, fixed: int | None, asked: int | None) -> int:
 
 
 def run_whole(model: OnnxModel, outputs: Sequence[str], inputs: Inputs) -> Found:
-    """Run all rows at once; PermanentError for a model of a fixed batch that has another length."""
+    """Run all rows at once; PermanentError if the model has a fixed batch of another length."""
     rows = row_count(inputs)
     if model.batch not in (None, rows):
         raise PermanentError(f"whole=true runs all {rows} rows at once; the model takes {model.batch}")
@@ -58,7 +58,7 @@ def run_whole(model: OnnxModel, outputs: Sequence[str], inputs: Inputs) -> Found
 def run_batches(
     model: OnnxModel, outputs: Sequence[str], inputs: Inputs, numbers: "NDArray[np.int64]", size: int
 ) -> Found:
-    """Run rows in batches of `size`, each row at its place; PermanentError names the row on which the model fails."""
+    """Run rows in batches of `size`, each row at its place; PermanentError names a row for which the model fails."""
     import numpy as np
 
     batches, batch_of = np.unique(numbers // size, return_inverse=True)  # numbers ascend
@@ -76,7 +76,7 @@ def run_batches(
 
 
 def run_once(model: OnnxModel, outputs: Sequence[str], inputs: Inputs) -> Found:
-    """Run rows as one batch; PermanentError for an output that has no row for each row."""
+    """Run rows as one batch; PermanentError for an output that does not have a row for each row."""
     rows = row_count(inputs)
     return {
         name: as_answers(name, value, rows) for name, value in zip(outputs, model.run(outputs, inputs), strict=True)
@@ -84,19 +84,19 @@ def run_once(model: OnnxModel, outputs: Sequence[str], inputs: Inputs) -> Found:
 
 
 def row_count(inputs: Inputs) -> int:
-    """Return how many rows the inputs have."""
+    """Return the number of rows of the inputs."""
     return len(next(iter(inputs.values())))
 
 
 def filled_up(inputs: Inputs, size: int) -> Inputs:
-    """Return the rows as a batch of `size`, the missing ones copies of the first."""
+    """Return the rows as a batch of `size`; copies of the first row fill it up."""
     import numpy as np
 
     return {name: _filled(rows[:size], np.arange(min(len(rows), size)), size) for name, rows in inputs.items()}
 
 
 def each(inputs: Inputs, change: "Callable[[NDArray[Any]], NDArray[Any]]") -> Inputs:
-    """Return the inputs, each changed in the same way."""
+    """Return the inputs, each changed by `change`."""
     return {name: change(rows) for name, rows in inputs.items()}
 
 
@@ -119,7 +119,7 @@ def _filled(rows: "NDArray[Any]", places: "NDArray[np.int64]", size: int) -> "ND
 def _blamed(
     model: OnnxModel, outputs: Sequence[str], inputs: Inputs, mine: Any, numbers: Any, size: int
 ) -> PermanentError | None:
-    """Find the row on which the model fails by itself."""
+    """Return an error that names the first row for which the model fails even alone; None if there is none."""
     for index in mine.tolist():
         try:
             run_once(model, outputs, filled_up({name: rows[index : index + 1] for name, rows in inputs.items()}, size))
@@ -129,7 +129,7 @@ def _blamed(
 
 
 def as_answers(name: str, value: Any, rows: int) -> Answers:
-    """Return one output of one run; PermanentError where it has not a row for each row."""
+    """Return one output of one run; PermanentError if it does not have a row for each row."""
     import numpy as np
 
     if isinstance(value, list):
@@ -137,7 +137,7 @@ def as_answers(name: str, value: Any, rows: int) -> Answers:
     values = np.asarray(value)
     if not values.ndim or len(values) != rows:
         raise PermanentError(
-            f"the model's output {name!r} has the shape {values.shape} for {rows} rows; a row for each row is expected"
+            f"the model's output {name!r} has the shape {values.shape} for {rows} rows; it must have a row for each row"
         )
     return Answers(values)
 
@@ -155,7 +155,7 @@ def _joined(parts: list[Answers], places: Any, name: str) -> Answers:
     import numpy as np
 
     if len({part.values.shape[1:] for part in parts}) > 1 or len({part.keys for part in parts}) > 1:
-        raise PermanentError(f"the model's output {name!r} has rows of different shapes; the rows of a result have one")
+        raise PermanentError(f"the model's output {name!r} has rows of different shapes; the rows of a result need one")
     values = np.concatenate([part.values for part in parts])
     first, last = int(places[0]), int(places[-1]) + 1
     return Answers(values[first:last] if last - first == len(places) else values[places], parts[0].keys)

@@ -1,8 +1,8 @@
-"""Which class each probability of a model is of, as its graph says it. Pure; reads protobuf messages of `onnx`.
+"""Finds the class of each of a model's probabilities in its graph. Pure; reads protobuf messages of `onnx`.
 
-A model that names its classes does so where it makes the label: in a classifier's attributes, or in a list from which the
-place of the greatest value picks. So each output is followed back to there. The attributes of other nodes say nothing:
-classifiers inside of an ensemble have names of their own, mostly 0, 1, 2, whatever the ensemble calls its classes.
+A model names its classes where it makes the label: in a classifier's attributes, or in a list that the index of the
+greatest value selects from. So each output is traced back to that point. Attributes of other nodes are ignored:
+classifiers inside an ensemble have names of their own, mostly 0, 1, 2, whatever the ensemble calls its classes.
 """
 
 import sys
@@ -19,9 +19,9 @@ _MOST_STEPS = 100
 
 
 def names_by_output(graph: Any) -> Mapping[str, Names]:
-    """Return the names of the classes, in the order of their probabilities, for each output that tells them.
+    """Return the names of the classes, in the order of their probabilities, for each output whose graph has them.
 
-    A label that is the place of the greatest value has the numbers from 0, without an end.
+    A label that is the index of the greatest value has the numbers from 0 on, without an end.
     """
     reading = _Reading(graph)
     found = {output.name: reading.names(output.name) for output in graph.output}
@@ -29,14 +29,14 @@ def names_by_output(graph: Any) -> Mapping[str, Names]:
 
 
 class _Reading:
-    """One graph: which node makes each value, and which values stand in the file."""
+    """One graph: the node that makes each value, and the values that are stored in the file."""
 
     def __init__(self, graph: Any) -> None:
         self._made_by = {output: node for node in graph.node for output in node.output if output}
         self._stored = {tensor.name: tensor for tensor in graph.initializer}
 
     def names(self, value: str, steps: int = 0) -> Names | None:
-        """Return the names that this value picks among, or has a number for each of; None where that cannot be told."""
+        """Return the names that this value selects from, or has a number for each of; None if the graph has none."""
         node = self._made_by.get(value)
         if node is None or steps > _MOST_STEPS:
             return None
@@ -79,7 +79,7 @@ def _listed(attribute: Any) -> Names | None:
 
 
 def _encoded(node: Any, names: Names | None) -> Names | None:
-    """Names that an encoder of labels gives to these; None where one of them has no new name, or is of an odd type."""
+    """Return an encoder's new names for these labels; None if one has no new name, or has an unsupported type."""
     lists = {attribute.name.split("_")[0]: _listed(attribute) for attribute in node.attribute}
     keys, values = lists.get("keys"), lists.get("values")
     if not keys or not values or len(keys) != len(values) or names is None:

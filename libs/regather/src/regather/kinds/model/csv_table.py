@@ -34,7 +34,7 @@ class CsvTable(TextTable):
         self.columns = Columns(names, named=bool(header))
 
     def read(self, dtypes: Mapping[int, str]) -> None:
-        """Read these columns; PermanentError names the first row that is none."""
+        """Read these columns; PermanentError names the first bad row."""
         found = _arrow_csv(self._body, len(self.columns.names), dtypes, self._delimiter, self._missing)
         if found is None or any(len(values) != len(self.numbers) for values in found.values()):
             found = self._slow(dtypes)
@@ -59,7 +59,7 @@ class CsvTable(TextTable):
 
     def _slow(self, dtypes: Mapping[int, str]) -> Values:
         lines = self._rows()
-        kept = [index for index, row in enumerate(lines) if row]  # a blank line is no row
+        kept = [index for index, row in enumerate(lines) if row]  # a blank line is not a row
         self.numbers = numbers_found(self._meta, kept, len(lines))
         rows = [lines[index] for index in kept]
         wanted = len(self.columns.names)
@@ -77,7 +77,7 @@ class CsvTable(TextTable):
                 rows.append(row)  # noqa: PERF402 - the rows before an error count
         except (csv.Error, ValueError) as error:
             number = self.numbers[min(len(rows), len(self.numbers) - 1)]
-            raise bad_row(int(number), "it is no CSV: a quote or a line end stands where none may be") from error
+            raise bad_row(int(number), "it is not valid CSV: a quote or a line end is where none may be") from error
         return rows
 
     def _names_without_header(self) -> list[str]:
@@ -88,13 +88,13 @@ class CsvTable(TextTable):
 
 
 def _arrow_csv(body: bytes, width: int, dtypes: Mapping[int, str], delimiter: str, missing: str) -> Values | None:
-    """Columns as Arrow reads them; None where it refuses, or where it is more generous than our rules."""
+    """Return columns as Arrow reads them; None if Arrow refuses, or is more lenient than our rules."""
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
     whole = any(arrow_type(dtype) in (pa.int64(), pa.uint64()) for dtype in dtypes.values())
     if not body or (whole and (b"x" in body or b"X" in body)) or not _quotes_are_strict(body, delimiter):
-        return None  # 0x1F is no whole number here
+        return None  # Arrow reads 0x1F as a number; here it is not a whole number
     names = [str(index) for index in range(width)]
     types = {str(column): arrow_type(dtype) for column, dtype in dtypes.items()}
     try:
@@ -111,7 +111,7 @@ def _arrow_csv(body: bytes, width: int, dtypes: Mapping[int, str], delimiter: st
 
 
 def _quotes_are_strict(body: bytes, delimiter: str) -> bool:
-    """Whether every quote stands where RFC 4180 has it; Arrow reads `"1"2` as a value, too."""
+    """Whether every quote is where RFC 4180 allows it; Arrow also reads `"1"2` as a value."""
     if b'"' not in body:
         return True
     d = re.escape(delimiter.encode())

@@ -1,15 +1,15 @@
-"""What running a model shows about it: whether rows depend on each other, and which outputs are probabilities.
+"""Runs a model to find out whether rows depend on each other, and which outputs are probabilities.
 
-**Rows that depend on each other** (a softmax over the wrong axis, a normalisation by the batch) would make an answer
-depend on the cut. A batch is run twice, then with copies of one row in the place of its second half, then its first half in
-reversed order behind copies of one row, then that half alone, in a batch of another size. A row must have the same answer
-everywhere: to the bit where it kept its place, else within a tolerance that lets kernels round differently. This is done
-with made-up rows, the same in every child, and with the first real rows a child gets.
+**Rows that depend on each other** (a softmax over the wrong axis, a normalisation over the batch) would make an answer
+depend on the cut. A batch is run twice; then with copies of one row in place of its second half; then with its first
+half in reverse order after copies of one row; then that half alone, in a batch of another size. A row must have the
+same answer each time: the same bits where it kept its place, otherwise within a tolerance for the rounding of kernels.
+This is done with made-up rows, the same in every child, and with the first real rows that a child gets.
 
-**Probabilities** are what ZipMap gives, or an output whose made-up rows are not negative and add up to 1. A model whose
-made-up rows fail (an index out of range) shows nothing; the job then has to name its outputs.
+**Probabilities** are the output of ZipMap, or an output whose made-up rows are not negative and add up to 1. If a model
+fails for the made-up rows (an index out of range), nothing is known; the job then has to name its outputs.
 
-What cannot be seen: a dependence that shows on rare rows only.
+This cannot find a dependence that shows only on rare rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,27 +26,27 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SUM_TOLERANCE: Mapping[str, float] = {"float16": 1e-2, "float32": 1e-3, "float64": 1e-3}
-"""How far the probabilities of one row may add up from 1."""
+"""How far the sum of a row's probabilities may be from 1."""
 
 _SAME_TOLERANCE = {"float16": 2e-2, "float32": 1e-4, "float64": 1e-9}  # of the output's largest value
 _SEED = 20_261_127
-_RUNS = "from run to run: its answers cannot be had twice; export it for inference"
+_RUNS = "from run to run: its answers are not repeatable; export it for inference"
 _OTHERS = (
-    "with the other rows of its batch: cut into shards it would answer differently. Export a model that treats each row "
-    "alone, or run all rows at once with whole=true"
+    "with the other rows of its batch: its answers would depend on how the rows are cut. Export a model that treats each "
+    "row alone, or run all rows at once with whole=true"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """`sums_to_one` says it of each output of numbers; None where the made-up rows fail. `empty` are answers to no row."""
+    """`sums_to_one` is a flag for each output of numbers, or None if made-up rows fail; `empty` are answers to no rows."""
 
     sums_to_one: Mapping[str, bool] | None
     empty: Found
 
 
 def examine(model: OnnxModel, inputs: Inputs, size: int) -> Examination:
-    """Run made-up rows of the same shape as these; once for each model, child and shape."""
+    """Run made-up rows of the same shape as these; once per model, child and shape."""
     key = ("made-up", size, *((name, rows.shape[1:]) for name, rows in inputs.items()))
     found = model.examined.get(key)
     if not isinstance(found, Examination):
@@ -55,19 +55,19 @@ def examine(model: OnnxModel, inputs: Inputs, size: int) -> Examination:
 
 
 def check_rows_alone(model: OnnxModel, outputs: Sequence[str], inputs: Inputs, size: int) -> None:
-    """PermanentError if an answer depends on the batch; with made-up rows, and with the first real ones of this child."""
-    size = size if model.batch is not None else max(2, size)  # a row that always runs alone shows nothing
+    """Raise PermanentError if an answer depends on the batch; tries made-up rows, and the first real ones of this child."""
+    size = size if model.batch is not None else max(2, size)  # a row that always runs alone would show nothing
     for what, rows in (("made-up", _made_up(model.inputs, inputs, size)), ("real", inputs)):
         key = ("alone", what, size, tuple(outputs))
         if key in model.examined or not row_count(rows):
             continue
-        with suppress(ModelFailed):  # made-up rows may be none that it takes; real ones fail again, and are named
+        with suppress(ModelFailed):  # the model may refuse made-up rows; bad real rows fail again and are named then
             _check_alone(model, outputs, each(rows, lambda values: values[:size]), size)
         model.examined[key] = True
 
 
 def check_repeatable(model: OnnxModel, outputs: Sequence[str], inputs: Inputs, size: int) -> None:
-    """PermanentError if made-up rows answer otherwise the second time: all that matters to rows that run as a whole."""
+    """Raise PermanentError if made-up rows get other answers the second time; rows that run as a whole need no more."""
     key = ("twice", size, tuple(outputs))
     if key in model.examined or not row_count(inputs):
         return
@@ -79,17 +79,17 @@ def check_repeatable(model: OnnxModel, outputs: Sequence[str], inputs: Inputs, s
 
 
 def check_not_random(model: OnnxModel) -> None:
-    """PermanentError for a model that draws random numbers: a shard that runs again would answer differently."""
+    """Raise PermanentError for a model that draws random numbers: a retried shard would get other answers."""
     if model.random:
         raise PermanentError(
-            f"the model draws random numbers ({', '.join(model.random)}): its answers cannot be had twice; export it for "
+            f"the model draws random numbers ({', '.join(model.random)}): its answers are not repeatable; export it for "
             "inference"
         )
 
 
 def _examined(model: OnnxModel, inputs: Inputs, size: int) -> Examination:
     names = [tensor.name for tensor in model.outputs if tensor.dtype]
-    if not names:  # the runtime takes an empty list for all outputs
+    if not names:  # onnxruntime treats an empty list as all outputs
         return Examination(None, {})
     rows = _made_up(model.inputs, inputs, size)
     try:
@@ -100,14 +100,14 @@ def _examined(model: OnnxModel, inputs: Inputs, size: int) -> Examination:
     for name, value in zip(names, values, strict=True):
         try:
             found[name] = as_answers(name, value, size)
-        except PermanentError:  # an output without rows harms nobody who does not ask for it
+        except PermanentError:  # an output without rows matters only to a job that asks for it
             continue
     sums = {name: answers.keys is not None or are_probabilities(answers.values) for name, answers in found.items()}
     return Examination(sums, {name: Answers(answers.values[:0], answers.keys) for name, answers in found.items()})
 
 
 def are_probabilities(values: "NDArray[Any]") -> bool:
-    """Whether rows of at least two values are not negative and add up to 1; rows with NaN or infinity say nothing."""
+    """Whether rows of at least two values are not negative and add up to 1; rows with NaN or infinity are ignored."""
     import numpy as np
 
     if values.ndim != 2 or values.shape[1] < 2 or values.dtype.kind != "f":
@@ -125,7 +125,7 @@ def _made_up(tensors: Sequence[Tensor], inputs: Inputs, size: int) -> Inputs:
 
 
 def _drawn(draw: Any, dtype: str, shape: tuple[int, ...]) -> "NDArray[Any]":
-    """Small values, most of which any model takes: reals around 0 of several scales, the whole numbers 0 and 1."""
+    """Return small values, most of which any model accepts: reals around 0 of several scales, whole numbers 0 and 1."""
     import numpy as np
 
     if dtype == TEXT:
@@ -157,14 +157,14 @@ def _check_alone(model: OnnxModel, outputs: Sequence[str], rows: Inputs, size: i
 
 
 def _without_others(values: "NDArray[Any]", half: int) -> "NDArray[Any]":
-    """The first rows where they are, and copies of row 0 for all others, as a cut right behind them makes it."""
+    """Return the first rows at their places, and copies of row 0 for all others, as after a cut right after them."""
     found = values.copy()
     found[half:] = values[0]
     return found
 
 
 def _turned(values: "NDArray[Any]", half: int) -> "NDArray[Any]":
-    """The first rows, reversed, at the end of a batch of copies of row 0."""
+    """Return a batch of copies of row 0 with the first rows, reversed, at its end."""
     found = values.copy()
     found[:] = values[0]
     found[len(values) - half :] = values[:half][::-1]

@@ -1,8 +1,8 @@
-"""Rows of a shard as the model's inputs: payload and meta in; matrices, row numbers and the carried column out.
+"""Rows of a shard as the model's inputs: from payload and meta to matrices, row numbers and the carried column.
 
-Four readers give the same thing, a table of which columns can be taken as matrices: `ArrayTable` (NPY, raw) here,
-`CsvTable`, `JsonTable` and `ArrowTable` (Parquet) in modules of their names. What a row is was settled by
-the splitter; a reader that finds other rows than the splitter refuses the shard.
+Four readers return the same thing, a table whose columns can be read as matrices: `ArrayTable` (NPY, raw) here,
+`CsvTable`, `JsonTable` and `ArrowTable` (Parquet) in modules of their names. The splitter has decided what a row is; a
+reader that finds other rows refuses the shard.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,25 +26,25 @@ class Table(Protocol):
 
     @property
     def columns(self) -> Columns:
-        """What the columns are called."""
+        """Names of the columns."""
 
     @property
     def numbers(self) -> "NDArray[np.int64]":
-        """The rows' numbers in the whole body."""
+        """Numbers of the rows in the whole body."""
 
     def read(self, dtypes: Mapping[int, str]) -> None:
-        """Read these columns as these types, before matrix() and texts() are asked for them."""
+        """Read these columns as these types; must be called before matrix() and carried()."""
 
     def matrix(self, columns: Sequence[int], dtype: str) -> "NDArray[Any]":
-        """Return columns side by side as (rows, values); PermanentError names the row that does not fit."""
+        """Return columns side by side as (rows, values); PermanentError names a row that does not fit."""
 
     def carried(self, column: int) -> list[object]:
-        """Return a column's values as they stand in the body."""
+        """Return a column's values as they are in the body."""
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """Rows as the model takes them: `inputs` maps names to arrays of (rows, ...); `ids` is the carried column."""
+    """Rows as the model's inputs: `inputs` maps names to arrays of (rows, ...); `ids` is the carried column."""
 
     numbers: "NDArray[np.int64]"
     inputs: "Mapping[str, NDArray[Any]]"
@@ -52,7 +52,7 @@ class Features:
 
 
 def read_features(payload: bytes, meta: ShardMeta, options: PredictOptions, inputs: Sequence[Tensor]) -> Features:
-    """Read a shard's rows for a model with these inputs; PermanentError names the row or the column that is wrong."""
+    """Read a shard's rows for a model with these inputs; PermanentError names the bad row or column."""
     table = _table(payload, meta, options)
     chosen = columns_by_input(inputs, table.columns, options)
     carried = table.columns.index(options.id) if options.id else None
@@ -65,7 +65,7 @@ def read_features(payload: bytes, meta: ShardMeta, options: PredictOptions, inpu
                     f"column {name!r} goes to inputs of two types, {dtypes[column]} and {tensor.dtype}"
                 )
     if carried is not None and dtypes.setdefault(carried, CARRIED) != CARRIED:
-        raise PermanentError(f"column {options.id!r} is carried along as id; it cannot be a feature, too")
+        raise PermanentError(f"column {options.id!r} is the id of the result; it cannot be a feature, too")
     table.read(dtypes)
     matrices = {tensor.name: _input(table, chosen[tensor.name], tensor) for tensor in inputs}
     return Features(table.numbers, matrices, None if carried is None else table.carried(carried))
@@ -112,18 +112,18 @@ class ArrayTable:
         self.numbers = numbers_of(meta)
 
     def read(self, dtypes: Mapping[int, str]) -> None:
-        """All is there already."""
+        """Do nothing: all columns are read already."""
 
     def matrix(self, columns: Sequence[int], dtype: str) -> "NDArray[Any]":
         """Return columns side by side."""
         if dtype == TEXT:
-            raise PermanentError("the model takes texts; an array of numbers has none")
+            raise PermanentError("the model needs texts here; an array of numbers has none")
         every = list(columns) == list(range(self._values.shape[1]))
         values = self._values if every else self._values[:, columns]
         try:
             return convert(values, dtype, Place(self.numbers, "of the array"))
         except PermanentError:
-            for column in columns:  # the one that is wrong by its name
+            for column in columns:  # find the column that is wrong, to name it
                 convert(self._values[:, column], dtype, Place(self.numbers, f"c{column}"))
             raise
 
@@ -143,8 +143,8 @@ def numbers_of(meta: ShardMeta) -> "NDArray[np.int64]":
 def numbers_found(meta: ShardMeta, places: Sequence[int], lines: int) -> "NDArray[np.int64]":
     """Return the numbers of the rows that a reader found at these places among `lines` lines, blank ones included.
 
-    A splitter may count blank lines as rows or not; a reader that finds neither count disagrees with it about where
-    rows end, and then no number is right: PermanentError.
+    A splitter may count blank lines as rows or not. If a reader finds neither count, it disagrees with the splitter
+    about where rows end, and no number would be right: PermanentError.
     """
     numbers = numbers_of(meta)
     if len(places) == len(numbers):
@@ -153,5 +153,5 @@ def numbers_found(meta: ShardMeta, places: Sequence[int], lines: int) -> "NDArra
         return numbers[list(places)]
     raise PermanentError(
         f"rows from {numbers[0] if len(numbers) else 0} on: {len(numbers)} rows were cut and {len(places)} are read; a "
-        "field holds a line end or a quote that does not belong there"
+        "field has a line end or a quote that does not belong there"
     )

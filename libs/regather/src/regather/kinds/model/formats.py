@@ -1,4 +1,4 @@
-"""How a body of rows is cut: which format it has, and the splitter for it. Runs in the gateway: no engine is loaded."""
+"""Detects the format of a body of rows, and makes its splitter. Runs in the gateway: no engine is loaded."""
 
 import csv
 import io
@@ -21,7 +21,7 @@ from regather.processors.splitting.rows import RowLayout, RowSplitter, raw_layou
 from regather.processors.splitting.text_decoder import head_text
 from regather.processors.splitting.text_rows import NDJSON, Dialect, TextRowSplitter, csv_dialect
 
-_MOST_ROWS = 65_536  # so a row's line may have 160 bytes
+_MOST_ROWS = 65_536  # so each row may have a line of 160 bytes in the output
 _TABS = "text/tab-separated-values"
 _MEDIA_TYPES = {
     "text/csv": "csv",
@@ -34,7 +34,7 @@ _Cut = Callable[[SplitRequest], Splitter | FileSplitter]
 
 
 def make_splitter(options: PredictOptions, request: SplitRequest) -> Splitter | FileSplitter:
-    """Return the splitter for a body; BadRequest where its format cannot be told or the cut cannot be."""
+    """Return the splitter for a body; BadRequest if its format is unknown or the requested cut is impossible."""
     cut = partial(_splitter, options)
     return _in_one_shard(request, cut) if options.whole else cut(request)
 
@@ -85,7 +85,7 @@ def _format(options: PredictOptions, content_type: str, head: bytes | None) -> s
     if options.format != "auto":
         return options.format
     if head is None and options.features is None:
-        return "npy"  # no byte is here yet: any format may come, and this one's splitter refuses no request
+        return "npy"  # no byte has arrived yet: any format may come, and this one's splitter refuses no request
     if (head or b"").startswith(MAGIC):
         return "npy"
     media_type = content_type.split(";", maxsplit=1)[0].strip().lower()
@@ -94,8 +94,8 @@ def _format(options: PredictOptions, content_type: str, head: bytes | None) -> s
     chosen = {"[": "json", "{": "ndjson"}.get(head_text(head or b"").lstrip(" \t\r\n")[:1])
     if chosen is None:
         raise BadRequest(
-            "the format of the rows cannot be told: send a content type (text/csv, application/x-ndjson), say "
-            "option.format, or, for raw rows, the option 'features' (and dtype, if it is not float32)"
+            "the format of the rows is unknown: send a content type (text/csv, application/x-ndjson), set "
+            "option.format, or, for raw rows, set the option 'features' (and dtype, if it is not float32)"
         )
     return chosen
 
@@ -110,14 +110,15 @@ def _csv_splitter(options: PredictOptions, request: SplitRequest) -> Splitter:
 
 
 def header_names(header: bytes, delimiter: str) -> list[str]:
-    """Return the names in a CSV's header; BadInput where it is none."""
+    """Return the names in a CSV header; BadInput if it is not valid."""
     try:
         rows = list(csv.reader(io.StringIO(header.decode(), newline=""), delimiter=delimiter))
     except (csv.Error, ValueError) as error:
-        raise BadInput("the first row is no header of CSV in UTF-8", code="bad-header") from error
+        raise BadInput("the first row is not a CSV header in UTF-8", code="bad-header") from error
     if len(rows) > 1:
         raise BadInput(
-            "the header goes over a line end (a lone carriage return?); end each row with LF or CRLF", code="bad-header"
+            "the header has a line end inside (a lone carriage return?); end each row with LF or CRLF",
+            code="bad-header",
         )
     return rows[0] if rows else []
 
@@ -126,7 +127,7 @@ def _check_header(header: bytes, options: PredictOptions, delimiter: str) -> Non
     names = header_names(header, delimiter)
     if "header" not in options.model_fields_set and _is_data(names):
         raise BadInput(
-            "the first row has numbers and no names: say header=false if it is data, header=true if it is not",
+            "the first row has numbers and no names: set header=false if it is data, header=true if it is not",
             code="bad-header",
         )
     asked = [*options.columns, *(name for columns in options.inputs.values() for name in columns)]
@@ -137,7 +138,7 @@ def _check_header(header: bytes, options: PredictOptions, delimiter: str) -> Non
 
 
 def _is_data(names: list[str]) -> bool:
-    """Whether a header looks like a row of numbers; 0, 1, 2, ... are the names that pandas gives columns without one."""
+    """Whether a header looks like a row of numbers; pandas names columns without names 0, 1, 2, ..., so these do not."""
     named = [name for name in names if name.strip()]
     try:
         numbers = [float(name) for name in named]
@@ -152,7 +153,7 @@ def _check_table(layout: RowLayout) -> None:
 
 
 def _json_row(payload: bytes) -> FirstRow | None:
-    """Keys of the first object, or the length of the first array; None where no line is one."""
+    """Return the keys of the first object, or the length of the first array; None if no line is one."""
     for line in io.BytesIO(payload):
         try:
             row = json.loads(line)
@@ -167,7 +168,7 @@ def _json_row(payload: bytes) -> FirstRow | None:
 
 
 def _csv_row(payload: bytes, delimiter: str) -> FirstRow | None:
-    """How many fields the first row has that is not blank."""
+    """Return how many fields the first row that is not blank has."""
     text = io.TextIOWrapper(io.BytesIO(payload), "utf-8", newline="", errors="replace")
     try:
         return next((FirstRow(width=len(fields)) for fields in csv.reader(text, delimiter=delimiter) if fields), None)
@@ -176,7 +177,7 @@ def _csv_row(payload: bytes, delimiter: str) -> FirstRow | None:
 
 
 def _with_fewer_rows(request: SplitRequest, layout: RowLayout) -> SplitRequest:
-    """Make smaller shards of rows of few bytes, unless a size was asked for: a line of the result is longer than a row."""
+    """Make smaller shards for short rows, unless a size was requested: a line of the result is longer than such a row."""
     if request.shards is not None or request.shard_size_bytes is not None:
         return request
     size_bytes = min(DEFAULT_SHARD_BYTES, max(MIN_SHARD_BYTES, _MOST_ROWS * layout.row_bytes))
@@ -184,16 +185,16 @@ def _with_fewer_rows(request: SplitRequest, layout: RowLayout) -> SplitRequest:
 
 
 class _NpyRows:
-    """An NpySplitter that is made as soon as the header says how long a row is."""
+    """Creates an NpySplitter as soon as the header has arrived, which says how long a row is."""
 
     def __init__(self, request: SplitRequest) -> None:
         self._request = request
         self._head = bytearray()
         self._inner: NpySplitter | None = None
-        NpySplitter(request)  # which may refuse the request
+        NpySplitter(request)  # may refuse the request
 
     def feed(self, data: bytes) -> Iterable[Piece]:
-        """Take the next bytes of the body; the pieces that are complete now."""
+        """Parse the header, then cut rows; return the pieces that are now complete."""
         if self._inner is not None:
             return self._inner.feed(data)
         self._head += data
@@ -204,14 +205,14 @@ class _NpyRows:
         return self._inner.feed(bytes(self._head))
 
     def finish(self) -> Iterable[Piece]:
-        """The body has ended; the pieces that are left."""
+        """Return the last pieces."""
         if self._inner is None:
             raise BadInput(f"the body ends at byte {len(self._head)}, inside the NPY header")
         return self._inner.finish()
 
 
 class _FirstRow:
-    """Tells every shard what the body's first good row looks like, so that all shards read their rows in one way."""
+    """Adds a description of the body's first good row to every shard, so that all shards read their rows in one way."""
 
     def __init__(self, inner: Splitter, look: Callable[[bytes], FirstRow | None]) -> None:
         self._inner = inner
@@ -219,11 +220,11 @@ class _FirstRow:
         self._told: FirstRow | None = None
 
     def feed(self, data: bytes) -> Iterator[Piece]:
-        """Take the next bytes of the body; the pieces that are complete now."""
+        """Cut the next bytes; return the pieces that are now complete."""
         return map(self._tell, self._inner.feed(data))
 
     def finish(self) -> Iterator[Piece]:
-        """The body has ended; the pieces that are left."""
+        """Return the last pieces."""
         return map(self._tell, self._inner.finish())
 
     def _tell(self, piece: Piece) -> Piece:
@@ -242,31 +243,31 @@ def _in_one_shard(request: SplitRequest, cut: _Cut) -> Splitter | FileSplitter:
 def _only(pieces: list[Piece]) -> list[Piece]:
     if len(pieces) > 1:
         raise BadInput(
-            f"whole=true runs all rows as one shard, and the rows do not fit one: it has at most {MAX_SHARD_BYTES} bytes",
+            f"whole=true runs all rows as one shard, but they do not fit one: it has at most {MAX_SHARD_BYTES} bytes",
             code="bad-split",
         )
     return pieces
 
 
 class _OneShard:
-    """Lets one shard pass; BadInput as soon as there is a second one."""
+    """Passes one shard on; BadInput as soon as there is a second one."""
 
     def __init__(self, inner: Splitter) -> None:
         self._inner = inner
         self._held: list[Piece] = []
 
     def feed(self, data: bytes) -> Iterable[Piece]:
-        """Take the next bytes of the body; what they make is kept until the end."""
+        """Cut the next bytes; hold the piece back until the end."""
         self._held = _only([*self._held, *self._inner.feed(data)])
         return ()
 
     def finish(self) -> Iterable[Piece]:
-        """The body has ended; the one piece."""
+        """Return the one piece."""
         return _only([*self._held, *self._inner.finish()])
 
 
 class _OneShardOfFile:
-    """The same for a body that is cut as a file."""
+    """Does the same for a body that is cut as a file."""
 
     def __init__(self, inner: FileSplitter) -> None:
         self._inner = inner

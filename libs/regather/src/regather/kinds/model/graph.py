@@ -1,7 +1,7 @@
-"""What a model's file says of itself, before any engine runs it: other files, custom operators, names of the classes.
+"""Reads a model's file before any engine runs it: its other files, custom operators, names of the classes.
 
-Read with the `onnx` package, without the weights that stand in other files. Operators that draw random numbers are
-noticed as well: their answers cannot be had twice.
+The `onnx` package reads it, without the weights that are in other files. It also finds operators that draw random
+numbers, because their answers are not repeatable.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ _RANDOM = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class DataRange:
-    """A stretch of another file that holds a weight; `size_bytes` is None up to the file's end."""
+    """A range of another file that holds a weight; `size_bytes` is None for a range to the file's end."""
 
     location: str
     offset: int
@@ -28,7 +28,7 @@ class DataRange:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """`labels` are the names of the classes in the order of their probabilities, for each output that tells them."""
+    """`labels` maps each output whose graph has them to the names of its classes, in the order of the probabilities."""
 
     ir_version: int
     opset: int
@@ -39,7 +39,7 @@ class Graph:
 
 
 def read_graph(content: bytes) -> Graph:
-    """Read a model's file; PermanentError for what is no ONNX model."""
+    """Read a model's file; PermanentError if it is not an ONNX model."""
     import onnx
 
     try:
@@ -62,7 +62,7 @@ def read_graph(content: bytes) -> Graph:
 
 
 def _no_model() -> PermanentError:
-    return PermanentError("the model's file is damaged or is no ONNX model; export it again")
+    return PermanentError("the model's file is damaged or is not an ONNX model; export it again")
 
 
 def _is_custom(node: Any, known: set[tuple[str, str]]) -> bool:

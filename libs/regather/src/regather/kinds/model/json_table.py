@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class JsonTable(TextTable):
-    """JSON objects with columns by name, or arrays with columns c0, c1, and so on; one a line."""
+    """One JSON object per line, with columns by name, or one array per line, with columns c0, c1, and so on."""
 
     def __init__(self, payload: bytes, meta: ShardMeta, options: PredictOptions) -> None:
         super().__init__(meta, options.missing)
@@ -31,7 +31,7 @@ class JsonTable(TextTable):
         self._arrays = arrays
 
     def read(self, dtypes: Mapping[int, str]) -> None:
-        """Read these columns; PermanentError names the first row that is none."""
+        """Read these columns; PermanentError names the first bad row."""
         names = {self.columns.names[column]: dtype for column, dtype in dtypes.items()}
         found = None
         plain = all(dtype not in (TEXT, CARRIED) and name not in self._meta.lists for name, dtype in names.items())
@@ -41,16 +41,16 @@ class JsonTable(TextTable):
         self._values = dict(zip(dtypes, found, strict=True)) if found is not None else self._slow(dtypes)
 
     def carried(self, column: int) -> list[object]:
-        """Return a column's values; the row of one that is a list or an object, or no text of Unicode, is bad."""
+        """Return a column's values; a list, an object, or a text that is not valid Unicode makes its row bad."""
         place = Place(self.numbers, self.columns.names[column])
         for index, value in enumerate(self._values[column]):
             if isinstance(value, list | dict):
-                raise place.refused(index, f"is {shown(value)}; only a single value is carried along")
+                raise place.refused(index, f"is {shown(value)}; an id must be a single value")
             _check_unicode(value, index, place)
         return list(self._values[column])
 
     def _all_columns(self, dtypes: Mapping[int, str]) -> bool:
-        """Whether the rows' keys are the model's columns, so that one that is new would be left out in silence."""
+        """Whether the rows' keys are the model's columns, so that a new key would silently be left out."""
         return self._strict and len(dtypes) == len(self.columns.names)
 
     def _names(self, options: PredictOptions) -> list[str]:
@@ -62,7 +62,7 @@ class JsonTable(TextTable):
         row = _parsed(next(filter(bytes.strip, self._payload.split(b"\n")), b""), int(self.numbers[0]))
         if not isinstance(row, _Pairs):
             raise bad_row(int(self.numbers[0]), "it is neither a JSON object nor a JSON array")
-        raise PermanentError("the rows have too many keys to tell the columns; name them: columns=a,b,c")
+        raise PermanentError("the rows have too many keys to use all as columns; name the columns: columns=a,b,c")
 
     def _column(self, column: int, dtype: str) -> "NDArray[Any]":
         import numpy as np
@@ -105,13 +105,13 @@ class JsonTable(TextTable):
     def _check_array(self, row: Any, number: int) -> None:
         wanted = len(self.columns.names)
         if not isinstance(row, list):
-            raise bad_row(number, "it is no JSON array, as the body's first row is")
+            raise bad_row(number, "it is not a JSON array, unlike the body's first row")
         if len(row) != wanted:
             raise bad_row(number, f"it has {len(row)} values; the body's first row has {wanted}")
 
 
 class _Pairs(tuple[dict[str, Any], frozenset[str]]):
-    """A JSON object and those of its keys that stand twice."""
+    """A JSON object, and those of its keys that occur twice."""
 
     __slots__ = ()
 
@@ -131,12 +131,12 @@ def _parsed(line: bytes, number: int) -> Any:
     try:
         return json.loads(line, object_pairs_hook=_pairs, parse_constant=_no_constant, parse_float=Real)
     except (ValueError, RecursionError) as error:
-        raise bad_row(number, f"it is no JSON: {shown(line.decode(errors='replace'))}") from error
+        raise bad_row(number, f"it is not valid JSON: {shown(line.decode(errors='replace'))}") from error
 
 
 def _check_object(row: Any, number: int, names: Sequence[str], known: frozenset[str] | None) -> None:
     if not isinstance(row, _Pairs):
-        raise bad_row(number, "it is no JSON object")
+        raise bad_row(number, "it is not a JSON object")
     found, twice = row
     for name in names:
         if name in twice:
@@ -144,7 +144,7 @@ def _check_object(row: Any, number: int, names: Sequence[str], known: frozenset[
     more = sorted(found.keys() - known) if known is not None else []
     if more:
         raise bad_row(
-            number, f"it has the key {shown(more[0])}, which the body's first row has not; choose with columns="
+            number, f"it has the key {shown(more[0])}, which the body's first row lacks; choose columns with columns="
         )
 
 
@@ -157,7 +157,7 @@ def _json_texts(values: Sequence[object], place: Place) -> "NDArray[Any]":
 
     for index, value in enumerate(values):
         if not isinstance(value, str):
-            raise place.refused(index, f"is {shown(value)}; the model takes texts here")
+            raise place.refused(index, f"is {shown(value)}; the model needs texts here")
         _check_unicode(value, index, place)
     return np.array(values, dtype=object)
 
@@ -171,7 +171,7 @@ def _check_unicode(value: object, index: int, place: Place) -> None:
 
 
 def _flattened(values: Sequence[object], place: Place, told: int | None) -> list[object]:
-    """Lists of lists as one list; every row must have as many values as the body's first one, or as the first one here."""
+    """Flatten lists of lists; each row must have as many values as the body's first row, or as the first row here."""
     flat: list[object] = []
     width = told
     for index, value in enumerate(values):
@@ -195,7 +195,7 @@ def _flatten(value: object, into: list[object]) -> None:
 
 
 def _arrow_json(payload: bytes, names: Mapping[str, str], rows: int, missing: str, *, strict: bool) -> list[Any] | None:
-    """Columns as Arrow reads them, the same way; it takes a row for what an object is, so each must be one line."""
+    """Return columns as Arrow reads them. Arrow takes every object for a row, so each object must be one line."""
     import pyarrow as pa
     from pyarrow import json as arrow_json
 
@@ -212,6 +212,6 @@ def _arrow_json(payload: bytes, names: Mapping[str, str], rows: int, missing: st
                 unexpected_field_behavior="error" if strict else "ignore",
             ),
         )
-    except (pa.ArrowException, UnicodeEncodeError):  # a key with half of a surrogate pair
+    except (pa.ArrowException, UnicodeEncodeError):  # UnicodeEncodeError: a key with half of a surrogate pair
         return None
     return whole_columns(table, list(names), missing) if table.num_rows == rows else None

@@ -1,13 +1,13 @@
-"""Values of a body as values of a model's input: exact, or rounded to the nearest float, or a bad row; never wrapped.
+"""Converts values of a body to values of a model's input: exact, rounded to the nearest float, or a bad row; never wrapped.
 
 | to | from | rule |
 |---|---|---|
 | float16, float32, float64 | numbers | the nearest value; a finite number that would become infinite is refused |
 | integers | numbers | whole numbers within the type's range; everything else is refused |
 | bool | numbers | 0 and 1; everything else is refused |
-| text | texts | as they are; a number is refused |
+| text | texts | unchanged; a number is refused |
 
-Booleans of the body are 0 and 1. A missing value is refused, or is NaN where the option `missing` says so.
+Booleans of the body count as 0 and 1. A missing value is refused, or becomes NaN with the option `missing=nan`.
 """
 
 import math
@@ -33,18 +33,18 @@ _SHOWN = 40
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where values come from: the numbers of their rows, and their column."""
+    """Origin of values: the numbers of their rows, and their column."""
 
     numbers: "NDArray[np.int64]"
     column: str
 
     def refused(self, index: int, why: str) -> PermanentError:
-        """Return the error that says what is wrong with the value of one row."""
+        """Return the error for the value of one row."""
         return bad_row(int(self.numbers[index]), f"column {self.column!r} {why}")
 
 
 class Real(float):
-    """A number that JSON writes with a point or an exponent; `text` is what stands there, without a float's rounding."""
+    """A number that JSON writes with a point or an exponent; `text` is the number as written, not rounded to a float."""
 
     text: str
 
@@ -56,18 +56,18 @@ class Real(float):
 
 
 def bad_row(number: int, why: str) -> PermanentError:
-    """Return the error that names a row."""
+    """Return the error for a row."""
     return PermanentError(f"row {number}: {why}")
 
 
 def shown(value: object) -> str:
-    """Return a value as a message shows it: shortened."""
+    """Return a value, shortened, for a message."""
     text = str(value) if isinstance(value, Decimal) else repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def from_texts(texts: Sequence[str], dtype: str, missing: str, place: Place) -> "NDArray[Any]":
-    """Return what CSV's cells say."""
+    """Return the values of CSV cells."""
     whole = _is_whole(dtype)
     return from_numbers(
         [_of_text(text, index, missing, place, whole=whole) for index, text in enumerate(texts)], dtype, place
@@ -75,7 +75,7 @@ def from_texts(texts: Sequence[str], dtype: str, missing: str, place: Place) -> 
 
 
 def from_json(values: Sequence[object], dtype: str, missing: str, place: Place) -> "NDArray[Any]":
-    """Return what JSON's values say: numbers, booleans, null, and the three texts for what JSON cannot write."""
+    """Return JSON values: numbers, booleans, null, and the three strings for numbers that JSON cannot write."""
     whole = _is_whole(dtype)
     numbers = [_of_json(value, index, missing, place, whole=whole) for index, value in enumerate(values)]
     return from_numbers(numbers, dtype, place)
@@ -99,13 +99,13 @@ def from_numbers(values: Sequence[int | float | Decimal], dtype: str, place: Pla
 
 
 def convert(values: "NDArray[Any]", dtype: str, place: Place) -> "NDArray[Any]":
-    """Return numbers of NumPy as values of `dtype`, by the rules above."""
+    """Return NumPy's numbers as values of `dtype`, by the rules above."""
     import numpy as np
 
     if values.dtype == dtype:
         return values
     if values.dtype.kind in "iub" and dtype in ("float32", "float64"):
-        return values.astype(dtype)  # none is out of range
+        return values.astype(dtype)  # no value is out of range
     with np.errstate(all="ignore"):
         found = values.astype(dtype)
         wrong = _changed(values, found) if _is_whole(dtype) else np.isinf(found)
@@ -121,9 +121,9 @@ def convert(values: "NDArray[Any]", dtype: str, place: Place) -> "NDArray[Any]":
 def convert_some(
     values: "NDArray[Any]", gone: "NDArray[np.bool_]", dtype: str, missing: str, place: Place
 ) -> "NDArray[Any]":
-    """Return values as convert() does, with NaN where one is missing, or refuse the first row that lacks one.
+    """Return values as convert() does, with NaN for missing ones, or refuse the first row that lacks one.
 
-    What stands in `values` where one is missing is not looked at, but has to be a number that `dtype` can hold.
+    `values` must have some number that `dtype` can hold in place of a missing value; it is ignored.
     """
     import numpy as np
 
@@ -138,12 +138,12 @@ def convert_some(
 
 
 def missing_value(index: int, place: Place) -> PermanentError:
-    """Return the error that says that a row has no value in a column."""
+    """Return the error for a row that has no value in a column."""
     return place.refused(index, "has no value here (missing=nan would give the model NaN)")
 
 
 def _changed(values: "NDArray[Any]", found: "NDArray[Any]") -> "NDArray[np.bool_]":
-    """Where a conversion to whole numbers is none: a fraction, a value out of range, NaN."""
+    """Return where a conversion to whole numbers changed the value: a fraction, a value out of range, NaN."""
     import numpy as np
 
     if values.dtype.kind == "f":
@@ -152,7 +152,7 @@ def _changed(values: "NDArray[Any]", found: "NDArray[Any]") -> "NDArray[np.bool_
         low, high = (float(info.min), float(info.max) + 1) if info else (0.0, 2.0)
         inside: NDArray[np.bool_] = (wide >= low) & (wide < high) & (wide == np.floor(wide))
         return ~inside
-    # Whole numbers: the round trip shows a wrap, but for a sign that was lost in the same bits.
+    # Whole numbers: the round trip shows a wrap, except for a lost sign in the same bits.
     changed: NDArray[np.bool_] = (found.astype(values.dtype) != values) | ((found > 0) != (values > 0))
     return changed
 
@@ -175,14 +175,14 @@ def _of_text(text: str, index: int, missing: str, place: Place, *, whole: bool) 
             if math.isinf(value):
                 raise place.refused(index, f"is {shown(text)}, which is too large for a float")
             return _exact(text, value, index, place) if whole else value
-    raise place.refused(index, f"is {shown(text)}, which is no number")
+    raise place.refused(index, f"is {shown(text)}, which is not a number")
 
 
 def _exact(text: str, value: float, index: int, place: Place) -> int:
-    """A whole number that was written with a point or an exponent, without a float's rounding."""
+    """Return a whole number that is written with a point or an exponent, without rounding to a float."""
     exact = Decimal(text) if abs(value) < 2**65 else None
     if exact is None or exact != exact.to_integral_value():
-        raise place.refused(index, f"is {shown(text)}, which is no whole number that the model can hold")
+        raise place.refused(index, f"is {shown(text)}, which is not a whole number that the model can hold")
     return int(exact)
 
 
@@ -197,7 +197,7 @@ def _of_json(value: object, index: int, missing: str, place: Place, *, whole: bo
         return _exact(value.text, value, index, place) if whole and isinstance(value, Real) else value
     if isinstance(value, str) and value in _JSON_NOT_FINITE:
         return float(value)
-    raise place.refused(index, f"is {shown(value)}, which is no number")
+    raise place.refused(index, f"is {shown(value)}, which is not a number")
 
 
 def _missing(index: int, missing: str, place: Place) -> float:

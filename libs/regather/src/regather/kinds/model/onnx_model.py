@@ -1,6 +1,7 @@
 """ONNX models of `model.predict`: found by name, checked by digest, loaded once per child.
 
-No text of onnxruntime reaches a user: it names files of the server. Errors here say what the model is, and what to do.
+onnxruntime's messages name files of the server, so they never reach a user. Errors here say what is wrong with the
+model, and what to do.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MODELS_VARIABLE = "REGATHER_MODELS_DIR"
-"""A folder of models, NAME.onnx, on the workers; they come before the built-in ones."""
+"""Folder of models, NAME.onnx, on the workers; these have priority over the built-in ones."""
 
 _BUILT_IN = Path(__file__).parent / "models"
 _SESSIONS_KEPT = 4
@@ -38,24 +39,24 @@ _FAILED_NODE = re.compile(r"while running (\w+) node")
 
 
 class ModelFailed(PermanentError):
-    """A run of the model ended with an error; it cannot end otherwise with the same rows."""
+    """A run of the model failed; it always fails with the same rows."""
 
 
 def find_model(name: str) -> Path:
-    """Return the file of a model; PermanentError that lists the models there are."""
+    """Return the file of a model; PermanentError lists the existing models."""
     folders = [Path(folder) for folder in (os.environ.get(MODELS_VARIABLE), _BUILT_IN) if folder]
     for folder in folders:
         path = folder / f"{name}.onnx"
         if path.is_file():
             return path
     names = sorted({path.stem for folder in folders for path in folder.glob("*.onnx")})
-    raise PermanentError(f"there is no model {name!r} on this worker; there are {', '.join(names) or 'none'}")
+    raise PermanentError(f"there is no model {name!r} on this worker; available are {', '.join(names) or 'none'}")
 
 
 class OnnxModel:
     """A loaded model: `inputs` and `outputs` are its tensors, `labels` the names of its classes by output.
 
-    `batch` is the number of rows that each run must have, None where any number will do.
+    `batch` is the number of rows that each run must have, None if any number is allowed.
     """
 
     def __init__(self, session: Any, graph: Graph) -> None:
@@ -69,22 +70,22 @@ class OnnxModel:
             raise PermanentError("the model has no input of rows, or inputs of different numbers of rows")
         self.batch = batches.pop() if batches else None
         self.examined: dict[object, object] = {}
-        """What was found out about it by running it; see `examination.py`."""
+        """Results of running it, for `examination.py`."""
 
     def run(self, outputs: Sequence[str], inputs: "Mapping[str, NDArray[Any]]") -> list[Any]:
-        """Run the model once; ModelFailed without the runtime's words, MemoryError where there is too little memory."""
+        """Run the model once; ModelFailed without onnxruntime's message, MemoryError if there is too little memory."""
         try:
             found: list[Any] = self._session.run(list(outputs), dict(inputs))
-        except Exception as error:  # the runtime has a class for each of its status codes and no common base
+        except Exception as error:  # onnxruntime has a class for each of its status codes, and no common base class
             raise _explained(error) from error
         return found
 
 
 def load_model(name: str, sha256: str = "") -> OnnxModel:
-    """Return a model; PermanentError if it is not there, is another one than `sha256` says, or cannot be loaded.
+    """Return a model; PermanentError if it does not exist, has another digest than `sha256`, or cannot be loaded.
 
-    The digest of a model whose weights stand in other files is that of its file and of theirs, by name, one after the
-    other: `cat NAME.onnx NAME.onnx.data | sha256sum`.
+    If a model's weights are in other files, the digest is that of its file followed by theirs, in order of their names:
+    `cat NAME.onnx NAME.onnx.data | sha256sum`.
     """
     path = find_model(name)
     try:
@@ -132,7 +133,7 @@ def _digest(content: bytes, data: Sequence[Path]) -> str:
 
 
 def _data_files(path: Path, graph: Graph) -> list[Path]:
-    """Return the other files of a model, by name; PermanentError for one that is not beside it, or is too short."""
+    """Return the other files of a model, by name; PermanentError if one is not beside it, or is too short."""
     files = {location: _data_file(path, location) for location in sorted({part.location for part in graph.data})}
     for part in graph.data:
         _check_range(part, files[part.location].stat().st_size)
@@ -145,7 +146,7 @@ def _data_file(path: Path, location: str) -> Path:
         found = (folder / location).resolve()
         inside = found.is_relative_to(folder) and not Path(location).is_absolute()
         there = inside and found.is_file()
-    except (ValueError, OSError):  # a NUL, a name that is too long, a loop of links
+    except (ValueError, OSError):  # the name has a NUL or is too long, or a loop of links
         inside = there = False
     if not inside:
         raise PermanentError(
@@ -162,7 +163,7 @@ def _check_range(part: DataRange, size_bytes: int) -> None:
     end = part.offset + (part.size_bytes or 0)
     if end > size_bytes:
         raise PermanentError(
-            f"the model's file {part.location!r} has {size_bytes} bytes; {end} are needed: it is cut off or another one"
+            f"the model's file {part.location!r} has {size_bytes} bytes; {end} are needed: it is cut off, or the wrong file"
         )
 
 

@@ -1,8 +1,8 @@
-"""Which outputs of a model make the result, and what each one means. Pure.
+"""Decides which outputs of a model make the result, and what each one means. Pure.
 
-An output is a probability only if it is one: ZipMap's maps, an output of which the made-up rows add up to 1, or the one
-that the option `probabilities` names. An embedding is none, so nothing is taken because it stands last or alone among
-numbers: where the answer is not clear, the job is refused, and the outputs are listed.
+An output is a probability only if there is proof: it is ZipMap's maps, its made-up rows add up to 1, or the option
+`probabilities` names it. It could also be an embedding, so no output is chosen because it is the last one or the only
+one of numbers. If the choice is not clear, the job is refused with a list of the outputs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,9 +17,9 @@ _LABEL_WORDS = ("label", "class")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is asked of the model: `probabilities` and `label` of a classifier, or `values` as they are, by their names.
+    """What the model has to compute: `probabilities` and `label` of a classifier, or `values` by their names, unchanged.
 
-    `sums` says that every row of the probabilities has to add up to 1: nobody called them so, they looked like it.
+    `sums`: every row of the probabilities must add up to 1, because the output was chosen only for that.
     """
 
     probabilities: str = ""
@@ -29,18 +29,18 @@ class Plan:
 
     @property
     def outputs(self) -> list[str]:
-        """The outputs that the model has to compute."""
+        """Outputs that the model has to compute."""
         return [name for name in (self.probabilities, self.label, *(output for _, output in self.values)) if name]
 
 
 def plan_outputs(outputs: Sequence[Tensor], sums_to_one: Mapping[str, bool] | None, options: PredictOptions) -> Plan:
-    """Return what comes out; PermanentError that lists the outputs where that is not clear."""
+    """Return the outputs for the result; PermanentError lists the outputs if the choice is not clear."""
     by_name = {tensor.name: tensor for tensor in outputs}
     for name in (*options.outputs, *([options.probabilities] if options.probabilities else [])):
         if name not in by_name:
             raise PermanentError(f"the model has no output {name!r}; there are {_listed(outputs)}")
         if not by_name[name].dtype:
-            raise PermanentError(f"the model's output {name!r} is neither numbers nor texts nor maps of them")
+            raise PermanentError(f"the model's output {name!r} is not numbers, texts, or maps of them")
     if options.outputs:
         return Plan(values=tuple((_checked(name), name) for name in options.outputs))
     label = _label(outputs)
@@ -70,12 +70,12 @@ def _without_options(
 
 
 def _wanted(label: str, options: PredictOptions) -> str:
-    """The model's own label, where the result shows a class."""
+    """Return the model's own label if the result shows a class."""
     return "" if options.output == "npy" else label
 
 
 def _label(outputs: Sequence[Tensor]) -> str:
-    """The output that says the class of a row: one value a row, texts, or whole numbers that are called label or class."""
+    """Return the output that is a row's class: one value per row, texts, or whole numbers named label or class."""
     found = [
         tensor.name
         for tensor in outputs
@@ -100,7 +100,7 @@ def _checked(name: str) -> str:
 def _unclear(outputs: Sequence[Tensor]) -> PermanentError:
     if not any(tensor.dtype for tensor in outputs):
         return PermanentError(
-            f"the model has no output of numbers or texts, or of a type that NumPy has; there are {_listed(outputs)}: "
+            f"the model has no output of numbers or texts of a type that NumPy has; there are {_listed(outputs)}: "
             "cast one to float32 in the model"
         )
     return PermanentError(

@@ -1,4 +1,4 @@
-"""Rows of Parquet for a model: cut as those of tables are, with every column."""
+"""Rows of Parquet for a model: cut like those of the table kinds, with every column."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ __all__ = ["PARQUET_MAGIC", "ParquetRows"]
 
 
 class ParquetRows:
-    """Rows of a Parquet file with all of its columns; the model's child chooses among them by name."""
+    """Cuts a Parquet file into rows with all of its columns; the model's child chooses columns by name."""
 
     def __init__(self, request: SplitRequest) -> None:
         self._inner = ParquetSplitter(request, {}, _all_columns)
@@ -27,7 +27,7 @@ class ParquetRows:
 
 
 def _first_arrow_row(payload: bytes) -> Mapping[str, object]:
-    """Return the first row's lists and nulls; this runs in the child that cuts."""
+    """Return the first row's lists and nulls; runs in the child that cuts."""
     import pyarrow as pa
 
     for batch in pa.ipc.open_stream(payload):

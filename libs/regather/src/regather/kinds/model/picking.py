@@ -1,4 +1,4 @@
-"""A shard's rows, so that some can be picked; nothing in them is interpreted."""
+"""A shard's rows, so that some can be picked; their values are not interpreted."""
 
 import json
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from regather.processors.splitting.text_rows import NDJSON, csv_dialect
 
 
 def rows_of(payload: bytes, meta: bytes, options: PredictOptions) -> ShardRows:
-    """Return a shard's rows; nothing in them is interpreted. ValueError where payload and meta do not agree."""
+    """Return a shard's rows, without interpreting their values. ValueError if payload and meta disagree."""
     if "format" not in json.loads(meta):
         return BandRows(payload, Band.decode(_splitters_word(meta, Band.__slots__)))
     span = RowSpan.decode(_splitters_word(meta, RowSpan.__slots__))

@@ -1,14 +1,16 @@
-"""Kind `model.predict`: every row of a table of numbers through an ONNX model, in order.
+"""Kind `model.predict`: runs every row of a table of numbers through an ONNX model, in order.
 
-Theory of operation. The gateway cuts the body by rows (`formats.py`) and knows nothing of models. A child loads the model
-(`onnx_model.py`, `graph.py`), reads the shard's rows as the model's inputs (`features.py`, `signature.py`), finds out by
-running made-up rows what the outputs are and whether rows depend on each other (`examination.py`), decides what comes out
-(`outputs.py`), runs the rows in batches that do not depend on the cut (`batches.py`), and writes them (`results.py`).
-Everything that is decided depends on the model, the options and the body's first row, never on a shard's own rows: so all
-shards decide the same, in whatever child they run.
+Theory of operation. The gateway cuts the body by rows (`formats.py`) and has no model. A child loads the model
+(`onnx_model.py`, `graph.py`) and reads the shard's rows as the model's inputs (`features.py`, `signature.py`). It runs
+made-up rows to find out what the outputs are and whether rows depend on each other (`examination.py`), and decides what
+the result has (`outputs.py`). Then it runs the rows in batches that do not depend on the cut (`batches.py`) and writes
+the answers (`results.py`). All decisions depend on the model, the options and the body's first row, never on a shard's
+own rows. So all shards decide the same, in whatever child they run.
 """
 
 from collections.abc import Sequence
+
+from typing_extensions import override
 
 from regather.core.errors import PermanentError
 from regather.core.sharding import MAX_SHARD_BYTES
@@ -32,12 +34,12 @@ class ModelPredict(Processor[PredictOptions]):
     certain = DATA_ERRORS
     extra = EXTRA
 
+    @override
     def splitter(self, options: PredictOptions, request: SplitRequest) -> Splitter | FileSplitter:
-        """See Processor."""
         return make_splitter(options, request)
 
+    @override
     def process(self, shard: ShardView, options: PredictOptions) -> bytes:
-        """See Processor."""
         from regather.kinds.model.prediction import predicted
         from regather.kinds.model.results import write_csv, write_ndjson, write_npy
 
@@ -45,24 +47,24 @@ class ModelPredict(Processor[PredictOptions]):
         result = {"npy": write_npy, "csv": write_csv, "ndjson": write_ndjson}[options.output](rows)
         if len(result) > MAX_SHARD_BYTES:
             raise PermanentError(
-                f"the answers to {len(rows.numbers)} rows have {len(result)} bytes, and a shard's may have "
+                f"the answers to {len(rows.numbers)} rows have {len(result)} bytes; a shard's may have at most "
                 f"{MAX_SHARD_BYTES}: ask for a smaller shard_size, or for output=npy, which is shorter"
             )
         return result
 
     def rows(self, shard: ShardView, options: PredictOptions) -> ShardRows | None:
-        """See Processor. Rows that run as a whole depend on each other: none of them is bad by itself."""
+        """Return the shard's rows; None with `whole`, because then rows depend on each other and none is bad by itself."""
         return None if options.whole else NumberedRows(rows_of(shard.payload, shard.meta, options), shard.meta)
 
     def merges_outputs(self, options: PredictOptions) -> bool:
-        """NDJSON is joined as it is."""
+        """Return False for NDJSON, whose outputs are concatenated."""
         return options.output != "ndjson"
 
+    @override
     def media_type(self, options: PredictOptions) -> str:
-        """See Processor."""
         return _MEDIA_TYPES[options.output]
 
     def merge(self, outputs: Sequence[bytes | None], options: PredictOptions) -> bytes:
-        """Return one CSV or NPY file. The rows of a shard that failed for good are left out."""
+        """Return one CSV or NPY file, without the rows of shards that failed for good."""
         present = [output for output in outputs if output is not None]
         return join_csv(present) if options.output == "csv" else join_npy(present)

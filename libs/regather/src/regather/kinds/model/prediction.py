@@ -1,4 +1,4 @@
-"""One shard of `model.predict` from its bytes to its rows of answers. Runs in a child."""
+"""Runs one shard of `model.predict`, from its bytes to its rows of answers. Runs in a child."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from regather.kinds.model.shard_meta import ShardMeta
 
 
 def predicted(payload: bytes, meta: ShardMeta, options: PredictOptions) -> Rows:
-    """Return a shard's answers; PermanentError says what is wrong with the model, the options, or which row."""
+    """Return a shard's answers; PermanentError says what is wrong with the model, the options or a row."""
     model = load_model(options.model, options.model_sha256)
     check_not_random(model)
     features = read_features(payload, meta, options, model.inputs)
@@ -37,7 +37,7 @@ def _run(model: OnnxModel, outputs: list[str], features: Features, size: int, op
 
 
 def _nothing(model: OnnxModel, outputs: list[str], empty: Found) -> Found:
-    """Answers to no row, of the right shape where made-up rows showed it."""
+    """Return answers to no rows, with the right shape if made-up rows have shown it."""
     declared = {tensor.name: tensor for tensor in model.outputs}
     found: Found = {}
     for name in outputs:
@@ -45,7 +45,9 @@ def _nothing(model: OnnxModel, outputs: list[str], empty: Found) -> Found:
         if name in empty:
             found[name] = empty[name]
         elif tensor.keys is not None:
-            raise PermanentError(f"there are no rows, and without one the classes of the output {name!r} are not known")
+            raise PermanentError(
+                f"there are no rows, and without rows the classes of the output {name!r} are not known"
+            )
         else:
             dtype = object if tensor.dtype == "text" else tensor.dtype
             found[name] = Answers(np.zeros((0, *(side or 0 for side in tensor.shape)), dtype))

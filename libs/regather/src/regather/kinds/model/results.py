@@ -1,7 +1,7 @@
-"""Rows of a result: what the model gave, as fields; written as NDJSON, CSV or one NPY array.
+"""Rows of a result: the model's answers as fields, written as NDJSON, CSV or one NPY array.
 
-NaN and infinity are no numbers of JSON: they are written as the texts "NaN", "Infinity" and "-Infinity", in CSV without
-the quotes. An NPY array keeps them. Reals are written with the fewest digits that give the same value again.
+JSON has no NaN and no infinity: they are written as the strings "NaN", "Infinity" and "-Infinity", in CSV without the
+quotes. An NPY array keeps them. Reals are written with the fewest digits that give the same value again.
 """
 
 import csv
@@ -32,7 +32,7 @@ _P, _CLASS, _ALL = "p", "class", "probabilities"
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of each row: `values` are (rows, ...); with `keys` a row's values are an object of these names."""
+    """One field of each row: `values` are (rows, ...); with `keys`, a row's values are an object with these names."""
 
     name: str
     values: "NDArray[Any]"
@@ -40,13 +40,13 @@ class Field:
 
     @property
     def single(self) -> bool:
-        """Whether a row has one value, and not a list."""
+        """Whether a row has a single value, not a list."""
         return self.keys is None and self.values.size == len(self.values) and self.values.shape[1:] in ((), (1,))
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A shard's answers: `array` is what NPY holds, `fields` what a row of NDJSON or CSV has behind its number."""
+    """A shard's answers: `array` is the content of NPY; `fields` follow the row's number in NDJSON or CSV."""
 
     numbers: "NDArray[np.int64]"
     ids: list[object] | None
@@ -58,7 +58,7 @@ def as_rows(
     plan: Plan, found: Found, labels: Mapping[str, Names], numbers: "NDArray[np.int64]", ids: list[object] | None,
     options: PredictOptions,
 ) -> Rows:  # fmt: skip
-    """Return the answers as rows; PermanentError where probabilities are none, or the names do not fit them."""
+    """Return the answers as rows; PermanentError if probabilities are wrong, or the classes' names do not fit them."""
     if plan.probabilities:
         return _classified(plan, found, labels, numbers, ids, options)
     if plan.label:
@@ -98,7 +98,7 @@ def _classified(
 
 
 def _check_sums(values: "NDArray[Any]", numbers: "NDArray[np.int64]", output: str) -> None:
-    """Whoever looked like probabilities with made-up rows must be so with all; NaN and infinity are shown as they are."""
+    """Check that an output chosen because made-up rows added up to 1 always does; NaN and infinity are let through."""
     import numpy as np
 
     tolerance = SUM_TOLERANCE[values.dtype.name]
@@ -109,20 +109,20 @@ def _check_sums(values: "NDArray[Any]", numbers: "NDArray[np.int64]", output: st
         what = f"has a value of {least[index]:.6g}" if least[index] < -tolerance else f"adds up to {sums[index]:.6g}"
         raise bad_row(
             int(numbers[index]),
-            f"the model's output {output!r} {what}, so it is no probability; name it with the option "
+            f"the model's output {output!r} {what}, so it is not a probability; name it with the option "
             "probabilities, or ask for its values with the option outputs",
         )
 
 
 def _told(labels: Mapping[str, Names], label: str, width: int) -> tuple[str | int, ...]:
-    """Names that the graph tells for the columns: those of the label, or, without one, the only ones; empty for none."""
+    """Return the graph's names for the columns: those of the label, or the only ones without a label; empty if unknown."""
     found = {tuple(names[:width]) for output, names in labels.items() if label in ("", output)}
     fitting = {names for names in found if len(names) == width}
     return fitting.pop() if len(fitting) == 1 else ()
 
 
 def _class_names(told: tuple[str | int, ...], options: PredictOptions, width: int, rows: int) -> tuple[str | int, ...]:
-    """Names of the columns: the option's, the model's, else their numbers."""
+    """Return the columns' names: the option's, or else the model's, or else their numbers."""
     if options.classes:
         if len(options.classes) != width and rows:
             raise PermanentError(f"option classes names {len(options.classes)} classes; the model has {width}")
@@ -134,9 +134,9 @@ def _to_places(
     best: "NDArray[np.int64]", labels: "NDArray[Any]", told: tuple[str | int, ...], classes: Sequence[str],
     numbers: "NDArray[np.int64]",
 ) -> None:  # fmt: skip
-    """Move `best` to where each row's own label stands among the probabilities, by the names that the model tells.
+    """Set `best` to the place of each row's own label among the probabilities, by the names in the model's graph.
 
-    Without such names a label has to be one of the option `classes`, or the place of the greatest probability itself.
+    Without such names a label must be one of the option `classes`, or the place of the greatest probability itself.
     """
     place_of = {name: place for place, name in enumerate(told or classes)}
     known = labels.tolist() if told else [str(label) for label in labels.tolist()]
@@ -154,7 +154,7 @@ def _to_places(
 
 
 def write_ndjson(rows: Rows) -> bytes:
-    """One object a line: row, id where one is carried, and the fields."""
+    """Return one object per line: row, id if there is one, and the fields."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -170,7 +170,7 @@ def write_ndjson(rows: Rows) -> bytes:
 
 
 def write_csv(rows: Rows) -> bytes:
-    """RFC 4180, for join_csv(): the header's length, the header, the rows. A list makes as many columns."""
+    """Return RFC 4180 for join_csv(): the header's length, the header, the rows. A list takes several columns."""
     names, columns = [ROW], [rows.numbers.tolist()]
     if rows.ids is not None:
         names.append(ID)
@@ -187,22 +187,22 @@ def write_csv(rows: Rows) -> bytes:
 
 
 def join_csv(outputs: Sequence[bytes]) -> bytes:
-    """Return one file of what write_csv() wrote: the header once, then all rows."""
+    """Return one file of outputs of write_csv(): the header once, then all rows."""
     return _joined(outputs, "columns")
 
 
 def write_npy(rows: Rows) -> bytes:
-    """The array, for join_npy(): the length of its description, the description, the values in C order."""
+    """Return the array for join_npy(): the length of its description, the description, the values in C order."""
     array = rows.array
     if array.dtype.kind not in "fiub":
-        raise PermanentError("output=npy holds numbers, and this answer is texts; ask for ndjson or csv")
+        raise PermanentError("output=npy holds numbers, but this answer is texts; ask for ndjson or csv")
     little = array.astype(array.dtype.newbyteorder("<"), copy=False)
     about = json.dumps([little.dtype.str, list(array.shape[1:])]).encode()
     return _HEADER_BYTES.pack(len(about)) + about + little.tobytes()
 
 
 def join_npy(outputs: Sequence[bytes]) -> bytes:
-    """Return one NPY file (version 1.0, NumPy Enhancement Proposal 1) of what write_npy() wrote."""
+    """Return one NPY file (version 1.0, NumPy Enhancement Proposal 1) of outputs of write_npy()."""
     if not outputs:
         return _npy_header("<f4", (0, 0))
     first = outputs[0]
@@ -222,12 +222,12 @@ def _joined(outputs: Sequence[bytes], what: str) -> bytes:
     begin = _HEADER_BYTES.size + _HEADER_BYTES.unpack_from(outputs[0])[0]
     head = outputs[0][:begin]
     if any(output[:begin] != head for output in outputs):
-        raise PermanentError(f"the model gave rows of different {what} in different shards; a result has one")
+        raise PermanentError(f"the model gave rows of different {what} in different shards; a result can have only one")
     return head[_HEADER_BYTES.size :] + b"".join(output[begin:] for output in outputs)
 
 
 def _npy_header(dtype: str, shape: tuple[int, ...]) -> bytes:
-    """Padded to a multiple of 64 bytes."""
+    """Return an NPY header, padded to a multiple of 64 bytes."""
     sides = f"({shape[0]},)" if len(shape) == 1 else f"({', '.join(map(str, shape))})"
     text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {sides}, }}"
     padding = -(len(MAGIC) + 4 + len(text) + 1) % 64
@@ -235,7 +235,7 @@ def _npy_header(dtype: str, shape: tuple[int, ...]) -> bytes:
 
 
 def _json_parts(field: Field) -> list[Any]:
-    """Texts and columns of texts which, side by side, are the field's JSON."""
+    """Return texts and columns of texts which, side by side, are the field's JSON."""
     values = field.values
     if field.single:
         return [_texts(values.reshape(len(values)))]
@@ -251,7 +251,7 @@ def _json_parts(field: Field) -> list[Any]:
 
 
 def _brackets(shape: tuple[int, ...]) -> list[str]:
-    """What stands in front of each value of a nested list of this shape."""
+    """Return what precedes each value of a nested list of this shape."""
     found = []
     for place in product(*map(range, shape)):
         opened = 0
@@ -263,7 +263,7 @@ def _brackets(shape: tuple[int, ...]) -> list[str]:
 
 
 def _empty(shape: tuple[int, ...]) -> str:
-    """The list of a row that has no value."""
+    """Return the list of a row that has no value."""
     return json.dumps(_nothing(shape), separators=(",", ":"))
 
 
@@ -279,7 +279,7 @@ def _width(field: Field) -> int:
 
 
 def _texts(values: "NDArray[Any]") -> Any:
-    """A column of JSON's values as Arrow texts."""
+    """Return a column of JSON values as Arrow texts."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -297,7 +297,7 @@ def _texts(values: "NDArray[Any]") -> Any:
 
 
 def _merged(parts: Sequence[Any]) -> list[Any]:
-    """The parts for Arrow, neighbouring texts as one: so there are fewer columns to join."""
+    """Return the parts for Arrow, with neighbouring texts joined, so that there are fewer columns to join."""
     import pyarrow as pa
 
     merged: list[Any] = []

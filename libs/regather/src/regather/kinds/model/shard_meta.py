@@ -1,9 +1,9 @@
-"""What a shard of rows says of itself: which rows they are, how they are written, what the first row of the body told.
+"""A shard's meta: which rows it has, how they are written, and what the body's first row looks like.
 
-The splitters' own words (`RowSpan` for text and Arrow, `Band` for arrays) stay as they are. Beside them stand `names`
-(keys of the body's first JSON object) or `width` (fields of its first row), and `lists` (how many values its lists have,
-None for a null), so that every shard reads the rows in the same way; and `picked`, where some rows of a shard run without
-the others: a row keeps its number.
+The splitters' own fields (`RowSpan` for text and Arrow, `Band` for arrays) are unchanged. Beside them are `names` (keys
+of the body's first JSON object) or `width` (number of fields of its first row), and `lists` (how many values its lists
+have, None for a null), so that every shard reads the rows in the same way. `picked` is there if some rows of a shard
+run without the others, so that a row keeps its number.
 """
 
 import json
@@ -24,7 +24,7 @@ _MAX_META_BYTES = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ShardMeta:
-    """`where` is the splitter's word; `ranges` are the rows' numbers, ascending."""
+    """`where` is the splitter's own meta; `ranges` are the rows' numbers, ascending."""
 
     where: RowSpan | Band
     ranges: Sequence[range]
@@ -33,13 +33,13 @@ class ShardMeta:
     lists: Mapping[str, int | None] = field(default_factory=dict)
 
     def values_of(self, name: str) -> int | None:
-        """Return how many values this column has in the body's first row; None where that is not known."""
+        """Return how many values this column has in the body's first row; None if that is unknown."""
         there = name in self.names if self.names is not None else self.width is not None
         return self.lists.get(name, 1 if there else None)
 
     @classmethod
     def decode(cls, meta: bytes) -> "ShardMeta":
-        """Read a shard's `meta`; PermanentError for what is none."""
+        """Parse a shard's `meta`; PermanentError if it is invalid."""
         try:
             found: dict[str, Any] = json.loads(meta)
             kind = RowSpan if "format" in found else Band
@@ -50,12 +50,14 @@ class ShardMeta:
             ranges = [range(*pair) for pair in picked]
             return cls(where, ranges, None if names is None else tuple(names), width, found.get(_LISTS) or {})
         except (ValueError, TypeError, KeyError) as error:
-            raise PermanentError("a shard does not say which rows it holds: it was not cut for this kind") from error
+            raise PermanentError(
+                "the shard's meta does not say which rows it has: it was not cut for this kind"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
 class FirstRow:
-    """What the body's first good row looks like; see ShardMeta for the fields."""
+    """What the body's first good row looks like; ShardMeta describes the fields."""
 
     names: Sequence[str] | None = None
     width: int | None = None
@@ -63,7 +65,7 @@ class FirstRow:
 
 
 def with_first_row(piece: Piece, row: FirstRow) -> Piece:
-    """Return the piece with what the body's first row told; as it is where that would make `meta` too large."""
+    """Return the piece with the body's first row in its `meta`; unchanged if that would make `meta` too large."""
     told: dict[str, object] = {}
     if row.names is not None:
         told[_NAMES] = list(row.names)
@@ -76,12 +78,12 @@ def with_first_row(piece: Piece, row: FirstRow) -> Piece:
 
 
 def delimiter_of(span: RowSpan, options: PredictOptions) -> str:
-    """Return what stands between a shard's fields; the media type of tab-separated values says it without an option."""
+    """Return the delimiter of a shard's fields; the media type of tab-separated values implies it without an option."""
     return "\t" if span.format == TSV else options.delimiter
 
 
 class NumberedRows:
-    """A shard's rows of which some are picked: `meta` then says which, so that each keeps its number."""
+    """Rows of a shard, some of which can be picked: `meta` then says which, so that each keeps its number."""
 
     def __init__(self, rows: ShardRows, meta: bytes) -> None:
         self._rows = rows
@@ -89,18 +91,18 @@ class NumberedRows:
 
     @property
     def numbers(self) -> range:
-        """The rows' numbers in the whole body."""
+        """Numbers of the rows in the whole body."""
         return self._rows.numbers
 
     def pick(self, keep: Sequence[range]) -> Piece:
-        """Return the same shard with these rows alone."""
+        """Return the same shard with only these rows."""
         piece = self._rows.pick(keep)
         meta = self._meta | json.loads(piece.meta) | {_PICKED: [[rows.start, rows.stop] for rows in keep]}
         return replace(piece, meta=json.dumps(meta, separators=(",", ":")).encode())
 
 
 def list_widths(row: Mapping[str, object]) -> dict[str, int | None]:
-    """Return how many values each list of a row has, None for a null, which may stand for any."""
+    """Return how many values each list of a row has; None for a null, which may stand for any list."""
     return {name: _leaves(value) for name, value in row.items() if value is None or isinstance(value, list)}
 
 

@@ -1,4 +1,4 @@
-"""What a model takes and gives, as plain values, and which columns of a row go to which input. Pure: no engine here."""
+"""A model's inputs and outputs as plain values, and which columns of a row go to which input. Pure: no engine here."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,19 +8,19 @@ from regather.core.errors import PermanentError
 from regather.kinds.model.options import PredictOptions
 
 TEXT = "text"
-"""The type of an input or output that holds texts; all others are named as NumPy names them."""
+"""The type of an input or output that holds texts; all other types have NumPy's names."""
 
 CARRIED = "carried"
-"""The type of a column that is carried along and never looked at."""
+"""The type of a column that is copied to the result and never interpreted."""
 
 _SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """An input or output: `batch` rows of `shape` each; None where the model leaves a length open.
+    """An input or output: `batch` rows of `shape` each; None for a length that the model leaves open.
 
-    `keys` is not None for ZipMap's sequence of maps: the type of the classes' names (TEXT or int64).
+    `keys` is set for ZipMap's sequence of maps: the type of the classes' names (TEXT or int64).
     """
 
     name: str
@@ -31,11 +31,11 @@ class Tensor:
 
     @property
     def width(self) -> int | None:
-        """How many values a row has; None where the model leaves that open."""
+        """Number of values in a row; None if the model leaves that open."""
         return None if None in self.shape else prod(side for side in self.shape if side is not None)
 
     def row_shape(self, width: int) -> tuple[int, ...]:
-        """Return the shape that a row of `width` values has here; PermanentError where they do not fit."""
+        """Return the shape of a row of `width` values; PermanentError if it does not fit."""
         fixed = prod(side for side in self.shape if side is not None)
         open_sides = self.shape.count(None)
         if (not open_sides and width != fixed) or (open_sides and (not fixed or width % fixed or not width)):
@@ -55,7 +55,7 @@ class Columns:
     lists: frozenset[int] = frozenset()
 
     def index(self, name: str) -> int:
-        """Return where a column is; PermanentError where there is none, or more than one."""
+        """Return the index of a column; PermanentError if there is none, or more than one."""
         if self.names.count(name) == 1:
             return self.names.index(name)
         what = f"{self.names.count(name)} columns are" if name in self.names else "there is no column"
@@ -64,16 +64,18 @@ class Columns:
 
 
 def columns_by_input(inputs: Sequence[Tensor], columns: Columns, options: PredictOptions) -> dict[str, list[int]]:
-    """Return which columns each input takes, in order; PermanentError where that is not clear.
+    """Return which columns each input gets, in order; PermanentError if that is not clear.
 
-    By the option `inputs`, by `columns` in the order of the model's inputs, by the inputs' own names, or, for one
-    input, all columns but `id`.
+    The option `inputs` decides, or `columns` in the order of the model's inputs, or the inputs' own names; a single
+    input gets all columns except `id`.
     """
     if options.inputs:
         return _by_option(inputs, columns, options)
     if options.columns:
         return _in_order(inputs, [columns.index(name) for name in options.columns])
-    alone = (1,) if len(inputs) == 1 else (1, None)  # one column of one input of any width may be one of several
+    alone = (
+        (1,) if len(inputs) == 1 else (1, None)
+    )  # a column named like a single input of open width may be one of many
     by_name = columns.named and all(
         tensor.name in columns.names and (tensor.width in alone or columns.index(tensor.name) in columns.lists)
         for tensor in inputs

@@ -1,4 +1,4 @@
-"""What rows of CSV and of JSON have in common as columns: how those that were read are put side by side."""
+"""What the tables of CSV and JSON have in common: they put the columns that were read side by side."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ Values = dict[int, Any]
 
 
 class TextTable(ABC):
-    """Columns that were read by their places: NumPy where Arrow read them, else lists of values."""
+    """Columns that were read, by index: NumPy arrays if Arrow read them, otherwise lists of values."""
 
     columns: Columns
 
@@ -28,7 +28,7 @@ class TextTable(ABC):
         self.numbers = numbers_of(meta)
 
     def matrix(self, columns: Sequence[int], dtype: str) -> "NDArray[Any]":
-        """Return columns side by side; a list makes as many values as it has."""
+        """Return columns side by side; a list gives as many values as it has."""
         if (fast := self._fast(columns, dtype)) is not None:
             return fast
         parts = [self._column(column, dtype) for column in columns]
@@ -36,10 +36,10 @@ class TextTable(ABC):
 
     @abstractmethod
     def _column(self, column: int, dtype: str) -> "NDArray[Any]":
-        """One column as an array."""
+        """Return one column as an array."""
 
     def _fast(self, columns: Sequence[int], dtype: str) -> "NDArray[Any] | None":
-        """All columns at once where Arrow has read them as one type."""
+        """Return all columns at once if Arrow has read them as one type."""
         values = [self._values[column] for column in columns]
         kinds = {getattr(column, "dtype", None) for column in values}
         if dtype == TEXT or len(kinds) != 1 or None in kinds:

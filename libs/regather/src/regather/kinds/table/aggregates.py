@@ -1,21 +1,20 @@
-"""Aggregates in two steps: states of a shard's rows, and one value out of the states of all shards.
+"""Aggregates in two steps: states for each shard's rows, and one value from the states of all shards.
 
-Theory of operation
--------------------
-A shard's child groups its rows and keeps for each group what the whole needs: counts, sums, the least value, all values
-of a median. The merging child groups these states by the same keys. Both steps are SQL of the same engine, so a type has
-one meaning; what follows is which SQL.
+Theory of operation ------------------- A shard's child groups its rows and keeps, for each group, the states that the
+whole result needs: counts, sums, the minimum, or all values for a median. The merging child groups these states by the
+same keys. Both steps are SQL for the same engine, so a type means the same in both. The rest of this text describes
+that SQL.
 
-Whole numbers and decimals add up exactly in any order. Floating-point numbers do not, so their sums are kept exactly, as
-three whole numbers in units of 1, 2^-62 and 2^-124: a double below 2^62 in size that is no finer than 2^-124 is the sum
-of three such parts, each below 2^62, and whole numbers of 128 bits hold 2^64 of them. Doubles outside this window (above
-4.6e18, or below 2.1e-22 and not 0), infinities and NaN are kept one by one. `exact_total` of the engine puts the three
-together; `wide_sums.py` adds what is kept one by one. This replaces a running sum, whose error
-depends on the cut, and compensated sums, which still lose everything where large terms cancel out.
+Integers and decimals add up exactly in any order. Floating-point numbers do not, so their sums are kept exactly, as
+three integers in units of 1, 2^-62 and 2^-124. A double whose magnitude is below 2^62 and that is a multiple of 2^-124
+is the sum of three such parts, each below 2^62, and 128-bit integers can hold 2^64 of them. Doubles outside this window
+(above 4.6e18, or below 2.1e-22 and not 0), infinities and NaN are kept one by one. The engine's `exact_total` combines
+the three parts; `wide_sums.py` adds what is kept one by one. The alternatives were a running sum, whose error depends
+on the cut, and compensated sums, which still lose everything where large terms cancel out.
 
-Most doubles need less: one below 2^43 in size that is a multiple of 2^-72, as every double above 9.6e-7 is, is the sum of
-two whole numbers of 64 bits, in units of 2^-20 and 2^-72. The quick query adds up these two, and puts each group's sums
-into the three parts. Any other double ends it, and the shard runs the complete query.
+Most doubles need less: one whose magnitude is below 2^43 and that is a multiple of 2^-72, as every double above 9.6e-7
+is, is the sum of two 64-bit integers in units of 2^-20 and 2^-72. The quick query adds up these two, and converts each
+group's sums to the three parts. It fails for any other double, and then the shard runs the complete query.
 
 Variances are merged by the update of Chan, Golub and LeVeque (1979). A median, a quantile and a count of distinct values
 need the values themselves: their states are lists, which the merge unnests.
@@ -42,7 +41,7 @@ _OWN_NAME = re.compile(
 
 _WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
 _FLOATS = ("FLOAT", "DOUBLE")
-_EXACT_DOUBLE = 2**53  # up to here a double holds every whole number
+_EXACT_DOUBLE = 2**53  # a double can hold every whole number up to here
 _SPREADS = {
     "stddev": "samp", "stddev_samp": "samp", "stddev_pop": "pop",
     "variance": "samp", "var_samp": "samp", "var_pop": "pop",
@@ -54,7 +53,7 @@ _NAMES = ("count", "sum", "mean", "avg", "min", "max", "first", "last", *_SPREAD
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """One column of a shard's states: SQL over its rows, and SQL that merges the column `{0}` of all shards."""
+    """One column of a shard's states: SQL over the shard's rows, and SQL that merges the column `{0}` of all shards."""
 
     partial: str
     merged: str
@@ -62,11 +61,12 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """One figure. `final` is SQL over the merged states {0}, {1}, ...
+    """How to compute one figure. `final` is SQL over the merged states {0}, {1}, ...
 
-    Where `values` is set, the state is a list of values and `final` is an aggregate over the values `{0}`, unnested.
-    `wide` says that the last state holds doubles that `final` has not counted in; then `summed` is SQL of the doubles,
-    and {x}, {high}, {rest}, {middle} in the states stand for columns that parts_of() makes of it.
+    If `values` is set, the state is a list of values, and `final` is an aggregate over the unnested values `{0}`.
+    `approximate` is an aggregate over the same values that estimates the figure. `wide`: the last state holds doubles
+    that `final` does not add up; then `summed` is SQL for the doubles to sum, and {x}, {high}, {rest}, {middle} in the
+    states are columns that with_parts() makes of it.
     """
 
     states: tuple[State, ...]
@@ -78,12 +78,14 @@ class Aggregate:
 
 
 def aggregate_of(call: AggregateCall, types: Sequence[str], what: str) -> Aggregate:
-    """Return how a checked call is computed; `types` are those of its arguments. BadRequest for what cannot be."""
+    """Return how to compute a checked call; `types` are its arguments' types. BadRequest for an unsupported call."""
     name = call.function
     if name == "count_star" or (name == "count" and not call.arguments):
         return _counted("count(*)", call)
     if name not in _NAMES:
-        raise BadRequest(f"{what}: there is no aggregate {name}(); there are {', '.join(_NAMES)}", code="bad-option")
+        raise BadRequest(
+            f"{what}: there is no aggregate {name}(); supported are {', '.join(_NAMES)}", code="bad-option"
+        )
     _check_shape(call, what)
     if call.distinct:
         return _distinct(call)
@@ -97,9 +99,9 @@ def _check_shape(call: AggregateCall, what: str) -> None:
     if wanted == 2 and call.arguments[1].names:
         raise BadRequest(f"{what}: the share of {call.function}() must be a number such as 0.9", code="bad-option")
     if call.distinct and call.function != "count":
-        raise BadRequest(f"{what}: distinct is for count(distinct x) alone", code="bad-option")
+        raise BadRequest(f"{what}: distinct works only in count(distinct x)", code="bad-option")
     if call.order and call.function not in ("first", "last"):
-        raise BadRequest(f"{what}: order by is for first() and last() alone", code="bad-option")
+        raise BadRequest(f"{what}: order by works only in first() and last()", code="bad-option")
 
 
 def _condition(call: AggregateCall, more: str = "") -> str:
@@ -131,7 +133,7 @@ def _mean(call: AggregateCall, kind: str, what: str) -> Aggregate:
     x, condition = call.arguments[0].sql, _condition(call)
     states = (State(f"count({x}){condition}", "sum({0})"), State(f"sum({x}){condition}", "sum({0})"))
     mean = "CAST({1} AS DOUBLE) / {0}"
-    if kind in _WHOLE:  # a sum that no double holds would be rounded twice: before the division, and by it
+    if kind in _WHOLE:  # a sum that no double can hold would be rounded twice: before the division, and by it
         parts = "CAST({1} // {0} AS DOUBLE) + CAST({1} % {0} AS DOUBLE) / {0}"
         mean = (
             f"CASE WHEN {{1}} BETWEEN -{_EXACT_DOUBLE} AND {_EXACT_DOUBLE} THEN {mean} WHEN {{0}} > 0 THEN {parts} END"
@@ -140,9 +142,9 @@ def _mean(call: AggregateCall, kind: str, what: str) -> Aggregate:
 
 
 def _exact(call: AggregateCall, final: str) -> Aggregate:
-    """Sum of doubles; see the top. States: count, three parts, a list of what is outside the window.
+    """Return an exact sum of doubles. States: count, three parts, a list of the doubles outside the window.
 
-    Where there are such lists, `wide_sums.py` puts the total into one of a group's and null into the others.
+    If there are such lists, `wide_sums.py` puts the total into one of a group's lists and null into the others.
     """
     parts = ("{high}", "{middle}", "CAST(next_part({middle}, {rest}) AS BIGINT)")
     states = [State("count({x})", "sum({0})")]
@@ -150,7 +152,7 @@ def _exact(call: AggregateCall, final: str) -> Aggregate:
     states.append(State("list({x}) FILTER (WHERE {high} IS NULL AND {x} IS NOT NULL)", "any_value({0})"))
     total = "CASE WHEN {0} = 0 THEN NULL ELSE coalesce({4}[1], exact_total({1}, {2}, {3})) END"
     summed = f"CAST({call.arguments[0].sql} AS DOUBLE)"
-    if call.condition:  # here, and not in the states, because a client's text may look like one of their holes
+    if call.condition:  # here and not in the states, because a client's text may contain something like {x}
         summed = f"CASE WHEN {call.condition.sql} THEN {summed} END"
     return Aggregate(tuple(states), final.replace("{sum}", total), wide=True, summed=summed)
 
@@ -161,7 +163,7 @@ def _least(call: AggregateCall, kind: str, what: str) -> Aggregate:
 
 
 def _placed(call: AggregateCall, kind: str, what: str) -> Aggregate:
-    """The first or the last value, nulls included, of the rows in their order or in the one that is asked for."""
+    """Return first() or last(): a value, possibly null, by the rows' order or by the order that the call gives."""
     x, name = call.arguments[0].sql, call.function
     keys = "".join(f", o{index} := {one.sql}" for index, (one, _) in enumerate(call.order))
     order = [*(f"{one.sql} {way}" for one, way in call.order), ROW]
@@ -212,7 +214,7 @@ _TWO_PARTS = (
     ("{rest}", "rest_of({coarse}, {x})"),
     ("{fine}", "fine({x}, {rest})"),
 )
-"""Columns that are made of {x}, one out of those before it."""
+"""Columns that are computed from {x}, each from the ones before it."""
 
 _QUICK_STATES = (
     "count({x})",
@@ -221,7 +223,7 @@ _QUICK_STATES = (
     "low_of(sum({fine}))",
     "CAST(NULL AS DOUBLE[])",
 )
-"""The states of _exact() where no double has to be kept."""
+"""The states of _exact() if no double has to be kept one by one."""
 
 _Maker = Callable[[AggregateCall, str, str], Aggregate]
 _MAKERS: dict[str, _Maker] = {
@@ -232,9 +234,9 @@ _MAKERS: dict[str, _Maker] = {
 
 def _no_number(call: AggregateCall, kind: str, what: str) -> BadRequest:
     argument = call.arguments[0].sql.strip("()\n ")
-    text = " (so is a column of which no sampled row has a value)" if kind in ("VARCHAR", "JSON") else ""
+    text = " (as is every column without a value in the sample)" if kind in ("VARCHAR", "JSON") else ""
     return BadRequest(
-        f"{what}: {call.function}() needs numbers, and {argument} is {kind}{text}; give the type in cast, such as "
+        f"{what}: {call.function}() needs numbers, but {argument} is {kind}{text}; set its type with cast, such as "
         f"{argument}:float",
         code="bad-option",
     )
@@ -246,19 +248,19 @@ def state_names(index: int, aggregate: Aggregate) -> list[str]:
 
 
 def with_parts(rows: str, index: int, aggregate: Aggregate) -> tuple[str, list[str]]:
-    """Return rows that have the parts of an aggregate's doubles, too, and its states as SQL over them."""
+    """Return rows that also have the parts of an aggregate's doubles, and the aggregate's states as SQL over them."""
     return _with_columns(rows, index, aggregate, _THREE_PARTS, [state.partial for state in aggregate.states])
 
 
 def with_two_parts(rows: str, index: int, aggregate: Aggregate) -> tuple[str, list[str]]:
-    """As with_parts(), for the quick query."""
+    """Return the same as with_parts(), for the quick query."""
     return _with_columns(rows, index, aggregate, _TWO_PARTS, _QUICK_STATES)
 
 
 def _with_columns(
     rows: str, index: int, aggregate: Aggregate, parts: Sequence[tuple[str, str]], states: Sequence[str]
 ) -> tuple[str, list[str]]:
-    """Each part is computed once, in a select of its own: an expression that stands in many places costs as often."""
+    """Compute each part once, in a SELECT of its own: SQL evaluates a repeated expression each time."""
     if not aggregate.summed:
         return rows, [state.partial for state in aggregate.states]
 
@@ -272,11 +274,11 @@ def _with_columns(
 
 
 def check_own_names(names: Iterable[str], what: str) -> None:
-    """BadRequest for a name that a column of the queries made here has, too."""
+    """Raise BadRequest for a name that the generated queries use for a column of their own."""
     own = sorted(name for name in names if _OWN_NAME.fullmatch(name))
     if own:
         raise BadRequest(
-            f"{what}: {', '.join(own)} is a name that these queries use themselves; rename the column",
+            f"{what}: {', '.join(own)} is a name that the generated queries use; rename the column",
             code="bad-option",
         )
 

@@ -1,4 +1,4 @@
-"""Which row a shard fails for: the first one whose rows from the shard's beginning up to it fail."""
+"""Finds the first bad row of a shard: the last row of the shortest prefix of its rows that fails."""
 
 from collections.abc import Callable
 
@@ -7,9 +7,9 @@ from regather.processors.base import Piece, ShardRows
 
 
 def first_bad_row(rows: ShardRows, run: Callable[[Piece], object]) -> tuple[int, BaseException] | None:
-    """Return the row's index in the shard, from 0, and its error; None if all rows together do not fail any more.
+    """Return the row's index in the shard, from 0, and its error; None if all rows together no longer fail.
 
-    A longer beginning fails where a shorter one did, so halving finds the row in log2 of their number of runs.
+    If a prefix fails, every longer one fails, too. So bisection finds the row in log2(rows) runs.
     """
     numbers = rows.numbers
     error = _error(rows, len(numbers), run)

@@ -1,4 +1,4 @@
-"""The side table that a shard carries in front of its rows, and the relation that both make."""
+"""The side table that a shard carries before its rows, and the relation that joins both."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ _ARROW = "side_rows"
 
 @contextlib.contextmanager
 def joined(database: Engine, payload: bytes, meta: TableMeta, join: Join | None, rows: str) -> Iterator[str]:
-    """Inside the block the yielded SQL gives what a query reads: the rows, joined with the side table if there is one."""
+    """Yield SQL, valid inside the block, for what a query reads: the rows, joined with the side table if there is one."""
     if join is None:
         yield rows
         return
@@ -22,7 +22,7 @@ def joined(database: Engine, payload: bytes, meta: TableMeta, join: Join | None,
 
 @contextlib.contextmanager
 def side_relation(database: Engine, payload: bytes, meta: TableMeta) -> Iterator[str]:
-    """Inside the block the yielded SQL gives the side table's columns, typed, and the number of each row."""
+    """Yield SQL, valid inside the block, for the side table's typed columns and the number of each row."""
     import pyarrow as pa
 
     side = meta.plan.side

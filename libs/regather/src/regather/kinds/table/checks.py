@@ -1,9 +1,9 @@
-"""What a client's SQL may be: parsed by DuckDB's own parser, then walked node by node before any of it runs.
+"""Checks a client's SQL: DuckDB's own parser parses it, and every node is checked before any of it runs.
 
-An expression is one value of one row: no subquery, no window, no aggregate, no parameter. A query (of `table.sql`) is one
-SELECT over named tables. Neither may call what is not a function of its arguments alone: clocks, random numbers,
-settings, sequences, files, the catalog. What DuckDB itself finds wrong (types, unknown names) its binder tells later,
-against the sampled types.
+An expression is one value of one row: no subquery, no window, no aggregate, no parameter. A query (of `table.sql`) is
+one SELECT over named tables. Neither may call a function whose result depends on more than its arguments: clocks,
+random numbers, settings, sequences, files, the catalog. DuckDB's binder finds other errors (types, unknown names)
+later, against the sampled types.
 """
 
 import json
@@ -25,8 +25,8 @@ _VALUES = frozenset(
 )  # fmt: skip
 _REFUSED_CLASSES = {
     "SUBQUERY": "a subquery",
-    "COLLATE": "a collation, which the values would lose between shard and merge (take lower(x), say),",
-    "WINDOW": "a window function, whose answer would depend on the cut",
+    "COLLATE": "a collation, which the values would lose between shard and merge (use lower(x), for example),",
+    "WINDOW": "a window function, whose result would depend on the cut",
     "STAR": "a star",
     "PARAMETER": "a parameter",
     "POSITIONAL_REFERENCE": "a column by its position",
@@ -43,7 +43,7 @@ _NOT_OF_ARGUMENTS_PREFIXES = ("current_", "pg_", "has_", "duckdb_", "pragma_", "
 _CLOCKS = frozenset(
     {"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp", "current_user"}
 )
-"""Functions that are written as names; where a column has such a name, a query can give it another one first."""
+"""Functions that are written like names. If a column has such a name, a query can give it another one first."""
 
 _ROW_MAKERS = frozenset({"unnest", "range", "generate_series"})
 _SPELLINGS = {
@@ -56,12 +56,12 @@ _SPELLINGS = {
     "str": "cast(x as varchar)",
     "col": '"the name" in double quotes',
 }
-"""What people write who know Python better than SQL, and what SQL has for it."""
+"""Spellings of people who know Python better than SQL, and what to write in SQL."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """A checked value of one row: its SQL, and the names that it reads (in lower case; DuckDB's names have none)."""
+    """A checked value of one row: its SQL, and the names that it reads, in lower case (DuckDB ignores letter case)."""
 
     sql: str
     names: frozenset[str]
@@ -79,14 +79,14 @@ class AggregateCall:
 
     @property
     def names(self) -> frozenset[str]:
-        """All names that are read."""
+        """All names that the call reads."""
         parts = [*self.arguments, *(one for one, _ in self.order), *([self.condition] if self.condition else [])]
         return frozenset().union(*(part.names for part in parts))
 
 
 @dataclass(slots=True)
 class _Walk:
-    """What was found on a walk through one expression."""
+    """What a walk through one expression has found."""
 
     names: set[str] = field(default_factory=set)
 
@@ -98,10 +98,10 @@ def expression(engine: Engine, text: str, what: str) -> Expression:
 
 
 def aggregate(engine: Engine, text: str, what: str) -> AggregateCall:
-    """Return the checked call of an aggregate; BadRequest where it is something else than one call."""
+    """Return the checked aggregate call; BadRequest if the text is not exactly one call."""
     node = _only_value(engine, text, what)
     if node["class"] != "FUNCTION" or node.get("is_operator"):
-        raise _wrong(what, f"{text!r} is no call of an aggregate, such as sum(price * qty)")
+        raise _wrong(what, f"{text!r} is not a call of an aggregate, such as sum(price * qty)")
     arguments = [argument["expression"] for argument in node["arguments"]]
     order = [(_of_node(engine, one["expression"], what), _direction(one)) for one in node["order_bys"]["orders"]]
     condition = node["filter"]
@@ -115,18 +115,18 @@ def aggregate(engine: Engine, text: str, what: str) -> AggregateCall:
 
 
 def ordering(engine: Engine, text: str, what: str) -> tuple[tuple[Expression, str], ...]:
-    """Return the checked items of `a desc, b nulls first`: expression and direction each."""
+    """Return the checked items of an ordering such as `a desc, b nulls first`: expression and direction of each."""
     node = _select(engine, f"SELECT 1 ORDER BY\n{text}\n", what, len("SELECT 1 ORDER BY\n"))
     modifiers = node["modifiers"]
     if len(modifiers) != 1 or modifiers[0]["type"] != "ORDER_MODIFIER" or node["from_table"]["type"] != "EMPTY":
-        raise _wrong(what, f"{text!r} is no list of things to sort by, such as: total desc, id")
+        raise _wrong(what, f"{text!r} is not a list of expressions to sort by, such as: total desc, id")
     if any(one["expression"]["class"] == "CONSTANT" for one in modifiers[0]["orders"]):
-        raise _wrong(what, f"{text!r} has a constant, which sorts nothing; columns are sorted by their names")
+        raise _wrong(what, f"{text!r} has a constant, which does not sort anything; sort by columns' names")
     return tuple((_of_node(engine, one["expression"], what), _direction(one)) for one in modifiers[0]["orders"])
 
 
 def values(engine: Engine, text: str, what: str) -> list[Node]:
-    """Return the parse trees of a list of values, `a, b + 1`, unchecked; BadRequest where it is none."""
+    """Return the parse trees of a list of values such as `a, b + 1`, unchecked; BadRequest for anything else."""
     node = _select(engine, f"{_PREFIX}{text}\n", what, len(_PREFIX))
     if (
         node["type"] != "SELECT_NODE"
@@ -154,14 +154,14 @@ def everything(node: Any) -> Iterator[Node]:
 
 
 def query(engine: Engine, text: str, what: str, tables: frozenset[str]) -> None:
-    """Check one SELECT that may read these tables alone; BadRequest says what else it does."""
+    """Check that a text is one SELECT that reads only these tables; BadRequest says what else it does."""
     node = _select(engine, text, what, 0)
     _check_query(engine, node, what, tables)
 
 
 @lru_cache(maxsize=16)
 def takes_whole_rows(engine: Engine, text: str) -> bool:
-    """Whether a query takes all columns whatever their names: with a star, or a table's name as a value."""
+    """Whether a query takes all columns whatever their names: it has a star, or a table's name as a value."""
     found = list(_everything(_select(engine, text, "map", 0)))
     bases = [one for one in found if one.get("type") == "BASE_TABLE"]
     tables = {name.lower() for one in bases for name in (one["table_name"], one["alias"])}
@@ -171,11 +171,11 @@ def takes_whole_rows(engine: Engine, text: str) -> bool:
 
 def _check_query(engine: Engine, node: Any, what: str, tables: frozenset[str]) -> None:
     for missing in _unknown_tables(node, tables):
-        raise _wrong(what, f"there is no table {missing!r} here; there is {', '.join(sorted(tables))}")
+        raise _wrong(what, f"there is no table {missing!r} here; the query can read {', '.join(sorted(tables))}")
     for one in _everything(node):
         kind = one.get("type")
         if kind == "BASE_TABLE" and (one["schema_name"] or one["catalog_name"]):
-            raise _wrong(what, f"a table's name has one part; {one['table_name']!r} has more")
+            raise _wrong(what, f"a table's name must have one part; {one['table_name']!r} has more")
         if kind == "TABLE_FUNCTION" and one["function"]["function_name"].lower() not in _ROW_MAKERS:
             raise _wrong(what, f"{one['function']['function_name']}() is not allowed as a table")
         if one.get("class") == "FUNCTION" and one["function_name"].lower() not in _ROW_MAKERS:
@@ -183,22 +183,22 @@ def _check_query(engine: Engine, node: Any, what: str, tables: frozenset[str]) -
         if one.get("class") in ("PARAMETER", "DEFAULT"):
             raise _wrong(what, f"{_REFUSED_CLASSES[one['class']]} is not allowed")
         if one.get("class") == "COLUMN_REF" and one["column_names"][-1].lower() in _CLOCKS:
-            raise _wrong(what, f"{one['column_names'][-1]} is not allowed: its answer is another one each time")
+            raise _wrong(what, f"{one['column_names'][-1]} is not allowed: its result differs each time")
         if kind == "SHOW_REF":
-            raise _wrong(what, "only one SELECT can stand here")
+            raise _wrong(what, "only one SELECT is allowed")
         if one.get("sample"):
-            raise _wrong(what, "a sample is not allowed: its rows are drawn by chance")
+            raise _wrong(what, "a sample is not allowed: its rows are random")
 
 
 def _unknown_tables(node: Any, known: frozenset[str]) -> Iterator[str]:
-    """Tables that are read where no one of their name is known: a name of WITH is, in its query and in those behind it."""
+    """Yield the tables that are read but not known. A name in WITH is known in its own query and in the later ones."""
     if isinstance(node, list):
         for entry in node:
             yield from _unknown_tables(entry, known)
     if not isinstance(node, Mapping):
         return
     for entry in node.get("cte_map", {}).get("map", ()):
-        known |= {entry["key"].lower()}  # in its own query, too: WITH RECURSIVE may, and DuckDB refuses the others
+        known |= {entry["key"].lower()}  # also in its own query: WITH RECURSIVE may do that; DuckDB refuses other uses
         yield from _unknown_tables(entry["value"], known)
     if node.get("type") == "BASE_TABLE" and node["table_name"].lower() not in known:
         yield node["table_name"]
@@ -209,9 +209,9 @@ def _unknown_tables(node: Any, known: frozenset[str]) -> Iterator[str]:
 
 def _only_value(engine: Engine, text: str, what: str) -> Node:
     if not text.strip():
-        raise _wrong(what, "there is nothing")
+        raise _wrong(what, "the expression is empty")
     node = _select(engine, f"{_PREFIX}{text}\n", what, len(_PREFIX))
-    if node["type"] != "SELECT_NODE":  # UNION and its kin
+    if node["type"] != "SELECT_NODE":  # UNION and the like
         raise _wrong(what, f"{text!r} is more than one expression")
     values = node["select_list"]
     more = any(node[part] for part in _MORE_PARTS) or node["cte_map"]["map"] or node["from_table"]["type"] != "EMPTY"
@@ -222,12 +222,12 @@ def _only_value(engine: Engine, text: str, what: str) -> Node:
 
 
 def _select(engine: Engine, sql: str, what: str, offset: int) -> Node:
-    """Return the parse tree of one SELECT; `offset` is where the client's text begins in it."""
+    """Return the parse tree of one SELECT; the client's text begins at `offset` of it."""
     serialized = engine.run("SELECT json_serialize_sql(?)", [sql])[0][0]
     try:
         parsed = json.loads(serialized)
-    except RecursionError:  # the parser nests a+b+c to the left, a level for each sign
-        raise _wrong(what, "it is nested too deeply; about 250 operators in a row are the most") from None
+    except RecursionError:  # the parser nests a+b+c to the left, one level for each operator
+        raise _wrong(what, "it is nested too deeply; the limit is about 250 operators in a row") from None
     if parsed["error"]:
         raise _wrong(what, _syntax(parsed, sql, offset))
     if len(parsed["statements"]) != 1:
@@ -239,7 +239,7 @@ def _select(engine: Engine, sql: str, what: str, offset: int) -> Node:
 def _syntax(parsed: Mapping[str, Any], sql: str, offset: int) -> str:
     message = parsed["error_message"].splitlines()[0]
     if parsed["error_type"] != "parser":
-        return "only one SELECT can stand here"
+        return "only one SELECT is allowed"
     place = parsed.get("position")
     text = sql[offset:]
     shown = _shortened(text.strip())
@@ -298,14 +298,14 @@ def _check_function(engine: Engine, name: str, what: str, *, aggregates: bool) -
         known = f"; SQL has {_SPELLINGS[low]}" if low in _SPELLINGS else ""
         raise _wrong(what, f"there is no function {name}(){known}")
     if low in _NOT_OF_ARGUMENTS or low.startswith(_NOT_OF_ARGUMENTS_PREFIXES):
-        raise _wrong(what, f"{name}() is not allowed: its answer does not depend on its arguments alone")
+        raise _wrong(what, f"{name}() is not allowed: its result does not depend on its arguments alone")
     if not aggregates and not kinds & {"scalar", "macro"}:
-        raise _wrong(what, f"{name}() takes many rows; it can stand in `aggregate` alone")
+        raise _wrong(what, f"{name}() takes many rows; use it in `aggregate` only")
 
 
 @lru_cache(maxsize=1)
 def _functions(engine: Engine) -> Mapping[str, set[str]]:
-    """Names of all functions, with what they are: scalar, aggregate, macro, table."""
+    """Return the names of all functions, with their types: scalar, aggregate, macro, table."""
     found: dict[str, set[str]] = {"count_star": {"aggregate"}}
     for name, kind in engine.run("SELECT DISTINCT function_name, function_type FROM duckdb_functions()"):
         found.setdefault(name.lower(), set()).add(kind)
@@ -319,7 +319,7 @@ def _direction(order: Node) -> str:
 
 
 def _children(node: Node) -> Iterator[Node]:
-    """The expressions directly below an expression."""
+    """Yield the expressions directly below an expression."""
     for value in node.values():
         if isinstance(value, Mapping):
             yield from [value] if "class" in value else _children(value)
@@ -330,7 +330,7 @@ def _children(node: Node) -> Iterator[Node]:
 
 
 def _everything(node: Any) -> Iterator[Node]:
-    """Every mapping of a parse tree."""
+    """Yield every mapping of a parse tree."""
     if isinstance(node, Mapping):
         yield node
         for value in node.values():

@@ -1,17 +1,16 @@
-"""The one DuckDB of a child process: locked before it meets a client's text, and the shard's bytes as a file of its own.
+"""The one DuckDB of a child process: locked before it runs a client's text; it reads shards from memory files.
 
-Theory of operation
--------------------
-A child runs one item at a time, so one connection with one thread serves everything. Its configuration is set once and
-then locked: no file, no network, no extension, no other setting can be reached by whatever SQL comes later, and dates
-mean UTC everywhere. What must be read as a file (CSV and JSON have no other door) lies in an anonymous memory file; the
-only paths that the locked database may open are those of memory files with our names. A name appears in the list as the
-kernel shows it, because DuckDB compares real paths.
+Theory of operation ------------------- A child runs one item at a time, so one connection with one thread serves
+everything. Its configuration is set once and then locked: no later SQL can reach a file, the network, an extension or
+another setting, and dates are in UTC everywhere. DuckDB can read CSV and JSON only from files, so their content is in
+an anonymous memory file. The locked database may open only memory files with our names, and the one file that reader()
+allows. An allowed path is written as the kernel shows it, because DuckDB compares real paths.
 
-A small shard costs its query's parsing and binding more than its rows. So the SQL of a job's shards is the same text: the
-memory file stays open for the next content, buffers have few sizes, and the first row's number is a variable.
+For a small shard, parsing and binding the query costs more than reading the rows. So all shards of a job run the same
+SQL text: the memory file stays open for the next content, buffers have few sizes, and the first row's number is a
+variable.
 
-Everything a client wrote passes `checks.py` before it reaches this module; the lock is the second wall, not the first.
+`checks.py` checks all text of a client before it reaches this module; the lock is the second line of defence.
 """
 
 import contextlib
@@ -31,7 +30,7 @@ _MIN_MEMORY_BYTES = 64 * 1024**2
 _MIN_BUFFER_BYTES = 64 * 1024
 _KEPT_STATEMENTS = 8
 _SHARE = 0.7
-"""Of the memory that a child may still take: the rest is Arrow's, Python's and the answer's."""
+"""Share of the memory that a child may still take; Arrow, Python and the result need the rest."""
 
 _SETTINGS = """
     SET timezone = 'UTC';
@@ -83,28 +82,29 @@ _MACROS = """
         CASE WHEN high + carry(middle + carry(low)) >= 0 THEN positive_total(high, middle, low)
              ELSE -positive_total(-high, -middle, -low) END;
 """
-"""Words of the SQL that a job's query is made of; macros keep it short, because parsing is what a small shard pays for.
+"""Macros for the SQL of a job's query. They keep it short, because parsing is most of the cost of a small shard.
 
-`whole` and its kin are the rules of `fitting.py`; from `inside` to `low_of` stand those of `aggregates.py`. `exact_total`
-is what three whole numbers in units of 1, 2^-62 and 2^-124 add up to, as a double. Digits are carried until middle and low
-are in [0, 2^62), then `rounding.py` rounds once. (A sum above 9.2e18 is rounded twice; its terms have one sign by then.)
+`whole`, `whole_cast` and `misfit` are the rules of `fitting.py`; the macros from `inside` to `low_of` are those of
+`aggregates.py`. `exact_total` adds up three integers in units of 1, 2^-62 and 2^-124 and returns a double. It carries
+digits until middle and low are in [0, 2^62), then `rounding.py` rounds once. (A sum above 9.2e18 is rounded twice; its
+terms have one sign by then.)
 """
 
 
 class Source(NamedTuple):
-    """Content that SQL can read as a file: its path as a literal, and its length."""
+    """Content that SQL can read as a file: its path as an SQL literal, and its length."""
 
     path: str
     size_bytes: int
 
     @property
     def buffer_bytes(self) -> int:
-        """So much is read at once: all of it. DuckDB's default is 32 MB, which it would fill with zeros for each shard."""
+        """Buffer for all of the content. With its default of 32 MB, DuckDB would fill that much with zeros per shard."""
         return max(_MIN_BUFFER_BYTES, 1 << (self.size_bytes + 1023).bit_length())
 
 
 class Engine:
-    """A locked DuckDB. Methods raise what DuckDB raises; `failures.py` turns that into words."""
+    """A locked DuckDB. Methods raise DuckDB's exceptions; `failures.py` words them."""
 
     def __init__(self, memory_bytes: int, *paths: str) -> None:
         import duckdb
@@ -124,25 +124,25 @@ class Engine:
         weakref.finalize(self, _close_all, self._sources)
 
     def run(self, sql: str, parameters: list[object] | None = None) -> list[tuple[Any, ...]]:
-        """Run one statement; all its rows."""
+        """Run one statement and return all its rows."""
         cursor = self._connection.execute(sql, parameters) if parameters else self._connection.execute(sql)
         rows: list[tuple[Any, ...]] = cursor.fetchall()
         return rows
 
     def table(self, sql: str) -> Any:
-        """Run one SELECT; its rows as a pyarrow Table."""
+        """Run one SELECT and return its rows as a pyarrow Table."""
         return self._connection.sql(sql).to_arrow_table()
 
     def table_again(self, sql: str) -> Any:
-        """As table(), for a SELECT that many shards run; what it reads may have changed, but not the columns of that."""
+        """Do as table(), but bind a SELECT that many shards run only once. Its data may change, its columns may not."""
         return self._bound(sql).to_arrow_table()
 
     def let(self, variable: str, number: int) -> None:
-        """Set what `getvariable('variable')` gives in SQL."""
+        """Set the number that `getvariable('variable')` returns in SQL."""
         self._connection.execute(f"SET VARIABLE {variable} = {number}")
 
     def batches(self, sql: str, rows: int) -> Any:
-        """Run one SELECT; a pyarrow RecordBatchReader of so many rows a batch."""
+        """Run one SELECT and return a pyarrow RecordBatchReader with this many rows per batch."""
         return self._connection.sql(sql).to_arrow_reader(rows)
 
     def describe(self, sql: str) -> list[tuple[str, str]]:
@@ -151,7 +151,7 @@ class Engine:
 
     @contextlib.contextmanager
     def arrow(self, name: str, table: Any) -> Iterator[None]:
-        """Inside the block a pyarrow Table can be selected from by this name."""
+        """Make a pyarrow Table readable under this name inside the block."""
         self._connection.register(name, table)
         try:
             yield
@@ -160,7 +160,7 @@ class Engine:
 
     @contextlib.contextmanager
     def source(self, content: bytes) -> Iterator["Source"]:
-        """Inside the block the content can be read as a file."""
+        """Make the content readable as a file inside the block."""
         fd = self._sources.pop() if self._sources else os.memfd_create(_SOURCE)
         try:
             _write(fd, content)
@@ -170,7 +170,7 @@ class Engine:
             self._sources.append(fd)
 
     def write(self, sql: str, how: str) -> bytes:
-        """Return what `COPY (sql) TO ... (how)` writes."""
+        """Return the bytes that `COPY (sql) TO ... (how)` writes."""
         with _memory_file(_TARGET) as fd:
             self._connection.execute(f"COPY ({sql}) TO '{_path(fd)}' ({how}, USE_TMP_FILE false)")
             return os.pread(fd, os.fstat(fd).st_size, 0)
@@ -188,12 +188,12 @@ def engine() -> Engine:
 
 
 def reader(path: Path) -> Engine:
-    """Return an engine that may read this file, too."""
+    """Return an engine that may also read this file."""
     return Engine(_memory_bytes(), str(path))
 
 
 def forget_engine() -> None:
-    """Make the next engine() a new one: after an error of DuckDB's own the old one refuses everything."""
+    """Make the next engine() create a new one: after an internal error of DuckDB the old one refuses everything."""
     _engine.cache_clear()
 
 
@@ -203,7 +203,7 @@ def _engine(memory_bytes: int) -> Engine:
 
 
 def _memory_bytes() -> int:
-    """Round to a power of two, so that shards of one limit share an engine."""
+    """Return the memory limit, rounded to a power of two so that shards with one limit share an engine."""
     ceiling = resource.getrlimit(resource.RLIMIT_AS)[0]
     if ceiling == resource.RLIM_INFINITY:
         return _MAX_MEMORY_BYTES
@@ -237,14 +237,14 @@ def _write(fd: int, content: bytes) -> None:
         try:
             at += os.pwrite(fd, view[at:], at)
         except OSError as error:
-            raise PermanentError(f"the shard of {len(content)} bytes does not fit this worker's file limit") from error
+            raise PermanentError(f"the shard of {len(content)} bytes exceeds this worker's file size limit") from error
 
 
 def quoted(name: str) -> str:
-    """Return a name as SQL writes it."""
+    """Return a name as a quoted SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """Return a text as SQL writes it."""
+    """Return a text as an SQL literal."""
     return "'" + text.replace("'", "''") + "'"

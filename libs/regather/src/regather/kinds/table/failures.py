@@ -1,7 +1,7 @@
-"""What DuckDB's errors mean: the client's request, a row of the data, too little memory, or a fault of the engine.
+"""What DuckDB's errors mean: a wrong request, a bad row, too little memory, or a fault of the engine.
 
-Its texts are about the statement that was just run, so no other client's words can be in them. They are cut to their
-first line, and without the paths and hints that are for people with a prompt.
+A message is about the statement that was just run, so it cannot contain another client's text. It is cut to its first
+line, without paths and without hints for interactive users.
 """
 
 import re
@@ -15,14 +15,14 @@ _CSV_LINE = re.compile(r"CSV Error on Line: (\d+)")
 _JSON_FILE = re.compile(r' in file "[^"]*"')
 _PLACE = re.compile(r",? ?(?:at byte \d+ )?in line \d+:?")
 _PATH = re.compile(r"""(?i:\bfile )?['"]?(?<![\w.])/[^\s'"]+['"]?""")
-_SETTING = re.compile(r"""(?:(?:,? or|\.? *Use) "?SET [a-z_]+|\. Try auto-detecting).*$""")  # no client can do that
+_SETTING = re.compile(r"""(?:(?:,? or|\.? *Use) "?SET [a-z_]+|\. Try auto-detecting).*$""")  # not open to clients
 _SQL_LINE = re.compile(r"LINE \d+: ")
 _SHOWN_SQL = 30
 _MAX_TEXT = 300
 
 
 def said(error: BaseException) -> str:
-    """Return the first line of what DuckDB says, in one piece and without places that only DuckDB knows."""
+    """Return the first line of DuckDB's message, without locations that only DuckDB knows."""
     lines = [line.rstrip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     first = _PREFIX.sub("", lines[0].strip())
     if _CSV_LINE.search(first):
@@ -34,7 +34,7 @@ def said(error: BaseException) -> str:
 
 
 def _place_of(lines: Sequence[str]) -> str:
-    """Return where in the SQL it is wrong, as DuckDB marks it with a caret below the line."""
+    """Return where the SQL is wrong, which DuckDB marks with a caret below the line."""
     for line, mark in pairwise(lines):
         begin = _SQL_LINE.match(line)
         if begin and set(mark) <= {" ", "^", "~"}:
@@ -44,7 +44,7 @@ def _place_of(lines: Sequence[str]) -> str:
 
 
 def binding_error(error: Exception, what: str) -> Exception:
-    """Return the refusal of a request whose names or types do not fit together; other errors as they are."""
+    """Return a BadRequest if names or types of the request do not fit together; other errors unchanged."""
     import duckdb
 
     if not isinstance(error, duckdb.ProgrammingError | duckdb.NotSupportedError | duckdb.DataError | duckdb.Error):
@@ -53,7 +53,7 @@ def binding_error(error: Exception, what: str) -> Exception:
 
 
 def is_of_data(error: BaseException) -> bool:
-    """Whether the data is at fault, so that the same shard fails again in the same way."""
+    """Whether the data is at fault, so that the same shard would fail again in the same way."""
     import duckdb
 
     if isinstance(error, duckdb.InternalException | duckdb.FatalException | duckdb.OutOfMemoryException):

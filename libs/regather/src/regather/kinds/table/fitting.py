@@ -1,10 +1,10 @@
-"""Which texts fit a type: SQL that converts a column of texts, and names the value that does not fit.
+"""Decides which texts fit a type: SQL that converts a column of texts, and names a value that does not fit.
 
-DuckDB's own casts are lenient where a table must not be: '1.5' as BIGINT is 2, '2024-01-01 10:00' as DATE loses its time,
-an offset of a TIMESTAMP is dropped. A type stands for texts of one form here, and a text of another form is an error of
-its row. What a text of the right form means is DuckDB's business.
+DuckDB's own casts are too lenient for a table: '1.5' as BIGINT is 2, '2024-01-01 10:00' as DATE loses its time, and a
+TIMESTAMP loses its offset. Here a type accepts texts of one form, and a text of another form is an error of its row.
+The value of a text in the right form is DuckDB's.
 
-Who asks for int in `cast` gets 7 out of 7.0, too, which is how pandas writes the whole numbers of a column with gaps.
+A `cast` to int also accepts 7.0 as 7, because pandas writes whole numbers that way in a column with gaps.
 """
 
 from regather.kinds.table.engine import literal, quoted
@@ -15,10 +15,10 @@ WHOLE_TYPES = frozenset(
 )
 _FLOATS = frozenset({"DOUBLE", "FLOAT"})
 NATIVE = frozenset({"DOUBLE"})
-"""Types for which reading CSV and casting a text do the same."""
+"""Types for which DuckDB's CSV reader and its casts of texts give the same values."""
 
 UNKNOWN = '"NULL"'
-"""The type of a column in which the whole body has no value: it is null as a number, as a text, and as anything else."""
+"""The type of a column without a value in the whole body: it is null as a number, as a text, and as anything else."""
 
 _BOOLEANS = "('true', 'false', 't', 'f', 'yes', 'no', 'y', 'n', '1', '0')"
 _OFFSET = r".*:[0-9.]+\s*(Z|z|UTC|[+-][0-9]{1,2}(:?[0-9]{2})?)\s*"
@@ -26,7 +26,7 @@ _CANONICAL_TIMESTAMP = 19  # characters of 2024-01-01 00:00:00
 
 
 def value_of_text(column: Column, text: str, decimal: str = ".") -> str:
-    """Return SQL for the value of the text that the SQL `text` gives; null stays null."""
+    """Return SQL for the value of a text, which is the SQL expression `text`; null stays null."""
     if column.type == "VARCHAR":
         return text
     if column.type == UNKNOWN:
@@ -35,15 +35,15 @@ def value_of_text(column: Column, text: str, decimal: str = ".") -> str:
 
 
 def fits_all(column: Column, text: str, decimal: str = ".") -> str:
-    """Return SQL, an aggregate, that is true where every text fits the column's type."""
+    """Return SQL for an aggregate that is true if every text fits the column's type."""
     return f"bool_and({text} IS NULL OR {_attempt(column, text, decimal)} IS NOT NULL)"
 
 
 def value_of_json(column: Column, value: str, text: str = "") -> str:
-    """Return SQL for the value of the JSON that the SQL `value` gives; null stays null.
+    """Return SQL for the value of JSON, which is the SQL expression `value`; null stays null.
 
-    A sampled type takes JSON of its own kind alone: a text that looks like a number is no number. A cast takes both; then
-    `text`, if there is one, is SQL for how a number is written, null for what is none.
+    A sampled type accepts only JSON of its own kind: a string that looks like a number is not a number. A cast accepts
+    both; then `text`, if it is given, is SQL for a number as it is written, null for other values.
     """
     if column.type == "JSON":
         return value
@@ -56,12 +56,12 @@ def value_of_json(column: Column, value: str, text: str = "") -> str:
 
 
 def json_fits_all(column: Column, value: str) -> str:
-    """Return SQL, an aggregate, that is true where all JSON values fit the column's type."""
+    """Return SQL for an aggregate that is true if all JSON values fit the column's type."""
     return f"bool_and({value} IS NULL OR {_json_attempt(column, value)} IS NOT NULL)"
 
 
 def _attempt(column: Column, text: str, decimal: str) -> str:
-    """SQL for the value, or null where the text does not fit."""
+    """Return SQL for the value, null if the text does not fit."""
     kind = column.type
     if decimal != "." and (kind in _FLOATS or kind.startswith("DECIMAL")):
         text = f"replace({text}, {literal(decimal)}, '.')"
@@ -99,15 +99,15 @@ def _json_attempt(column: Column, value: str) -> str:
 
 
 def _text_of_json(value: str) -> str:
-    """SQL for a JSON text without its quotes, any other JSON as it is written."""
+    """Return SQL for a JSON string without its quotes, and for other JSON as it is written."""
     raw = f"CAST({value} AS VARCHAR)"
     plain = f"CASE WHEN contains({raw}, '\\') THEN {value}->>'$' ELSE substr({raw}, 2, length({raw}) - 2) END"
     return f"CASE WHEN starts_with({raw}, '\"') THEN {plain} ELSE {raw} END"
 
 
 def _complaint(column: Column, text: str) -> str:
-    """SQL that is null for null and else ends the query, naming column, value and type."""
+    """Return SQL that is null for null, and otherwise fails the query with a message of column, value and type."""
     begin = literal(f"column {quoted(column.name)} is ")
-    asked = "as cast asks" if column.cast else "as the rows before it; give the column's type in cast"
-    end = literal(f", which is no {column.type} {asked}")
+    asked = "the type that cast gives" if column.cast else "the type of the sampled rows; set another type with cast"
+    end = literal(f", which is not {column.type}, {asked}")
     return f"misfit({text}, {begin}, {end})"

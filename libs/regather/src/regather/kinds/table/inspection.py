@@ -1,4 +1,4 @@
-"""The plan of a text, from the body's first rows; runs in a child."""
+"""Makes the plan of a text body from its first rows; runs in a child."""
 
 from regather.core.errors import BadInput
 from regather.kinds.table.engine import Engine
@@ -14,16 +14,16 @@ _SAMPLE_SHARD_BYTES = 16 * 1024
 
 
 def plan_of(engine: Engine, head: bytes, options: ReadingOptions, request: SplitRequest, *, whole: bool) -> Plan:
-    """Return the plan of a body that begins like this; `whole`: nothing follows the head.
+    """Return the plan of a body that begins with `head`; `whole`: nothing follows the head.
 
-    The head goes through the very splitter that will cut the body, so that both see the same rows.
+    The head goes through the same splitter that will cut the body, so both find the same rows.
     """
     headers: list[bytes] = []
     sample = SplitRequest(_SAMPLE_SHARD_BYTES, content_type=request.content_type, head=request.head)
     splitter = text_splitter(options, sample, headers.append)
     pieces = [*splitter.feed(head), *(splitter.finish() if whole else ())]
     if not pieces:
-        why = f"the first row is longer than {len(head)} bytes, so that no types can be sampled"
+        why = f"the first row is longer than {len(head)} bytes, so no types can be sampled"
         raise BadInput(why, code="row-too-large")
     spans = [RowSpan.decode(piece.meta) for piece in pieces]
     rows = b"".join(piece.payload[span.header_bytes :] for piece, span in zip(pieces, spans, strict=True))

@@ -1,20 +1,18 @@
-"""From the option `join` to SQL: which rows of the side table belong to a row of the table, and what comes out.
+"""Turns the option `join` into SQL: which rows of the side table match a row of the table, and which columns come out.
 
-Theory of operation
--------------------
-A join does not change the query: it changes the relation that the query reads. `Join.over()` makes one relation out of
-the shard's rows and the side table, with the columns of both and one row number, and derive, filter, groups and the merge
-see nothing else. The number of a joined row is the row's number times the length of the side table, plus the number of the
-side row. It is unique, it does not depend on the cut, and it sorts rows as the whole files would: those of the table in
-their order, and for each of them the matching side rows in theirs. DuckDB's hash join keeps no order, so rows that come out
-as they are get sorted by it.
+Theory of operation ------------------- A join does not change the query; it changes the relation that the query reads.
+`Join.over()` makes one relation of the shard's rows and the side table, with the columns of both and one row number.
+Derive, filter, groups and the merge see only this relation. The number of a joined row is the row's number times the
+length of the side table, plus the number of the side row. It is unique, does not depend on the cut, and sorts rows as a
+join of the whole files would: the table's rows in their order, and for each of them the matching side rows in theirs.
+DuckDB's hash join keeps no order, so output rows that have no other order are sorted by this number.
 
-In a condition a name without a prefix is that of the one table which has it. Where both have it, `shard.x` and `side.x`
-tell them apart. A column comes out under one name, so a name of both tables is refused, except as a key:
+In a condition, a name without a prefix is a column of the one table that has it. If both tables have it, `shard.x` and
+`side.x` tell them apart. The output has one column of each name, so a name of both tables is refused, except as a key:
 `shard.id = side.id` makes one column of the two.
 
-DuckDB compares a text with a number by casting the text, so that '7.4' would equal 7, and one text that is no number would
-fail the job. Values of different kinds are refused here before anything is sent.
+DuckDB compares a text with a number by casting the text: '7.4' would equal 7, and one text that is not a number would
+fail the job. So a comparison of values of different kinds is refused here, before any shard is sent.
 """
 
 from collections.abc import Iterator, Sequence
@@ -40,8 +38,8 @@ _WHAT = "join"
 class Join:
     """A checked join. `names` and `side_names` are the columns that the condition reads, in lower case.
 
-    `columns` are the side table's columns that come out; `side_rows` is its length; `ordered`: what comes out must be
-    sorted by the row's number.
+    `columns` are the side table's columns in the output; `side_rows` is its number of rows; `ordered`: the output must
+    be sorted by row number.
     """
 
     condition: str
@@ -53,7 +51,7 @@ class Join:
     ordered: bool
 
     def over(self, rows: str, side: str) -> str:
-        """Return SQL of the joined rows, out of SQL of the rows and of the side table."""
+        """Return SQL for the joined rows, from SQL for the rows and SQL for the side table."""
         order = f" ORDER BY {ROW}" if self.ordered else ""
         tables = f"{rows} AS {_SHARD} {_JOINS[self.how]} {side} AS {_SIDE} ON (\n{self.condition}\n)"
         if self.how in ("semi", "anti"):
@@ -65,10 +63,10 @@ class Join:
 
 
 def join_of(engine: Engine, options: TableOptions, plan: Plan) -> Join | None:
-    """Return the join that the options ask for, None if they ask for none; BadRequest says what is wrong with it."""
+    """Return the join of the options, None if they have none; BadRequest says what is wrong with it."""
     if not options.join:
         if plan.side is not None:
-            raise _wrong("there is a side table, and no join that says which of its rows match: join=product = code")
+            raise _wrong("the form has a side table, so join must say which of its rows match: join=product = code")
         return None
     if plan.side is None:
         raise no_side("join needs a side table")
@@ -76,15 +74,15 @@ def join_of(engine: Engine, options: TableOptions, plan: Plan) -> Join | None:
 
 
 def no_side(why: str) -> BadRequest:
-    """Return the refusal of a job that asks for a side table and brings none."""
+    """Return the refusal of a job that needs a side table and has none."""
     return BadRequest(
-        f"{why}: send a form (multipart/form-data) whose first file is called `side`, and the table as its second file",
+        f"{why}: send a form (multipart/form-data) with a first file called `side`, and the table as its second file",
         code="side-missing",
     )
 
 
 def reads_table(engine: Engine, text: str, what: str, table: str) -> bool:
-    """Whether a query reads a table of this name that it does not make itself in a WITH."""
+    """Whether a query reads a table of this name that no WITH of the query defines."""
     found = list(checks.everything(checks.parsed(engine, text, what)))
     own = {entry["key"].lower() for one in found if "cte_map" in one for entry in one["cte_map"]["map"]}
     return table not in own and any(
@@ -93,7 +91,7 @@ def reads_table(engine: Engine, text: str, what: str, table: str) -> bool:
 
 
 def empty_side(side: SidePlan) -> str:
-    """Return SQL of a relation with the side table's columns and no row."""
+    """Return SQL for a relation with the side table's columns and no rows."""
     fields = [f"CAST(NULL AS {column.type}) AS {quoted(column.name)}" for column in side.columns]
     return f"(SELECT {', '.join([*fields, f'CAST(NULL AS BIGINT) AS {SIDE_ROW}'])} WHERE false)"
 
@@ -106,7 +104,7 @@ class _Condition:
         self._side = side
         self._in_shard = {column.name.lower() for column in plan.columns}
         self._in_side = {column.name.lower() for column in side.columns}
-        self._unknowable = not plan.columns and plan.format == "ndjson"  # NDJSON without a row has no keys
+        self._unknowable = not plan.columns and plan.format == "ndjson"  # NDJSON without rows has no keys
 
     def join(self) -> Join:
         text = self._options.join
@@ -172,20 +170,20 @@ class _Condition:
         return in_side
 
     def _columns(self, equal: frozenset[str]) -> tuple[str, ...]:
-        """Return the side table's columns that come out; BadRequest for a name that the table has, too."""
+        """Return the side table's columns in the output; BadRequest for a name that the table has, too."""
         if self._options.join_how in ("semi", "anti"):
             return ()
         left = [column.name for column in self._side.columns if column.name.lower() not in equal]
         twice = [name for name in left if name.lower() in self._in_shard]
         if twice:
             raise _wrong(
-                f"both tables have a column {twice[0]!r}, and what comes out can have one; give the side table's another "
-                f'name: side={{"rename": {{"{twice[0]}": "side_{twice[0]}"}}}}'
+                f"both tables have a column {twice[0]!r}, and the output can have only one; rename the side table's: "
+                f'side={{"rename": {{"{twice[0]}": "side_{twice[0]}"}}}}'
             )
         return tuple(left)
 
     def _check_types(self, keys: Sequence[str], nodes: Sequence[Node], join: Join) -> None:
-        """BadRequest where the condition does not bind, is no condition, or compares values of different kinds."""
+        """Raise BadRequest if the condition does not bind, is not boolean, or compares values of different kinds."""
         empty = no_rows(join.names) if self._unknowable else empty_relation(self._plan)
         tables = f"{empty} AS {_SHARD}, {empty_side(self._side)} AS {_SIDE}"
 
@@ -197,18 +195,18 @@ class _Condition:
 
         found = kind(join.condition)
         if found not in ("BOOLEAN", '"NULL"'):
-            raise _wrong(f"it is {found}, and must be true or false")
+            raise _wrong(f"it is {found}; it must be true or false")
         pairs = [(f"{_SHARD}.{quoted(name)}", f"{_SIDE}.{quoted(name)}") for name in keys] or self._compared(nodes)
         for left, right in pairs:
             kinds = kind(left), kind(right)
             if self._side.rows and '"NULL"' not in kinds and _family(kinds[0]) != _family(kinds[1]):
                 raise _wrong(
-                    f"{left} is {kinds[0]} and {right} is {kinds[1]}, which do not compare; give one of them the type of "
+                    f"{left} is {kinds[0]} and {right} is {kinds[1]}, which cannot be compared; give one the type of "
                     'the other: cast for the table, side={"cast": "name:type"} for the side table'
                 )
 
     def _compared(self, nodes: Sequence[Node]) -> Iterator[tuple[str, str]]:
-        """SQL of the values that a condition compares, where both depend on a column."""
+        """Yield SQL for the pairs of values that a condition compares, if both depend on a column."""
         for one in (found for node in nodes for found in checks.everything(node)):
             pairs = []
             if one.get("class") == "COMPARISON":
@@ -234,7 +232,7 @@ def _is_name(node: Node) -> bool:
 
 
 def _prefixed(node: Node) -> Iterator[tuple[str, str]]:
-    """Table and name of the columns that are written with one, in lower case the first."""
+    """Yield table (in lower case) and name of the columns that are written with a table's name."""
     for one in checks.everything(node):
         names: Sequence[str] = one["column_names"] if one.get("class") == "COLUMN_REF" else ()
         if len(names) > 1 and names[0].lower() in (_SHARD, _SIDE):
@@ -242,7 +240,7 @@ def _prefixed(node: Node) -> Iterator[tuple[str, str]]:
 
 
 def _equal_names(node: Node) -> Iterator[str]:
-    """Names `x` for which `shard.x = side.x` must hold, in lower case."""
+    """Yield the names `x`, in lower case, for which the condition requires `shard.x = side.x`."""
     if node["class"] == "CONJUNCTION" and node["type"] == "CONJUNCTION_AND":
         for child in node["children"]:
             yield from _equal_names(child)
@@ -262,7 +260,7 @@ def _has_parameter(node: Node) -> bool:
 
 
 def _family(kind: str) -> str:
-    """What a type is compared with: numbers with numbers, times with times."""
+    """Return the family of a type; numbers compare with numbers, times with times."""
     if kind.startswith("DECIMAL") or kind.endswith("INT") or kind in ("INTEGER", "UINTEGER", "DOUBLE", "FLOAT"):
         return "number"
     if kind == "DATE" or kind.startswith("TIMESTAMP"):

@@ -1,7 +1,7 @@
-"""What DuckDB's readers of NDJSON do not tell: rows that are no objects, and how numbers are written.
+"""Finds what DuckDB's NDJSON readers do not report: rows that are not objects, and how numbers are written.
 
-They take rows that are no objects for rows of nulls, or for values of the one column. Numbers with a fraction or an
-exponent are doubles to them: 1.10 is 1.1, and of more than 15 digits some are lost.
+DuckDB reads a row that is not an object as a row of nulls, or as a value of the only column. It reads numbers with a
+fraction or an exponent as doubles: 1.10 becomes 1.1, and numbers of more than 15 digits lose some of them.
 """
 
 import json
@@ -21,14 +21,14 @@ _SHOWN_BYTES = 40
 
 
 def check_objects(content: bytes, rows: int) -> None:
-    """Raise DuckDB's error of wrong data where a row does not begin as an object; each row is a line."""
-    if content.count(b"\n{") + content.startswith(b"{") == rows:  # every row, without a look at its beginning
+    """Raise DuckDB's error for wrong data if a row does not begin as an object; each row is a line."""
+    if content.count(b"\n{") + content.startswith(b"{") == rows:  # every line begins with a brace; no search needed
         return
     found = _NO_OBJECT.search(content)
     if found is not None:
         import duckdb
 
-        raise duckdb.InvalidInputException(f"the row is no JSON object: {_shown(found[0])}")
+        raise duckdb.InvalidInputException(f"the row is not a JSON object: {_shown(found[0])}")
 
 
 def _shown(row: bytes) -> str:
@@ -37,15 +37,15 @@ def _shown(row: bytes) -> str:
 
 
 def asks_for_text(column: Column) -> bool:
-    """Whether a column's numbers must not go through a double, which is what DuckDB makes of a fraction or an exponent."""
+    """Whether a column's numbers must not become doubles, which DuckDB makes of those with a fraction or an exponent."""
     return column.cast and (column.type in ("VARCHAR", *WHOLE_TYPES) or column.type.startswith("DECIMAL"))
 
 
 def number_texts(content: bytes, columns: Sequence[Column]) -> "pa.Table | None":
-    """Return how the rows' numbers with a fraction or an exponent are written, null for other values; None: there is none.
+    """Return numbers with a fraction or an exponent as they are written, null for other values; None if there are none.
 
-    One text column, named as text_name() says, for each given column. A whole number keeps its digits in DuckDB, too; one
-    with an exponent is left to it. Raises DuckDB's error of wrong data for a row that is no JSON.
+    The table has one text column for each given column, named by text_name(). DuckDB itself keeps the digits of a whole
+    number, and it reads a whole number with an exponent. Raises DuckDB's error for wrong data if a row is not JSON.
     """
     import pyarrow as pa
 
@@ -57,7 +57,7 @@ def number_texts(content: bytes, columns: Sequence[Column]) -> "pa.Table | None"
 
 
 def text_name(column: Column) -> str:
-    """Return under which name a column's texts stand."""
+    """Return the name of the column that has the texts of `column`."""
     return f"$text {column.name}"
 
 

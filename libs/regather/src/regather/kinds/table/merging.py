@@ -1,4 +1,4 @@
-"""The result out of what all shards gave: their Arrow tables one after the other, and the query's merge over them."""
+"""Makes the result of all shards' outputs: it concatenates their Arrow tables and runs the query's merge over them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from regather.kinds.table.results import groups_document, written
 from regather.kinds.table.wide_sums import has_wide, with_totals
 
 EXACT_VALUES = 20_000_000
-"""So many values of medians and quantiles are sorted at once (160 MB of doubles); of more, a sketch is made."""
+"""Up to this many values of medians and quantiles are sorted (160 MB of doubles); more are estimated from a sketch."""
 
 
 def packed(table: Any) -> bytes:
@@ -27,14 +27,14 @@ def packed(table: Any) -> bytes:
 
 
 def unpacked(contents: Sequence[bytes]) -> Any:
-    """Return the tables that packed() packed, one after the other."""
+    """Return the concatenation of tables that packed() packed."""
     import pyarrow as pa
 
     return pa.concat_tables([pa.ipc.open_stream(content).read_all() for content in contents])
 
 
 def merged(engine: Engine, query: Query, outputs: Sequence[bytes], output: str | None) -> bytes:
-    """Return the result; `output` is None for the document of groups."""
+    """Return the result; `output` is None for the JSON document of groups."""
     parts = unpacked(outputs)
     for column in query.wide:
         with engine.arrow(PARTS, parts):
@@ -49,7 +49,7 @@ def merged(engine: Engine, query: Query, outputs: Sequence[bytes], output: str |
             names = ", ".join(query.estimated)
             raise PermanentError(
                 f"{names}: there are more than {EXACT_VALUES} values, so the figures would be estimates, which output="
-                f"{output} cannot say; leave output out"
+                f"{output} cannot mark as such; leave output out"
             )
         return written(engine, sql, query.columns, output)
 

@@ -1,7 +1,8 @@
-"""Cutting Parquet files by rows; runs in a killable child. Columns that the job does not read stay in the file.
+"""Cuts Parquet files by rows; runs in a killable child. Columns that the job does not read are left out.
 
-Whole row groups travel as they lie there where that is possible and no size was asked for (`parquet/slices.py`). Else the
-rows are decoded as DuckDB reads them, and travel as Arrow streams. DuckDB gives types and values their meaning either way.
+If possible, and if the client asked for no size, a shard has whole row groups as they are in the file
+(`parquet/slices.py`). Otherwise DuckDB decodes the rows, and shards are Arrow streams. In both cases types and values
+are DuckDB's.
 """
 
 import contextlib
@@ -26,15 +27,15 @@ PARQUET_MAGIC = b"PAR1"
 _BATCH_ROWS = 122_880
 _OUTPUT_BYTES = 8 * 1024 * 1024
 _SHARD_BYTES = 8 * 1024 * 1024
-"""Default size of a shard as Arrow has it in memory; packed, it is a part of that."""
+"""Default size of a shard in Arrow's memory; the packed shard is smaller."""
 
 
 class ParquetSplitter:
-    """Whole rows in shards, each of the columns that the job reads.
+    """Cuts a file into shards of whole rows, with only the columns that the job reads.
 
-    `cast` are types that the client asks for; `read` checks the plan and gives what is read of table and side table.
-    BadInput for what is no Parquet, is cut off or damaged, or has rows that fit no shard; BadRequest where options and
-    columns do not fit together.
+    `cast` are the types that the client asks for; `read` checks the plan and returns what the job reads of table and
+    side table. BadInput if the file is not Parquet, is cut off or damaged, or has rows that fit no shard; BadRequest if
+    options and columns do not fit together.
     """
 
     def __init__(self, request: SplitRequest, cast: Mapping[str, str], read: Callable[[Engine, Plan], Reading]) -> None:
@@ -43,7 +44,7 @@ class ParquetSplitter:
         self._read = read
 
     def cut(self, path: Path) -> Iterator[Piece]:
-        """Yield the shards in order; one without rows if the file has none."""
+        """Yield the shards in order; a file without rows gives one shard without rows."""
         try:
             plan = self._plan(path)
             found = self._read(engine(), plan)
@@ -63,7 +64,7 @@ class ParquetSplitter:
             yield behind(found.packed, piece)
 
     def _slices(self, path: Path, plan: Plan, use: RowUse) -> Iterator[Piece] | None:
-        """Return the pieces as row groups, or None where the file has to be decoded."""
+        """Return the pieces as row groups, or None if the file has to be decoded."""
         if self._request.shards is not None or self._request.shard_size_bytes is not None:
             return None
         found = slices(path, [column.name for column in plan.columns], use)
@@ -92,10 +93,10 @@ class ParquetSplitter:
             yield _piece(tables.take(rows), first, plan)
             first += rows
         if tables.take(1).num_rows or first != total:
-            raise BadInput(f"the file says that it has {total} rows, and has others", code="parquet-invalid")
+            raise BadInput(f"the file says that it has {total} rows, but has others", code="parquet-invalid")
 
     def _sizes(self, tables: "_Tables", total: int, plan: Plan) -> Iterator[int]:
-        """How many rows each shard has: even shards by count, or of the rows at hand as many as fit."""
+        """Yield how many rows each shard has: even shards by count, or as many of the next rows as fit."""
         request = self._request
         if request.shards is not None:
             check_asked_shards(request.shards)
@@ -124,14 +125,14 @@ class _Tables:
         return self._batches.schema.empty_table()
 
     def rows_of(self, size_bytes: int) -> int:
-        """How many of the next rows have about so many bytes; at least one."""
+        """Return how many of the next rows have about this many bytes; at least one."""
         if not self._held.num_rows:
             self._read()
         row_bytes = max(1.0, self._held.nbytes / max(1, self._held.num_rows))
         return max(1, int(size_bytes / row_bytes))
 
     def take(self, rows: int) -> Any:
-        """The next rows; fewer where the file ends."""
+        """Return the next rows; fewer at the end of the file."""
         while self._held.num_rows < rows and self._read():
             pass
         taken, self._held = self._held.slice(0, rows), self._held.slice(rows)
@@ -150,8 +151,8 @@ class _Tables:
 def _columns(path: Path) -> list[tuple[str, str]]:
     """Return name and type of each column, as DuckDB has them.
 
-    A file of the same footer alone says the same, and needs no engine that may open this one's path. It is the footer as
-    it is, because what DuckDB refuses in it must not get lost where shards have footers of their own.
+    A file of only this footer gives the same answer, and does not need an engine that may open this path. The footer is
+    not changed, so DuckDB refuses what is wrong in it, although shards have footers of their own.
     """
     with (
         contextlib.suppress(NoSlices, *_errors()),
@@ -167,7 +168,7 @@ def _source(path: Path) -> str:
 
 
 def _most_rows(plan: Plan) -> int:
-    """How many rows an output can surely hold, where each repeats the names of the columns that are read, or come out."""
+    """Return how many rows' output surely fits; each row repeats the names of all columns that are read or come out."""
     read_bytes = 16 + sum(len(column.name) + 24 for column in plan.columns)
     return max(1, _OUTPUT_BYTES // plan.output_bytes(1, max(0, read_bytes - plan.row_output_bytes)))
 
@@ -181,7 +182,7 @@ def _piece(table: Any, first: int, plan: Plan) -> Piece:
     payload = sink.getvalue().to_pybytes()
     if len(payload) > MAX_SHARD_BYTES:
         raise BadInput(
-            f"rows from {first} on have {len(payload)} bytes as a shard of {table.num_rows}; at most {MAX_SHARD_BYTES}: "
+            f"rows from {first} on have {len(payload)} bytes as a shard of {table.num_rows} rows, above {MAX_SHARD_BYTES}: "
             "ask for a smaller shard_size, or for more shards",
             code="row-too-large",
         )

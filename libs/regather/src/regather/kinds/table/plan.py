@@ -1,4 +1,4 @@
-"""What is known of a table before its first shard is cut: format, columns, types. It travels with each shard."""
+"""What is known of a table before its first shard is cut: format, columns, types. Each shard carries it."""
 
 import json
 from collections.abc import Iterable
@@ -8,15 +8,15 @@ from typing import NamedTuple
 from regather.processors.splitting.row_packer import RowSpan
 
 JSON_BYTES = 6
-"""Quotes, colon, comma of a name."""
+"""Bytes that JSON adds to a name: quotes, colon, comma."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column as the sample or the client has it.
+    """A column, with its type from the sample or from the client.
 
-    `type` is DuckDB's name. `cast`: the client asked for this type, so texts and numbers are converted to it; else a value
-    of another kind does not fit. `pattern` is how dates or times look, as strptime has it, where they are not ISO 8601.
+    `type` is DuckDB's name. `cast`: the client asked for this type, so texts and numbers are converted to it; otherwise
+    a value of another kind does not fit. `pattern` is the strptime format of dates or times that are not ISO 8601.
     """
 
     name: str
@@ -27,9 +27,9 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class SidePlan:
-    """The side table as it travels in front of each shard's rows: its columns there, and how many rows it has.
+    """The side table that each shard carries before its rows: its columns there, and its number of rows.
 
-    About `matches` of them join a row of the table, and each adds about `row_bytes` to what comes out.
+    About `matches` of its rows join a row of the table, and each adds about `row_bytes` to the output.
     """
 
     columns: tuple[Column, ...]
@@ -40,10 +40,10 @@ class SidePlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Columns in the order of the body; `format` is what the rows of a shard are (csv, ndjson, arrow, parquet).
+    """Columns in the order of the body; `format` is the format of a shard's rows (csv, ndjson, arrow, parquet).
 
-    `row_output_bytes` is what a row takes of its shard's output beside its values, at most. `ends_in_delimiter`: rows of
-    CSV have a delimiter behind their last field, which the header has not.
+    `row_output_bytes` is the most that a row adds to its shard's output beside its values. `ends_in_delimiter`: rows of
+    CSV have a delimiter after their last field, and the header does not.
     """
 
     format: str
@@ -54,7 +54,7 @@ class Plan:
     side: SidePlan | None = None
 
     def encode(self) -> bytes:
-        """Return the plan as JSON, without what is usual."""
+        """Return the plan as JSON; `ends_in_delimiter` and `side` are left out if they are not set."""
         columns = [[one.name, one.type, int(one.cast), one.pattern] for one in self.columns]
         document: dict[str, object] = {"format": self.format, "columns": columns, "delimiter": self.delimiter}
         document["row_output_bytes"] = self.row_output_bytes
@@ -67,7 +67,7 @@ class Plan:
 
     @classmethod
     def decode(cls, document: bytes) -> "Plan":
-        """Read what encode() wrote; ValueError, KeyError or TypeError for anything else."""
+        """Parse what encode() wrote; ValueError, KeyError or TypeError for anything else."""
         given = json.loads(document)
         columns = tuple(Column(name, kind, bool(cast), pattern) for name, kind, cast, pattern in given["columns"])
         ends = given.get("ends_in_delimiter", False)
@@ -78,14 +78,14 @@ class Plan:
         return cls(given["format"], columns, given["delimiter"], given["row_output_bytes"], ends, side)
 
     def output_bytes(self, rows: int, value_bytes: int) -> int:
-        """Return about how much comes out of so many rows whose values take so many bytes."""
+        """Return the approximate size of the output for this many rows, whose values have this many bytes."""
         if self.side is None:
             return rows * self.row_output_bytes + value_bytes
         each = rows * (self.row_output_bytes + self.side.row_bytes) + value_bytes
         return each * self.side.matches
 
     def named(self, names: Iterable[str]) -> tuple[Column, ...]:
-        """Return the columns with one of these names in lower case, in their order."""
+        """Return the columns whose names in lower case are in `names`, in their order."""
         wanted = frozenset(names)
         return tuple(column for column in self.columns if column.name.lower() in wanted)
 
@@ -98,10 +98,11 @@ def low_names(columns: Iterable[Column]) -> frozenset[str]:
 class RowUse(NamedTuple):
     """What a job does with a row.
 
-    `names` are the columns that it reads, in lower case; `output_bytes` is what it writes of a row beside values, at most.
-    Where groups of a bounded size come out, `keys` are the columns that make them, and `group_bytes` is what each takes
-    beside these; else it is None. Of the side table it reads `side_names` and finds rows by `side_keys`; `side_values`
-    says that its columns come out beside the table's.
+    `names` are the columns that it reads, in lower case; `output_bytes` is the most that it writes per row beside
+    values. If the output is groups of a bounded size, `keys` are the columns to group by, and `group_bytes` is what
+    each group takes beside them; otherwise `group_bytes` is None. `side_names` are the columns that it reads of the
+    side table, and `side_keys` those by which it finds rows; `side_values`: the side table's columns are in the output,
+    too.
     """
 
     names: frozenset[str]
@@ -115,14 +116,14 @@ class RowUse(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A plan, what the job does with rows, and the side table as its shards carry it."""
+    """A plan, what the job does with rows, and the packed side table that shards carry."""
 
     plan: Plan
     use: RowUse
     packed: bytes = b""
 
     def encode(self) -> bytes:
-        """Return plan and side table as inspect() gives them: JSON, which has no line end, one LF, an Arrow stream."""
+        """Return plan and side table as inspect() returns them: JSON, which has no line end, one LF, an Arrow stream."""
         return self.plan.encode() + (b"\n" + self.packed if self.packed else b"")
 
 
@@ -134,16 +135,16 @@ class TableMeta:
     plan: Plan
 
     def encode(self) -> bytes:
-        """Return both, one line each."""
+        """Return both, one per line."""
         return self.span.encode() + b"\n" + self.plan.encode()
 
     @classmethod
     def decode(cls, meta: bytes) -> "TableMeta":
-        """Read what encode() wrote; ValueError, KeyError or TypeError for anything else."""
+        """Parse what encode() wrote; ValueError, KeyError or TypeError for anything else."""
         span, _, plan = meta.partition(b"\n")
         return cls(RowSpan.decode(span), Plan.decode(plan))
 
 
 def bytes_of_names(names: Iterable[str]) -> int:
-    """Return how much of a row in NDJSON the names of its columns take."""
+    """Return how many bytes the names of its columns take in a row of NDJSON."""
     return sum(len(name.encode()) + JSON_BYTES for name in names)

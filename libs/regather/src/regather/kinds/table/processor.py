@@ -1,8 +1,10 @@
-"""What the kinds of tables have in common: how a body is sampled and cut, and what the rows of a shard are."""
+"""What the table kinds have in common: how they sample and cut a body, and what the rows of a shard are."""
 
 from abc import abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
+
+from typing_extensions import override
 
 from regather.core.errors import PermanentError
 from regather.core.sharding import DEFAULT_SHARD_BYTES
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 _PARQUET_MAGIC = b"PAR1"
 _INSPECT_BYTES = 1024 * 1024
-"""So much of a body's beginning is sampled."""
+"""Number of bytes at a body's beginning that are sampled."""
 
 OptionsT = TypeVar("OptionsT", bound=SidedOptions)
 
@@ -33,14 +35,14 @@ class TableProcessor(Processor[OptionsT]):
 
     @abstractmethod
     def use(self, database: "Engine", options: OptionsT, plan: Plan) -> RowUse:
-        """Return what a job does with rows; BadRequest where its options do not fit the plan."""
+        """Return what a job does with rows; BadRequest if its options do not fit the plan."""
 
     def row_output_bytes(self, use: RowUse, request: SplitRequest) -> int:
-        """Return what a row's output takes beside values, for cutting shards again that make too much."""
+        """Return the size of a row's output beside values. By it, a shard whose output may be too large is cut again."""
         return use.output_bytes
 
+    @override
     def splitter(self, options: OptionsT, request: SplitRequest) -> Splitter | FileSplitter:
-        """See Processor."""
         if is_parquet(options, request):
             from regather.kinds.table.parquet_file import ParquetSplitter
 
@@ -56,8 +58,8 @@ class TableProcessor(Processor[OptionsT]):
         splitter = text_splitter(options, replace(rows, plan=b""))
         return PlannedSplitter(splitter, request, options, values=not options.groups) if request.plan else splitter
 
+    @override
     def inspect(self, head: bytes, options: OptionsT, request: SplitRequest) -> bytes:
-        """See Processor."""
         from regather.kinds.table.engine import engine
         from regather.kinds.table.inspection import plan_of
 
@@ -71,12 +73,12 @@ class TableProcessor(Processor[OptionsT]):
 
         return sided(database, options, plan, request.side, self.use)
 
+    @override
     def rows(self, shard: ShardView, options: OptionsT) -> ShardRows:
-        """See Processor."""
         return rows_of(shard.payload, meta_of(shard), options)
 
     def merges_outputs(self, options: OptionsT) -> bool:
-        """Rows of NDJSON in their own order are joined as they are."""
+        """Return False for rows of NDJSON in their own order: their outputs are concatenated."""
         return not options.joined
 
 
@@ -86,8 +88,8 @@ def is_parquet(options: ReadingOptions, request: SplitRequest) -> bool:
 
 
 def meta_of(shard: ShardView) -> TableMeta:
-    """Return what a shard's meta says; PermanentError for anything else."""
+    """Return a shard's meta; PermanentError if it is invalid."""
     try:
         return TableMeta.decode(shard.meta)
     except (ValueError, TypeError, KeyError) as error:
-        raise PermanentError(f"shard {shard.seq} is no part of a table: {error}") from error
+        raise PermanentError(f"shard {shard.seq} is not part of a table: {error}") from error

@@ -1,7 +1,8 @@
-"""From options and plan to SQL: what a shard's child computes, and what the merge makes of all shards.
+"""Turns options and plan into SQL: what a shard's child computes, and how the merge combines all shards.
 
-A `Query` is built once per job and child, against the plan's types, and BadRequest tells what is wrong with it: syntax,
-names, types. Its SQL reads the shard's relation as ROWS, which has the columns that it reads and the row's number.
+A `Query` is built once per job and child, against the plan's types. BadRequest says what is wrong with it: syntax,
+names, types. Its SQL reads the shard's relation as ROWS, which has the columns that the query reads and the row's
+number.
 """
 
 import re
@@ -32,10 +33,10 @@ from regather.kinds.table.reading import empty_relation, no_rows
 from regather.kinds.table.results import NO_COLUMN
 
 ROWS = '"$rows"'
-"""Under this name the shard's SQL reads its rows."""
+"""The name under which the shard's SQL reads its rows."""
 
 PARTS = "parts"
-"""Under this name the merge's SQL reads the states of all shards, one after the other."""
+"""The name under which the merge's SQL reads the states of all shards, one after the other."""
 
 _GROWING = re.compile(r"VARCHAR|BLOB|JSON|BIT\b|\]|MAP|VARIANT|GEOMETRY|BIGNUM")
 _FIRST = '"$first"'
@@ -46,12 +47,13 @@ _GROUP = '"$group"'
 class Query:
     """SQL of a job's two steps.
 
-    `names` are the columns read, in lower case. `shard` gives a shard's rows or states out of ROWS; `quick` gives the same
-    at less cost, or fails. `merged` gives the result out of the table PARTS, empty where outputs are joined. `columns` are
-    the result's names and types. `approximate` is as `merged`, with the `estimated` figures from a sketch of what `listed`
-    holds. `wide` are states of `wide_sums.py`, `keys` the columns that make the groups. A shard gives `states` columns
-    beside these; `fixed_states` says that none of them grows with the rows' values. `side_names` are the columns read of
-    the side table, in lower case; `join` makes ROWS out of the shard's rows and that.
+    `names` are the columns read, in lower case. `shard` computes a shard's rows or states from ROWS; `quick` computes
+    the same at less cost, or fails. `merged` computes the result from the table PARTS; it is empty if outputs are
+    concatenated. `columns` are the result's names and types. `approximate` is like `merged`, but estimates the figures
+    `estimated` by a sketch of the values in `listed`. `wide` are the states that `wide_sums.py` adds up, `keys` the
+    columns to group by. A shard's output has `states` columns beside the keys; `fixed_states`: none of them grows with
+    the rows' values. `side_names` are the columns read of the side table, in lower case; `join` makes ROWS of the
+    shard's rows and the side table.
     """
 
     names: frozenset[str]
@@ -71,7 +73,7 @@ class Query:
 
 
 def query_of(engine: Engine, options: TableOptions, plan: Plan) -> Query:
-    """Return the query of a job; BadRequest names the option that is wrong, and where."""
+    """Return the query of a job; BadRequest names the option that is wrong, and where it is wrong."""
     return _query(engine, options.model_dump_json(), plan.encode())
 
 
@@ -99,7 +101,7 @@ class _Builder:
         return replace(query, side_names=frozenset(self._side_names), join=self._join)
 
     def _joined(self, empty: str) -> str:
-        """SQL of the relation that is read, without a row."""
+        """Return SQL for the relation that the query reads, without rows."""
         if self._join is None or self._plan.side is None:
             return empty
         return self._join.over(empty, empty_side(self._plan.side))
@@ -116,7 +118,7 @@ class _Builder:
             self._require(frozenset({name.lower()}), "cast")
 
     def _transformed(self) -> str:
-        """SQL of the rows that pass derive and filter; ROWS is the shard's relation."""
+        """Return SQL for the rows that pass derive and filter; ROWS is the shard's relation."""
         sql = ROWS
         for name, text in self._options.derive.items():
             sql = self._derived(sql, name, text)
@@ -124,7 +126,7 @@ class _Builder:
             condition = self._expression(self._options.filter, "filter")
             kind = self._type(sql, condition, "filter")
             if kind not in ("BOOLEAN", UNKNOWN):
-                raise BadRequest(f"filter is {kind}, and must be true or false for each row", code="bad-option")
+                raise BadRequest(f"filter is {kind}; it must be true or false for each row", code="bad-option")
             sql = f"(SELECT * FROM {sql} WHERE {condition.sql})"
         return sql
 
@@ -149,7 +151,7 @@ class _Builder:
         order = checks.ordering(self._engine, options.order_by, "order_by") if options.order_by else ()
         self._require(frozenset().union(*(one.names for one, _ in order)), "order_by")
         if options.distinct and any(one.names - {name.lower() for name in selected} for one, _ in order):
-            raise BadRequest("order_by of distinct rows can use the columns of select alone", code="bad-option")
+            raise BadRequest("with distinct, order_by can use only the columns of select", code="bad-option")
         kinds = tuple(self._engine.describe(self._check(f"SELECT {', '.join(columns)} FROM {rows}", "select")))
         if options.joined:
             shard = f"SELECT {', '.join(columns)} FROM {rows}"
@@ -162,7 +164,7 @@ class _Builder:
         return Query(frozenset(self._names), shard, shard, merged, kinds)
 
     def _narrowed(self, shard: str, columns: Sequence[str], way: Sequence[str]) -> tuple[str, str]:
-        """Return the shard's and the merge's SQL with distinct, order and limit; both do the same, on more rows."""
+        """Return the SQL of shard and merge with distinct, order and limit; both do the same, the merge on all rows."""
         options = self._options
         first, ordered = PARTS, ", ".join(way)
         if options.distinct:
@@ -214,7 +216,7 @@ class _Builder:
             self._type(rows, one, what)
 
     def _merged(self, keys: Sequence[str], made: dict[str, Aggregate], *, rough: bool) -> str:
-        """Return SQL over PARTS: groups get a number, states are merged by it, lists are unnested and joined to that."""
+        """Return SQL over PARTS: number the groups, merge states by number, unnest lists and join them by number."""
         order = checks.ordering(self._engine, self._options.order_by, "order_by") if self._options.order_by else ()
         lists = [(index, name, one) for index, (name, one) in enumerate(made.items()) if one.values]
         plain = [(index, name, one) for index, (name, one) in enumerate(made.items()) if not one.values]
@@ -270,7 +272,7 @@ class _Builder:
         return value
 
     def _require(self, names: Iterable[str], what: str) -> None:
-        """Note what is read; BadRequest for a column that is not there."""
+        """Record that columns are read; BadRequest for a column that does not exist."""
         if not self._plan.columns and self._plan.format == "ndjson":
             self._imagine(set(names) - set(self._known))
         missing = sorted(set(names) - set(self._known))
@@ -278,7 +280,7 @@ class _Builder:
             shown = ", ".join(map(str, list(self._known.values())[:20])) or "none"
             raise BadRequest(
                 f"{what}: there is no column {', '.join(map(repr, missing))}; there are {shown} "
-                "(a text stands in single quotes)",
+                "(put texts in single quotes)",
                 code="no-column",
             )
         check_own_names(names, what)
@@ -290,7 +292,7 @@ class _Builder:
             self._side_names |= set(names) & {name.lower() for name in self._join.columns}
 
     def _imagine(self, names: set[str]) -> None:
-        """Take columns for there that a table without a row cannot show: it has no keys at all."""
+        """Assume that these columns exist; NDJSON without rows has no keys, so it cannot show its columns."""
         self._known |= {name: name for name in names}
         self._names |= names
         self._empty = self._joined(no_rows(self._names))
@@ -299,7 +301,7 @@ class _Builder:
         return self._engine.describe(self._check(f"SELECT {value.sql} AS x FROM {rows}", what))[0][1]
 
     def _check(self, sql: str, what: str) -> str:
-        """Return the SQL over the plan's columns without a row; BadRequest where it does not bind."""
+        """Return the SQL over the plan's columns without rows; BadRequest if it does not bind."""
         return self._bound(over(self._empty, sql), what)
 
     def _bound(self, sql: str, what: str) -> str:
@@ -323,7 +325,7 @@ def _states(
     aggregates: Iterable[Aggregate],
     parted: Callable[[str, int, Aggregate], tuple[str, list[str]]],
 ) -> str:
-    """SQL of a shard's groups with their states."""
+    """Return SQL for a shard's groups with their states."""
     states: list[str] = []
     for index, one in enumerate(aggregates):
         rows, partials = parted(rows, index, one)
@@ -333,7 +335,7 @@ def _states(
 
 
 def _unnested(keys: Sequence[str], index: int, name: str, one: Aggregate, *, rough: bool) -> str:
-    """SQL of one figure over the values that all shards listed, by group."""
+    """Return SQL for one figure over the values that all shards listed, by group."""
     (column,) = state_names(index, one)
     final = filled(one.approximate if rough and one.approximate else one.final, ['"$value"'])
     value = f"{final} AS {quoted(f'$v {name}')}"
@@ -345,5 +347,5 @@ def _unnested(keys: Sequence[str], index: int, name: str, one: Aggregate, *, rou
 
 
 def over(relation: str, sql: str, name: str = ROWS) -> str:
-    """Return the SQL with a relation under the name that it reads."""
+    """Return the SQL with `relation` under the name that the SQL reads."""
     return f"WITH {name} AS NOT MATERIALIZED (SELECT * FROM {relation}) {sql}"

@@ -1,4 +1,4 @@
-"""A shard's rows as a relation: SQL that reads the payload and gives each column its value and each row its number."""
+"""A shard's rows as a relation: SQL that reads the payload and returns each column's value and each row's number."""
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,23 +14,23 @@ from regather.kinds.table.plan import Column, Plan, TableMeta
 _ARROW, _TEXTS = "shard_rows", "number_texts"
 _FIRST_ROW = "first_row"
 _UNDERSCORE = b"_"
-"""The only thing that DuckDB takes for part of a double and `fitting.py` does not."""
+"""The only character that DuckDB accepts in a double and `fitting.py` does not."""
 _BOM = b"\xef\xbb\xbf"
 _NO_TEXT, _EMPTY = "chr(0)", "''"  # the cut refuses NUL
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How the text of CSV looks, as far as the cut leaves that open: rows end in LF, without header and comments."""
+    """How the text of a CSV shard looks. The splitter has made each row end in LF, and dropped header and comments."""
 
     delimiter: str = ","
     quote: str = '"'
     nulls: tuple[str, ...] = ("",)
     decimal: str = "."
     ends_in_delimiter: bool = False
-    """Rows may have empty fields behind the last column; else a field too many is an error of its row."""
+    """Rows may have empty fields after the last column; otherwise an extra field is an error of its row."""
     empty_rows: bool = False
-    """An empty row is a row of one empty field."""
+    """An empty row is a row with one empty field."""
 
 
 def dialect_of(plan: Plan, options: ReadingOptions) -> Dialect:
@@ -48,9 +48,9 @@ def shard_relation(
     *,
     quick: bool = False,
 ) -> Iterator[str]:
-    """Inside the block the yielded SQL gives the named columns, typed, and the row's number.
+    """Yield SQL, valid inside the block, for the named columns with their types, and for the row's number.
 
-    `names` are in lower case. `quick`: the same values at less cost, but errors that may name no column.
+    `names` are in lower case. `quick`: the same values at less cost, but errors may not name the column.
     """
     if not meta.plan.columns and not meta.span.rows:
         yield no_rows(names)
@@ -58,7 +58,7 @@ def shard_relation(
     columns = meta.plan.named(names)
     engine.let(_FIRST_ROW, meta.span.row0)
     content = payload[meta.span.header_bytes :]
-    if meta.plan.format == "csv" and content.startswith(_BOM):  # the row's own; DuckDB takes one for the file's
+    if meta.plan.format == "csv" and content.startswith(_BOM):  # it is part of the row; DuckDB drops one as the file's
         content = _BOM + content
     if meta.plan.format == "arrow":
         with engine.arrow(_ARROW, _arrow_table(content)):
@@ -84,8 +84,8 @@ def shard_relation(
 def _fit_for_empty_rows(engine: Engine, source: Source, content: bytes, plan: Plan, dialect: Dialect) -> Dialect:
     """Return the dialect in which DuckDB keeps the empty rows of a table of one column, if there may be any.
 
-    It keeps them where an empty field is null to it, and is silent then about empty fields too many. So it reads the rows
-    in the strict dialect first, which has an error for those, where a row may have one.
+    DuckDB keeps them if an empty field is null, but then it does not report extra empty fields. So if a row may have
+    some, the rows are first read in the strict dialect, in which extra fields are an error.
     """
     if len(plan.columns) != 1 or dialect.ends_in_delimiter or not (content.startswith(b"\n") or b"\n\n" in content):
         return dialect
@@ -95,20 +95,20 @@ def _fit_for_empty_rows(engine: Engine, source: Source, content: bytes, plan: Pl
 
 
 def _types_of_parquet(engine: Engine, source: Source, columns: Sequence[Column]) -> dict[str, str]:
-    """Return the types that the columns have in the file: the plan's, but where a cast was asked for."""
+    """Return the columns' types in the file, which are the plan's except where the client asked for a cast."""
     if not any(column.cast for column in columns):
         return {column.name: column.type for column in columns}
     return dict(engine.describe(f"SELECT * FROM read_parquet({source.path})"))
 
 
 def empty_relation(plan: Plan) -> str:
-    """Return SQL of a relation with the plan's columns and no row, to check expressions against."""
+    """Return SQL for a relation with the plan's columns and no rows, to check expressions against."""
     fields = [f"CAST(NULL AS {column.type}) AS {quoted(column.name)}" for column in plan.columns]
     return f"(SELECT {', '.join([*fields, f'CAST(NULL AS BIGINT) AS {ROW}'])} WHERE false)"
 
 
 def no_rows(names: Iterable[str]) -> str:
-    """Return SQL of a relation of nulls of no type, with these columns and no row."""
+    """Return SQL for a relation with these columns, which are null without a type, and no rows."""
     fields = [f"NULL AS {quoted(name)}" for name in sorted(names)]
     return f"(SELECT {', '.join([*fields, f'CAST(NULL AS BIGINT) AS {ROW}'])} WHERE false)"
 
@@ -116,9 +116,9 @@ def no_rows(names: Iterable[str]) -> str:
 def raw_csv(
     source: Source, columns: Sequence[Column], dialect: Dialect, *, lenient: bool = False, native: bool = False
 ) -> str:
-    """Return SQL of all columns as texts; `lenient` leaves out rows that are none, as a sample may.
+    """Return SQL for all columns as texts; `lenient` drops malformed rows, as a sample may.
 
-    `native`: columns of doubles come as doubles, which DuckDB makes of the same texts as a cast does; a null is an error.
+    `native`: columns of doubles are read as doubles, with the same values as by a cast; a null is then an error.
     """
     types = ", ".join(f"{literal(column.name)}: '{_type_of_csv(column, native=native)}'" for column in columns)
     quote = literal(dialect.quote)
@@ -138,13 +138,13 @@ def raw_csv(
 
 
 def _or_null(name: str, dialect: Dialect) -> str:
-    """SQL of a field as a text, or null.
+    """Return SQL for a field as a text, or null.
 
-    DuckDB would find nulls itself, but it leaves out fields behind the last column, without a word, that are null. So it
-    knows of no null, or, where rows end in a delimiter or are empty, of empty fields alone.
+    DuckDB could find nulls itself, but it silently drops fields after the last column if they are null. So it is told
+    of no null text, or, if rows end in a delimiter or are empty, only of the empty one.
     """
     text = f"coalesce({name}, {_EMPTY})" if _nulls_empty(dialect) else name
-    condition = " AND ".join(f"{text} <> {literal(null)}" for null in dialect.nulls)  # IN takes longer for a few
+    condition = " AND ".join(f"{text} <> {literal(null)}" for null in dialect.nulls)  # IN is slower for few values
     return f"CASE WHEN {condition} THEN {text} END AS {name}"
 
 
@@ -159,7 +159,7 @@ def _type_of_csv(column: Column, *, native: bool) -> str:
 def typed_csv(
     source: Source, all_columns: Sequence[Column], columns: Sequence[Column], dialect: Dialect, *, native: bool = False
 ) -> str:
-    """Return SQL of the columns with their values; `native` as raw_csv() has it."""
+    """Return SQL for the columns with their values; `native` as in raw_csv()."""
     values = [
         quoted(column.name)
         if _type_of_csv(column, native=native) == column.type
@@ -170,7 +170,7 @@ def typed_csv(
 
 
 def raw_ndjson(source: Source, columns: Sequence[Column], *, lenient: bool = False) -> str:
-    """Return SQL of these columns as JSON; `lenient` leaves out what a sample may leave out."""
+    """Return SQL for these columns as JSON; `lenient` drops malformed rows, as a sample may."""
     types = ", ".join(f"{literal(column.name)}: 'JSON'" for column in columns)
     return (
         f"read_json({source.path}, format = 'newline_delimited', auto_detect = false, columns = {{{types}}}, "
@@ -179,13 +179,13 @@ def raw_ndjson(source: Source, columns: Sequence[Column], *, lenient: bool = Fal
 
 
 def json_objects(source: Source, *, lenient: bool = False) -> str:
-    """Return SQL of each line of NDJSON as one JSON value, `json`."""
+    """Return SQL for each line of NDJSON as one JSON value, `json`."""
     limits = f"maximum_object_size = {source.buffer_bytes}, ignore_errors = {lenient}"
     return f"read_json_objects({source.path}, format = 'newline_delimited', {limits})"
 
 
 def typed_ndjson(source: Source, columns: Sequence[Column], texts: frozenset[str] = frozenset()) -> str:
-    """Return SQL of the columns with their values; a key that a row lacks is null. `texts` are names of number_texts()."""
+    """Return SQL for the columns with their values; a missing key is null. `texts` are column names of number_texts()."""
     written = {column: quoted(text_name(column)) if text_name(column) in texts else "" for column in columns}
     values = [
         f"{value_of_json(column, quoted(column.name), text)} AS {quoted(column.name)}"
@@ -198,20 +198,20 @@ def typed_ndjson(source: Source, columns: Sequence[Column], texts: frozenset[str
 
 
 def typed_arrow(columns: Sequence[Column], found: dict[str, str]) -> str:
-    """Return SQL of the columns with their values, casts done. `found` are the types of the shard's own columns."""
+    """Return SQL for the columns with their values after casts. `found` are the types of the shard's own columns."""
     values = [f"{value_of_arrow(column, found[column.name])} AS {quoted(column.name)}" for column in columns]
     return _numbered(_ARROW, columns, values)
 
 
 def typed_parquet(source: Source, columns: Sequence[Column], found: dict[str, str]) -> str:
-    """As typed_arrow(), for row groups as they lie in a file. The SQL says all types, as Engine.table_again() needs it."""
+    """Return the same as typed_arrow() for Parquet row groups; the SQL states all types for Engine.table_again()."""
     values = [f"CAST({value_of_arrow(one, found[one.name])} AS {one.type}) AS {quoted(one.name)}" for one in columns]
     number = f"file_row_number + CAST(getvariable('{_FIRST_ROW}') AS BIGINT) AS {ROW}"
     return f"(SELECT {', '.join([*values, number])} FROM read_parquet({source.path}, file_row_number = true))"
 
 
 def value_of_arrow(column: Column, found: str) -> str:
-    """Return SQL for the value of a column that has a type of its own already; `found` is that."""
+    """Return SQL for the value of a column that already has a type, `found`."""
     name = quoted(column.name)
     if column.type == found:
         return name

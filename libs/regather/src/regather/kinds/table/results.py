@@ -1,7 +1,7 @@
-"""Rows as bytes: NDJSON, CSV, one JSON array, Parquet, Arrow; and the document of groups.
+"""Writes rows as bytes: NDJSON, CSV, one JSON array, Parquet, Arrow; and the JSON document of groups.
 
 A value is written as DuckDB writes it (`to_json`, `CAST AS VARCHAR`), with one exception: JSON has no NaN and no
-infinities, so they are the texts "NaN", "Infinity" and "-Infinity".
+infinities, so they become the strings "NaN", "Infinity" and "-Infinity".
 """
 
 import json
@@ -22,7 +22,7 @@ MEDIA_TYPES = {
 }
 Columns = Sequence[tuple[str, str]]
 NO_COLUMN = "$nothing"
-"""What a table without a row and without a name has in place of columns."""
+"""The only column of a table that has neither rows nor column names."""
 
 _FLOATS = frozenset({"DOUBLE", "FLOAT"})
 _TEXT_OR_CONSTANT = re.compile(rb'"(?:[^"\\]|\\.)*+"|(-?\b(?:NaN|Infinity)\b)')
@@ -30,7 +30,7 @@ _HEADER_BYTES = struct.Struct("<I")
 
 
 def written(engine: Engine, sql: str, columns: Columns, output: str) -> bytes:
-    """Return the rows of a SELECT as a whole file."""
+    """Return the rows of a SELECT as a complete file."""
     if output == "ndjson":
         return ndjson(engine, sql, columns)
     if output == "csv":
@@ -41,14 +41,14 @@ def written(engine: Engine, sql: str, columns: Columns, output: str) -> bytes:
 
 
 def groups_document(engine: Engine, sql: str, columns: Columns, estimated: Sequence[str] = ()) -> bytes:
-    """Return {"groups": [...]}, and the names of figures that are estimates if there are any."""
+    """Return {"groups": [...]}, and the names of estimated figures if there are any."""
     rows = b",".join(ndjson(engine, sql, columns).splitlines())
     end = b', "estimated": ' + json.dumps(list(estimated)).encode() if estimated else b""
     return b'{"groups": [' + rows + b"]" + end + b"}"
 
 
 def ndjson(engine: Engine, sql: str, columns: Columns) -> bytes:
-    """Return one JSON object a line."""
+    """Return one JSON object per line."""
     if _nothing(columns):
         return b""
     fields = ", ".join(f"{literal(name)}: {_json_value(name, kind)}" for name, kind in columns)
@@ -65,7 +65,7 @@ def csv_header(columns: Columns) -> bytes:
 
 
 def csv_rows(engine: Engine, sql: str, columns: Columns) -> bytes:
-    """Return the rows as RFC 4180 has them: null is empty, an empty text is two quotes."""
+    """Return the rows as RFC 4180 defines them: null is empty, an empty text is two quotes."""
     if _nothing(columns):
         return b""
     fields = " || ',' || ".join(_csv_value(name, kind) for name, kind in columns)
@@ -78,7 +78,7 @@ def pack_csv(header: bytes, rows: bytes) -> bytes:
 
 
 def join_csv(outputs: Sequence[bytes]) -> bytes:
-    """Return one file of what pack_csv() packed: the header once, then all rows."""
+    """Return one file of outputs of pack_csv(): the header once, then all rows."""
     if not outputs:
         return b""
     begin = _HEADER_BYTES.size + _HEADER_BYTES.unpack_from(outputs[0])[0]
@@ -90,7 +90,7 @@ def _nothing(columns: Columns) -> bool:
 
 
 def _columnar(engine: Engine, sql: str, columns: Columns, output: str) -> bytes:
-    """Parquet or an Arrow stream; whole numbers of 128 bits become decimals, which other readers know."""
+    """Return Parquet or an Arrow stream; 128-bit integers become decimals, which other readers support."""
     if _nothing(columns):
         raise PermanentError(f"the table has neither rows nor columns: there is nothing to write as {output}")
     fields = ", ".join(_columnar_value(name, kind) for name, kind in columns)
@@ -113,12 +113,12 @@ def _columnar_value(name: str, kind: str) -> str:
 
 
 def _joined(engine: Engine, sql: str) -> bytes:
-    """Return the column `line` of all rows in one piece."""
+    """Return the column `line` of all rows, concatenated."""
     return b"".join(_text_bytes(chunk) for chunk in engine.table(sql).column(0).chunks if len(chunk))
 
 
 def _text_bytes(column: object) -> bytes:
-    """The texts of an Arrow array without nulls, one behind the other: its data buffer as it lies there."""
+    """Return the texts of an Arrow array without nulls, concatenated, which is how its data buffer holds them."""
     import numpy as np
     import pyarrow as pa
 
@@ -138,7 +138,7 @@ def _json_value(name: str, kind: str) -> str:
 
 
 def _without_constants(lines: bytes) -> bytes:
-    """Return NDJSON with the constants that JSON has not got, inside of lists and objects, as texts."""
+    """Return NDJSON in which NaN and infinities inside lists and objects are strings, because JSON has no such numbers."""
     return _TEXT_OR_CONSTANT.sub(lambda found: found[0] if found[1] is None else b'"' + found[1] + b'"', lines)
 
 

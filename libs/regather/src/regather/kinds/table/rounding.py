@@ -1,7 +1,7 @@
-"""Three digits in base 2^62 to the nearest double: rounded once, ties to even, as IEEE 754 has it.
+"""Converts three digits in base 2^62 to the nearest double: rounded once, ties to even, as IEEE 754 defines it.
 
-A column of sums is rounded at a time, in NumPy. The first 64 bits of a number decide, together with whether any later bit
-is set. Adding the digits up as doubles instead would round twice, and then the last bit depends on how the sum was made.
+NumPy rounds a whole column of sums at a time. The first 64 bits of a number decide, together with whether any later bit
+is set. Adding up the digits as doubles would round twice; the last bit would then depend on how the sum was made.
 """
 
 from typing import Any
@@ -30,7 +30,7 @@ def rounded_once(high: Any, middle: Any, low: Any) -> Any:
 def round_digits(high: Words, middle: Words, low: Words) -> NDArray[np.float64]:
     """Return the double nearest to high + middle / 2^62 + low / 2^124 for each element."""
     exponents = np.zeros(len(high), np.int64)
-    for _ in range(2):  # the first digit that is not 0 comes to the front
+    for _ in range(2):  # move the first digit that is not 0 to the front
         empty = high == 0
         high, middle, low = np.where(empty, middle, high), np.where(empty, low, middle), np.where(empty, 0, low)
         exponents -= np.where(empty, _DIGIT_BITS, 0)
@@ -45,8 +45,8 @@ def round_digits(high: Words, middle: Words, low: Words) -> NDArray[np.float64]:
 
 
 def _first_bits(high: Words, middle: Words, low: Words, bits: NDArray[np.int64]) -> tuple[Words, NDArray[np.bool_]]:
-    """Return the first 64 bits from the highest one on, and whether any bit behind them is set."""
-    room = (_TOP_BITS - bits).astype(np.uint64)  # 1 to 64; what is left for the next digits, 62 bits each
+    """Return the first 64 bits from the highest set bit on, and whether any bit after them is set."""
+    room = (_TOP_BITS - bits).astype(np.uint64)  # 1 to 64 bits of room for the next digits, of 62 bits each
     first = np.where(bits > 0, high << np.minimum(room, np.uint64(63)), np.uint64(0))
     from_middle = np.minimum(room, np.uint64(_DIGIT_BITS))
     taken = middle >> (np.uint64(_DIGIT_BITS) - from_middle)
@@ -58,7 +58,7 @@ def _first_bits(high: Words, middle: Words, low: Words, bits: NDArray[np.int64])
 
 
 def _bit_length(values: Words) -> NDArray[np.int64]:
-    """How many bits each number has; a conversion to double that rounds up to a power of two is taken back."""
+    """Return the bit length of each number; it corrects a conversion to double that rounds up to a power of two."""
     bits = np.frexp(values.astype(np.float64))[1].astype(np.int64)
     too_many = (bits > 0) & ((values >> np.maximum(bits - 1, 0).astype(np.uint64)) == 0)
     length: NDArray[np.int64] = bits - too_many

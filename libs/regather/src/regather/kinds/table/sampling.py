@@ -1,4 +1,4 @@
-"""Types out of the first rows: DuckDB's own guess, taken back where its casts are more lenient than `fitting.py`."""
+"""Finds types in the first rows: DuckDB's guess, corrected where its casts are more lenient than `fitting.py`."""
 
 import contextlib
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from regather.kinds.table.reading import Dialect, json_objects, raw_csv, raw_ndj
 _BEHIND = "$behind"
 _TRIED_ROWS = 100
 _FALLBACKS = ("DOUBLE", "VARCHAR")
-"""What a column is taken for where its texts do not fit the guessed type: the first of these that they fit."""
+"""Types to try for a column whose texts do not fit the guessed type; the first one that they fit is taken."""
 
 
 def sampled_csv(
     engine: Engine, header: bytes, rows: bytes, dialect: Dialect, options: ReadingOptions, *, whole: bool
 ) -> Plan:
-    """Return the plan of CSV with this header (empty: none) and these first rows; `whole`: there are no others."""
+    """Return the plan of CSV with this header (empty: none) and these first rows; `whole`: there are no other rows."""
     columns = _named_columns(_guessed(engine, header, rows, dialect), options, header=bool(header))
     if rows:
         with engine.source(rows) as source:
@@ -42,7 +42,7 @@ def sampled_csv(
 
 
 def _check_some_row(engine: Engine, source: Source, columns: Sequence[Column], dialect: Dialect) -> None:
-    """BadInput that names the first row where none can be read: types out of nothing would be blamed for that."""
+    """Raise BadInput that names the first row if no row can be read; otherwise types without values would get the blame."""
     if engine.run(f"SELECT 1 FROM {raw_csv(source, columns, dialect, lenient=True)} LIMIT 1"):
         return
     try:
@@ -66,15 +66,15 @@ def sampled_ndjson(engine: Engine, rows: bytes, options: ReadingOptions, *, whol
         return Plan("ndjson", ())
     lines = _lines(rows)
     rows = b"".join(line for line in lines if line.lstrip().startswith(b"{"))
-    if not rows:  # another row is a bad row; here there is no other
-        raise BadInput("row 0 is no JSON object, and none of the first rows is", code="json-invalid")
+    if not rows:  # beside good rows, a row that is not an object is a bad row; here there are no good rows
+        raise BadInput("row 0 is not a JSON object, nor is any of the first rows", code="json-invalid")
     with engine.source(rows) as source:
         objects = f"{json_objects(source, lenient=True)} WHERE json_type(json) = 'OBJECT'"
         try:
             found = engine.describe(_sampled_json(source))
             keys = {row[0] for row in engine.run(f"SELECT DISTINCT unnest(json_keys(json)) FROM {objects}")}
         except Exception as error:
-            where = _first_bad(engine, lines) or f"the first rows are no NDJSON: {said(error)}"
+            where = _first_bad(engine, lines) or f"the first rows are not NDJSON: {said(error)}"
             raise BadInput(where, code="json-invalid") from error
         if not keys:
             bad = _first_bad(engine, lines)
@@ -83,7 +83,7 @@ def sampled_ndjson(engine: Engine, rows: bytes, options: ReadingOptions, *, whol
         _check_keys(keys)
         columns = [_column(name, _flat(kind), "", options) for name, kind in found if name in keys]
         if not columns:
-            raise BadInput("the rows have no column, so that nothing can come out", code="no-column")
+            raise BadInput("the rows have no column, so the result would be empty", code="no-column")
         columns = _fitting_json(engine, source, columns)
         if whole:
             columns = _without_values(engine, raw_ndjson(source, columns, lenient=True), columns)
@@ -96,12 +96,12 @@ def _sampled_json(source: Source) -> str:
 
 
 def _lines(rows: bytes) -> list[bytes]:
-    """Whole rows of NDJSON; a lone CR ends none."""
+    """Split into rows of NDJSON; a lone CR does not end a row."""
     return [line + b"\n" for line in rows.split(b"\n")[:-1]]
 
 
 def _first_bad(engine: Engine, lines: Sequence[bytes]) -> str:
-    """Which of the first rows is the first one that cannot be read, and why; empty if none is."""
+    """Return number and fault of the first of these rows that cannot be read; empty if all can be read."""
     for number, line in enumerate(lines[:_TRIED_ROWS]):
         try:
             check_objects(line, 1)
@@ -114,7 +114,7 @@ def _first_bad(engine: Engine, lines: Sequence[bytes]) -> str:
 
 
 def _flat(kind: str) -> str:
-    """Objects and arrays stay JSON, so that nothing in them is lost or takes another type; so do nulls alone."""
+    """Return JSON for objects and arrays, so that nothing in them is lost or changes its type; also for only nulls."""
     return "JSON" if kind == '"NULL"' or kind.endswith((")", "]")) else kind
 
 
@@ -136,24 +136,24 @@ def _sniffed(engine: Engine, source: Source, dialect: Dialect, *, header: bool) 
     try:
         columns, date, timestamp = engine.run(sql)[0]
     except Exception as error:
-        raise BadInput(f"the first rows are no CSV: {said(error)}", code="csv-invalid") from error
+        raise BadInput(f"the first rows are not CSV: {said(error)}", code="csv-invalid") from error
     patterns = {"DATE": date or "", "TIMESTAMP": timestamp or ""}
     return [(one["name"], one["type"], patterns.get(one["type"], "")) for one in columns]
 
 
 def _guessed(engine: Engine, header: bytes, rows: bytes, dialect: Dialect) -> list[tuple[str, str, str]]:
-    """Return name, type and pattern of each column; rows that are none do not keep the others from being looked at."""
+    """Return name, type and pattern of each column; if malformed rows prevent a guess, guess from the other rows."""
     with engine.source(header + rows) as source:
         try:
             return _sniffed(engine, source, dialect, header=bool(header))
         except BadInput:
             good = _good_rows(engine, header, rows, dialect)
-    with engine.source(header + good) as source:  # of the header alone: _check_some_row() says what is wrong then
+    with engine.source(header + good) as source:  # perhaps only the header: then _check_some_row() says what is wrong
         return _sniffed(engine, source, dialect, header=bool(header))
 
 
 def _good_rows(engine: Engine, header: bytes, rows: bytes, dialect: Dialect) -> bytes:
-    """Return those of the first rows that DuckDB reads together with the header, one by one."""
+    """Return those of the first rows that DuckDB can read together with the header, tried one by one."""
     good: list[bytes] = []
     for row in rows.splitlines(keepends=True)[:_TRIED_ROWS]:
         with engine.source(header + row) as source, contextlib.suppress(BadInput):
@@ -163,7 +163,7 @@ def _good_rows(engine: Engine, header: bytes, rows: bytes, dialect: Dialect) -> 
 
 
 def _all_end_in_delimiter(engine: Engine, source: Source, columns: Sequence[Column], dialect: Dialect) -> bool:
-    """Whether all rows that can be read have one field more than the header, which is empty."""
+    """Whether all rows that can be read have one field more than the header, and that field is empty."""
     wide = [*columns, Column(_BEHIND, "VARCHAR")]
     empty = replace(dialect, nulls=("",))
     behind = f"SELECT count(*), count({quoted(_BEHIND)}) FROM {raw_csv(source, wide, empty, lenient=True)}"
@@ -194,7 +194,7 @@ def _fitting_json(engine: Engine, source: Source, columns: Sequence[Column]) -> 
 
 
 def _without_values(engine: Engine, source: str, columns: Sequence[Column]) -> list[Column]:
-    """Return the columns of a whole body; those without a value have no type, so that what is asked of them is null."""
+    """Return the columns of a whole body; a column without a value gets no type, so that results from it are null."""
     asked = {one.name: f"count({quoted(one.name)}) > 0" for one in columns if one.type in ("VARCHAR", "JSON")}
     filled = _all_true(engine, source, asked)
     return [one if one.cast or filled.get(one.name, True) else Column(one.name, UNKNOWN) for one in columns]
@@ -203,9 +203,9 @@ def _without_values(engine: Engine, source: str, columns: Sequence[Column]) -> l
 def _refitted(
     engine: Engine, source: str, columns: Sequence[Column], tests: dict[str, str], numbers: dict[str, str]
 ) -> list[Column]:
-    """Return the columns, those whose values do not fit the guess as numbers, or else as texts.
+    """Return the columns; one whose values do not fit its guessed type gets the type of numbers, or else of texts.
 
-    A date whose values are numbers, too, is one of infinities: numbers.
+    A DATE column whose values are also numbers holds only infinities, so it becomes a column of numbers.
     """
     fits = _all_true(engine, source, tests)
     doubted = {one.name for one in columns if not fits.get(one.name, True) or one.type == "DATE"}
@@ -228,7 +228,7 @@ def _all_true(engine: Engine, source: str, tests: dict[str, str]) -> dict[str, b
 
 
 def _check_keys(keys: set[str]) -> None:
-    if "" in keys:  # DuckDB would show such rows as one column that holds them whole
+    if "" in keys:  # DuckDB would read such rows as one column that holds the whole row
         raise BadInput(
             'a key of the first rows is empty ("": ...), and SQL has no name for such a column; rename the key',
             code="bad-header",
@@ -237,8 +237,8 @@ def _check_keys(keys: set[str]) -> None:
     for key in sorted(keys):
         if key.lower() in seen:
             raise BadRequest(
-                f"the keys {seen[key.lower()]!r} and {key!r} differ in their case alone, which SQL's names do not tell "
-                "apart; rename one of them",
+                f"the keys {seen[key.lower()]!r} and {key!r} differ only in letter case, which SQL's names ignore; "
+                "rename one of them",
                 code="bad-header",
             )
         seen[key.lower()] = key

@@ -1,4 +1,4 @@
-"""Shards with a plan: cut so that their outputs fit, and as rows of which some are picked."""
+"""Shards with a plan: cuts them so that their outputs fit a record, and picks some of their rows."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -13,15 +13,15 @@ from regather.processors.splitting.row_packer import RowSpan
 from regather.processors.splitting.shard_rows import ArrowRows, TextRows
 from regather.processors.splitting.text_rows import NDJSON, csv_dialect
 
-_OUTPUT_BYTES = 8 * 1024 * 1024  # below the 10 MiB of a record: values may grow where they are written as JSON
+_OUTPUT_BYTES = 8 * 1024 * 1024  # below the 10 MiB of a record, because values may grow when written as JSON
 
 
 class PlannedSplitter:
     """A splitter of text whose pieces carry the plan, and whose outputs fit a record.
 
-    Names of columns and states of groups make an output larger than its shard. A piece for which that may be too much is
-    cut again at row ends; BadInput where the client asked for so many shards and not more. `values`: the shard's own
-    values come out, beside what a row takes by the plan.
+    Column names and states of groups make an output larger than its shard. A piece whose output may be too large is cut
+    again at row ends; BadInput if the client asked for an exact number of shards. `values`: the output has the shard's
+    own values, beside what the plan adds per row.
     """
 
     def __init__(self, inner: Splitter, request: SplitRequest, options: ReadingOptions, *, values: bool = True) -> None:
@@ -34,11 +34,11 @@ class PlannedSplitter:
         self._values = int(values)
 
     def feed(self, data: bytes) -> Iterable[Piece]:
-        """Cut on."""
+        """Cut the next bytes; return the pieces that are now complete."""
         return self._planned(self._inner.feed(data))
 
     def finish(self) -> Iterable[Piece]:
-        """Cut the rest."""
+        """Return the last pieces."""
         return self._planned(self._inner.finish())
 
     def _planned(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
@@ -65,14 +65,14 @@ class PlannedSplitter:
 
 
 def behind(side: bytes, piece: Piece) -> Piece:
-    """Return the piece with the side table in front of its rows; BadInput where a record has no room for both."""
+    """Return the piece with the side table before its rows; BadInput if a record has no room for both."""
     if not side:
         return piece
     meta = TableMeta.decode(piece.meta)
     if len(side) + len(piece.payload) > MAX_SHARD_BYTES:
         raise BadInput(
-            f"rows from {meta.span.row0} on ({meta.span.rows}) have {len(piece.payload)} bytes as a shard, behind a side "
-            f"table of {len(side)}; both together have at most {MAX_SHARD_BYTES}",
+            f"rows from {meta.span.row0} on ({meta.span.rows}) have {len(piece.payload)} bytes in a shard, after a side "
+            f"table of {len(side)} bytes; both together may have at most {MAX_SHARD_BYTES}",
             code="row-too-large",
         )
     span = replace(meta.span, header_bytes=len(side) + meta.span.header_bytes)
@@ -88,17 +88,17 @@ class PlannedRows:
 
     @property
     def numbers(self) -> range:
-        """The rows' numbers in the whole body."""
+        """Numbers of the rows in the whole body."""
         return self._inner.numbers
 
     def pick(self, keep: Sequence[range]) -> Piece:
-        """Return the same shard with these rows alone."""
+        """Return the same shard with only these rows."""
         piece = self._inner.pick(keep)
         return Piece(piece.payload, piece.meta + self._plan)
 
 
 def rows_of(payload: bytes, meta: TableMeta, options: ReadingOptions) -> ShardRows:
-    """Return the rows of a shard; nothing is interpreted."""
+    """Return the rows of a shard; values are not interpreted."""
     span, plan = meta.span, meta.plan
     if plan.format == "parquet":
         return PlannedRows(ArrowRows(_decoded(payload, meta), span), replace(plan, format="arrow"))
@@ -111,7 +111,7 @@ def rows_of(payload: bytes, meta: TableMeta, options: ReadingOptions) -> ShardRo
 
 
 def _decoded(payload: bytes, meta: TableMeta) -> bytes:
-    """Return the rows of row groups as Arrow; PermanentError where they cannot be read."""
+    """Return the rows of Parquet row groups as Arrow; PermanentError if they cannot be read."""
     from regather.kinds.table.engine import engine
     from regather.kinds.table.failures import is_of_data, said
     from regather.kinds.table.merging import packed

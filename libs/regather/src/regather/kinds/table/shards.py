@@ -1,7 +1,7 @@
-"""What a child does with a shard, and with the outputs of all shards.
+"""What a child does with one shard, and with the outputs of all shards.
 
-The output of a shard is bytes of the result where outputs are joined, else the query's columns and the Arrow table of
-rows or states, so that the merging child needs neither plan nor input.
+If outputs are concatenated, the output of a shard is a part of the result. Otherwise it is the plan and the Arrow table
+of rows or states, so that the merging child needs no other input.
 """
 
 import json
@@ -26,7 +26,7 @@ from regather.processors.base import Piece
 _PLAN_BYTES = struct.Struct("<I")
 _KEPT_QUERIES = 16
 _COMPLETE: set[Query] = set()
-"""Queries of this process that run the complete way at once."""
+"""Queries for which this process runs the complete SQL without trying the quick one."""
 
 OptionsT = TypeVar("OptionsT", bound=ReadingOptions)
 Run = Callable[[Engine, bytes, TableMeta, OptionsT], bytes]
@@ -38,7 +38,7 @@ def shard_output(payload: bytes, meta: TableMeta, options: TableOptions) -> byte
 
 
 def on_rows(payload: bytes, meta: TableMeta, options: OptionsT, run: Run[OptionsT]) -> bytes:
-    """Return what `run` makes of a shard; where its data is at fault, PermanentError names the first bad row."""
+    """Return `run`'s output for a shard; if the shard's data is at fault, PermanentError names the first bad row."""
     database = engine()
     try:
         return run(database, payload, meta, options)
@@ -50,7 +50,7 @@ def on_rows(payload: bytes, meta: TableMeta, options: OptionsT, run: Run[Options
 
 
 def merged_output(outputs: Sequence[bytes], options: TableOptions) -> bytes:
-    """Return the result out of all outputs that there are; PermanentError for data that cannot be merged."""
+    """Return the result of all outputs that exist; PermanentError for data that cannot be merged."""
     if not outputs:
         return b""
     database = engine()
@@ -67,7 +67,7 @@ def merged_output(outputs: Sequence[bytes], options: TableOptions) -> bytes:
 
 
 def _run(database: Engine, payload: bytes, meta: TableMeta, options: TableOptions) -> bytes:
-    """Run the quick query; where that fails run the complete one, whose errors name column and value."""
+    """Run the quick query; if it fails, run the complete one, whose errors name column and value."""
     query = query_of(database, options, meta.plan)
     if query not in _COMPLETE:
         try:
@@ -80,7 +80,7 @@ def _run(database: Engine, payload: bytes, meta: TableMeta, options: TableOption
 
 
 def _remember(query: Query) -> None:
-    """What the quick query fails for once, such as a null among doubles, it mostly fails for in the next shard, too."""
+    """Note that the quick query failed, such as for a null among doubles: it would mostly fail in the next shard, too."""
     if len(_COMPLETE) >= _KEPT_QUERIES:
         _COMPLETE.clear()
     _COMPLETE.add(query)
@@ -106,28 +106,24 @@ def _output(
 
 
 def check_keys(database: Engine, content: bytes, meta: TableMeta) -> None:
-    """PermanentError for a row with a key that the plan does not know: its value would be lost without a word."""
+    """Raise PermanentError for a row with a key that is not in the plan, because its value would be lost silently."""
     known = [column.name for column in meta.plan.columns]
     with database.source(content) as source:
         keys = f"SELECT row_number() OVER () AS n, unnest(json_keys(json)) AS k FROM {json_objects(source)}"
         found = database.run(f"SELECT n, k FROM ({keys}) WHERE NOT list_contains(?, k) ORDER BY n LIMIT 1", [known])
     if found:
         ((number, key),) = found
-        way = (
-            "name it in cast, or name the columns that are wanted in select"
-            if key
-            else "SQL has no such name; rename it"
-        )
+        way = "name it in cast, or list the wanted columns in select" if key else "SQL has no such name; rename it"
         raise PermanentError(
-            f"row {meta.span.number(number - 1)}: the key {json.dumps(key)} is in none of the rows that types were "
-            f"sampled from; {way}"
+            f"row {meta.span.number(number - 1)}: the key {json.dumps(key)} is in none of the rows whose types were "
+            f"sampled; {way}"
         )
 
 
 def _named(
     database: Engine, payload: bytes, meta: TableMeta, options: OptionsT, run: Run[OptionsT], error: BaseException
 ) -> Exception:
-    """Return the error with the number of the row that is at fault."""
+    """Return the error with the number of the bad row."""
 
     def run_piece(piece: Piece) -> bytes:
         return run(database, piece.payload, TableMeta.decode(piece.meta), options)

@@ -1,16 +1,14 @@
-"""The side table of a job: read once, before the cut, and then carried by each shard in front of its rows.
+"""The side table of a job: read once, before the cut; then each shard carries it before its rows.
 
-Theory of operation
--------------------
-A child reads the whole side table before any shard exists: the one that inspects the body's head, or the one that cuts a
-file. So a wrong side table refuses the job, and no shard can differ from another about what it holds. Its types come from
-all of its rows, by the rules that the table itself has, since both go through the same splitter, sampling and casts. The
-columns that the job reads, packed as an Arrow stream, travel as the plan's second line to the gateway, which puts them in
-front of each shard's rows; `RowSpan.header_bytes` says where these begin. A retry, a redrive, a dead letter and the search
-for bad rows need nothing else. ADR 0028 has the alternatives.
+Theory of operation ------------------- A child reads the whole side table before any shard exists: the child that
+inspects the body's head, or the one that cuts a file. So a wrong side table refuses the job, and all shards have the
+same one. Its types come from all of its rows, by the same rules as those of the table, since both go through the same
+splitter, sampling and casts. The columns that the job reads, packed as an Arrow stream, are the plan's second line on
+the way to the gateway. The gateway puts them before each shard's rows; `RowSpan.header_bytes` says where the rows
+begin. A retry, a redrive, a dead letter and the search for bad rows need nothing else. ADR 0028 has the alternatives.
 
-What a client can cost others is bounded before it is spent: the bytes of the file, what they inflate to, what Parquet
-unfolds to, the room that is left for rows, and how much of all records the copies take.
+What a client can cost others is limited before it is spent: the size of the file, its inflated size, the size of
+Parquet's values, the room that is left for rows, and the share of all records that the copies take.
 """
 
 from collections import Counter
@@ -33,11 +31,11 @@ OptionsT = TypeVar("OptionsT", bound=SidedOptions)
 
 
 Use = Callable[[Engine, OptionsT, Plan], RowUse]
-"""Checks options against a plan and says what the job does with rows."""
+"""Checks options against a plan and returns what the job does with rows."""
 
 
 def sided(engine: Engine, options: OptionsT, plan: Plan, side: Side | None, use_of: Use[OptionsT]) -> Reading:
-    """Return the plan with the side table; BadRequest or BadInput where options, table and side table do not fit."""
+    """Return the plan with the side table; BadRequest or BadInput if options, table and side table do not fit."""
     if side is None:
         return Reading(plan, use_of(engine, options, plan))
     with about_side():
@@ -45,7 +43,7 @@ def sided(engine: Engine, options: OptionsT, plan: Plan, side: Side | None, use_
     columns = _renamed(table.columns, options.side)
     try:
         use = use_of(engine, options, replace(plan, side=SidePlan(columns, table.rows)))
-    except BadRequest:  # rows that are none may be why types do not fit: they are named first
+    except BadRequest:  # malformed rows may be why types do not fit, so they are reported first
         with about_side():
             table.read(low_names(table.columns[:1]))
         raise
@@ -58,14 +56,14 @@ def sided(engine: Engine, options: OptionsT, plan: Plan, side: Side | None, use_
     if len(content) > MAX_SHARD_BYTES - MIN_ROWS_BYTES:
         raise BadInput(
             f"{IT}: the {len(columns)} columns that the job reads of its {table.rows} rows take {len(content)} bytes; a "
-            f"shard carries them in front of its rows, and of its {MAX_SHARD_BYTES} bytes {MIN_ROWS_BYTES} stay for rows",
+            f"shard carries them in front of its rows, and of its {MAX_SHARD_BYTES} bytes {MIN_ROWS_BYTES} are for rows",
             code="side-too-large",
         )
     return Reading(replace(plan, side=_measured(engine, columns, rows, use)), use, content)
 
 
 def _measured(engine: Engine, columns: tuple[Column, ...], rows: Any, use: RowUse) -> SidePlan:
-    """Return what a plan says of these rows: how many of them match a row of the table, about, and what each adds."""
+    """Return the plan of these rows, with about how many of them match a row of the table, and the size of each."""
     keys = ", ".join(quoted(column.name) for column in columns if column.name.lower() in use.side_keys)
     if not keys or not rows.num_rows:
         return SidePlan(columns, rows.num_rows)
@@ -76,7 +74,7 @@ def _measured(engine: Engine, columns: tuple[Column, ...], rows: Any, use: RowUs
 
 
 def _renamed(columns: tuple[Column, ...], options: SideOptions) -> tuple[Column, ...]:
-    """Return the columns as the job calls them; BadRequest for a name in the options that the side table has not."""
+    """Return the columns with the job's names; BadRequest if the options name a column that the side table lacks."""
     for what, names in (("cast", options.cast), ("rename", options.rename)):
         missing = sorted(name for name in names if name.lower() not in {column.name.lower() for column in columns})
         if missing:

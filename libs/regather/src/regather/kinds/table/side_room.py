@@ -1,4 +1,4 @@
-"""How large a side table may be, and what it leaves for rows; no engine is needed here."""
+"""How large a side table may be, and how much room it leaves for rows; needs no engine."""
 
 from dataclasses import replace
 
@@ -7,26 +7,26 @@ from regather.core.sharding import MAX_SHARD_BYTES
 from regather.processors.base import SplitRequest
 
 SIDE_BYTES = 8 * 1024 * 1024
-"""So long the file may be, and what it inflates to."""
+"""Maximum size of the file, and of what it inflates to."""
 
 SIDE_ROWS = SIDE_BYTES // 2
-"""No text of SIDE_BYTES has more rows, so Parquet may not either."""
+"""Maximum number of rows in Parquet; no text of SIDE_BYTES has more."""
 
 PARQUET_BYTES = 8 * SIDE_BYTES
-"""So much the values of Parquet may take in Arrow's memory: as much as numbers of one digit do that were CSV."""
+"""Maximum size of Parquet's values in Arrow's memory, which equals that of one-digit numbers in a CSV of SIDE_BYTES."""
 
 MIN_ROWS_BYTES = 1024 * 1024
 MIN_COPIES_BYTES = 64 * 1024 * 1024
-"""So much all copies of a side table may take, however small the body is."""
+"""All copies of a side table together may take this much, however small the body is."""
 
 MAX_SHARE = 8
-"""The side table in front of a shard's rows is at most so many times as large as the rows are asked to be."""
+"""The side table before a shard's rows is at most this many times as large as the requested size of the rows."""
 
 
 def fitted(request: SplitRequest, packed_bytes: int, default_bytes: int) -> SplitRequest:
-    """Return the request of rows that stand behind so many bytes; BadRequest where the copies would outweigh the rows.
+    """Return the request for rows that follow this many bytes; BadRequest if the copies would outweigh the rows.
 
-    Without a wish of the client's a shard has as many bytes of rows as of the side table, if there is room.
+    If the client asks for no size, a shard has as many bytes of rows as of the side table, if there is room.
     """
     room_bytes = MAX_SHARD_BYTES - packed_bytes
     if request.shards is not None:

@@ -1,6 +1,6 @@
-"""A side table as a file: text by the table's own splitter, sampling and casts, or Parquet; runs in a child.
+"""Reads a side table's file: text with the table's own splitter, sampling and casts, or Parquet; runs in a child.
 
-Nothing that a client sends may unfold to more than the limits of `side_room.py`, so each is checked before it is spent.
+A small file may unpack to a large table, so each limit of `side_room.py` is checked before the memory is used.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from regather.processors.splitting.row_packer import RowSpan
 _PARQUET_MAGIC = b"PAR1"
 _BATCH_ROWS = 2_048
 _PIECE_BYTES = 1024 * 1024
-"""Rows are read in pieces of this size, so that a bad row is looked for in one of them."""
+"""Rows are read in pieces of this size, so that the search for a bad row covers only one of them."""
 
 _LENGTHS = {"VARCHAR": "strlen", "BLOB": "octet_length"}
 IT = "the side table"
@@ -33,9 +33,9 @@ IT = "the side table"
 
 @dataclass(frozen=True, slots=True)
 class SideTable:
-    """A side table of which the types are known: its columns as the job calls them, and how many rows it has.
+    """A side table with known types: its columns, with the file's own names, and its number of rows.
 
-    `read` gives the rows of columns with these names (the file's own, in lower case) as a pyarrow Table.
+    `read` returns the columns with these names (the file's own, in lower case) as a pyarrow Table.
     """
 
     columns: tuple[Column, ...]
@@ -45,7 +45,7 @@ class SideTable:
 
 @contextlib.contextmanager
 def about_side() -> Iterator[None]:
-    """Let errors inside the block say that the side table is meant."""
+    """Make errors inside the block say that they are about the side table."""
     try:
         yield
     except UserError as error:
@@ -55,9 +55,9 @@ def about_side() -> Iterator[None]:
 
 
 def opened(side: Side, options: SideOptions) -> SideTable:
-    """Return a side table with its types; BadInput or BadRequest for what is none, or too large."""
+    """Return a side table with its types; BadInput or BadRequest if the file is not a table, or too large."""
     if not side.content:
-        raise BadInput(f"{IT} is empty: the file `side` has no byte", code="empty-body")
+        raise BadInput(f"{IT} is empty: the file `side` has no bytes", code="empty-body")
     if len(side.content) > SIDE_BYTES:
         raise BadInput(f"{IT} has {len(side.content)} bytes; at most {SIDE_BYTES}", code="side-too-large")
     if side.content.startswith(_PARQUET_MAGIC) and options.format in ("auto", "parquet"):
@@ -70,7 +70,7 @@ def _text(side: Side, options: SideOptions) -> SideTable:
         _PIECE_BYTES, content_type=side.content_type, head=side.content[:HEAD_BYTES], max_bytes=SIDE_BYTES
     )
     splitter = text_splitter(options, request)
-    pieces = [*splitter.feed(side.content), *splitter.finish()]  # here alone is a limit of what it inflates to
+    pieces = [*splitter.feed(side.content), *splitter.finish()]  # only this splitter limits the inflated size
     plan = plan_of(engine(), side.content, options, request, whole=True)
     spans = [RowSpan.decode(piece.meta) for piece in pieces]
 
@@ -85,7 +85,7 @@ def _text(side: Side, options: SideOptions) -> SideTable:
 
 
 def _rows(payload: bytes, span: RowSpan, *, plan: Plan, options: SideOptions, names: frozenset[str]) -> Any:
-    """Return a piece's rows as a pyarrow Table; BadInput names the row that is wrong."""
+    """Return a piece's rows as a pyarrow Table; BadInput names the bad row."""
     tables: list[Any] = []
     columns = ", ".join(quoted(column.name) for column in plan.named(names))
 
@@ -122,7 +122,7 @@ def _parquet(content: bytes, options: SideOptions) -> SideTable:
 
 @contextlib.contextmanager
 def _parquet_file(content: bytes) -> Iterator[tuple[Engine, str]]:
-    """Inside the block SQL can read the file; BadInput for what is wrong with it."""
+    """Yield an engine and SQL, valid inside the block, that reads the file; BadInput if the file is wrong."""
     database = engine()
     with database.source(content) as source:
         try:
@@ -134,7 +134,7 @@ def _parquet_file(content: bytes) -> Iterator[tuple[Engine, str]]:
 
 
 def _check_texts(database: Engine, file: str, kinds: Mapping[str, str]) -> None:
-    """Refuse texts that unfold to too much before any of them does: a dictionary may repeat a long one."""
+    """Refuse texts that would unpack to too much before any of them does: a dictionary may repeat a long text."""
     lengths = [f"{_LENGTHS[kind]}({quoted(name)})" for name, kind in kinds.items() if kind in _LENGTHS]
     if lengths:
         total = " + ".join(f"coalesce(sum({length}), 0)" for length in lengths)
@@ -142,7 +142,7 @@ def _check_texts(database: Engine, file: str, kinds: Mapping[str, str]) -> None:
 
 
 def _bounded(batches: Any) -> Any:
-    """Return the rows of all batches, BadInput where they unfold to too much."""
+    """Return the rows of all batches; BadInput if they unpack to too much."""
     import pyarrow as pa
 
     found, size_bytes = [], 0
@@ -155,4 +155,4 @@ def _bounded(batches: Any) -> Any:
 
 def _check_unfolded(size_bytes: int) -> None:
     if size_bytes > PARQUET_BYTES:
-        raise BadInput(f"{IT} unfolds to more than {PARQUET_BYTES} bytes of values", code="side-too-large")
+        raise BadInput(f"{IT} unpacks to more than {PARQUET_BYTES} bytes of values", code="side-too-large")

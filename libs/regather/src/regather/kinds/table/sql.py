@@ -1,16 +1,17 @@
-"""Kind `table.sql`: a table in SQL, in two steps: `map` over each shard's rows, `reduce` over what all shards gave.
+"""Kind `table.sql`: a table in SQL, in two steps: `map` over each shard's rows, `reduce` over the rows of all maps.
 
-`map` is one SELECT over the table `shard`, a shard's rows in their order, and over `side`, the form's small file, if there
-is one; `reduce` is one over `parts`, the rows of all shards' maps, one shard after the other. Without `reduce` these rows
-are the result. What a query makes of shards that are cut elsewhere is the client's business: a `map` that filters or
-computes row by row, and sums or counts that `reduce` adds up, do not depend on the cut; an average of averages does. The
-rest is as in `table.etl`: input, types, bad rows.
+`map` is one SELECT over the table `shard`, a shard's rows in their order, and over `side`, the form's small file, if
+there is one. `reduce` is one SELECT over `parts`, the rows of all shards' maps, one shard after the other. Without
+`reduce` these rows are the result. The client has to write queries that do not depend on the cut: a `map` that filters
+or computes row by row, and sums or counts that `reduce` adds up, do not; an average of averages does. Input, types and
+bad rows are as in `table.etl`.
 """
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from regather.kinds.table.options import SidedOptions
 from regather.kinds.table.plan import Plan, RowUse, bytes_of_names, low_names
@@ -26,33 +27,33 @@ _MAX_SQL_CHARACTERS = 20_000
 
 
 class SqlOptions(SidedOptions):
-    """Two queries, and how the table is read."""
+    """The two queries, and how to read the table."""
 
     map: str = Field(
         max_length=_MAX_SQL_CHARACTERS, description="one SELECT over the table `shard`, and `side` if the form has it"
     )
     reduce: str = Field(
-        default="", max_length=_MAX_SQL_CHARACTERS, description="one SELECT over `parts`, all rows that the maps gave"
+        default="", max_length=_MAX_SQL_CHARACTERS, description="one SELECT over `parts`, the rows of all maps"
     )
     output: Literal["ndjson", "csv", "json", "parquet", "arrow"] = Field(
-        default="ndjson", description="how the rows are written"
+        default="ndjson", description="format of the result"
     )
 
     @property
     def joined(self) -> bool:
-        """Whether the result is the shards' outputs one after the other."""
+        """Whether the result is the concatenation of the shards' outputs."""
         return not self.reduce and self.output == "ndjson"
 
 
 class TableSql(TableProcessor[SqlOptions]):
-    """Run SQL over each shard of a table, and SQL over what that gave."""
+    """Run SQL over each shard of a table, and SQL over the rows that these queries return."""
 
     options_model = SqlOptions
     result_examples = ({"map": "SELECT * FROM shard"},)
     side_bytes = SIDE_BYTES
 
     def use(self, database: "Engine", options: SqlOptions, plan: Plan) -> RowUse:
-        """See TableProcessor. All columns count as read: which of them a query uses is DuckDB's to find out."""
+        """Return that the job reads all columns, because only DuckDB knows which of them a query uses."""
         from regather.kinds.table.sql_shards import check_queries
 
         made = check_queries(database, options, plan)
@@ -60,21 +61,21 @@ class TableSql(TableProcessor[SqlOptions]):
         return RowUse(low_names(plan.columns), bytes_of_names(made), side_names=beside, side_keys=beside)
 
     def row_output_bytes(self, use: RowUse, request: SplitRequest) -> int:
-        """So many shards as were asked for may be right: a map that groups makes less than it reads."""
+        """Return 0 if the client asked for a number of shards, which may be right: a map that groups writes less."""
         return use.output_bytes if request.shards is None else 0
 
+    @override
     def process(self, shard: ShardView, options: SqlOptions) -> bytes:
-        """See Processor."""
         from regather.kinds.table.sql_shards import mapped
 
         return mapped(shard.payload, meta_of(shard), options)
 
+    @override
     def media_type(self, options: SqlOptions) -> str:
-        """See Processor."""
         return MEDIA_TYPES[options.output]
 
+    @override
     def merge(self, outputs: Sequence[bytes | None], options: SqlOptions) -> bytes:
-        """See Processor."""
         from regather.kinds.table.sql_shards import reduced
 
         return reduced([output for output in outputs if output is not None], options)

@@ -1,6 +1,6 @@
-"""What a child does for `table.sql`: the client's queries run as they are, over views of the tables that they name.
+"""What a child does for `table.sql`: it runs the client's queries unchanged, over views of the tables that they name.
 
-A view keeps a query in one piece, with its own WITH and ORDER BY; the checks have made sure that it is one SELECT.
+A view keeps a query in one piece, with its own WITH and ORDER BY; the checks have ensured that it is one SELECT.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ _SHARD, _SIDE, _PARTS, _ANSWER = "shard", "side", "parts", "answer"
 
 
 def check_queries(database: Engine, options: SqlOptions, plan: Plan) -> tuple[str, ...]:
-    """BadRequest where a query is no SELECT of its tables, or does not fit the columns; else names of what `map` gives."""
+    """Return the column names of `map`; BadRequest if a query is not a SELECT of its tables or does not fit them."""
     _check_tables(database, options, plan.side)
     check_own_names((column.name for column in plan.columns), "map")
     for name in options.cast:
@@ -45,29 +45,29 @@ def check_queries(database: Engine, options: SqlOptions, plan: Plan) -> tuple[st
 
 
 def _check_tables(database: Engine, options: SqlOptions, side: SidePlan | None) -> None:
-    """BadRequest for a query that reads another table than its own, or a side table that nobody reads."""
+    """Raise BadRequest if a query reads a table that is not its own, or if no query reads the side table."""
     reads_side = reads_table(database, options.map, "map", _SIDE)
     if side is None and (reads_side or options.side != SideOptions()):
-        raise no_side("map reads the table `side`" if reads_side else "side says how a side table is read")
+        raise no_side("map reads the table `side`" if reads_side else "the option side needs a side table")
     if side is not None and not reads_side:
         raise BadRequest(
-            "there is a side table, and map does not read it: from shard join side on ...", code="bad-option"
+            "the form has a side table, but map does not read it: from shard join side on ...", code="bad-option"
         )
     checks.query(database, options.map, "map", frozenset({_SHARD, _SIDE} if side else {_SHARD}))
     if not options.reduce.strip():
         return
     if reads_table(database, options.reduce, "reduce", _SIDE):
-        raise BadRequest("reduce: the table `side` is there for map alone; reduce reads `parts`", code="bad-option")
+        raise BadRequest("reduce: only map can read the table `side`; reduce reads `parts`", code="bad-option")
     checks.query(database, options.reduce, "reduce", frozenset({_PARTS}))
 
 
 def mapped(payload: bytes, meta: TableMeta, options: SqlOptions) -> bytes:
-    """Return the rows that `map` gives for a shard: NDJSON, or an Arrow table if something is made of them."""
+    """Return the rows of `map` for a shard: NDJSON, or an Arrow table if the merge needs them."""
     return on_rows(payload, meta, options, _run)
 
 
 def reduced(outputs: Sequence[bytes], options: SqlOptions) -> bytes:
-    """Return what `reduce` gives for all shards' rows; PermanentError where it fails for them."""
+    """Return the result of `reduce` over all shards' rows; PermanentError if it fails."""
     if not outputs:
         return b""
     database = engine()
@@ -100,7 +100,7 @@ def _run(database: Engine, payload: bytes, meta: TableMeta, options: SqlOptions)
 
 @contextlib.contextmanager
 def _query(database: Engine, what: str, table: str, relation: str, sql: str) -> Iterator[list[tuple[str, str]]]:
-    """Inside the block the view ANSWER_table gives what the query gives for the table; yields its columns."""
+    """Make the view ANSWER_table, valid inside the block, of the query over the table; yield its columns."""
     database.run(f"CREATE OR REPLACE TEMP VIEW {table} AS SELECT * FROM {relation}")
     try:
         try:
@@ -116,7 +116,7 @@ def _query(database: Engine, what: str, table: str, relation: str, sql: str) -> 
 
 @contextlib.contextmanager
 def _beside(database: Engine, relation: str | None) -> Iterator[None]:
-    """Inside the block the view `side` gives a relation, if there is one."""
+    """Make the view `side` of a relation, valid inside the block, if there is one."""
     if relation is None:
         yield
         return

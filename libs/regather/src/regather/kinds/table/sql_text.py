@@ -1,7 +1,7 @@
-"""Where options that hold SQL may be cut: outside of quotes, comments and parentheses.
+"""Finds where options that hold SQL may be split: outside of quotes, comments and parentheses.
 
-The gateway checks options and loads no engine, so DuckDB's own tokenizer is not at hand here; a property test compares
-this one with it. Each character is looked at once, or a text of many quotes would cost everybody's time.
+The gateway checks options without an engine, so it cannot use DuckDB's tokenizer; a property test compares this one
+with it. It looks at each character once; otherwise a text of many quotes would take too long and delay all requests.
 """
 
 import re
@@ -17,7 +17,7 @@ _COMMENT_EDGE = re.compile(r"/\*|\*/")
 
 
 class _Marked(NamedTuple):
-    """SQL with spaces for its comments, and the same with a letter for each character that is quoted, too."""
+    """SQL with its comments as spaces, and the same text with an x for each quoted character, too."""
 
     text: str
     mask: str
@@ -26,7 +26,7 @@ class _Marked(NamedTuple):
 def split(text: str, separator: str, *, names: bool = False) -> list[str]:
     """Return the parts between separators, stripped, without empty ones; ValueError for a quote that is not closed.
 
-    `names`: it is a list of names, in which a column may be called a--b without quotes.
+    `names`: the text is a list of names, and a name such as a--b needs no quotes.
     """
     marked = _marked(text, _NAME_TOKEN if names else _TOKEN)
     parts: list[str] = []
@@ -40,7 +40,7 @@ def split(text: str, separator: str, *, names: bool = False) -> list[str]:
 
 
 def partition(text: str, between: str) -> tuple[str, str, str]:
-    """Return what stands before the first `between` that is not quoted, it, and what stands behind it, as str does."""
+    """Return the text before the first unquoted `between`, `between`, and the text after it, as str.partition() does."""
     marked = _marked(text)
     at = marked.mask.find(between)
     return (marked.text[:at], between, marked.text[at + 1 :]) if at >= 0 else (marked.text, "", "")
@@ -79,7 +79,7 @@ def _end_of_dollars(text: str, opened: re.Match[str]) -> int:
 
 
 def _end_of_comment(text: str, at: int) -> int:
-    """Return where a comment ends whose /* ends at `at`; comments nest."""
+    """Return the end of the comment whose /* ends at `at`; comments nest."""
     depth = 1
     for edge in _COMMENT_EDGE.finditer(text, at):
         depth += 1 if edge[0] == "/*" else -1

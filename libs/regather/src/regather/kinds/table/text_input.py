@@ -1,4 +1,4 @@
-"""Which text a body holds, and how it is cut: chosen by options, media type and first bytes; no engine is needed here."""
+"""Finds out what text a body holds and how to cut it, by options, media type and first bytes; needs no engine."""
 
 from collections.abc import Callable
 
@@ -23,7 +23,8 @@ OnHeader = Callable[[bytes], None]
 def text_splitter(options: ReadingOptions, request: SplitRequest, on_header: OnHeader | None = None) -> Splitter:
     """Return a splitter of text, plain or compressed, that begins with `request.head`; it cuts whole rows.
 
-    `on_header` gets the header of CSV, which is no part of the shards then. BadRequest or BadInput for what cannot be.
+    `on_header` gets the header of CSV, which is then not part of the shards. BadRequest or BadInput for an impossible
+    cut.
     """
     codec = codec_of(request.head or b"")
     if codec is None:
@@ -34,7 +35,7 @@ def text_splitter(options: ReadingOptions, request: SplitRequest, on_header: OnH
 
 
 def delimiter_of(options: ReadingOptions, request: SplitRequest) -> str:
-    """Return what stands between fields; the media type of tab-separated values says it without an option."""
+    """Return the delimiter; the media type of tab-separated values implies it if the option is not set."""
     tabs = request.content_type.lower().startswith(_TABS) and "delimiter" not in options.model_fields_set
     return "\t" if tabs else options.delimiter
 
@@ -59,7 +60,7 @@ def _plain(options: ReadingOptions, request: SplitRequest, head: bytes, on_heade
 
 def _format(options: ReadingOptions, request: SplitRequest, head: bytes) -> str:
     if options.format == "parquet":
-        raise BadInput("the body does not begin as Parquet files do, with PAR1", code="parquet-invalid")
+        raise BadInput("the body is not a Parquet file, which begins with PAR1", code="parquet-invalid")
     if options.format != "auto":
         return options.format
     media_type = request.content_type.split(";")[0].strip().lower()

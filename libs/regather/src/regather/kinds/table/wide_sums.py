@@ -1,7 +1,8 @@
 """Sums of doubles outside the window of `aggregates.py`: very large, very fine, infinite or NaN. Rare, exact, in Python.
 
-The states of a group keep such doubles one by one, in lists. Here the exact total of these and the three parts becomes
-the only list of the group, in its first state, and `final` takes it from there, so that the merge's SQL stays as it is.
+The states of a group keep such doubles one by one, in lists. This module adds these and the three parts exactly. The
+total becomes the only list of the group, in its first state, and `final` reads it from there, so the merge's SQL stays
+the same.
 """
 
 import math
@@ -44,7 +45,7 @@ def with_totals(engine: Engine, keys: Sequence[str], column: str) -> Any:
 
 
 def _total(whole: Sequence[int], kept: Sequence[float]) -> float:
-    """Return the exact sum, rounded once; with an infinity or a NaN what IEEE 754 says of it."""
+    """Return the exact sum, rounded once; with an infinity or a NaN, the sum that IEEE 754 defines."""
     odd = [one for one in kept if not math.isfinite(one)]
     if odd:
         return sum(odd)
@@ -52,7 +53,7 @@ def _total(whole: Sequence[int], kept: Sequence[float]) -> float:
     units = (high << 2 * _UNIT_BITS) + (middle << _UNIT_BITS) + low
     try:
         return math.fsum([*kept, *_pieces(units)])
-    except OverflowError:  # of a sum in between, which the whole may not have
+    except OverflowError:  # an intermediate sum overflows; the total may not
         total = Fraction(units, 1 << 2 * _UNIT_BITS) + sum(map(Fraction, kept))
         try:
             return float(total)
@@ -61,7 +62,7 @@ def _total(whole: Sequence[int], kept: Sequence[float]) -> float:
 
 
 def _pieces(units: int) -> list[float]:
-    """Doubles that add up to so many units of 2^-124 exactly."""
+    """Return doubles that add up to exactly this many units of 2^-124."""
     pieces: list[float] = []
     while units:
         piece = float(units)

@@ -1,7 +1,8 @@
-"""Whether a container is there as a whole, by the lengths that it states itself. Pure: no decoder is asked.
+"""Checks that a container is complete, by the lengths that it states. Pure: no decoder is used.
 
-Sources: ISO/IEC 14496-12 (boxes), RFC 8794 and RFC 9559 (EBML, Matroska), the RIFF specification (AVI). Decoders take a
-file that is cut off for a shorter one, or conceal what is missing; a stated length beyond the end of the file shows it.
+Sources: ISO/IEC 14496-12 (boxes), RFC 8794 and RFC 9559 (EBML, Matroska), the RIFF specification (AVI). Decoders accept
+a file that is cut off as a shorter one, or conceal what is missing; a stated length past the end of the file reveals
+it.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ _LARGE, _REST = 1, 0
 
 
 def check_ends(container: str, read: Read, size_bytes: int) -> None:
-    """BadInput where the file ends before what it announces, or has not got what every such file has."""
+    """Raise BadInput if the file ends before what it announces, or lacks what every such file has."""
     if container == "mp4":
         _check_boxes(read, size_bytes)
     elif container == "matroska":
@@ -36,7 +37,7 @@ def _check_boxes(read: Read, size_bytes: int) -> None:
         kind = head[4:8]
         if len(head) < 8 or not all(32 <= byte < 127 or byte == 0xA9 for byte in kind):
             if {b"moov", b"mdat"} <= seen:
-                return  # some recorders leave a few bytes behind the last box
+                return  # some recorders leave a few bytes after the last box
             raise BadInput(f"byte {at}: no box of an MP4 file begins here; the file is damaged", code="video-invalid")
         stated = int.from_bytes(head[:4], "big")
         length = {_LARGE: int.from_bytes(head[8:16], "big"), _REST: size_bytes - at}.get(stated, stated)
@@ -75,7 +76,7 @@ def _check_elements(read: Read, size_bytes: int) -> None:
 
 
 def _check_blocks(read: Read, cluster: "_Element", tracks: set[int]) -> None:
-    """A demuxer passes over what it does not understand between frames, and so over frames; here it is damage."""
+    """Refuse unknown data between frames: a demuxer skips it, and frames with it; here it counts as damage."""
     for part in _elements(read, cluster.begin, cluster.end):
         if part.id not in _IN_CLUSTER:
             raise _no_element(part.at)
@@ -87,14 +88,14 @@ def _check_blocks(read: Read, cluster: "_Element", tracks: set[int]) -> None:
                 number = int.from_bytes(head[:length_bytes], "big") & (1 << 7 * length_bytes) - 1
                 if not length_bytes or number not in tracks:
                     raise BadInput(
-                        f"byte {block.at}: a frame of track {number}, which the file has not got; it is damaged",
+                        f"byte {block.at}: a frame of track {number}, which the file does not have; it is damaged",
                         code="video-invalid",
                     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Element:
-    """An EBML element that is there as a whole: its content is at `begin` to `end - 1`."""
+    """A complete EBML element; its content is at `begin` to `end - 1`."""
 
     id: int
     at: int
@@ -107,7 +108,7 @@ class _Element:
 
 
 def _elements(read: Read, at: int, end: int) -> Iterator[_Element]:
-    """Yield the elements from one byte to another, and instead of the whole segment those in it."""
+    """Yield the elements between two bytes; for the segment, yield the elements inside it."""
     while at < end:
         head = read(at, 12)
         id_bytes = _vint_bytes(head)
@@ -122,7 +123,7 @@ def _elements(read: Read, at: int, end: int) -> Iterator[_Element]:
         if length != unknown and begin + length > end:
             raise _cut_off(f"the element {element:X}", at, begin + length, end)
         if element == _SEGMENT or (element == _CLUSTER and length == unknown):
-            at = begin  # a cluster of a live stream ends where the next one begins: its parts are yielded alone
+            at = begin  # a cluster of a live stream ends where the next one begins, so its parts are yielded directly
         elif length == unknown:
             raise _no_element(at)
         else:
@@ -135,12 +136,12 @@ def _no_element(at: int) -> BadInput:
 
 
 def _vint_bytes(head: bytes) -> int:
-    """Return the length of the EBML number that begins so, 0 for none."""
+    """Return the length of the EBML number at the beginning of `head`, 0 if there is none."""
     return 9 - head[0].bit_length() if head and head[0] and len(head) >= 9 - head[0].bit_length() else 0
 
 
 def _cut_off(what: str, begins: int, ends: int, size_bytes: int) -> BadInput:
     return BadInput(
-        f"{what} at byte {begins} ends at byte {ends}, but what it stands in at byte {size_bytes}: cut off or damaged",
+        f"{what} at byte {begins} ends at byte {ends}, but its container ends at byte {size_bytes}: cut off or damaged",
         code="video-invalid",
     )

@@ -1,9 +1,10 @@
-"""PyAV, strictly: what a decoder conceals, guesses or only warns of is a refusal. Runs in killable children only.
+"""PyAV in strict mode: everything that a decoder conceals, guesses or warns of is refused. Runs only in killable children.
 
-One thread, FFmpeg's software decoders, every check of the bit stream that they have (`err_detect`). A decoder that meets
-damage often returns a frame all the same, with the missing part made up from its neighbours, and says so in its log only:
-so the log of each call is read, and its text goes nowhere. A file is given to FFmpeg as bytes, never by name, its container
-is the one that its first bytes say, and no protocol is allowed: nothing inside a file makes FFmpeg open another one.
+It uses one thread, FFmpeg's software decoders, and all their checks of the bit stream (`err_detect`). A decoder that
+meets damage often returns a frame anyway, fills in the missing part from its neighbours, and reports that only in its
+log. So the log of each call is checked; its text is not passed on. FFmpeg gets a file as bytes, never by name; the
+container is the one that the first bytes show, and no protocol is allowed. So nothing inside a file makes FFmpeg open
+another file.
 """
 
 import re
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 CODE = "video-invalid"
 STRICT = {"err_detect": "crccheck+bitstream+buffer+explode", "max_pixels": str(MAX_FRAME_VALUES // 3)}
-"""Options of every decoder."""
+"""Options for every decoder."""
 
 _DEMUXERS = {"mp4": "mov", "matroska": "matroska", "avi": "avi", "nut": "nut", "y4m": "yuv4mpegpipe"}
 _OPEN = {
@@ -52,29 +53,29 @@ _ONE_FRAME_A_PACKET = frozenset(
     )
 )
 _HARMLESS = ("packed B-frames",)
-"""Warnings of decoders that say nothing about pixels."""
+"""Decoder warnings that are not about pixels."""
 
 _ERROR, _WARNING = 16, 24
 
 
 class Damaged(Exception):
-    """A decoder has met damage, or has said that it made something up."""
+    """A decoder has met damage, or has reported that it made something up."""
 
 
 @contextmanager
 def reported(*, decoding: bool) -> Iterator[None]:
-    """Raise Damaged for what libav fails at, and for errors in its log; with `decoding` for warnings as well."""
+    """Raise Damaged if libav fails, or for errors in its log; with `decoding` also for warnings."""
     import av
 
     av.logging.set_level(av.logging.WARNING)
-    av.logging.set_skip_repeated(False)  # else the second of two files with the same damage is taken for intact
+    av.logging.set_skip_repeated(False)  # otherwise the second of two files with the same damage would seem intact
     failed = False
     with av.logging.Capture() as log:
         try:
             yield
         except MemoryError:
             raise MemoryError("decoding this video needs more memory than it may have") from None
-        except Exception:  # the library raises whatever a damaged file makes it stumble over
+        except Exception:  # PyAV raises all kinds of exceptions for a damaged file
             failed = True
         finally:
             av.logging.set_level(None)
@@ -83,7 +84,7 @@ def reported(*, decoding: bool) -> Iterator[None]:
 
 
 def _is_damage(level: int, name: str, text: str, *, decoding: bool) -> bool:
-    """Whether a remark in libav's log is about data that are wrong. An open file is probed by decoders: not yet damage."""
+    """Whether a log entry of libav reports wrong data. Decoders probe a file that is opened; that is not yet damage."""
     if decoding:
         return level <= _WARNING and not any(word in text for word in _HARMLESS)
     return level <= _ERROR and any(demuxer in name for demuxer in _DEMUXERS.values())
@@ -91,7 +92,7 @@ def _is_damage(level: int, name: str, text: str, *, decoding: bool) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What all frames of a video share; a frame that differs is refused."""
+    """Properties that all frames of a video share; a frame that differs is refused."""
 
     width: int
     height: int
@@ -106,19 +107,19 @@ class Picture:
 
     @classmethod
     def of(cls, frame: Any) -> "Picture":
-        """Return that of a decoded frame."""
+        """Return the properties of a decoded frame."""
         return cls(frame.width, frame.height, frame.format.name, int(frame.color_range), int(frame.colorspace))
 
 
 class Pixels:
-    """Turns decoded frames of one video into rows of values: `gray`, `luma` or `rgb`. BadInput where there are none."""
+    """Turns decoded frames of one video into rows of values: `gray`, `luma` or `rgb`. BadInput if that is impossible."""
 
     def __init__(self, wanted: str, first: Any) -> None:
         self._wanted = wanted
         self.picture = Picture.of(first)
         bits = max(part.bits for part in first.format.components)
         if bits > 16 or re.search("f(16|32)|^xyz", self.picture.format):
-            raise BadInput(f"the video's pixels are {self.picture.format}; at most 16 bits without sign are taken")
+            raise BadInput(f"the video's pixels are {self.picture.format}; supported are at most 16 bits without sign")
         if wanted == "luma" and not _LUMA.fullmatch(self.picture.format):
             raise BadRequest(f"the video's pixels are {self.picture.format}, without a plane of luma; use pixels=gray")
         self._deep = bits > 8
@@ -126,7 +127,7 @@ class Pixels:
         self.layout = FrameLayout(values, "uint16" if self._deep else "uint8").check()
 
     def values(self, frame: Any, number: int) -> "NDArray[np.generic]":
-        """Return a frame's values; BadInput if it is another sort of frame than the first one."""
+        """Return a frame's values; BadInput if its properties differ from the first frame's."""
         found = Picture.of(frame)
         if found != self.picture:
             raise BadInput(f"frame {number} is {found}, the first one {self.picture}; all must be alike", code=CODE)
@@ -148,7 +149,7 @@ class Pixels:
 
 
 class _Bytes:
-    """A file without its name, which PyAV would tell FFmpeg."""
+    """A file without its name, which PyAV would pass to FFmpeg."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.read = file.read
@@ -166,7 +167,7 @@ class VideoFile:
         self._slots: list[int] = []
 
     def packets(self) -> Iterator[Any]:
-        """Yield the stream's packets in the file's order; Damaged."""
+        """Yield the stream's packets in the order of the file; Damaged if one cannot be read."""
         packets = self._container.demux(self.stream)
         while True:
             with reported(decoding=False):
@@ -174,7 +175,7 @@ class VideoFile:
             if packet is None:
                 return
             if packet.size == 0 and packet.dts is None:
-                continue  # the end
+                continue  # the end of the stream
             if packet.size == 0 or packet.is_corrupt:
                 raise Damaged
             if packet.has_sidedata("encryption_info"):
@@ -184,14 +185,14 @@ class VideoFile:
             yield packet
 
     def slot(self, number: int) -> int | None:
-        """Return the place, in units of the time base, of the packet of this number; for files without time stamps.
+        """Return the time, in units of the time base, of the frame with this number; for files without time stamps.
 
-        Packets are shown one after the other, whatever their order. A place that has none keeps the frame before it.
+        Packets are shown one after the other, whatever their order. A time without a packet keeps the frame before it.
         """
         return self._slots[number] if number < len(self._slots) else None
 
     def frames(self) -> Iterator[Any]:
-        """Yield the decoded frames in the order in which they are shown. BadInput with the frame's number for damage."""
+        """Yield the decoded frames in the order in which they are shown. BadInput gives the number of a damaged frame."""
         number = 0
         expected = _Expected(self.stream.codec_context.codec.canonical_name)
         try:
@@ -207,14 +208,14 @@ class VideoFile:
             raise damaged_at(number) from None
         if expected.frames is not None and number != expected.frames:
             raise BadInput(
-                f"the video has {expected.frames} coded frames, and its decoder gives {number}: it has left out what is "
+                f"the video has {expected.frames} coded frames, but its decoder returns {number}: it has left out what is "
                 "damaged, and does not say which. Send an intact file",
                 code=CODE,
             )
 
 
 class _Expected:
-    """How many frames a decoder must give: one for each packet that is shown; None for codecs that have others, too."""
+    """Number of frames that a decoder must return: one per packet that is shown; None for codecs that may have more."""
 
     def __init__(self, codec: str) -> None:
         self._exact = codec in _ONE_FRAME_A_PACKET
@@ -222,7 +223,7 @@ class _Expected:
         self._shown = 0
 
     def add(self, packet: Any) -> None:
-        """Take one more packet. Pictures that lead the file's first one depend on what is not there, and are left out."""
+        """Count a packet. Pictures shown before the file's first one depend on missing data, and are not counted."""
         if self._first_pts is None:
             self._first_pts = packet.pts
         leads = packet.pts is not None and self._first_pts is not None and packet.pts < self._first_pts
@@ -234,7 +235,7 @@ class _Expected:
 
 
 def decoded(context: Any, packet: Any) -> list[Any]:
-    """Return the frames that a packet completes (None: those that are left). Damaged."""
+    """Return the frames that a packet completes (None: the remaining frames); Damaged if one is damaged."""
     with reported(decoding=True):
         try:
             frames = context.decode(packet)
@@ -246,9 +247,9 @@ def decoded(context: Any, packet: Any) -> list[Any]:
 
 
 def damaged_at(frame: int) -> BadInput:
-    """Return the refusal of a video of which a frame cannot be decoded without guessing."""
+    """Return the refusal of a video with a frame that cannot be decoded without guessing."""
     return BadInput(
-        f"the video is damaged at frame {frame} or soon after it: its decoder met data that make no whole frame. "
+        f"the video is damaged at frame {frame} or soon after it: its decoder met data that do not make a whole frame. "
         "Nothing is guessed; send an intact file",
         code=CODE,
     )
@@ -258,7 +259,7 @@ def damaged_at(frame: int) -> BadInput:
 def open_video(path: Path, container: str, *, again: bool = False) -> Iterator[VideoFile]:
     """Open a file of this container (mp4, matroska, avi, nut, y4m); BadInput with the reason.
 
-    `again`: it was opened before, and is there as a whole.
+    `again`: the file was opened before and is known to be complete.
     """
     import av
 
@@ -280,7 +281,7 @@ def open_video(path: Path, container: str, *, again: bool = False) -> Iterator[V
             if opened is not None:
                 opened.close()
             raise BadInput(
-                f"the file begins like {container} and cannot be read as such: it is damaged or not finished", code=CODE
+                f"the file begins like {container} but cannot be read as such: it is damaged or not finished", code=CODE
             ) from None
         try:
             yield VideoFile(opened, _stream(opened))
@@ -294,13 +295,13 @@ def _stream(container: Any) -> Any:
     if not pictures:
         found = {"a cover picture" if stream.type == "video" else stream.type for stream in container.streams}
         kinds = sorted(found) or ["nothing"]
-        raise BadInput(f"the file holds no video, but {' and '.join(kinds)}", code="no-video")
+        raise BadInput(f"the file has no video, but {' and '.join(kinds)}", code="no-video")
     stream = pictures[0]
     if stream.codec_context is None or not stream.codec_context.width:
-        raise BadInput("the video's codec is unknown here, or its size is; convert it to H.264", code=CODE)
+        raise BadInput("the video's codec or size is unknown here; convert it to H.264", code=CODE)
     if stream.codec_context.width * stream.codec_context.height > MAX_FRAME_VALUES // 3:
         size = f"{stream.codec_context.width} x {stream.codec_context.height}"
-        raise BadInput(f"the video's frames are {size}; at most 8192 x 8192 pixels are taken")
+        raise BadInput(f"the video's frames are {size}; at most 8192 x 8192 pixels are supported")
     strictly(stream.codec_context)
     return stream
 
@@ -312,6 +313,6 @@ def _is_cover(stream: Any) -> bool:
 
 
 def strictly(context: Any) -> None:
-    """Make a decoder that is not open yet strict, and repeatable: one thread."""
+    """Make a decoder strict and repeatable before it is opened: one thread."""
     context.thread_count = 1
     context.options = {**(context.options or {}), **STRICT}

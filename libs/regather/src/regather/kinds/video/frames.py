@@ -1,12 +1,12 @@
-"""Kinds `frames.motion` and `frames.track`: video, answered frame by frame, in order.
+"""Kinds `frames.motion` and `frames.track`: video, one line of results for each frame, in order.
 
-`frames.motion` compares each frame with the one before it, which the splitter puts into the shard: shards run in
-parallel. `frames.track` keeps a running background b = 0.9 b + 0.1 f (float32, b begins as frame 0), which needs all
-frames before: shards run one after the other, each with the background that the one before it carried over. Both
-answers equal a loop over the whole video bit for bit.
+`frames.motion` compares each frame with the one before it, which the splitter puts into the shard, so shards run in
+parallel. `frames.track` keeps a running background b = 0.9 b + 0.1 f (float32; b starts as frame 0), which needs all
+earlier frames. So its shards run one after the other, each with the background carried over from the one before. Both
+results equal those of a loop over the whole video bit for bit.
 
-Both look at each value of a frame by itself. So a frame that fits no shard is cut into stripes, runs of its values, and
-what they found is added up: see `frame_shards.py`. How a body becomes frames: `options.py`.
+Both kinds process each value of a frame independently. So a frame that does not fit a shard is cut into stripes, runs
+of its values, and their figures are added up: see `frame_shards.py`. `options.py` decides how a body becomes frames.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,7 +35,7 @@ _Found = TypeVar("_Found", Motion, Track)
 
 
 class _FrameKind(Processor[FrameOptions]):
-    """What both kinds share: lines out of runs of frames."""
+    """Common base of both kinds: turns runs of frames into lines."""
 
     options_model = FrameOptions
     certain = DATA_ERRORS
@@ -58,7 +58,8 @@ class _FrameKind(Processor[FrameOptions]):
 class FrameMotion(_FrameKind):
     """How much each frame differs from the one before it.
 
-    A line for each frame: `motion` = sum of |f - previous f|, `changed` = values above the threshold; null in frame 0.
+    A line for each frame: `motion` = sum of |f - previous f|, `changed` = number of values whose difference exceeds the
+    threshold; both null in frame 0.
     """
 
     @override
@@ -69,10 +70,11 @@ class FrameMotion(_FrameKind):
 
 
 class FrameTrack(_FrameKind):
-    """What stands out of a running background; each shard needs the one before it.
+    """How much each frame differs from a running background; each shard needs the one before it.
 
-    A line for each frame: `foreground` = values that differ from the background by more than the threshold, before it
-    takes the frame in; `background_crc32` is of the background after that, so that a difference in one bit shows.
+    A line for each frame: `foreground` = number of values that differ by more than the threshold from the background
+    before this frame is added; `background_crc32` is the CRC-32 of the background after that, so that a single wrong
+    bit shows.
     """
 
     chained = True
@@ -82,10 +84,10 @@ class FrameTrack(_FrameKind):
         import numpy as np
 
         run = _run(shard, options, before=0)
-        carried = b"" if run.stripe.index and not run.first else carry  # each stripe begins anew
+        carried = b"" if run.stripe.index and not run.first else carry  # each stripe begins with its own background
         background = Background(np.frombuffer(carried, "<f4").astype(np.float32) if carried else None)
         if background.size not in (None, run.stripe.count):
-            raise PermanentError(f"the background has {background.size} values, a frame {run.stripe.count}")
+            raise PermanentError(f"the background has {background.size} values, but a frame has {run.stripe.count}")
 
         found = (background.take(frame, options.threshold) for frame in run.frames)
         return run.output(found, {}), background.encode()
@@ -107,7 +109,7 @@ class _Run:
         self._time_us = time_us
 
     def output(self, found: "Iterator[_Found] | Iterator[_Found | None]", nothing: dict[str, int | None]) -> bytes:
-        """Return the lines of what was found in each frame."""
+        """Return the lines for the figures of each frame."""
         lines = []
         for number, one in zip(count(self.first), islice(found, self.end - self.first), strict=False):
             time_us = self._time_us(number) if self._time_us else None
@@ -117,7 +119,7 @@ class _Run:
 
 
 def _run(shard: ShardView, options: FrameOptions, *, before: int) -> _Run:
-    """Return a shard's frames, with so many `before` the first that a line is made for, if there are any."""
+    """Return a shard's frames, beginning up to `before` frames earlier than the first one that needs a line."""
     try:
         if shard.meta == META:
             coded = PacketShard.decode(shard.payload)
@@ -126,7 +128,7 @@ def _run(shard: ShardView, options: FrameOptions, *, before: int) -> _Run:
             return _Run(coded.frames(options.pixels or "gray", begin), numbers, coded.stripe, coded.time_us)
         return _pixel_run(shard)
     except (ValueError, TypeError, KeyError) as error:
-        raise PermanentError(f"shard {shard.seq} holds no frames: {error}") from error
+        raise PermanentError(f"shard {shard.seq} has no valid frames: {error}") from error
 
 
 def _pixel_run(shard: ShardView) -> _Run:
@@ -138,7 +140,7 @@ def _pixel_run(shard: ShardView) -> _Run:
     values = np.frombuffer(shard.payload, "<u2" if band.dtype == "uint16" else band.dtype)
     if values.size != rows * pixels.stripe.count:
         raise ValueError(f"{values.size} values, not {rows} frames of {pixels.stripe.count}")
-    values = values.reshape(rows, pixels.stripe.count)  # of an array without frames there is a shard without any
+    values = values.reshape(rows, pixels.stripe.count)  # an array without frames has one shard without frames
     times = pixels.times_us
     time_us = None if times is None else lambda number: times[number - band.row0]
     numbers = (band.row0 - band.top, band.row0, band.row0 + band.rows)

@@ -1,4 +1,4 @@
-"""Lines of a shard, and how the lines of stripes become those of whole frames. Pure."""
+"""Lines of a shard, and how the lines of stripes are combined into those of whole frames. Pure."""
 
 import json
 from collections.abc import Sequence
@@ -12,21 +12,21 @@ _POLYNOMIAL = 0xEDB88320
 
 
 def line(frame: int, time_us: int | None, *, clock: bool, found: dict[str, int | None]) -> str:
-    """Return a frame's line: its number, its time where the file has a clock, what was found."""
+    """Return a frame's line: its number, its time if the file has a clock, and its figures."""
     timed = {"time_s": None if time_us is None else time_us / 1_000_000} if clock else {}
     return json.dumps({"frame": frame} | timed | found)
 
 
 def joined(lines: Sequence[str], stripe: Stripe) -> bytes:
-    """Return a shard's output: its lines, behind a first line that tells the stripe, if the frames are cut into some."""
+    """Return a shard's output: its lines, after a line that describes the stripe if frames are cut into stripes."""
     head = [json.dumps({_STRIPE: [stripe.first, stripe.count, stripe.index, stripe.of]})] if stripe.of > 1 else []
     return "".join(f"{text}\n" for text in [*head, *lines]).encode()
 
 
 def merge(outputs: Sequence[bytes | None], value_bytes: int) -> bytes:
-    """Return a job's lines. A frame of which a stripe is missing has none.
+    """Return a job's lines. A frame with a missing stripe has no line.
 
-    `value_bytes` are those of a value in what a `..._crc32` is of.
+    `value_bytes` is the size of one value in the data that a `..._crc32` covers.
     """
     there = [output for output in outputs if output]
     if not any(output.startswith(b'{"stripe"') for output in there):
@@ -57,7 +57,7 @@ def _whole(parts: list[tuple[Stripe, dict[str, Any]]], value_bytes: int) -> dict
 
 
 def crc32_of_both(first: int, second: int, second_bytes: int) -> int:
-    """Return the CRC-32 of two runs of bytes that follow each other, from theirs: zlib's crc32_combine()."""
+    """Return the CRC-32 of two consecutive runs of bytes from their own CRC-32s, like zlib's crc32_combine()."""
     shifted = 0
     for bit, column in enumerate(_zeros(second_bytes)):
         if first >> bit & 1:
@@ -67,7 +67,7 @@ def crc32_of_both(first: int, second: int, second_bytes: int) -> int:
 
 @lru_cache(maxsize=256)
 def _zeros(size_bytes: int) -> tuple[int, ...]:
-    """Return what so many zero bytes do to each bit of a CRC-32: the columns of a matrix over GF(2)."""
+    """Return how this many zero bytes change each bit of a CRC-32: the columns of a matrix over GF(2)."""
     one_bit = (_POLYNOMIAL, *(1 << bit for bit in range(31)))
     power = one_bit
     for _ in range(3):  # one byte

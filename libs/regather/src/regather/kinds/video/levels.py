@@ -1,8 +1,8 @@
-"""From luma as a file stores it to grey values, exactly as FFmpeg's swscale does it.
+"""Converts luma as a file stores it to grey values, exactly as FFmpeg's swscale does.
 
-Video mostly stores luma from 16 to 235 (limited range, times 4 for 10 bits and so on); grey values use all of 0 to 255,
-or to 65535 for more than 8 bits. Each value maps by itself, so a table of all of them is the whole conversion; it is made
-by converting one frame that holds every value. `docs/reference/kinds/video.md` gives the formula.
+Video mostly stores luma from 16 to 235 (limited range; times 4 for 10 bits and so on); grey values use all of 0 to 255,
+or to 65535 for more than 8 bits. Each value maps independently, so a table of all values is the whole conversion. It is
+made by converting one frame that contains every value. `docs/reference/kinds/video.md` gives the formula.
 """
 
 from functools import lru_cache
@@ -20,7 +20,7 @@ _TABLE_WIDTH = 256
 
 
 def levels_name(pixel_format: str, *, full_range: bool) -> str:
-    """Return what a shard says of its luma; empty where the stored values are grey values already."""
+    """Return the name of a luma format for a shard's meta; empty if the stored values are grey values already."""
     known = FORMATS[pixel_format]
     if (
         pixel_format in ("gray", "gray16le")

@@ -1,4 +1,4 @@
-"""What both kinds compute of a run of frames, value by value. Sums and counts are exact integers."""
+"""The computations of both kinds on a run of frames, value by value. Sums and counts are exact integers."""
 
 import zlib
 from collections.abc import Iterable, Iterator
@@ -13,12 +13,12 @@ KEPT, TAKEN = 0.9, 0.1
 """Weights of the background and of the new frame."""
 
 _EXACT_VALUES = 1 << 24
-"""So many differences of 8 bits add up to less than 2^32."""
+"""The sum of this many 8-bit differences is below 2^32."""
 
 
 @dataclass(frozen=True, slots=True)
 class Motion:
-    """How a frame differs from the one before it: the sum of |f - previous f|, and how many are above the threshold."""
+    """Difference of a frame from the one before it: the sum of |f - previous f|, and how many exceed the threshold."""
 
     motion: int
     changed: int
@@ -43,23 +43,23 @@ def compare(before: "NDArray[np.generic]", now: "NDArray[np.generic]", threshold
         total = sum(int(difference[at : at + _EXACT_VALUES].sum(dtype=np.uint32)) for at in parts)
     else:
         total = int(difference.sum(dtype=np.uint64))
-    # A threshold above what the type holds is never passed; NumPy compares with it all the same.
+    # No value exceeds a threshold above the type's maximum; NumPy compares with it correctly.
     return Motion(total, int(np.count_nonzero(difference > threshold)))
 
 
 class Background:
-    """The running background b = 0.9 b + 0.1 f in float32; it begins as the first frame."""
+    """The running background b = 0.9 b + 0.1 f in float32; it starts as the first frame."""
 
     def __init__(self, values: "NDArray[np.float32] | None" = None) -> None:
         self._values = values
 
     @property
     def size(self) -> int | None:
-        """How many values it has, None before the first frame."""
+        """Number of values, None before the first frame."""
         return None if self._values is None else self._values.size
 
     def take(self, frame: "NDArray[np.generic]", threshold: int) -> Track:
-        """Compare a frame with the background, then let the background take it in."""
+        """Compare a frame with the background, then add the frame to the background."""
         import numpy as np
 
         values = frame.astype(np.float32)
@@ -75,14 +75,14 @@ class Background:
         return Track(foreground, zlib.crc32(background.data))
 
     def encode(self) -> bytes:
-        """As float32, little-endian."""
+        """Return the background as float32, little-endian."""
         return b"" if self._values is None else self._values.astype("<f4", copy=False).tobytes()
 
 
 def motions(frames: Iterable["NDArray[np.generic]"], *, has_before: bool, threshold: int) -> Iterator[Motion | None]:
-    """Yield what each frame differs from the one before it, None for the first of all.
+    """Yield how each frame differs from the one before it, None for the very first frame.
 
-    With `has_before` the first of `frames` is the one before the first that is asked for.
+    With `has_before`, the first of `frames` only precedes the first requested frame.
     """
     before = None
     for frame in frames:

@@ -1,4 +1,4 @@
-"""Options of both kinds, and which splitter a body gets: by its first bytes, never by hope."""
+"""Options of both kinds, and the choice of a body's splitter by its first bytes."""
 
 from typing import Literal
 
@@ -19,43 +19,43 @@ from regather.processors.splitting.rows import RowLayout
 
 _NPY_DTYPES = ("uint8", "uint16")
 _NEVER_STRIPED_PIXELS = 400_000
-"""Of four values of 16 bits, with a frame on either side, these are below 10 MiB; their background is below 8 MiB."""
+"""With four values of 16 bits each, and a frame on either side, these are below 10 MiB; their background below 8 MiB."""
 
 
 class FrameOptions(Options):
-    """A file says its geometry itself, and what is given here must agree with it; raw frames need width and height."""
+    """A file contains its geometry, and the options must agree with it; raw frames need width and height."""
 
     format: Literal["auto", "raw", "npy", "y4m", "video"] = Field(
-        default="auto", description="auto looks at the first bytes; raw takes any bytes for pixels"
+        default="auto", description="auto: from the first bytes; raw treats any bytes as pixels"
     )
     width: int | None = Field(default=None, ge=1, le=99_999, description="pixels in a row")
     height: int | None = Field(default=None, ge=1, le=99_999, description="rows of a frame")
     channels: int = Field(default=1, ge=1, le=4, description="raw: interleaved 8-bit values of a pixel")
     pixel_format: str | None = Field(
-        default=None, description="raw: what a pixel is, by FFmpeg's name, in place of channels", examples=["gray16le"]
+        default=None, description="raw: format of a pixel, by FFmpeg's name, instead of channels", examples=["gray16le"]
     )
     pixels: Literal["gray", "luma", "rgb"] | None = Field(
         default=None, description="YUV and video: grey values (the default), luma as stored, or red, green and blue"
     )
     cut_at: Literal["auto", "keyframes", "frames"] = Field(
-        default="auto", description="video: send it coded, cut at keyframes, or decode it while cutting"
+        default="auto", description="video: keyframes sends it coded, cut there; frames decodes it while cutting"
     )
-    threshold: int = Field(default=16, ge=0, le=65_535, description="a larger difference counts as a change")
+    threshold: int = Field(default=16, ge=0, le=65_535, description="larger differences count as a change")
 
 
 def never_striped(options: FrameOptions) -> bool:
-    """Whether the options alone tell that frames fit a shard and a carry, whatever the body is.
+    """Whether the options alone ensure that frames fit a shard and a carry, whatever the body is.
 
-    The result is the outputs joined then, which an audit can check against the log.
+    The result is then the concatenation of the outputs, which an audit can check against the log.
     """
     return bool(options.width and options.height and options.width * options.height <= _NEVER_STRIPED_PIXELS)
 
 
 def splitter(options: FrameOptions, request: SplitRequest, *, halo: int, carries: bool) -> Splitter | FileSplitter:
-    """Return the splitter for a body. `carries`: each shard hands a background of float32 to the next one."""
+    """Return the splitter for a body. `carries`: each shard passes a background of float32 on to the next one."""
     _check(options)
     if request.head is None and options.format == "auto":
-        # It may be anything; the body's first bytes will tell.
+        # The format is unknown until the body's first bytes have arrived.
         return npy_splitter(request, halo=halo, frames=True, empty=True)
     making = _Making(options, request, halo, carries)
     head = request.head or b""
@@ -74,7 +74,7 @@ def splitter(options: FrameOptions, request: SplitRequest, *, halo: int, carries
         if request.head is None:
             return making.video(DECODED[0])
         raise BadInput(
-            f"the body begins with {head[:8]!r}: no MP4, MOV, Matroska, WebM, AVI or NUT file", code="not-frames"
+            f"the body begins with {head[:8]!r}: not an MP4, MOV, Matroska, WebM, AVI or NUT file", code="not-frames"
         )
     return making.raw()
 
@@ -82,7 +82,7 @@ def splitter(options: FrameOptions, request: SplitRequest, *, halo: int, carries
 def _check(options: FrameOptions) -> None:
     if options.pixel_format is not None and options.pixel_format not in FORMATS:
         raise BadRequest(
-            f"pixel_format is {options.pixel_format[:40]!r}; known are {', '.join(FORMATS)}", code="bad-option"
+            f"pixel_format is {options.pixel_format[:40]!r}; supported are {', '.join(FORMATS)}", code="bad-option"
         )
     if options.pixel_format is not None and "channels" in options.model_fields_set:
         found = FORMATS[options.pixel_format].channels
@@ -93,7 +93,7 @@ def _check(options: FrameOptions) -> None:
 
 
 class _Making:
-    """Makes the splitter of one body."""
+    """Creates the splitter of one body."""
 
     def __init__(self, options: FrameOptions, request: SplitRequest, halo: int, carries: bool) -> None:
         self._options = options
@@ -139,7 +139,7 @@ class _Making:
     def npy(self, head: bytes) -> Splitter | FileSplitter:
         self._refuse_raw_options()
         if self._options.pixels is not None:
-            raise _not_yuv("an NPY file's values are taken as they are")
+            raise _not_yuv("an NPY file's values are used as they are")
         header = None
         if head.startswith(npy.MAGIC):
             header = npy.parse_header(head, frames=True)
@@ -151,7 +151,7 @@ class _Making:
                 self._check_npy(header.layout)
                 if never_striped(self._options):
                     raise BadInput(
-                        f"a frame of {layout.values} values fits no shard, which options width and height promise; "
+                        f"a frame of {layout.values} values fits no shard, contrary to the options width and height; "
                         "leave them out"
                     )
                 layout = FrameLayout(layout.values, layout.dtype, frames=header.layout.height).check()
@@ -184,7 +184,7 @@ class _Making:
         if pixel_format.is_yuv:
             return self._levels(pixel_format, full_range=False)
         if self._options.pixels is not None:
-            raise _not_yuv(f"values of {pixel_format.name} are taken as they are")
+            raise _not_yuv(f"values of {pixel_format.name} are used as they are")
         return ""
 
     def _levels(self, pixel_format: PixelFormat, *, full_range: bool) -> str:
@@ -195,7 +195,7 @@ class _Making:
 
     def _check_npy(self, layout: RowLayout) -> None:
         if layout.dtype not in _NPY_DTYPES:
-            raise BadInput(f"the frames hold values of type {layout.dtype}; {' and '.join(_NPY_DTYPES)} are taken")
+            raise BadInput(f"the frames have values of type {layout.dtype}; supported are {' and '.join(_NPY_DTYPES)}")
         options = self._options
         if options.width and options.height and options.width * options.height != layout.width:
             raise BadInput(
@@ -208,7 +208,7 @@ class _Making:
     def _refuse_raw_options(self) -> None:
         if self._options.pixel_format is not None:
             raise BadRequest(
-                "pixel_format is for raw frames, and the body is a file that says its own; leave it out, or say format=raw "
+                "pixel_format is for raw frames, but the body is a file with its own; leave it out, or set format=raw "
                 "if these are raw frames that only look like one",
                 code="bad-option",
             )

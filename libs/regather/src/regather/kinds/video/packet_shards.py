@@ -1,8 +1,8 @@
-"""A shard of coded video: whole groups of pictures as they stand in the file, and how a worker's child decodes them.
+"""A shard of coded video: whole groups of pictures as they are in the file, and how a worker's child decodes them.
 
-The payload is four bytes (the length of what follows, little-endian), a JSON document, and the packets one behind the
-other. The document has what a decoder needs and what the frames must be, so that a decoder that gives other frames than
-the file's index promises is noticed: their number, their time stamps, their size and format.
+The payload is four bytes (the length of the document, little-endian), a JSON document, and the packets one after the
+other. The document has what a decoder needs, and what the frames must be: their number, time stamps, size and format.
+So a decoder that returns other frames than the file's index lists is detected.
 """
 
 import base64
@@ -30,7 +30,7 @@ _DECODED_TWICE = ("hevc",)
 
 @dataclass(frozen=True, slots=True)
 class CodedStream:
-    """What a decoder needs besides packets. `colour` is what the container says where the stream does not."""
+    """What a decoder needs besides packets. `colour` comes from the container, for streams that lack it."""
 
     codec: str
     extradata: bytes
@@ -42,7 +42,7 @@ class CodedStream:
 
     @classmethod
     def of(cls, context: Any, time_base: Fraction, picture: Picture) -> "CodedStream":
-        """Return that of an open file's stream."""
+        """Return the description of an open file's stream."""
         colour = {name: int(getattr(context, name)) for name in _COLOUR}
         extradata = bytes(context.extradata or b"")
         return cls(context.codec.name, extradata, context.width, context.height, time_base, colour, picture)
@@ -53,7 +53,7 @@ _COLOUR = ("color_range", "color_primaries", "color_trc", "colorspace")
 
 @dataclass(frozen=True, slots=True)
 class PacketShard:
-    """Packets, the frames that they show, and which of these are asked for.
+    """Packets, the frames that they show, and which of these frames are requested.
 
     The packets show frames `frame` to `frame + len(shown) - 1`, at the time stamps `shown`. Lines are made for
     frames `first` to `end - 1`.
@@ -70,7 +70,7 @@ class PacketShard:
     stripe: Stripe
 
     def encode(self) -> bytes:
-        """As a shard's payload."""
+        """Return a shard's payload."""
         stream = self.stream
         document = {
             "codec": stream.codec,
@@ -92,7 +92,7 @@ class PacketShard:
 
     @classmethod
     def decode(cls, payload: bytes) -> "PacketShard":
-        """Read what encode() wrote; ValueError, TypeError or KeyError for anything else."""
+        """Parse what encode() wrote; ValueError, TypeError or KeyError for anything else."""
         begin = _LENGTH_BYTES + int.from_bytes(payload[:_LENGTH_BYTES], "little")
         document = json.loads(payload[_LENGTH_BYTES:begin])
         packets, at = [], begin
@@ -117,11 +117,11 @@ class PacketShard:
         )
 
     def time_us(self, number: int) -> int | None:
-        """Return when a frame is shown."""
+        """Return the time in microseconds at which a frame is shown."""
         return microseconds(self.shown[number - self.frame], self.stream.time_base)
 
     def frames(self, pixels: str, begin: int) -> "Iterator[NDArray[np.generic]]":
-        """Yield the values of the shard's stripe of its frames from number `begin` on. PermanentError for damage."""
+        """Yield the values of the shard's stripe, for its frames from number `begin` on. PermanentError for damage."""
         made: Pixels | None = None
         stripe = self.stripe
         number = self.frame
@@ -144,9 +144,9 @@ class PacketShard:
         return made
 
     def _decoded(self) -> Iterator[Any]:
-        """Yield the frames that are shown; each must have the time stamp that the file's index has for it.
+        """Yield the frames that are shown; each must have its time stamp from the file's index.
 
-        The last one is held back until the decoder has nothing left to say.
+        The last frame is held back until the decoder has nothing more to report.
         """
         held, number = None, 0
         hidden = set(self.pts) - set(self.shown)
@@ -168,10 +168,10 @@ class PacketShard:
             yield held
 
     def _all_decoded(self) -> Iterator[Any]:
-        """Yield all frames; Damaged.
+        """Yield all frames; Damaged if one is damaged.
 
-        FFmpeg's HEVC decoder leaves out the rest of a picture whose data end too early, and says nothing: what stands there
-        is what its buffer had before. So it decodes the packets twice, the second time into used buffers.
+        If a picture's data end too early, FFmpeg's HEVC decoder silently leaves out the rest of the picture, which then
+        shows the buffer's old content. So this method decodes the packets twice, the second time into used buffers.
         """
         context = self._context()
         if self.stream.codec not in _DECODED_TWICE:
@@ -188,7 +188,7 @@ class PacketShard:
         import av
 
         for packet_bytes, pts, dts in zip(self.packets, self.pts, self.dts, strict=True):
-            # Made so, it ends in zeros, into which decoders read on; Packet(bytes) ends in whatever stands there.
+            # Such a packet ends in zeros, into which decoders read ahead; Packet(bytes) ends in undefined bytes.
             packet = av.Packet(len(packet_bytes))
             packet.update(packet_bytes)
             packet.pts, packet.dts, packet.time_base = pts, dts, self.stream.time_base
@@ -222,6 +222,6 @@ def _checksum(frame: Any) -> int:
 
 def _disagrees(frame: int) -> PermanentError:
     return PermanentError(
-        f"frame {frame} is not where the file's index has it: the decoder gives another number or order of frames. "
+        f"frame {frame} is not where the file's index has it: the decoder returns another number or order of frames. "
         "Send the video with cut_at=frames, which decodes it as a whole"
     )

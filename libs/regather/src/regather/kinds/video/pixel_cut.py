@@ -1,7 +1,7 @@
-"""Cutting frames that lie open in the body: raw pixels and y4m while they arrive, large frames and NPY as a file.
+"""Cuts uncompressed frames: raw pixels and y4m while they arrive, large frames and NPY from a file.
 
-A frame that fits a shard is cut while the body arrives. A frame that has to be cut into stripes is not: the first stripes
-of all frames come first, so the body waits in a file and a child reads it once for each stripe.
+A frame that fits a shard is cut while the body arrives. Frames that have to be cut into stripes are not: the first
+stripes of all frames come first, so the gateway spools the body to a file, and a child reads it once for each stripe.
 """
 
 import os
@@ -22,9 +22,9 @@ _NO_CLOCK = Clock()
 
 @dataclass(frozen=True, slots=True)
 class OpenFrames:
-    """Where frames lie in a body: behind `first_byte`, each of `frame_bytes`, with a header of its own in y4m.
+    """Where frames are in a body: after `first_byte`, with `frame_bytes` each, and in y4m each after its own header.
 
-    Of each frame the first `layout.values` values are analysed.
+    The first `layout.values` values of each frame are analysed.
     """
 
     layout: FrameLayout
@@ -35,12 +35,12 @@ class OpenFrames:
 
     @property
     def kept_bytes(self) -> int:
-        """Bytes of a frame that are analysed."""
+        """Number of bytes of a frame that are analysed."""
         return self.layout.values * self.layout.item_bytes
 
 
 class RawStream(Splitter):
-    """Cuts small raw frames of which every byte is analysed, many at a time."""
+    """Cuts small raw frames whose bytes are all analysed, many frames at a time."""
 
     def __init__(self, frames: OpenFrames, request: SplitRequest, *, halo: int) -> None:
         self._frames = frames
@@ -62,7 +62,7 @@ class RawStream(Splitter):
 
 
 class FrameStream(Splitter):
-    """Cuts small frames while the body arrives; holds the shard at hand and one frame."""
+    """Cuts small frames while the body arrives; holds the current shard and one frame."""
 
     def __init__(self, frames: OpenFrames, request: SplitRequest, *, halo: int) -> None:
         self._frames = frames
@@ -118,7 +118,7 @@ class FrameStream(Splitter):
 
 
 class FrameFile(FileSplitter):
-    """Cuts frames of a file that is there as a whole, stripe after stripe."""
+    """Cuts the frames of a complete file, stripe after stripe."""
 
     def __init__(self, frames: OpenFrames, request: SplitRequest, *, halo: int, carries: bool) -> None:
         self._frames = frames
@@ -166,25 +166,23 @@ class FrameFile(FileSplitter):
 
 
 def check_asked(request: SplitRequest, cut: Sequence[Stripe]) -> None:
-    """BadRequest where a number of shards is asked for and frames have to be cut into stripes."""
+    """Raise BadRequest if a number of shards is requested and frames have to be cut into stripes."""
     if request.shards is not None and len(cut) > 1:
         raise BadRequest(
-            f"shards={request.shards} cannot be: a frame fits no shard and is cut into {len(cut)} stripes; use shard_size",
+            f"shards={request.shards} cannot be: frames fit no shard and are cut into {len(cut)} stripes; use shard_size",
             code="bad-split",
         )
 
 
 def _no_frames(frames: OpenFrames) -> BadInput:
     what = (
-        "the body is empty"
-        if not frames.first_byte
-        else f"the body ends behind its header of {frames.first_byte} bytes"
+        "the body is empty" if not frames.first_byte else f"the body ends after its header of {frames.first_byte} bytes"
     )
     return BadInput(f"{what}: there are no frames to cut", code="empty-body")
 
 
 def wrong_length(size_bytes: int, frames: OpenFrames) -> BadInput:
-    """Return the refusal of a body that is no whole number of frames."""
+    """Return the refusal of a body that is not a whole number of frames."""
     count, left_over_bytes = divmod(size_bytes - frames.first_byte, frames.frame_bytes)
     wanted = "" if frames.layout.frames is None else f", not {frames.layout.frames} frames"
     return BadInput(

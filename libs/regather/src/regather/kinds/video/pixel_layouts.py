@@ -1,7 +1,7 @@
-"""How frames lie in memory: the pixel formats of raw files and of y4m, and which of their values are analysed. Pure.
+"""Memory layouts of frames: the pixel formats of raw files and y4m, and which of their values are analysed. Pure.
 
-Names are FFmpeg's. YUV formats are planar with Y first, so that the luma of a frame is one run of bytes at its beginning;
-the chroma behind it is skipped. Values of more than 8 bits are 16-bit words, little-endian.
+Names are FFmpeg's. YUV formats are planar with Y first, so the luma of a frame is one run of bytes at its beginning;
+the chroma after it is skipped. Values of more than 8 bits are 16-bit words, little-endian.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ YUV_NAMES = ("yuv420p", "yuv422p", "yuv444p", "yuv411p")
 
 @dataclass(frozen=True, slots=True)
 class PixelFormat:
-    """One format. `chroma` is the samples of both chroma planes as (planes, columns per sample, rows per sample)."""
+    """One format. `chroma` describes both chroma planes as (planes, columns per sample, rows per sample)."""
 
     name: str
     bits: int
@@ -21,7 +21,7 @@ class PixelFormat:
 
     @property
     def item_bytes(self) -> int:
-        """Bytes of one value."""
+        """Size of one value in bytes."""
         return 1 if self.bits <= 8 else 2
 
     @property
@@ -31,7 +31,7 @@ class PixelFormat:
 
     @property
     def is_yuv(self) -> bool:
-        """Whether luma and chroma are apart."""
+        """Whether luma and chroma are separate."""
         return self.chroma is not None
 
     def analysed_values(self, width: int, height: int) -> int:
@@ -39,7 +39,7 @@ class PixelFormat:
         return width * height * self.channels
 
     def frame_bytes(self, width: int, height: int) -> int:
-        """Return the bytes of a whole frame. Chroma of odd sides is rounded up."""
+        """Return the size of a whole frame. Odd sides of chroma are rounded up."""
         values = self.analysed_values(width, height)
         if self.chroma is not None:
             planes, columns, rows = self.chroma
@@ -71,9 +71,9 @@ _COLOUR = [
 ]
 
 FORMATS = {format_.name: format_ for format_ in (*_GREY, *_COLOUR, *_yuv())}
-"""Every format that a raw file may have."""
+"""Every format that a raw file can have."""
 
 
 def of_channels(channels: int) -> PixelFormat:
-    """Return the format of 8-bit values that are interleaved and have no name."""
+    """Return the format of interleaved 8-bit values that have no name."""
     return PixelFormat(f"{channels} x uint8", 8, channels=channels)

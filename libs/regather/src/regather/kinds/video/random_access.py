@@ -1,10 +1,11 @@
-"""Where a coded video may be cut so that a decoder that begins there gives the very same frames. Pure.
+"""Finds where a coded video can be cut so that a decoder that begins there returns exactly the same frames. Pure.
 
-A container's mark "keyframe" is not enough: gradual refreshes have it, too. A cut is allowed at a packet if, by the codec's
-own rules, nothing that is shown after it depends on anything before it: an IDR picture of H.264, an IDR or CRA picture of
-HEVC, a key frame of VP9. *Leading* pictures, which come behind it in the file, are shown before it, and may depend on what
-was before (an open group), go with the group before. Parameter sets inside the stream must be those of its header, which
-every shard gets. A stream that breaks its codec's rules fails in the decoder or in what is checked of its frames.
+A container's mark "keyframe" is not enough: gradual refreshes have it, too. A cut is allowed at a packet if, by the
+codec's own rules, nothing that is shown after it depends on anything before it: an IDR picture of H.264, an IDR or CRA
+picture of HEVC, a key frame of VP9. *Leading* pictures follow it in the file but are shown before it, and may depend on
+earlier ones (an open group); they belong to the group before. Parameter sets inside the stream must be those of its
+header, which every shard gets. A stream that breaks its codec's rules fails in the decoder or in the checks of its
+frames.
 
 Sources: ITU-T H.264 7.3.1 and 7.4.1.2.4, ITU-T H.265 7.3.1.2 and table 7-1, ISO/IEC 14496-15 (avcC, hvcC), the VP9
 Bitstream Specification 6.2 and Annex B.
@@ -19,12 +20,12 @@ _AVCC_LENGTH, _HVCC_LENGTH = 4, 21
 
 
 class Uncuttable(Exception):
-    """The stream cannot be cut as it is coded; its frames have to travel decoded."""
+    """The stream cannot be cut as it is coded; its frames have to be decoded before they are sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class CodedFrame:
-    """One packet: when it is shown, whether it is shown at all, its size, whether a decoder may begin here."""
+    """One packet: when it is shown, whether it is shown at all, its size, whether a decoder can begin here."""
 
     pts: int
     shown: bool
@@ -36,14 +37,14 @@ Fresh = Callable[[bytes], bool]
 
 
 def rules_of(codec: str, extradata: bytes) -> Fresh:
-    """Return the test whether a packet of this codec is a fresh begin; Uncuttable for other codecs and forms."""
+    """Return a test whether a decoder can begin at a packet of this codec; Uncuttable for other codecs and forms."""
     if codec == "h264" and len(extradata) > _AVCC_LENGTH and extradata[0] == 1:
         return _NalRule(extradata, (extradata[_AVCC_LENGTH] & 3) + 1, _h264_type, (_H264_IDR,), range(1, 6), _H264_SETS)
     if codec == "hevc" and len(extradata) > _HVCC_LENGTH and extradata[0] == 1:
         return _NalRule(extradata, (extradata[_HVCC_LENGTH] & 3) + 1, _hevc_type, _HEVC_BEGINS, range(32), _HEVC_SETS)
     if codec == "vp9":
         return _vp9_key
-    raise Uncuttable(f"{codec} has no rule for that here")
+    raise Uncuttable(f"there is no rule for {codec}")
 
 
 def _h264_type(first: int) -> int:
@@ -53,13 +54,13 @@ def _h264_type(first: int) -> int:
 def _hevc_type(first: int) -> int:
     kind = first >> 1 & 63
     if kind in _HEVC_BROKEN:
-        raise Uncuttable("the stream was joined out of others")
+        raise Uncuttable("the stream was joined from others")
     return kind
 
 
 @dataclass(frozen=True, slots=True)
 class _NalRule:
-    """The test for packets of units with a length before each; `begins`, `slices` and `sets` are types of units."""
+    """The test for packets of length-prefixed units; `begins`, `slices` and `sets` are types of units."""
 
     extradata: bytes
     length_bytes: int
@@ -93,7 +94,7 @@ def _vp9_key(packet: bytes) -> bool:
     """Whether the first frame of a packet is a key frame: marker 2 bits, profile 2 (3), show_existing, frame_type."""
     first = packet[0]
     if first >> 6 != 2:
-        raise Uncuttable("no VP9 frame")
+        raise Uncuttable("a packet is not a VP9 frame")
     profile_bits = 3 if first >> 4 & 3 == 3 else 2
     show_existing = first >> 5 - profile_bits & 1
     frame_type = first >> 4 - profile_bits & 1
@@ -102,11 +103,12 @@ def _vp9_key(packet: bytes) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Packets that a decoder can decode by themselves, and which frames they show.
+    """Packets that can be decoded independently, and the frames that they show.
 
-    They are packets `first` to `end - 1`, without the `leading` ones right behind the first. Those are shown before it, may
-    depend on the group before, and are decoded with that one: behind its packets come this group's first and leading ones.
-    `frame` is the number of the first frame, `frames` how many there are up to the next group's first one.
+    The packets are `first` to `end - 1`, without the `leading` ones right after the first. Those are shown before it,
+    may depend on the group before, and are decoded with that group: its packets are followed by this group's first and
+    leading ones. `frame` is the number of the first frame, `frames` the number of frames up to the next group's first
+    one.
     """
 
     first: int
@@ -118,11 +120,11 @@ class Group:
 
 
 def groups(coded: Sequence[CodedFrame]) -> list[Group]:
-    """Return the smallest groups there are; Uncuttable if the file does not begin with one."""
+    """Return the smallest possible groups; Uncuttable if the file does not begin with one."""
     if not coded or not coded[0].fresh or min(frame.pts for frame in coded) < coded[0].pts:
-        raise Uncuttable("the video does not begin with a picture that stands by itself")
+        raise Uncuttable("the video does not begin with a picture that can be decoded independently")
     if len({frame.pts for frame in coded}) < len(coded):
-        raise Uncuttable("two frames have one time stamp")
+        raise Uncuttable("two frames have the same time stamp")
     cuts = list(_cuts(coded))
     found = []
     shown = 0
@@ -135,7 +137,10 @@ def groups(coded: Sequence[CodedFrame]) -> list[Group]:
 
 
 def _cuts(coded: Sequence[CodedFrame]) -> Iterator[tuple[int, int]]:
-    """Yield where groups begin and how many leading packets each has: shown after all before it, before all behind it."""
+    """Yield where groups begin, and how many leading packets each has.
+
+    A group's first frame is shown after all packets before it, and before all that follow its leading packets.
+    """
     least_behind = _least_behind([frame.pts for frame in coded])
     most = -1
     for at, frame in enumerate(coded):

@@ -1,7 +1,7 @@
-"""What a body is by its first bytes, so that no file is taken for raw pixels that says by itself that it is something else.
+"""Recognizes a body by its first bytes, so that no file with a signature is treated as raw pixels.
 
-Pure. A magic of two bytes alone is not enough: raw pixels begin so too often. Sources: the formats' own specifications,
-and for MPEG-TS the sync byte of three packets.
+Pure. A signature of only two bytes is not enough: raw pixels begin like that too often. Sources: the formats' own
+specifications, and for MPEG-TS the sync byte of three packets.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ DECODED = ("mp4", "matroska", "avi", "nut")
 
 _BOX_TYPES = frozenset((b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"moof", b"styp", b"uuid"))
 _TS_PACKETS = ((0, 188, "an MPEG transport stream"), (4, 192, "an M2TS file"))
-"""Where the first packet's sync byte is and how long packets are: as broadcast, and with the time in front (M2TS)."""
+"""Position of the first packet's sync byte, and packet length: as broadcast, and with a time before each packet (M2TS)."""
 
 _MAGICS = {
     b"\x93NUMPY": ("npy", "an NPY file"),
@@ -82,14 +82,14 @@ _RIFF = {b"AVI ": ("avi", "an AVI file"), b"WAVE": ("", "a WAV file"), b"WEBP": 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a body is. `format` is npy, y4m or one of DECODED, empty for what is not taken; `name` is for people."""
+    """What a body is. `format` is npy, y4m or one of DECODED, empty if not supported; `name` is for messages."""
 
     format: str
     name: str
 
 
 def recognise(head: bytes) -> Found | None:
-    """Return what a body that begins so is; None for what says nothing about itself, as raw pixels do."""
+    """Return what a body that begins with `head` is; None if it has no signature, like raw pixels."""
     if head[4:8] in _BOX_TYPES:
         return _boxes(head)
     if head.startswith((b"RIFF", b"RF64")) and head[8:12] in _RIFF:
@@ -101,11 +101,11 @@ def recognise(head: bytes) -> Found | None:
 
 
 def refuse(found: Found) -> BadInput:
-    """Return the refusal of what is not taken, with what to do."""
+    """Return the refusal of an unsupported body, with what to do."""
     return BadInput(
-        f"the body is {found.name}, not raw frames; frames are taken as raw pixels, NPY, y4m, MP4, MOV, Matroska, WebM, "
+        f"the body is {found.name}, not raw frames; supported are raw pixels, NPY, y4m, MP4, MOV, Matroska, WebM, "
         "AVI and NUT (another video: ffmpeg -i in -c copy out.mkv). If these are raw pixels that only look like one, "
-        "say format=raw",
+        "set format=raw",
         code="not-frames",
     )
 

@@ -1,13 +1,13 @@
-"""Cutting coded video files. The file is there as a whole, and this runs in a killable child.
+"""Cuts coded video files. The file is complete, and this runs in a killable child.
 
-Two ways, and ADR 0025 has the figures that decided:
+There are two ways; ADR 0025 has the figures that decided between them:
 
-- *At keyframes.* Where the codec's own rules say that a decoder may begin (`random_access.py`), packets travel as they
-  stand in the file, and workers decode them. A shard is one group of pictures or several. `frames.motion` needs the frame
+- *At keyframes.* If the codec's own rules say where a decoder can begin (`random_access.py`), packets are sent as they
+  are in the file, and workers decode them. A shard is one group of pictures or several. `frames.motion` needs the frame
   before each one, so a shard also gets the packet that begins the next group, and makes the line of that frame.
-- *As frames.* Otherwise this child decodes the file once for each stripe of the frames, and pixels travel.
+- *As frames.* Otherwise this child decodes the file once for each stripe of the frames, and pixels are sent.
 
-Either way the frames are those that a decoder gives for the whole file, in the order in which they are shown.
+In both cases the frames are those of decoding the whole file, in the order in which they are shown.
 """
 
 from collections.abc import Iterator, Sequence
@@ -38,10 +38,10 @@ from regather.kinds.video.random_access import CodedFrame, Group, Uncuttable, gr
 from regather.processors.base import FileSplitter, Piece, SplitRequest
 
 _SHARD_PIXELS = 128_000_000
-"""A shard of several groups decodes no more: a second or two of work."""
+"""Most pixels that a shard of several groups decodes: a second or two of work."""
 
 _GROUP_PIXELS = 2_500_000_000
-"""The most of one group of pictures, 300 frames in 4K: its last frame takes about ten seconds to get at."""
+"""Most pixels of one group of pictures, 300 frames in 4K: it takes about ten seconds to reach its last frame."""
 
 _HUGE_BYTES = 64 * 1024 * 1024
 _PER_PACKET_BYTES = 64
@@ -51,7 +51,7 @@ _MAX_TIMES = 16_384
 
 @dataclass(frozen=True, slots=True)
 class VideoWish:
-    """What the options say of a video: which container, which values, where to cut, what its size must be, if said."""
+    """Options for a video: its container, the requested values, where to cut, and its size if the client set it."""
 
     container: str
     pixels: str
@@ -61,7 +61,7 @@ class VideoWish:
 
 
 class VideoCut(FileSplitter):
-    """Cuts a video file at keyframes, or as frames. BadInput for what is no such video, or is damaged anywhere."""
+    """Cuts a video file at keyframes, or as frames. BadInput if it is not such a video, or is damaged anywhere."""
 
     def __init__(self, wish: VideoWish, request: SplitRequest, *, halo: int, carries: bool) -> None:
         self._wish = wish
@@ -105,7 +105,7 @@ class VideoCut(FileSplitter):
             if header is None:
                 raise BadInput("the body ends inside the y4m header")
             for _ in y4m.frame_offsets(read, size_bytes, header):
-                pass  # a file that is cut off is refused here, with the frame and the byte
+                pass  # this refuses a file that is cut off, and names the frame and the byte
         with open_video(path, "y4m") as video:
             layout = self._probed(video).layout
         yield from self._as_frames(path, layout, Clock(rate=header.rate))
@@ -122,7 +122,7 @@ class VideoCut(FileSplitter):
         return pixels
 
     def _plan(self, path: Path, pixels: Pixels) -> tuple[list[CodedFrame], list["_Run"]]:
-        """Return the file's packets and which of them go together; Uncuttable where pixels have to travel."""
+        """Return the file's packets and which of them go together; Uncuttable if pixels have to be sent."""
         if self._wish.cut_at == "frames":
             raise Uncuttable
         if self._wish.container == "avi":
@@ -156,7 +156,7 @@ class VideoCut(FileSplitter):
                 request,
                 shard_size_bytes=min(most_bytes, with_usual_size(layout, request).shard_size_bytes or most_bytes),
             )
-        # A chain needs all frames of a stripe before the next one; else one decode feeds all stripes.
+        # A chain needs all frames of a stripe before the next stripe; otherwise one decoding feeds all stripes.
         for together in [[stripe] for stripe in cut] if self._carries else [cut]:
             yield from self._cut_stripes(path, layout, clock, together, request)
 
@@ -179,7 +179,7 @@ class VideoCut(FileSplitter):
             yield from with_extra(iter(rows.finish()), layout, stripe, extra)
 
     def _values(self, path: Path) -> Iterator[tuple[int | None, Any]]:
-        """Yield when each frame is shown, and its values. AVI has places at a fixed rate and no time stamps."""
+        """Yield when each frame is shown, and its values. AVI has a fixed rate and no time stamps."""
         with open_video(path, self._wish.container, again=True) as video:
             pixels: Pixels | None = None
             for number, frame in enumerate(video.frames()):
@@ -210,7 +210,7 @@ def _index(path: Path, container: str) -> list[CodedFrame]:
         try:
             for packet in video.packets():
                 if packet.pts is None or any(True for _ in packet.iter_sidedata()):
-                    raise Uncuttable("its packets have no time stamps, or change what the decoder knows")
+                    raise Uncuttable("its packets have no time stamps, or have side data for the decoder")
                 begins = fresh(bytes(packet)) and packet.is_keyframe
                 coded.append(CodedFrame(packet.pts, not packet.is_discard, packet.size, begins))
         except Damaged:
@@ -220,7 +220,7 @@ def _index(path: Path, container: str) -> list[CodedFrame]:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Groups that travel together; `first`, `leading`, `end`, `frame` and `frames` as those of a Group."""
+    """Groups that are sent together; `first`, `leading`, `end`, `frame` and `frames` are as in Group."""
 
     first: int
     leading: int
@@ -228,7 +228,7 @@ class _Run:
     frame: int
     frames: int
     parts: int = 1
-    """So many shards get these packets, each for a part of their frames."""
+    """Number of shards that get these packets, each for a part of their frames."""
 
 
 def _runs(found: Sequence[Group], request: SplitRequest, frame_pixels: int) -> list[_Run]:
@@ -251,7 +251,7 @@ def _counted_runs(found: Sequence[Group], shards: int) -> list[_Run]:
     if shards > len(found):
         raise BadRequest(
             f"shards={shards} is more than the {len(found)} groups of pictures of the video, which are never cut; "
-            "say cut_at=frames to cut between any two frames",
+            "set cut_at=frames to cut between any two frames",
             code="bad-split",
         )
     edges = [len(found) * at // shards for at in range(shards + 1)]
@@ -278,7 +278,7 @@ def _payload_bytes(packet_bytes: int, packets: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Coded:
-    """All that is known of a video that is cut at keyframes, and the stripe of its frames that is asked for."""
+    """Everything about a video that is cut at keyframes, and the requested stripe of its frames."""
 
     stream: CodedStream
     coded: Sequence[CodedFrame]
@@ -287,15 +287,15 @@ class _Coded:
     halo: int
 
     def tail(self, following: _Run | None) -> int:
-        """Return how many packets of the next run its predecessor needs: to compare with, or to decode what leads it."""
+        """Return how many packets of the next run its predecessor needs, to compare with or to decode leading pictures."""
         return 1 + following.leading if following is not None and (self.halo or following.leading) else 0
 
     def shards(self, run: _Run, packets: Sequence[Any], following: _Run | None) -> Iterator[PacketShard]:
-        """Yield the shards of a run. `packets` are its own with those of tail() behind them."""
+        """Yield the shards of a run. `packets` are its own, followed by those of tail()."""
         kept = [at for at in range(len(packets)) if not 0 < at <= run.leading]
         shown = sorted(self.coded[run.first + at].pts for at in kept if self.coded[run.first + at].shown)
         first, end = run.frame, run.frame + run.frames
-        if self.halo:  # the line of a run's first frame is made by the run before
+        if self.halo:  # the run before makes the line of this run's first frame
             first, end = first + (first > 0), end + (following is not None)
         edges = [first + (end - first) * at // run.parts for at in range(run.parts + 1)]
         for begin, behind in pairwise(edges):
@@ -334,7 +334,7 @@ def _piece(shard: PacketShard) -> Piece:
     if len(payload) > MAX_SHARD_BYTES:
         raise BadInput(
             f"the frames from {shard.frame} on have {len(payload)} bytes as a shard; at most {MAX_SHARD_BYTES}: "
-            "ask for a smaller shard_size, or say cut_at=frames",
+            "ask for a smaller shard_size, or set cut_at=frames",
             code="bad-split",
         )
     return Piece(payload, META)

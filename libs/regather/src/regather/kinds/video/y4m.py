@@ -1,4 +1,4 @@
-"""YUV4MPEG2 (y4m): a line that says what the frames are, then each frame behind a line of its own. Pure.
+"""YUV4MPEG2 (y4m): a line that describes the frames, then each frame after a line of its own. Pure.
 
 Source: yuv4mpeg(5) of mjpegtools, and for more than 8 bits the names that FFmpeg writes. A stream header has parameters
 W, H, F, I, A, C and X, separated by spaces; a frame header is `FRAME` with parameters I and X, if any.
@@ -16,7 +16,7 @@ MAGIC = b"YUV4MPEG2"
 FRAME = b"FRAME"
 _MAX_LINE_BYTES = 1024
 _OLD_COLOUR = "YSCSS="
-"""An extension that names the colour space, in capitals; FFmpeg writes it beside C, and then C counts."""
+"""An extension that names the colour space, in capitals; FFmpeg writes it beside C, which then has priority."""
 
 _SIDE = re.compile(r"[1-9][0-9]{0,4}")
 _RATIO = re.compile(r"([0-9]{1,9}):([0-9]{1,9})")
@@ -30,7 +30,7 @@ _COLOURS = {
 
 @dataclass(frozen=True, slots=True)
 class Y4mHeader:
-    """What the stream header says. `rate` is frames a second, None where it says 0:0; `size_bytes` is the line's."""
+    """A parsed stream header. `rate` is frames per second, None for 0:0; `size_bytes` is the length of the line."""
 
     width: int
     height: int
@@ -41,14 +41,16 @@ class Y4mHeader:
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes of a frame behind its header."""
+        """Size of a frame without its header."""
         return self.format.frame_bytes(self.width, self.height)
 
 
 def parse_header(head: bytes | bytearray) -> Y4mHeader | None:
-    """Read the line at the start of `head`; None while it is incomplete, BadInput with the reason if it is wrong."""
+    """Parse the line at the start of `head`; None while it is incomplete, BadInput with the reason if it is wrong."""
     if not bytes(head[: len(MAGIC)]) == MAGIC[: len(head)]:
-        raise BadInput(f"byte 0: no y4m file, which begins with {MAGIC.decode()}; this one with {bytes(head[:9])!r}")
+        raise BadInput(
+            f"byte 0: not a y4m file (these begin with {MAGIC.decode()}): it begins with {bytes(head[:9])!r}"
+        )
     end = head.find(b"\n", 0, _MAX_LINE_BYTES)
     if end < 0:
         if len(head) >= _MAX_LINE_BYTES:
@@ -69,12 +71,14 @@ def _parsed(words: list[str], size_bytes: int) -> Y4mHeader:
         elif word[0] in "WHFIAC":
             found[word[0]] = word[1:]
         else:
-            raise BadInput(f"the y4m header has a parameter {word[:20]!r}; known are W, H, F, I, A, C and X")
+            raise BadInput(f"the y4m header has a parameter {word[:20]!r}; supported are W, H, F, I, A, C and X")
     old_names = [text.removeprefix(_OLD_COLOUR).lower() for text in extensions if text.startswith(_OLD_COLOUR)]
     found.setdefault("C", old_names[-1] if old_names else "420jpeg")
     pixel_format = _COLOURS.get(found["C"])
     if pixel_format is None:
-        raise BadInput(f"the y4m colour space {found['C'][:20]!r} is not taken; known are {', '.join(_COLOURS)}")
+        raise BadInput(
+            f"the y4m colour space {found['C'][:20]!r} is not supported; supported are {', '.join(_COLOURS)}"
+        )
     full = "COLORRANGE=FULL" in extensions
     width, height = _side(found, "W", "width"), _side(found, "H", "height")
     return Y4mHeader(width, height, FORMATS[pixel_format], full, _rate(found.get("F", "0:0")), size_bytes)
@@ -83,20 +87,20 @@ def _parsed(words: list[str], size_bytes: int) -> Y4mHeader:
 def _side(found: dict[str, str], name: str, meaning: str) -> int:
     text = found.get(name, "")
     if not _SIDE.fullmatch(text):
-        raise BadInput(f"the y4m header's {meaning} is {name}{text[:20]!r}; a whole number from 1 to 99,999 is needed")
+        raise BadInput(f"the y4m header's {meaning} is {name}{text[:20]!r}; it must be a whole number from 1 to 99,999")
     return int(text)
 
 
 def _rate(text: str) -> Fraction | None:
     match = _RATIO.fullmatch(text)
     if match is None:
-        raise BadInput(f"the y4m header's frame rate is F{text[:20]!r}; it looks like F30000:1001")
+        raise BadInput(f"the y4m header's frame rate is F{text[:20]!r}; it must look like F30000:1001")
     above, below = map(int, match.groups())
     return Fraction(above, below) if above and below else None
 
 
 def frame_header_bytes(line: bytes | bytearray, frame: int, offset: int) -> int | None:
-    """Return the length of the frame header that begins so, None while it is incomplete, BadInput for what is none."""
+    """Return the length of the frame header at the beginning of `line`; None while incomplete, BadInput if wrong."""
     known = bytes(line[: len(FRAME)])
     end = line.find(b"\n", 0, _MAX_LINE_BYTES)
     after = bytes(line[len(FRAME) : len(FRAME) + 1])
@@ -114,7 +118,7 @@ def truncated(frame: int, begins: int, needs: int, ends: int) -> BadInput:
 
 
 def frame_offsets(read: Callable[[int, int], bytes], size_bytes: int, header: Y4mHeader) -> Iterator[int]:
-    """Yield where each frame's values begin in a file that is there as a whole; `read(offset, size)` gives its bytes."""
+    """Yield where each frame's values begin in a complete file; `read(offset, size)` returns its bytes."""
     at, frame = header.size_bytes, 0
     while at < size_bytes:
         found = frame_header_bytes(read(at, _MAX_LINE_BYTES), frame, at)

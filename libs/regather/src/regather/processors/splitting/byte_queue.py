@@ -1,4 +1,4 @@
-"""Bytes that have arrived and are not cut yet: chunks in, exact pieces out, each byte copied once or twice."""
+"""A queue for bytes that have arrived and are not cut yet. It copies each byte once or twice."""
 
 from collections import deque
 from itertools import islice
@@ -8,14 +8,14 @@ _SMALL_CHUNKS = 1_024
 
 
 class ByteQueue:
-    """A first-in first-out queue of bytes. Tiny chunks are joined early: objects outweigh their bytes."""
+    """A first-in, first-out queue of bytes. It joins tiny chunks early, because an object costs more than their bytes."""
 
     __slots__ = ("_chunks", "_head", "_size_bytes", "_small")
 
     def __init__(self) -> None:
         self._chunks: deque[bytes] = deque()
         self._head = 0
-        """So many bytes of the first chunk are gone already."""
+        """Number of bytes of the first chunk that are consumed already."""
         self._small: list[bytes] = []
         self._size_bytes = 0
 
@@ -23,7 +23,7 @@ class ByteQueue:
         return self._size_bytes
 
     def append(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Append the next bytes."""
         self._size_bytes += len(data)
         if len(data) >= _SMALL_BYTES:
             self._join_small()
@@ -34,7 +34,7 @@ class ByteQueue:
                 self._join_small()
 
     def peek(self, size_bytes: int) -> bytes:
-        """Return the first `size_bytes` bytes without taking them; there must be so many."""
+        """Return the first `size_bytes` bytes without removing them; the queue must hold that many."""
         self._join_small()
         end = self._head + size_bytes
         first = self._chunks[0] if self._chunks else b""
@@ -50,7 +50,7 @@ class ByteQueue:
         return b"".join(parts)
 
     def drop(self, size_bytes: int) -> None:
-        """Forget the first `size_bytes` bytes; there must be so many."""
+        """Remove the first `size_bytes` bytes; the queue must hold that many."""
         self._join_small()
         self._size_bytes -= size_bytes
         self._head += size_bytes
@@ -58,13 +58,13 @@ class ByteQueue:
             self._head -= len(self._chunks.popleft())
 
     def take(self, size_bytes: int) -> bytes:
-        """Return the first `size_bytes` bytes and forget them."""
+        """Return and remove the first `size_bytes` bytes."""
         taken = self.peek(size_bytes)
         self.drop(size_bytes)
         return taken
 
     def take_many(self, count: int, size_bytes: int) -> list[bytes]:
-        """Return the next `count` pieces of `size_bytes` each; small ones out of one chunk are nothing but slices."""
+        """Return and remove the next `count` pieces of `size_bytes` bytes each, as slices of a chunk where possible."""
         self._join_small()
         taken: list[bytes] = []
         while len(taken) < count:

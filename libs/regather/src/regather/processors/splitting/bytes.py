@@ -1,4 +1,4 @@
-"""Cutting a body by bytes alone."""
+"""Cuts a body by its number of bytes alone."""
 
 from collections.abc import Iterable
 
@@ -9,10 +9,10 @@ from regather.processors.splitting.byte_queue import ByteQueue
 
 
 class ByteSplitter:
-    """Even shards of any bytes; holds at most one and a half shards and the chunk at hand.
+    """Cuts any bytes into even shards; holds at most one and a half shards and the current chunk.
 
-    Raises BadRequest when made for a cut that cannot be; BadInput for an empty body and for one whose length is not the
-    announced one.
+    The constructor raises BadRequest if the requested cut is impossible. The methods raise BadInput for an empty body
+    and for one whose length differs from the announced length.
     """
 
     def __init__(self, request: SplitRequest) -> None:
@@ -22,11 +22,11 @@ class ByteSplitter:
         self._received_bytes = 0
 
     def feed(self, data: bytes) -> Iterable[Piece]:
-        """See Splitter."""
+        """Queue the bytes and return the shards that are now complete."""
         self._received_bytes += len(data)
         if self._expected_bytes is not None and self._received_bytes > self._expected_bytes:
             raise BadInput(
-                f"the body goes on after the {self._expected_bytes} bytes that were announced; "
+                f"the body is longer than the {self._expected_bytes} bytes that were announced; "
                 "announce its true length, or none"
             )
         self._queue.append(data)
@@ -38,7 +38,7 @@ class ByteSplitter:
             pieces += map(Piece, self._queue.take_many(count, size_bytes))
 
     def finish(self) -> Iterable[Piece]:
-        """See Splitter."""
+        """Return the last shards."""
         if not self._received_bytes:
             raise BadInput("the body is empty: there is nothing to cut", code="empty-body")
         if self._expected_bytes is not None and self._received_bytes < self._expected_bytes:

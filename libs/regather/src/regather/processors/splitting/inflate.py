@@ -1,4 +1,4 @@
-"""Inflating gzip (RFC 1952), Zstandard (RFC 8878), bzip2 and xz in bounded steps, with an eye on bombs."""
+"""Inflates gzip (RFC 1952), Zstandard (RFC 8878), bzip2 and xz in bounded steps, with limits against bombs."""
 
 import bz2
 import lzma
@@ -17,24 +17,24 @@ else:
     from backports.zstd import ZstdDecompressor, ZstdError
 
 MAX_RATIO = 250
-"""Inflated bytes for each byte that arrived; text seldom goes above 20, the worst gzip bomb is 1,032."""
+"""Most inflated bytes for each byte that arrived. Text seldom reaches 20; the worst gzip bomb reaches 1,032."""
 
-_RATIO_FROM_BYTES = 16 * 1024 * 1024  # below, a high ratio does no harm
+_RATIO_FROM_BYTES = 16 * 1024 * 1024  # up to this size a high ratio does no harm
 _STEP_BYTES = 256 * 1024
 GZIP_MAGIC = b"\x1f\x8b"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 BZIP2_MAGIC = b"BZh"
 XZ_MAGIC = b"\xfd7zXZ\0"
-_BZIP2_HEAD = re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)")  # a block, or the end of a stream without one
-_SKIPPABLE_MAGIC = b"\x2a\x4d\x18"  # behind a byte from 0x50 to 0x5f
+_BZIP2_HEAD = re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)")  # a block, or the end mark of a stream without blocks
+_SKIPPABLE_MAGIC = b"\x2a\x4d\x18"  # after a byte from 0x50 to 0x5f
 _SKIPPABLE_HEADER_BYTES = 8
 _XZ_MEMORY_BYTES = 80 * 1024 * 1024
-"""`xz -9`, the most that the levels ask for, needs 65 MiB to inflate."""
+"""The highest level, `xz -9`, needs 65 MiB to inflate."""
 _PADDING = b"\0"
 
 
 class _Member(Protocol):
-    """One gzip member or Zstandard frame."""
+    """One gzip member, Zstandard frame, or stream of bzip2 or xz."""
 
     @property
     def eof(self) -> bool: ...
@@ -46,7 +46,7 @@ class _Member(Protocol):
 
 
 class _Decompressor(Protocol):
-    """What gzip's decompressor has in common with the others, by the names of the standard library."""
+    """What all four decompressors have in common, with the names of the standard library."""
 
     @property
     def eof(self) -> bool: ...
@@ -58,7 +58,7 @@ class _Decompressor(Protocol):
 
 
 class _BufferingDecompressor(_Decompressor, Protocol):
-    """One that keeps what it has not inflated yet, and says when that is used up."""
+    """A decompressor that buffers input it has not inflated yet, and reports when the buffer is used up."""
 
     @property
     def needs_input(self) -> bool: ...
@@ -68,7 +68,7 @@ InflateT = TypeVar("InflateT", bound=_Decompressor)
 
 
 class _OneMember(Generic[InflateT]):
-    """What a decompressor says of its member."""
+    """Reads the end of a member from its decompressor."""
 
     def __init__(self, inflate: InflateT) -> None:
         self._inflate = inflate
@@ -83,7 +83,7 @@ class _OneMember(Generic[InflateT]):
 
 
 class _GzipMember(_OneMember["zlib._Decompress"]):
-    """A member whose decompressor gives back what it has not inflated yet."""
+    """A gzip member. Its decompressor returns the input that it has not inflated yet."""
 
     def __init__(self) -> None:
         super().__init__(zlib.decompressobj(wbits=31))
@@ -97,7 +97,7 @@ class _GzipMember(_OneMember["zlib._Decompress"]):
 
 
 class _BufferedMember(_OneMember[_BufferingDecompressor]):
-    """A Zstandard frame, or a stream of bzip2 or xz."""
+    """A Zstandard frame, or a stream of bzip2 or xz. Its decompressor buffers input."""
 
     def steps(self, data: bytes) -> Iterator[bytes]:
         yield self._inflate.decompress(data, _STEP_BYTES)
@@ -110,7 +110,7 @@ def _xz() -> _BufferedMember:
 
 
 class _SkippableFrame:
-    """A frame without data (RFC 8878, section 3.1.2), as pzstd writes them: magic, length, bytes that mean nothing."""
+    """A frame without data (RFC 8878, section 3.1.2), as pzstd writes it: magic, length, and bytes to ignore."""
 
     def __init__(self) -> None:
         self._header = b""
@@ -144,17 +144,17 @@ _CODECS = {
     "xz": _Codec(XZ_MAGIC, _xz),
 }
 CODECS = ("gzip", "zstd")
-"""Those that are content codings of HTTP."""
+"""The codecs that are HTTP content codings."""
 
 _WRONG = (zlib.error, ZstdError, lzma.LZMAError, OSError, ValueError, EOFError)  # bz2 raises OSError and ValueError
 
 
 def codec_of(head: bytes) -> str | None:
-    """Return the codec whose files begin like this."""
+    """Return the codec of a file that begins with `head`; None if it is not compressed."""
     if _is_skippable(head):
         return "zstd"
     if head.startswith(BZIP2_MAGIC) and not _BZIP2_HEAD.match(head):
-        return None  # a text may begin with these letters
+        return None  # text may begin with these letters
     return next((name for name, codec in _CODECS.items() if head.startswith(codec.magic)), None)
 
 
@@ -163,10 +163,10 @@ def _is_skippable(head: bytes) -> bool:
 
 
 class Inflater:
-    """Compressed bytes in, plain bytes out, at most 256 KiB a step. One file may have several members.
+    """Inflates a compressed stream in steps of at most 256 KiB. One file may have several members.
 
-    BadInput for a stream that is wrong, ends early, has something else behind it, inflates more than MAX_RATIO times or
-    to more than `max_bytes`.
+    Raises BadInput if the stream is damaged, ends early, is followed by other data, or inflates to more than
+    `max_bytes` or (above 16 MiB) to more than MAX_RATIO times its size.
     """
 
     def __init__(self, codec: str, *, max_bytes: int | None = None) -> None:
@@ -180,7 +180,7 @@ class Inflater:
         self._in_bytes = self._out_bytes = 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Take the next bytes; what they inflate to. Nothing happens until the steps are asked for."""
+        """Inflate the next bytes. Lazy: each step is inflated when the caller asks for it."""
         self._in_bytes += len(data)
         data = self._rest + data
         self._rest = b""
@@ -199,7 +199,7 @@ class Inflater:
             except _WRONG as error:
                 if isinstance(error, lzma.LZMAError) and "emory usage limit" in str(error):
                     raise self._needs_memory() from error
-                raise self._wrong("the data or its check sum is damaged, or cut in the middle") from error
+                raise self._wrong("the data or its checksum is damaged, or a part is missing") from error
             data = b""
             if self._member.eof:
                 data = self._member.unused_data
@@ -207,7 +207,7 @@ class Inflater:
                 self._ended_members += 1
 
     def finish(self) -> None:
-        """Check that the stream is whole."""
+        """Check that the stream is complete."""
         if self._member is not None or self._rest.strip(_PADDING):
             raise self._wrong("the stream ends before its end mark: the file is cut off")
         if not self._ended_members:
@@ -223,7 +223,7 @@ class Inflater:
         elif self._may_begin(data):
             self._rest = data
         elif self._ended_members:
-            raise self._wrong(f"behind its end stands {data[:8]!r}")
+            raise self._wrong(f"other data follows its end: {data[:8]!r}")
         else:
             raise self._wrong(f"it begins with {data[:4]!r}, not with {self._magic!r}")
         return data
@@ -238,25 +238,25 @@ class Inflater:
             raise BadInput(f"the body inflates to more than {self._max_bytes} bytes", code="inflates-too-much")
         if self._out_bytes > max(_RATIO_FROM_BYTES, MAX_RATIO * self._in_bytes):
             raise BadInput(
-                f"{self._in_bytes} bytes of {self._codec} inflate to more than {self._out_bytes}, above the limit of "
-                f"{MAX_RATIO} times; send the plain bytes",
+                f"{self._in_bytes} bytes of {self._codec} inflate to more than {self._out_bytes} bytes, above the limit of "
+                f"{MAX_RATIO} times; send the body without compression",
                 code="inflates-too-much",
             )
 
     def _needs_memory(self) -> BadInput:
         limit = _XZ_MEMORY_BYTES // 1024 // 1024
         return BadInput(
-            f"the {self._codec} stream needs more than {limit} MiB of memory to inflate; pack it again with a smaller "
+            f"the {self._codec} stream needs more than {limit} MiB of memory to inflate; compress it again with a smaller "
             "dictionary (xz -9 is small enough)",
             code="inflates-too-much",
         )
 
     def _wrong(self, why: str) -> BadInput:
-        return BadInput(f"the {self._codec} stream is wrong near byte {self._in_bytes}: {why}", code="inflate-failed")
+        return BadInput(f"the {self._codec} stream is invalid near byte {self._in_bytes}: {why}", code="inflate-failed")
 
 
 class InflatingSplitter:
-    """Inflates what arrives for another splitter, which `make` makes from the first plain bytes."""
+    """Inflates a body for another splitter, which `make` creates from the first inflated bytes."""
 
     def __init__(self, inflater: Inflater, make: Callable[[bytes], Splitter]) -> None:
         self._inflater = inflater
@@ -264,14 +264,14 @@ class InflatingSplitter:
         self._inner: Splitter | None = None
 
     def feed(self, data: bytes) -> Iterable[Piece]:
-        """See Splitter. Lazy: a step is inflated when the pieces of the one before were taken."""
+        """Inflate and cut the next bytes. Lazy: the next step waits until the caller has taken all pieces of this one."""
         for plain in self._inflater.feed(data):
             if self._inner is None:
                 self._inner = self._make(plain)
             yield from self._inner.feed(plain)
 
     def finish(self) -> Iterable[Piece]:
-        """See Splitter."""
+        """Check that the stream is complete and return the inner splitter's last pieces."""
         self._inflater.finish()
         inner = self._make(b"") if self._inner is None else self._inner
         yield from inner.finish()

@@ -1,8 +1,8 @@
-"""Cutting a JSON array of any length by its elements, which become NDJSON: one line for each.
+"""Cuts a JSON array of any length into its elements, which become NDJSON: one line for each element.
 
-Only the ends of elements are looked for, by one possessive expression, so this is linear. What stands inside of an element
-is left to the parser of `process`, whose row is the element's number. Where the expression finds no element, _fault() says
-whether more bytes are needed or what is wrong.
+One possessive expression finds where elements end, so the time is linear. What is inside an element is checked later,
+by the parser of `process`, whose row number is the element's number. Where the expression finds no element, _fault()
+says whether more bytes are needed or what is wrong.
 """
 
 import re
@@ -17,7 +17,7 @@ from regather.processors.splitting.text_decoder import UTF8, NotText, TextDecode
 
 MAX_DEPTH = 64
 _WHITESPACE = rb"[ \t\r\n]*+"
-_TEXT = rb'"(?:[^"\\\r\n]++|\\[^\r\n])*+'  # a line end in it is no JSON, and must not become a space
+_TEXT = rb'"(?:[^"\\\r\n]++|\\[^\r\n])*+'  # JSON allows no line end in a string, so one must not become a space
 _STRING = _TEXT + rb'"'
 _SCALAR = rb'[^\[\]{},:"\s]++'
 
@@ -36,13 +36,14 @@ _TO_SPACES = bytes.maketrans(b"\r\n", b"  ")
 
 
 class JsonArraySplitter:
-    """Elements of one array in even shards of NDJSON; holds one and a half shards, an element and the chunk at hand.
+    """Cuts one array into even shards of NDJSON; holds one and a half shards, one element and the current chunk.
 
-    An array without elements is one shard of zero rows. BadInput names the element, the byte and what is wrong there.
+    An array without elements becomes one shard of zero rows. BadInput names the element, the byte and what is wrong
+    there.
     """
 
     def __init__(self, request: SplitRequest, encoding: str = UTF8) -> None:
-        if request.shards is not None:  # white space and commas go, so the rows' bytes are not known beforehand
+        if request.shards is not None:  # white space and commas are dropped, so the rows' size is not known beforehand
             request = SplitRequest(None, request.shards, None, request.content_type)
         self._packer = RowPacker(request, "ndjson")
         self._packer.begin()
@@ -54,18 +55,18 @@ class JsonArraySplitter:
         self._opened = self._closed = False
 
     def feed(self, data: bytes) -> Iterable[Piece]:
-        """Take the next bytes of the body."""
+        """Decode and cut the next bytes of the body; return the pieces that are now complete."""
         self._decode(partial(self._decoder.feed, data))
         return self._scan(final=False) if self._pending_bytes >= self._scan_from_bytes else ()
 
     def finish(self) -> Iterable[Piece]:
-        """Take the end of the body."""
+        """Check that the array is closed and return the last pieces."""
         self._decode(self._decoder.finish)
         pieces = self._scan(final=True)
         if not self._opened:
             raise BadInput("the body is empty: there is no JSON array", code="empty-body")
         if not self._closed:
-            raise self._wrong(b"", "the body ends here, and the array is not closed")
+            raise self._wrong(b"", "the body ends here, but the array is not closed")
         return [*pieces, *self._packer.finish()]
 
     def _decode(self, decode: Callable[[], bytes]) -> None:
@@ -107,7 +108,7 @@ class JsonArraySplitter:
         if not text:
             return 0
         if not text.startswith(b"["):
-            raise BadInput(f"the body is no JSON array: it begins with {text[:16]!r}", code="json-invalid")
+            raise BadInput(f"the body is not a JSON array: it begins with {text[:16]!r}", code="json-invalid")
         self._opened = True
         return len(block) - len(text) + 1
 
@@ -129,7 +130,7 @@ class JsonArraySplitter:
         rest = block[at:].lstrip(b" \t\r\n")
         if rest:
             where = f"byte {self._decoder.byte_of(rest)} of the body"
-            raise BadInput(f"{where}: behind the end of the array stands {rest[:16]!r}", code="json-invalid")
+            raise BadInput(f"{where}: after the end of the array follows {rest[:16]!r}", code="json-invalid")
         return len(block) - at
 
     def _check(self, rest: bytes, *, thorough: bool) -> None:
@@ -148,20 +149,21 @@ class JsonArraySplitter:
 
 
 def _fault(rest: bytes, *, first: bool, thorough: bool) -> tuple[int, str] | None:
-    """Return what is wrong where no element was found, and where; None if it may only be that bytes are missing.
+    """Return where no element was found, and why not; None if more bytes may complete an element.
 
-    `rest` begins behind the bracket or comma before the element. `thorough`: look for nesting, too, which takes longer.
+    `rest` begins after the bracket or comma before the element. `thorough`: also look inside an incomplete element, for
+    nesting and line ends, which takes longer.
     """
     at = _behind_space(rest, 0)
     head = rest[at : at + 1]
     if not head:
         return None
     if head == b"]":
-        return at, "the array is closed behind a comma; an element is missing, or the comma is one too many"
+        return at, "the array is closed after a comma; an element is missing, or the comma is one too many"
     if head == b",":
         return at, "the array begins with a comma" if first else "there is no element between two commas"
     if head in b"}:":
-        return at, f"{head.decode()!r} stands where an element should begin"
+        return at, f"found {head.decode()!r} where an element should begin"
     value = _VALUE.match(rest, at)
     if value is None:
         return _fault_inside(rest, at) if thorough else None
@@ -184,7 +186,7 @@ def _fault_inside(rest: bytes, at: int) -> tuple[int, str] | None:
         if depth > MAX_DEPTH:
             return token.start(), f"it is nested deeper than {MAX_DEPTH} levels"
         if token[3]:
-            return token.end() - 1, "a line end stands inside of a text; in JSON it is written \\n"
+            return token.end() - 1, "there is a line end inside a string; JSON writes it as \\n"
         if token[3] is not None:
-            return None  # the body ends inside of a text
+            return None  # the body ends inside a string
     return None

@@ -1,4 +1,4 @@
-"""What files of other formats begin with, so that they can be refused by name, with what to do about them."""
+"""Recognizes files of other formats by their first bytes, so that a refusal can name the format and say what to do."""
 
 import re
 
@@ -20,9 +20,9 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (rb"\x28\xb5\x2f\xfd", f"a Zstandard file {_TWICE}"),
     (rb"\x04\x22\x4d\x18", "an LZ4 file: unpack it, or pack it with gzip or Zstandard instead"),
     (rb"LZIP\x01", "an lzip file: unpack it, or pack it with gzip or xz instead"),
-    (rb"\x1f[\x9d\xa0]", "a file of compress (Z): unpack it, or pack it with gzip instead"),
+    (rb"\x1f[\x9d\xa0]", "a file compressed with compress (Z): unpack it, or pack it with gzip instead"),
     (rb"\xff\x06\0\0sNaPpY", "a Snappy file: unpack it, or pack it with gzip or Zstandard instead"),
-    (rb"PAR1[\x00-\x08\x0e-\x1f\x80-\xff]", "a Parquet file: say so with the option format=parquet, if the kind has it"),
+    (rb"PAR1[\x00-\x08\x0e-\x1f\x80-\xff]", "a Parquet file: set the option format=parquet, if the kind has it"),
     (rb"ORC[\x00-\x08\x0e-\x1f\x80-\xff]", f"an ORC file: {_AS_CSV}"),
     (rb"Obj\x01", f"an Avro file: {_AS_CSV}"),
     (rb"ARROW1\0\0|FEA1", f"an Arrow (Feather) file: {_AS_CSV}"),
@@ -46,8 +46,8 @@ _PATTERNS = tuple((re.compile(pattern), what) for pattern, what in _MAGIC)
 
 
 def describe(head: bytes) -> str | None:
-    """Return what a body that begins like this is, and what to do: "a ZIP archive: unpack it ..."; None if it may be text.
+    """Return the format of a body and what to do, such as "a ZIP archive: unpack it ..."; None if the body may be text.
 
-    64 bytes are enough. Fits behind "this is" or "but".
+    `head` is the body's beginning; 64 bytes are enough. The text continues a sentence after "this is" or "but".
     """
     return next((what for pattern, what in _PATTERNS if pattern.match(head)), None)

@@ -1,9 +1,9 @@
-"""Cutting NumPy's NPY files by rows: one definition for every kind that takes them.
+"""Cuts NumPy's NPY files by rows, for every kind that accepts them.
 
-Theory of operation. Rows of an array in C order stand one after the other, so NpySplitter cuts them while they arrive;
-big-endian values are swapped piece by piece on the way. In Fortran order the first row has a value in every part of the
-file: such a file has to be there as a whole, and NpyFileSplitter transposes it in a child, where NumPy may be imported.
-npy_splitter() picks one of the two by the header, which it sees in the body's head.
+Theory of operation. The rows of an array in C order follow each other in the file, so NpySplitter cuts them while they
+arrive and swaps big-endian values piece by piece. In Fortran order the values of one row are spread over the whole
+file. Such a file must be complete first: NpyFileSplitter transposes it in a child, where NumPy may be imported.
+npy_splitter() chooses one of the two by the header, which it finds in the body's head.
 """
 
 from array import array
@@ -44,14 +44,15 @@ Check = Callable[[RowLayout], None]
 def npy_splitter(
     request: SplitRequest, *, halo: int = 0, check: Check | None = None, frames: bool = False, empty: bool = False
 ) -> Splitter | FileSplitter:
-    """Return the splitter of an NPY body, for a kind that cuts it into bands of whole rows.
+    """Return a splitter for an NPY body, for a kind that cuts it into bands of whole rows.
 
     The shape is (height, width) or (height, width, channels). With `frames` a row is a frame: the shape is (frames,
     height, width) or (frames, height, width, channels), and the layout's width is height x width. With `empty` an array
-    of no rows is one shard of no rows; else it is refused.
+    without rows becomes one shard without rows; otherwise it is refused.
 
-    `check` sees the layout before anything is cut and raises BadInput if it does not suit the kind. BadInput, here or by
-    the splitter, names the byte of a header that is not understood: Python objects, structures, other shapes.
+    `check` gets the layout before anything is cut, and raises BadInput if the kind does not support it. This function
+    and the splitter raise BadInput for an unsupported header (Python objects, structures, other shapes) and name the
+    byte.
     """
     header = parse_header(request.head, frames=frames) if request.head else None
     if header is not None and header.fortran:
@@ -60,7 +61,7 @@ def npy_splitter(
 
 
 class NpySplitter:
-    """Bands of whole rows of an array in C order, while it arrives. See npy_splitter(), which makes it."""
+    """Cuts an array in C order into bands of whole rows while it arrives. npy_splitter() creates it."""
 
     def __init__(
         self,
@@ -81,7 +82,7 @@ class NpySplitter:
         self._swapped_bytes = 0
 
     def feed(self, data: bytes) -> Iterable[Piece]:
-        """See Splitter."""
+        """Parse the header, then cut rows; return the bands that are now complete."""
         if self._rows is not None:
             return self._little_endian(self._rows.feed(data))
         self._head += data
@@ -94,7 +95,7 @@ class NpySplitter:
         return self._little_endian(self._rows.feed(first_rows))
 
     def finish(self) -> Iterable[Piece]:
-        """See Splitter."""
+        """Return the last bands; BadInput if the body ends inside the header."""
         if self._rows is None:
             raise BadInput(f"the body ends at byte {len(self._head)}, inside the NPY header")
         return self._little_endian(self._rows.finish())
@@ -102,7 +103,7 @@ class NpySplitter:
     def _open(self, header: NpyHeader) -> "RowSplitter | _NoRows":
         if header.fortran:
             raise BadInput(
-                f"the array is in Fortran order, and its header ends at byte {header.size_bytes}, too late to tell; "
+                f"the array is in Fortran order, and its header of {header.size_bytes} bytes is too long to detect that; "
                 "save it with numpy.ascontiguousarray"
             )
         if self._check is not None:
@@ -124,7 +125,7 @@ class NpySplitter:
 
 
 class NpyFileSplitter:
-    """Bands of whole rows of an array in Fortran order, from its file, by NumPy in a child."""
+    """Cuts an array in Fortran order into bands of whole rows, from its file, with NumPy in a child."""
 
     def __init__(self, request: SplitRequest, *, halo: int, check: Check | None, frames: bool) -> None:
         self._request = request
@@ -133,7 +134,7 @@ class NpyFileSplitter:
         self._frames = frames
 
     def cut(self, path: Path) -> Iterator[Piece]:
-        """See FileSplitter. Reads all of the file once for each 64 MiB of it, a part at a time."""
+        """Yield the bands. Reads the whole file once for each 64 MiB of rows, and never holds all of it."""
         header = read_header(path, frames=self._frames)
         if self._check is not None:
             self._check(header.layout)
@@ -144,7 +145,7 @@ class NpyFileSplitter:
 
 
 def read_header(path: Path, *, frames: bool = False) -> NpyHeader:
-    """Return the header of a whole file; BadInput for one that is no NPY file, or shorter or longer than it says."""
+    """Return the header of a complete file; BadInput if it is not an NPY file, or if the file's length does not fit."""
     with path.open("rb") as file:
         head = file.read(HEADER_END_BYTES)
     header = parse_header(head, frames=frames)
@@ -155,7 +156,7 @@ def read_header(path: Path, *, frames: bool = False) -> NpyHeader:
 
 
 def file_rows(path: Path, header: NpyHeader) -> Iterator[bytes]:
-    """Yield whole rows of a file, some at a time, in C order and little-endian, whatever they are in the file."""
+    """Yield whole rows of a file, up to 64 MiB at a time, in C order and little-endian, however the file stores them."""
     import numpy as np
 
     stored = np.dtype(header.layout.dtype).newbyteorder(">" if header.big_endian else "<")
@@ -166,19 +167,19 @@ def file_rows(path: Path, header: NpyHeader) -> Iterator[bytes]:
 
 
 class _NoRows:
-    """Stands for the RowSplitter of an array of no rows: one piece with none."""
+    """Replaces the RowSplitter for an array without rows: returns one piece without rows."""
 
     def __init__(self, header: NpyHeader) -> None:
         self._header = header
         self._received_bytes = 0
 
     def feed(self, data: bytes) -> Iterable[Piece]:
-        """See Splitter."""
+        """Count the bytes, which should be none."""
         self._received_bytes += len(data)
         return ()
 
     def finish(self) -> Iterable[Piece]:
-        """See Splitter."""
+        """Return the one piece; BadInput if any bytes followed the header."""
         self._header.check_length(self._header.size_bytes + self._received_bytes)
         layout = self._header.layout
         band = Band(0, 0, 0, 0, layout.width, layout.channels, layout.dtype, 0)
@@ -186,7 +187,7 @@ class _NoRows:
 
 
 def _swapped(payload: bytes, item_bytes: int) -> bytes:
-    """Return whole values in the other byte order."""
+    """Return the values in the other byte order."""
     values = array(_TYPE_CODES[item_bytes])
     values.frombytes(payload)
     values.byteswap()

@@ -1,9 +1,10 @@
-"""NPY headers, read without NumPy, whose format is fixed.
+"""Parses NPY headers without NumPy.
 
-Format: NumPy Enhancement Proposal 1 and `numpy.lib.format` (versions 1.0, 2.0 and 3.0). Taken are numbers and truth values
-of 1 to 8 bytes in either byte order, in C or Fortran order, with the long integers that Python 2 wrote (`61L`) and
-descriptions that other programs write (`<u1`, `=u2`, `f4`, `float32`). A description without a byte order counts as
-little-endian, the order of the machines that write such files today. Everything else is refused by its name.
+Format: NumPy Enhancement Proposal 1 and `numpy.lib.format` (versions 1.0, 2.0 and 3.0). The parser accepts numbers and
+booleans of 1 to 8 bytes in either byte order, in C or Fortran order. It also accepts the long integers that Python 2
+wrote (`61L`) and type descriptions of other programs (`<u1`, `=u2`, `f4`, `float32`). A description without a byte
+order counts as little-endian, the order of the machines that write such files today. It refuses every other type and
+names it.
 """
 
 import ast
@@ -19,7 +20,7 @@ MAX_HEADER_BYTES = 10_000
 """NumPy's own limit for headers that it parses."""
 
 HEADER_END_BYTES = len(MAGIC) + 6 + MAX_HEADER_BYTES
-"""The rows begin here at the latest."""
+"""The rows begin at this byte at the latest."""
 
 _LENGTH_BYTES = {b"\x01\x00": 2, b"\x02\x00": 4, b"\x03\x00": 4}
 _VERSION_END = len(MAGIC) + 2
@@ -35,30 +36,30 @@ _DTYPES = {
 }  # fmt: skip
 _REFUSED = {
     "O": "Python objects, which are never unpickled: save them as numbers",
-    "S": "texts: save numbers",
-    "U": "texts: save numbers",
-    "a": "texts: save numbers",
+    "S": "strings: save numbers",
+    "U": "strings: save numbers",
+    "a": "strings: save numbers",
     "c": "complex numbers: save real and imaginary parts, array.real and array.imag",
     "M": "dates: save them as numbers, array.astype('int64')",
-    "m": "spans of time: save them as numbers, array.astype('int64')",
+    "m": "time spans: save them as numbers, array.astype('int64')",
     "V": "raw bytes without a type: save them as numbers, array.view('uint8')",
 }
 _OTHER_FILES = {
-    b"PK\x03\x04": "an .npz archive (or another zip file); save the one array that is meant with numpy.save",
+    b"PK\x03\x04": "an .npz archive (or another zip file); save the one array that you mean with numpy.save",
     b"PK\x05\x06": "an empty .npz archive (or another zip file); save the array with numpy.save",
     **{bytes((0x80, protocol)): "a Python pickle, which is never loaded; save the array with numpy.save"
        for protocol in range(2, 6)},
-    b"\x89HDF\r\n": "an HDF5 file; save the one array that is meant with numpy.save",
-    b"MATLAB ": "a MATLAB file; save the one array that is meant with numpy.save",
+    b"\x89HDF\r\n": "an HDF5 file; save the one array that you mean with numpy.save",
+    b"MATLAB ": "a MATLAB file; save the one array that you mean with numpy.save",
 }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class NpyHeader:
-    """What an NPY header says: the rows' layout, the byte where they begin, and how the values stand there.
+    """A parsed NPY header: the rows' layout, the byte where they begin, and how the file stores the values.
 
-    `layout` is that of the rows as they are cut: in C order, little-endian. `big_endian` and `fortran` say that the file
-    has them otherwise; `shape` is the whole array's.
+    `layout` describes the rows as they are cut: in C order, little-endian. `big_endian` and `fortran` say how the file
+    stores them; `shape` is the shape of the whole array.
     """
 
     layout: RowLayout
@@ -69,11 +70,11 @@ class NpyHeader:
 
     @property
     def body_bytes(self) -> int:
-        """Length of the whole file."""
+        """Size of the whole file."""
         return self.size_bytes + self.layout.row_bytes * (self.layout.height or 0)
 
     def check_length(self, found_bytes: int) -> None:
-        """BadInput if the file is longer or shorter than its header says."""
+        """Raise BadInput if the file is longer or shorter than its header says."""
         if found_bytes == self.body_bytes:
             return
         rows = f"its {self.layout.height} rows of {self.layout.row_bytes} bytes"
@@ -84,20 +85,22 @@ class NpyHeader:
 
 
 def parse_header(head: bytes | bytearray, *, frames: bool = False) -> NpyHeader | None:
-    """Read the header at the start of `head`; None while it is incomplete, BadInput with the offset if wrong.
+    """Parse the header at the start of `head`; None while it is incomplete, BadInput with the offset if it is wrong.
 
     The shape must be (height, width) or (height, width, channels); with `frames`, (frames, height, width) or (frames,
     height, width, channels). The height may be 0.
     """
     if not MAGIC.startswith(bytes(head[: len(MAGIC)])):
         refuse_other_arrays(head)
-        raise BadInput(f"byte 0: no NPY file, which begins with {MAGIC!r}; this one with {bytes(head[:6])!r}")
+        raise BadInput(
+            f"byte 0: not an NPY file, which begins with {MAGIC!r}; this one begins with {bytes(head[:6])!r}"
+        )
     if len(head) < _VERSION_END:
         return None
     version = bytes(head[len(MAGIC) : _VERSION_END])
     length_bytes = _LENGTH_BYTES.get(version)
     if length_bytes is None:
-        raise BadInput(f"byte {len(MAGIC)}: NPY version {version[0]}.{version[1]}; known are 1.0, 2.0 and 3.0")
+        raise BadInput(f"byte {len(MAGIC)}: NPY version {version[0]}.{version[1]}; supported are 1.0, 2.0 and 3.0")
     start = _VERSION_END + length_bytes
     if len(head) < start:
         return None
@@ -111,9 +114,9 @@ def parse_header(head: bytes | bytearray, *, frames: bool = False) -> NpyHeader 
 
 
 def refuse_other_arrays(head: bytes | bytearray, way_out: str = "") -> None:
-    """BadInput for a body that is no NPY file but another file of arrays: .npz, a pickle, HDF5, MATLAB.
+    """Raise BadInput if the body is not an NPY file but another file of arrays: .npz, a pickle, HDF5, MATLAB.
 
-    `way_out` says what to send where the body only looks like one: two bytes are soon alike.
+    `way_out` is advice for a body that only looks like one of them: some signatures have just two bytes.
     """
     for magic, name in _OTHER_FILES.items():
         if head.startswith(magic):
@@ -129,13 +132,13 @@ def _header(text: str, offset: int, size_bytes: int, *, frames: bool) -> NpyHead
     dtype, big_endian = _dtype(fields["descr"], offset)
     layout = _layout(shape, dtype, offset, frames=frames)
     big_endian = big_endian and ITEM_BYTES[dtype] > 1
-    one_line = sum(side > 1 for side in shape) < 2 or not prod(shape)  # then both orders are the same
+    one_line = sum(side > 1 for side in shape) < 2 or not prod(shape)  # then C and Fortran order are the same
     return NpyHeader(layout, size_bytes, shape, big_endian, fortran and not one_line)
 
 
 def _shape(shape: object, offset: int) -> tuple[int, ...]:
     if not isinstance(shape, tuple) or not all(type(side) is int and 0 <= side <= _MOST_VALUES for side in shape):
-        raise BadInput(f"byte {offset}: shape {_short(shape)} is no tuple of whole numbers")
+        raise BadInput(f"byte {offset}: shape {_short(shape)} is not a tuple of whole numbers")
     if prod(shape) > _MOST_VALUES:
         raise BadInput(f"byte {offset}: shape {_short(shape)} has more values than any file can hold")
     return shape
@@ -169,7 +172,7 @@ def _literal(text: str, offset: int) -> object:
     try:
         return ast.literal_eval(longs.strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
-        raise BadInput(f"byte {offset}: the NPY header is no Python literal: {_short(text)}") from error
+        raise BadInput(f"byte {offset}: the NPY header is not a Python literal: {_short(text)}") from error
 
 
 def _dtype(description: object, offset: int) -> tuple[str, bool]:
@@ -177,7 +180,7 @@ def _dtype(description: object, offset: int) -> tuple[str, bool]:
     if isinstance(description, list | tuple):
         raise BadInput(f"byte {offset}: the array is structured ({_short(description)}); save one field: array['name']")
     if not isinstance(description, str):
-        raise BadInput(f"byte {offset}: descr is {_short(description)}; it must be a text such as '<f4'")
+        raise BadInput(f"byte {offset}: descr is {_short(description)}; it must be a string such as '<f4'")
     if description in ITEM_BYTES:
         return description, False
     found = _DESCRIPTION.fullmatch(description)
@@ -187,12 +190,12 @@ def _dtype(description: object, offset: int) -> tuple[str, bool]:
     letter = description.lstrip("<>=|")[:1]
     if letter in _REFUSED:
         raise BadInput(f"byte {offset}: the array holds {_REFUSED[letter]} (type {_short(description)})")
-    raise BadInput(f"byte {offset}: values of type {_short(description)}; known are {', '.join(ITEM_BYTES)}")
+    raise BadInput(f"byte {offset}: values of type {_short(description)}; supported are {', '.join(ITEM_BYTES)}")
 
 
 def _short(value: object) -> str:
     try:
         text = repr(value)
-    except ValueError:  # a number of thousands of digits, which Python does not print
+    except ValueError:  # Python does not print a number of thousands of digits
         text = f"a {type(value).__name__} too long to show"
     return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."

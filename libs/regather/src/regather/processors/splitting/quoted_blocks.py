@@ -1,18 +1,19 @@
-"""Where the rows of a block with quotes end, found for all of it at once, in passes over arrays instead of byte by byte.
+"""Finds where the rows of a block with quotes end, for the whole block at once, with array operations.
 
-A block begins with a row. Its quotes are numbered from there: the odd ones open, the even ones close, and each byte is
-inside of quotes or not by the number of quotes up to it. That is how the row grammar reads the block, too, as long as
+A block begins with a row. Count its quotes from there: odd quotes open, even quotes close, and a byte is inside quotes
+if the number of quotes up to it is odd. The row grammar reads the block in the same way as long as
 
-- each opening quote stands at the block's beginning, or behind a delimiter, a line end or a closing quote,
-- each closing quote stands before a delimiter, a line end or an opening quote.
+- each opening quote is at the block's beginning, or follows a delimiter, a line end or a closing quote,
+- each closing quote precedes a delimiter, a line end or an opening quote.
 
-A closing and an opening quote next to each other are a doubled quote: the field goes on, so both ways to read them agree.
-Any other quote (`5" pipe`, a space in front, bytes behind) is where this proof ends; the grammar reads on from the last row
-end before it. Comments need no care: whoever takes a line for one ends it at its first line end, and so does the proof
-if no quote is open there. If one is, the proof ends at that line end, or takes it for data where that is asked for.
+A closing quote and an opening quote next to each other are a doubled quote: the field goes on, so both readings agree.
+Any other quote (`5" pipe`, a space before it, bytes after it) is where this proof ends; the grammar reads on from the
+last row end before it. Comments need no special care. A comment ends at its first line end, and the proof ends the row
+there too unless a quote is open. If one is open, the proof ends at that line end; only in a dialect without comments
+may such a line end be data.
 
-One byte of the block is one bit here, 64 to a word, so all that follows the four comparisons costs little. This module is
-the only one that needs NumPy outside of children, and is imported when a first block is large enough (ADR 0027).
+Each byte of the block is one bit here, 64 to a word, so everything after the four comparisons is cheap. This is the
+only module that needs NumPy outside of children; it is imported when the first large block arrives (ADR 0027).
 """
 
 from typing import NamedTuple
@@ -31,8 +32,8 @@ _DOUBLINGS = tuple(np.uint64(1 << power) for power in range(6))
 class Found(NamedTuple):
     """The first `end` bytes of a block are whole rows.
 
-    `mask` is as long as they are and has an LF exactly where a row ends; None if each of their line ends does. `plain`: LF
-    alone ends them, and none has to be left out.
+    `mask` has `end` bytes and an LF exactly where a row ends; it is None if every LF of those bytes ends a row.
+    `plain`: only LF ends these rows, and no row has to be dropped.
     """
 
     end: int
@@ -41,16 +42,16 @@ class Found(NamedTuple):
 
 
 class QuotedBlocks:
-    """Reads blocks of one dialect; `cr`: CR and CR LF end rows, too. `comments`: rows may have to be left out as such."""
+    """Reads blocks of one dialect. `cr`: CR and CR LF end rows, too. `comments`: some rows may be comments to drop."""
 
     def __init__(self, quote: bytes, delimiter: bytes, *, cr: bool, comments: bool) -> None:
         self._quote, self._delimiter = ord(quote), ord(delimiter)
         self._cr, self._comments = cr, comments
 
     def find(self, block: bytes, *, empty_rows: bool) -> Found:
-        """Return the rows before the first doubt; empty rows are rows with `empty_rows`.
+        """Return the rows before the first doubt. `empty_rows`: an empty line is a row.
 
-        A line end inside of quotes is a doubt if the rows are not plain.
+        A line end inside quotes is a doubt unless the rows are plain.
         """
         data = np.frombuffer(block, np.uint8)
         with_cr = self._cr and b"\r" in block
@@ -76,7 +77,7 @@ def _bits(flags: Flags) -> Bits:
 
 
 def _odd(bits: Bits) -> Bits:
-    """Return the bits up to which, themselves counted in, an odd number is set: inside of quotes, and opening ones."""
+    """Return the positions up to which, inclusive, an odd number of bits is set: inside quotes, with the opening quote."""
     odd = bits.copy()
     for distance in _DOUBLINGS:
         odd ^= odd << distance
@@ -85,14 +86,14 @@ def _odd(bits: Bits) -> Bits:
 
 
 def _misplaced(quotes: Bits, inside: Bits, edges: Bits) -> Bits:
-    """Return the quotes that open behind no edge, or close before none."""
+    """Return the quotes that open without an edge before them, or close without an edge after them."""
     before = edges >> _ONE
     before[:-1] |= edges[1:] << _LAST
     return quotes & ((inside & ~_behind(edges)) | ~(inside | before))
 
 
 def _behind(bits: Bits) -> Bits:
-    """Return the bits behind those that are set; what stands before the block is a line end."""
+    """Return the positions right after the set bits; the block's first byte counts as after a line end."""
     behind = bits << _ONE
     behind[1:] |= bits[:-1] >> _LAST
     behind[:1] |= _ONE
@@ -100,7 +101,7 @@ def _behind(bits: Bits) -> Bits:
 
 
 def _first(bits: Bits) -> int:
-    """Return the number of the first bit that is set; if there is none, one behind the last."""
+    """Return the number of the first set bit; one past the last bit if none is set."""
     words = np.flatnonzero(bits)
     if not len(words):
         return len(bits) * _WORD_BITS
@@ -109,7 +110,7 @@ def _first(bits: Bits) -> int:
 
 
 def _last_below(bits: Bits, limit: int) -> int:
-    """Return the number of the last bit that is set below number `limit`; -1 if there is none."""
+    """Return the number of the last set bit below number `limit`; -1 if there is none."""
     at, left = divmod(limit, _WORD_BITS)
     if left and (word := int(bits[at]) & ((1 << left) - 1)):
         return at * _WORD_BITS + word.bit_length() - 1
@@ -118,7 +119,7 @@ def _last_below(bits: Bits, limit: int) -> int:
 
 
 def _mask(data: NDArray[np.uint8], held: Bits, end: int) -> bytes | None:
-    """Return the bytes up to `end` without the line ends that are held; None if there are none of those."""
+    """Return the bytes up to `end` with zeros in place of the held line ends; None if there are no such line ends."""
     if not held.any():
         return None
     inside = np.unpackbits(held.view(np.uint8), bitorder="little", count=end).view(np.bool_)

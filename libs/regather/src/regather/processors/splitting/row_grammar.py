@@ -1,19 +1,20 @@
-r"""Where a row of text ends: the one definition, which cutting, picking rows out of a shard, and parsing share.
+r"""Defines where a row of text ends, for cutting a body, for picking rows of a shard, and for parsing.
 
-Outside of quotes LF, CR LF and a lone CR each end a row; inside of quotes none does. What leaves here is normalised: every
-row is ended by exactly one LF, and line ends inside of quotes stay as they are. A parser that takes LF for the only row end
-outside of quotes cannot disagree about the rows then. Rows without a byte are none, nor are comments.
+Outside of quotes LF, CR LF and a lone CR each end a row (CR only where the dialect says so); inside quotes none of them
+does. The grammar normalises rows: exactly one LF ends each row, and line ends inside quotes stay as they are. So a
+parser that treats LF as the only row end outside of quotes finds the same rows. Comments are dropped, and so are rows
+without a byte unless the dialect keeps them.
 
-When a quote opens a field is DuckDB's rule, found by trying (`docs/decisions/0026-row-ends.md`): at a field's beginning, or
-behind one space there; then a doubled quote is a quote, spaces may follow the closing one, and a quote behind those opens
-again. Any other quote is data. Bytes behind a closing quote are no CSV; the row that has them ends as if they were plain,
-and the parser refuses it.
+DuckDB's rule decides when a quote opens a field; it was found by experiment (`docs/decisions/0026-row-ends.md`). A
+quote opens at a field's beginning, or after one space there. Then a doubled quote is a quote, spaces may follow the
+closing quote, and a quote after those opens again. Any other quote is data. Bytes after a closing quote are not valid
+CSV; the row that has them ends as if they were plain, and the parser refuses it.
 
-How it is fast: most blocks hold no quote, then every LF is a row end and rows are only counted. Of a large block with
-quotes `quoted_blocks.py` finds the rows at once, up to the first quote at an odd place. What is left, and a small block,
-goes through possessive expressions that match many rows at once: the first knows only quoted fields without a quote in
-them, the second every field that holds no line end. Where the second stops, at a line end inside of quotes or a malformed
-field, a window of rows goes through a third, row by row. None gives back what it has matched, so all are linear.
+Why it is fast: most blocks have no quote; then every LF is a row end and rows are only counted. In a large block with
+quotes, `quoted_blocks.py` finds all rows up to the first unusual quote at once. The rest, and small blocks, go through
+possessive expressions that match many rows at once: the first matches only quoted fields without a quote inside, the
+second every field without a line end. Where the second stops, at a line end inside quotes or a malformed field, a third
+matches a window of rows one by one. None of them backtracks, so all are linear.
 """
 
 import re
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from regather.processors.splitting.quoted_blocks import QuotedBlocks
 
 LARGE_BYTES = 32 * 1024
-"""Arrays cost some 0.1 ms for each block, however short: below this the expressions are as fast."""
+"""Blocks from this size on are read with arrays, which cost about 0.1 ms for each block; smaller ones gain nothing."""
 
 _LINE = re.compile(rb"[^\r\n]*+(?:\r\n?|\n)")
 _LF = 0x0A
@@ -37,25 +38,25 @@ _BLANK_LINES = re.compile(rb"^[ \t]*\n", re.MULTILINE)
 
 
 class Dialect(NamedTuple):
-    """How rows look, and what stands before them."""
+    """What rows look like, and what comes before them."""
 
     format: str
     quote: str | None = None
     delimiter: str = ","
     comment: str | None = None
-    """Rows that begin with it are left out."""
+    """Rows that begin with this character are dropped."""
     header: bool = False
-    """The first row is no data."""
+    """Whether the first row is a header and not data."""
     repeat_header: bool = True
-    """Each shard begins with the header."""
+    """Whether each shard begins with the header."""
     skip_rows: int = 0
-    """So many lines before the header are left out."""
+    """Number of lines before the header to drop."""
     encoding: str = "utf-8"
     cr_ends_rows: bool = False
     keep_empty_rows: bool | None = True
-    """None: where the first row has one column, as DuckDB does."""
+    """Whether empty lines are rows. None: only if the first row has one column, as in DuckDB."""
     blank_rows: bool = True
-    """Whether rows of nothing but white space are rows."""
+    """Whether lines of nothing but white space are rows."""
 
 
 LINES = Dialect("lines")
@@ -72,9 +73,9 @@ def csv_dialect(
     skip_rows: int = 0,
     encoding: str = "utf-8",
 ) -> Dialect:
-    """CSV as RFC 4180 has it, and its relatives. `encoding` is a name that text_decoder.check_encoding() returned.
+    """Return the dialect of CSV (RFC 4180) or a variant; `encoding` is a name that text_decoder.check_encoding() returned.
 
-    BadRequest for a delimiter, quote or comment that is no single ASCII character, or that another one is already.
+    BadRequest if delimiter, quote or comment is not a single ASCII character, or equals another of the three.
     """
     taken = "\r\n\0"
     for name, character in (("delimiter", delimiter), ("quote", quote), ("comment", comment)):
@@ -82,7 +83,7 @@ def csv_dialect(
             continue
         if len(character) != 1 or not character.isascii() or character in taken:
             raise BadRequest(
-                f"{name} is {character[:20]!r}; it must be one ASCII character, no line end, and differ from "
+                f"{name} is {character[:20]!r}; it must be one ASCII character, not a line end, and differ from "
                 "the other two of delimiter, quote and comment"
             )
         taken += character
@@ -92,9 +93,10 @@ def csv_dialect(
 
 
 class RowGrammar:
-    """Finds the rows of one dialect. `keep_empty_rows` overrides the dialect's word once the first row is known.
+    """Finds the rows of one dialect. Set `keep_empty_rows` to override the dialect once the first row is known.
 
-    Blocks with quotes are read by arrays from `large_bytes` on, if NumPy is installed; that changes no row.
+    Blocks with quotes are read with arrays if they have `large_bytes` or more and NumPy is installed. The rows are the
+    same.
     """
 
     def __init__(self, dialect: Dialect, *, large_bytes: int = LARGE_BYTES) -> None:
@@ -119,9 +121,9 @@ class RowGrammar:
         self._comments = re.compile(rb"^%b[^\n]*\n" % re.escape(self._comment), re.MULTILINE) if self._comment else None
 
     def rows(self, block: bytes, *, final: bool = True) -> tuple[Rows, bytes]:
-        """Return the complete rows of a block, which begins with a row, and the bytes that are left.
+        """Return the complete rows of a block, which must begin with a row, and the bytes that are left.
 
-        `final`: no LF follows that belongs to a CR at the block's end.
+        `final`: no LF follows that would belong to a CR at the block's end.
         """
         held = b"\r" if self._cr and not final and block.endswith(b"\r") else b""
         if held:
@@ -143,7 +145,7 @@ class RowGrammar:
         return (join_rows(parts) if parts else NO_ROWS), block[at:] + held
 
     def first_row(self, block: bytes, *, final: bool) -> tuple[bytes | None, int, int]:
-        """Return a block's first row, ended by an LF, where it begins and where it ends; None if it is not complete."""
+        """Return a block's first row with an LF as its end, and where it begins and ends; None if it is incomplete."""
         at = 0
         while (found := self._first.match(block, at)) is not None:
             if found.end() == len(block) and block.endswith(b"\r") and not final:
@@ -154,14 +156,14 @@ class RowGrammar:
         return None, at, at
 
     def line_end(self, block: bytes, at: int, *, final: bool) -> int | None:
-        """Return where the line ends that begins at `at`, whatever stands in it; None if it is not complete."""
+        """Return where the line that begins at `at` ends, whatever it contains; None if it is incomplete."""
         found = _LINE.match(block, at)
         if found is None or (found.end() == len(block) and block.endswith(b"\r") and not final):
             return None
         return found.end()
 
     def columns(self, row: bytes) -> int:
-        """Return how many columns a row has."""
+        """Return the number of columns of a row."""
         columns, at = 1, 0
         while (field := self._field.match(row, at)) is not None:
             columns, at = columns + 1, field.end()
@@ -179,7 +181,7 @@ class RowGrammar:
         return ([Rows(part, mask or part) if plain else self._lines(part)] if part else []), end
 
     def _make_arrays(self) -> "QuotedBlocks | None":
-        """Return what reads large blocks, None without NumPy, which is imported when the first of them is here."""
+        """Return the reader for large blocks, None without NumPy. Imports NumPy when the first large block arrives."""
         try:
             from regather.processors.splitting.quoted_blocks import QuotedBlocks
         except ImportError:
@@ -188,7 +190,7 @@ class RowGrammar:
         return QuotedBlocks(self._quote, self._delimiter, cr=self._cr, comments=self._comment is not None)
 
     def _simple_end(self, block: bytes, at: int) -> int:
-        """Return where the last row ends before which no quoted field holds a line end."""
+        """Return the end of the last row before the first quoted field with a line end."""
         for expression in (self._simplest, self._simple):
             found = expression.match(block, at)
             stop = at if found is None else found.end()
@@ -198,7 +200,7 @@ class RowGrammar:
         return at
 
     def _window(self, block: bytes, at: int) -> tuple[Rows, int]:
-        """Return rows one by one from `at` on, as far as a window reaches, and where they end."""
+        """Match rows one by one from `at` on, within a window; return them and where they end."""
         stop = at + _WINDOW_BYTES
         if stop < len(block) and self._cr and block[stop - 1 : stop] == b"\r":
             stop += 1
@@ -228,11 +230,11 @@ class RowGrammar:
         return Rows(data, bytes(mask))
 
     def _lines(self, block: bytes) -> Rows:
-        """Rows of which none holds a line end."""
+        """Return the rows of a block in which no field contains a line end."""
         if b"\r" in block:
             if self._cr:
                 block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-            elif not self._blank_rows:  # in JSON a CR that ends no row is white space, or wrong inside of a string
+            elif not self._blank_rows:  # any other CR in JSON is white space, or an error inside a string
                 block = block.replace(b"\r\n", b"\n")
         if self._comments is not None:
             block = self._comments.sub(b"", block)
@@ -247,7 +249,7 @@ class RowGrammar:
 
 
 def _simplest(dialect: Dialect, delimiter: bytes, ends: bytes) -> bytes:
-    """Return the expression of text whose quotes all stand around a field that holds neither a quote nor a line end."""
+    """Return the expression for text in which each pair of quotes encloses a field without quotes and line ends."""
     if dialect.quote is None:
         return b""
     q = re.escape(dialect.quote.encode())
@@ -257,7 +259,7 @@ def _simplest(dialect: Dialect, delimiter: bytes, ends: bytes) -> bytes:
 
 
 def _fields(dialect: Dialect, delimiter: bytes, ends: bytes) -> tuple[bytes, bytes]:
-    """Return the expressions of any field, and of one that is well-formed and without a line end."""
+    """Return the expressions for any field, and for a well-formed field without a line end."""
     if dialect.quote is None:
         plain = rb"[^%b%b]*+" % (delimiter, ends)
         return plain, plain
@@ -265,7 +267,7 @@ def _fields(dialect: Dialect, delimiter: bytes, ends: bytes) -> tuple[bytes, byt
     before, after = (b"", b"") if dialect.delimiter == " " else (b" ?", b" *+")
     unquoted = rb"(?!%b%b)%b" % (before, q, plain)
     again = q + after + q
-    # Written out for speed: most fields begin with neither quote nor space, and few quoted ones hold a quote.
+    # Written out for speed: most fields begin with neither quote nor space, and few quoted fields contain a quote.
     first = rb"[^%b %b%b]%b" % (q, delimiter, ends, plain)
 
     def any_of(inside: bytes, behind: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Packing rows of different lengths into shards: whole rows, and the header in front of each where it is wanted."""
+"""Packs rows of different lengths into shards of whole rows, each with the header in front if that is wanted."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -17,8 +17,8 @@ _SMALL_CHUNKS = 1_024
 class RowSpan:
     """A shard's `meta`: its rows are `row0` to `row0 + rows - 1` of the body, counted from 0 without the header.
 
-    `header_bytes` of the payload are the header; `format` is what the rows are (csv, ndjson, lines). Where rows are left
-    out between others, `picked` are the numbers of those that are there, as ranges: (begin, end), ascending.
+    The first `header_bytes` of the payload are the header; `format` is the rows' format (csv, ndjson, lines). If rows
+    between others are left out, `picked` has the numbers of the remaining rows, as ascending ranges (begin, end).
     """
 
     row0: int
@@ -28,7 +28,7 @@ class RowSpan:
     picked: tuple[tuple[int, int], ...] = ()
 
     def encode(self) -> bytes:
-        """As JSON."""
+        """Return the span as JSON."""
         fields = asdict(self)
         if not self.picked:
             del fields["picked"]
@@ -36,12 +36,12 @@ class RowSpan:
 
     @classmethod
     def decode(cls, meta: bytes) -> "RowSpan":
-        """Read what encode() wrote; ValueError or TypeError for anything else."""
+        """Parse what encode() wrote; ValueError or TypeError for anything else."""
         fields = json.loads(meta)
         return cls(**fields | {"picked": tuple((begin, end) for begin, end in fields.get("picked", ()))})
 
     def number(self, index: int) -> int:
-        """Return the number in the whole body of the row that stands at `index`, from 0, in the shard."""
+        """Return the number, in the whole body, of the row at `index` of the shard; both count from 0."""
         for begin, end in self.picked:
             if index < end - begin:
                 return begin + index
@@ -49,7 +49,7 @@ class RowSpan:
         return self.row0 + index
 
     def pick(self, keep: Sequence[range]) -> "RowSpan":
-        """Return the span of some rows, as ranges of row0 to row0 + rows - 1: a shard with gaps counts over them."""
+        """Return the span of some rows: ranges of row0 to row0 + rows - 1, without the gaps that the shard may have."""
         found: list[tuple[int, int]] = []
         for begin, end in self._numbers(keep):
             if found and found[-1][1] == begin:
@@ -59,7 +59,7 @@ class RowSpan:
         return replace(self, row0=found[0][0] if found else keep[0].start, rows=sum(map(len, keep)), picked=picked)
 
     def _numbers(self, keep: Sequence[range]) -> Iterator[tuple[int, int]]:
-        """Numbers in the whole body, as ranges."""
+        """Yield the rows' numbers in the whole body, as ranges."""
         for rows in keep:
             place = self.row0
             for begin, end in self.picked or ((self.row0, self.row0 + self.rows),):
@@ -70,9 +70,10 @@ class RowSpan:
 
 
 class Rows(NamedTuple):
-    """Whole rows, each ended by one LF.
+    """Whole rows, each with one LF at its end.
 
-    `mask` is as long as `data` and has an LF exactly where a row ends: it is `data` itself unless a field holds an LF.
+    `mask` is as long as `data` and has an LF exactly where a row ends. It is `data` itself unless a field contains an
+    LF.
     """
 
     data: bytes
@@ -86,10 +87,10 @@ NO_ROWS = Rows(b"", b"")
 
 
 class RowPacker:
-    """Takes rows in order and gives shards; holds at most one and a half of them and the rows at hand.
+    """Packs rows, added in order, into shards; holds at most one and a half shards and the rows just added.
 
-    `begin()` first, then `add()`, `end_share()` where `share_end_byte` says so, and `finish()`. BadInput for a row that
-    fits no shard.
+    Call `begin()` first, then `add()`, `end_share()` at each `share_end_byte`, and `finish()` last. BadInput for a row
+    that fits no shard.
     """
 
     def __init__(self, request: SplitRequest, row_format: str) -> None:
@@ -104,7 +105,7 @@ class RowPacker:
             check_row_shards(request.shards, request.size_bytes)
 
     def begin(self, header: bytes = b"", *, first_byte: int = 0) -> None:
-        """Say what stands before the rows: `header` goes in front of each shard; they begin at byte `first_byte`."""
+        """Start packing. `header` goes in front of each shard; the rows begin at byte `first_byte` of the body."""
         request = self._request
         self._header = header
         if request.shards is not None:
@@ -115,30 +116,31 @@ class RowPacker:
 
     @property
     def share_end_byte(self) -> int | None:
-        """The byte of the body at which end_share() must be called; None if at no one (any more)."""
+        """The byte of the body at which end_share() must be called next; None if no more calls are needed."""
         return None if self._cuts is None else self._cuts.share_end_byte
 
     @property
     def rows(self) -> int:
-        """So many rows were added."""
+        """Number of rows added so far."""
         return self._next_row + self._held.count()
 
     def add(self, rows: Rows) -> list[Piece]:
-        """Take whole rows; the shards that are complete now."""
+        """Add whole rows; return the shards that are now complete."""
         self._held.append(rows)
         return self._cut_all(complete=False)
 
     def end_share(self, *, at_row_end: bool) -> list[Piece]:
-        """All rows that are complete at `share_end_byte` were added, and no other; the shards that are complete now.
+        """End a share and return the shards that are now complete.
 
-        `at_row_end`: nothing of a further row stands before that byte.
+        Call it when all rows that are complete at `share_end_byte` have been added, and no others. `at_row_end`: no
+        part of another row comes before that byte.
         """
         assert self._cuts is not None
         self._cuts.end_share(self._held.end + (0 if at_row_end else 1))
         return self._cut_all(complete=False)
 
     def finish(self) -> list[Piece]:
-        """No row follows. Without any row there is one shard of zero rows."""
+        """Return the last shards. If no row was added, that is one shard of zero rows."""
         assert self._cuts is not None
         pieces = self._cut_all(complete=True)
         if self._shards == 0:
@@ -180,12 +182,12 @@ class RowPacker:
 
 
 class _HeldRows:
-    """Rows that wait for a cut, as RowEnds. They are joined when a cut is looked for: a byte is copied about twice."""
+    """Rows that wait for a cut; implements RowEnds. Joins them only to find a cut, so a byte is copied about twice."""
 
     def __init__(self) -> None:
         self._joined = NO_ROWS
         self._taken = 0
-        """So many bytes of `_joined` are gone already."""
+        """Number of bytes of `_joined` that are taken already."""
         self._chunks: list[Rows] = []
         self._small: list[Rows] = []
         self.begin = 0
@@ -196,7 +198,7 @@ class _HeldRows:
             return
         self.end += len(rows.data)
         self._small.append(rows)
-        if len(self._small) >= _SMALL_CHUNKS:  # objects outweigh their bytes
+        if len(self._small) >= _SMALL_CHUNKS:  # an object costs more than the bytes of a small chunk
             self._chunks.append(join_rows(self._small))
             self._small = []
 
@@ -223,7 +225,7 @@ class _HeldRows:
         return position - self.begin + self._taken
 
     def _mask(self) -> bytes:
-        """Join what waits; return the mask of all of it."""
+        """Join the waiting rows; return the mask of all of them."""
         if self._small or self._chunks:
             data, mask = self._joined
             left = data[self._taken :]
@@ -235,7 +237,7 @@ class _HeldRows:
 
 
 def join_rows(parts: list[Rows]) -> Rows:
-    """Return rows that follow each other as one; at least one of them."""
+    """Return consecutive rows as one; there must be at least one part."""
     if len(parts) == 1:
         return parts[0]
     data = b"".join([part.data for part in parts])

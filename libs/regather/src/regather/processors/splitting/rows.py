@@ -1,4 +1,4 @@
-"""Cutting rows of one size: a shard carries whole rows, and its neighbours' rows on either side (the halo)."""
+"""Cuts rows of equal size: a shard has whole rows, and its neighbours' rows on either side (the halo)."""
 
 import json
 from collections.abc import Iterable
@@ -15,14 +15,14 @@ ITEM_BYTES = {
     "int32": 4, "uint32": 4, "float32": 4,
     "int64": 8, "uint64": 8, "float64": 8,
 }  # fmt: skip
-"""Bytes of one value; all little-endian."""
+"""Size of one value in bytes; all types are little-endian."""
 
 _MOST_DEFAULT_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class RowLayout:
-    """What one row is: `width` pixels of `channels` interleaved values. `height` is None where nobody knows it yet."""
+    """Layout of a row: `width` pixels of `channels` interleaved values. `height` is None while it is unknown."""
 
     width: int
     channels: int
@@ -31,13 +31,13 @@ class RowLayout:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one row."""
+        """Size of one row in bytes."""
         return self.width * self.channels * ITEM_BYTES[self.dtype]
 
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A shard's `meta`: rows `row0` to `row0 + rows - 1`, with `top` halo rows above and `bottom` below them."""
+    """A shard's `meta`: rows `row0` to `row0 + rows - 1`, with `top` halo rows above them and `bottom` below."""
 
     row0: int
     rows: int
@@ -49,20 +49,21 @@ class Band:
     height: int | None
 
     def encode(self) -> bytes:
-        """As JSON."""
+        """Return the band as JSON."""
         return json.dumps(asdict(self), separators=(",", ":")).encode()
 
     @classmethod
     def decode(cls, meta: bytes) -> "Band":
-        """Read what encode() wrote; ValueError or TypeError for anything else."""
+        """Parse what encode() wrote; ValueError or TypeError for anything else."""
         return cls(**json.loads(meta))
 
 
 class RowSplitter:
-    """Even bands of whole rows; holds at most one and a half shards, the halo and the chunk at hand.
+    """Cuts a body into even bands of whole rows; holds at most one and a half shards, the halo and the current chunk.
 
-    `first_byte` is where the rows begin in the body (after a header), for error messages. BadRequest or BadInput for a
-    cut that cannot be, BadInput where the body is no whole number of rows or has not `layout.height` of them.
+    `first_byte` is where the rows begin in the body (after a header), for error messages. The constructor raises
+    BadRequest or BadInput if the requested cut is impossible. The methods raise BadInput if the body is not a whole
+    number of rows or does not have `layout.height` of them.
     """
 
     def __init__(self, layout: RowLayout, request: SplitRequest, *, halo: int = 0, first_byte: int = 0) -> None:
@@ -75,10 +76,10 @@ class RowSplitter:
         self._received_bytes = 0
         self._row0 = 0
         self._kept = 0
-        """So many rows at the front of the queue are cut already, and there as the next band's upper halo."""
+        """Number of rows at the front of the queue that are cut already and stay as the next band's upper halo."""
 
     def feed(self, data: bytes) -> Iterable[Piece]:
-        """See Splitter."""
+        """Queue the bytes and return the bands that are now complete."""
         self._received_bytes += len(data)
         if self._layout.height is not None and self._received_bytes > self._row_bytes * self._layout.height:
             raise BadInput(f"{self._expectation()}, but the body goes on after that")
@@ -91,7 +92,7 @@ class RowSplitter:
             pieces += [self._cut(rows) for _ in range(count)]
 
     def finish(self) -> Iterable[Piece]:
-        """See Splitter."""
+        """Return the last bands."""
         rows, left_over_bytes = divmod(self._received_bytes, self._row_bytes)
         end = self._first_byte + self._received_bytes
         if self._layout.height is not None and rows < self._layout.height:
@@ -142,7 +143,7 @@ def raw_layout(layout: RowLayout, request: SplitRequest) -> RowLayout:
 
 
 def _default_bytes(layout: RowLayout, halo: int) -> int:
-    """Return how large a shard is if nobody says: of long rows so large that its neighbours' are a sixteenth of it."""
+    """Return the default shard size: up to 4 MiB for long rows, so that the halo is about a sixteenth of the shard."""
     halo_bytes = 2 * halo * layout.row_bytes
     return max(DEFAULT_SHARD_BYTES, min(_MOST_DEFAULT_BYTES, 16 * halo_bytes))
 

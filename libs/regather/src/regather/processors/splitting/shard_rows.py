@@ -1,7 +1,7 @@
-"""Shards of the splitters here as rows of which some are picked; a bad row is never interpreted, only cut out.
+"""Rows of this package's shards, some of which can be picked. A bad row is cut out, never parsed.
 
-Rows keep their numbers in the whole body. Of a shard that has gaps itself, `numbers` count over the gaps; what is picked
-from it says the true ones, too (`RowSpan.picked`).
+Rows keep their numbers in the whole body. If a shard already has gaps, `numbers` counts without the gaps; the shard
+picked from it has the true numbers (`RowSpan.picked`).
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from regather.processors.splitting.rows import ITEM_BYTES, Band
 
 
 class TextRows:
-    """Rows of a TextRowSplitter's or JsonArraySplitter's shard. ValueError if payload and span do not agree."""
+    """Rows of a shard from TextRowSplitter or JsonArraySplitter. ValueError if payload and span disagree."""
 
     def __init__(self, payload: bytes, span: RowSpan, dialect: Dialect) -> None:
         self._payload = payload
@@ -25,18 +25,18 @@ class TextRows:
 
     @property
     def numbers(self) -> range:
-        """See ShardRows."""
+        """Consecutive numbers, from the span's first row."""
         return range(self._span.row0, self._span.row0 + self._span.rows)
 
     def pick(self, keep: Sequence[range]) -> Piece:
-        """See ShardRows; the header stays."""
+        """Return a shard of the header and these rows."""
         row0, ends = self._span.row0, self._ends
         parts = [self._payload[ends[rows.start - row0] : ends[rows.stop - row0]] for rows in keep]
         return Piece(b"".join([self._payload[: ends[0]], *parts]), self._span.pick(keep).encode())
 
 
 class BandRows:
-    """Rows of a RowSplitter's shard without a halo."""
+    """Rows of a RowSplitter's shard that has no halo. ValueError if payload and band disagree."""
 
     def __init__(self, payload: bytes, band: Band) -> None:
         self._payload = payload
@@ -47,11 +47,11 @@ class BandRows:
 
     @property
     def numbers(self) -> range:
-        """See ShardRows."""
+        """Numbers of the band's rows in the whole body."""
         return range(self._band.row0, self._band.row0 + self._band.rows)
 
     def pick(self, keep: Sequence[range]) -> Piece:
-        """See ShardRows."""
+        """Return these rows as a band that begins at the first of them."""
         row0, size = self._band.row0, self._row_bytes
         parts = [self._payload[(rows.start - row0) * size : (rows.stop - row0) * size] for rows in keep]
         band = replace(self._band, row0=keep[0].start, rows=sum(map(len, keep)))
@@ -59,7 +59,7 @@ class BandRows:
 
 
 class ArrowRows:
-    """Rows of a ParquetSplitter's shard."""
+    """Rows of a ParquetSplitter's shard, an Arrow stream."""
 
     def __init__(self, payload: bytes, span: RowSpan) -> None:
         import pyarrow as pa
@@ -70,11 +70,11 @@ class ArrowRows:
 
     @property
     def numbers(self) -> range:
-        """See ShardRows."""
+        """Consecutive numbers, from the span's first row."""
         return range(self._span.row0, self._span.row0 + self._span.rows)
 
     def pick(self, keep: Sequence[range]) -> Piece:
-        """See ShardRows."""
+        """Return these rows as a new Arrow stream, after the same header bytes."""
         import pyarrow as pa
 
         picked = pa.concat_tables([self._table.slice(rows.start - self._span.row0, len(rows)) for rows in keep])
@@ -85,7 +85,7 @@ class ArrowRows:
 
 
 def _row_ends(payload: bytes, header_bytes: int, dialect: Dialect) -> list[int]:
-    """Return where the header and each row end; the splitter ended each by an LF and left out what is none."""
+    """Return where the header and each row end; the splitter has ended each row with an LF and dropped everything else."""
     grammar = RowGrammar(dialect._replace(comment=None, keep_empty_rows=True, blank_rows=True, cr_ends_rows=False))
     rows, _ = grammar.rows(payload[header_bytes:])
     ends = [header_bytes]

@@ -1,7 +1,7 @@
-"""Text of any supported encoding in, UTF-8 out, while it arrives; what is no text is refused with its byte.
+"""Decodes text of any supported encoding to UTF-8 while it arrives; refuses bytes that are not text and says where.
 
-A byte order mark says what the encoding is, whatever the option says, and is left out. NUL is refused: no text has it, and
-UTF-16 without a byte order mark is full of it.
+A byte order mark overrides the encoding option and is dropped. NUL is refused: text does not contain it, and UTF-16
+without a byte order mark is full of it.
 """
 
 import codecs
@@ -18,7 +18,7 @@ _BOMS = (  # UTF-32's little-endian mark begins with UTF-16's
     (b"\xff\xfe", "utf-16-le"),
     (b"\xfe\xff", "utf-16-be"),
 )
-# Each byte or pair of bytes means the same wherever it stands, and LF and CR are what they are in ASCII.
+# In these, each byte or pair of bytes means the same at any position, and LF and CR are the same as in ASCII.
 _STATELESS = """
 ascii utf-8 utf-16-le utf-16-be utf-32-le utf-32-be
 iso8859-1 iso8859-2 iso8859-3 iso8859-4 iso8859-5 iso8859-6 iso8859-7 iso8859-8 iso8859-9 iso8859-10 iso8859-11
@@ -28,11 +28,11 @@ cp858 cp860 cp861 cp862 cp863 cp864 cp865 cp866 cp869 cp874 cp1125 koi8-r koi8-u
 mac-cyrillic mac-greek mac-iceland mac-latin2 mac-turkish tis-620
 gb2312 gbk gb18030 big5 cp950 shift_jis cp932 euc_jp euc_kr cp949 johab
 """
-_NATIVE = {"utf-16": "utf-16-le", "utf-32": "utf-32-le", "utf-8-sig": UTF8}  # the byte order mark says another order
+_NATIVE = {"utf-16": "utf-16-le", "utf-32": "utf-32-le", "utf-8-sig": UTF8}  # unless a byte order mark says otherwise
 
 
 def check_encoding(name: str) -> str:
-    """Return the codec's name of an encoding, under any of the names that it has; BadRequest if it is not supported."""
+    """Return the codec name of an encoding, given by any of its names; BadRequest if it is not supported."""
     try:
         codec = codecs.lookup(name.strip()).name
     except (LookupError, ValueError, UnicodeError):
@@ -40,8 +40,8 @@ def check_encoding(name: str) -> str:
     codec = _NATIVE.get(codec, codec)
     if codec not in _CODECS:
         raise BadRequest(
-            f"encoding is {name[:40]!r}, which is not supported; among others are utf-8, utf-16, latin-1, cp1252, gb18030, "
-            "shift_jis, euc-kr and big5",
+            f"encoding is {name[:40]!r}, which is not supported; among those supported are utf-8, utf-16, latin-1, "
+            "cp1252, gb18030, shift_jis, euc-kr and big5",
             code="bad-encoding",
         )
     return codec
@@ -51,18 +51,18 @@ _CODECS = frozenset(codecs.lookup(name).name for name in _STATELESS.split())
 
 
 def head_text(head: bytes, encoding: str = UTF8) -> str:
-    """Return the text that a body begins with, as far as it can be read; `encoding` as check_encoding() returned it."""
+    """Return the text at a body's beginning, as far as it can be decoded; `encoding` comes from check_encoding()."""
     codec, head = _by_mark(head) or (encoding, head)
     return head.decode(codec, "ignore")
 
 
 def _by_mark(head: bytes) -> tuple[str, bytes] | None:
-    """The encoding that a byte order mark says, and what follows the mark."""
+    """Return the encoding that a byte order mark gives, and what follows the mark; None without a mark."""
     return next(((codec, head[len(mark) :]) for mark, codec in _BOMS if head.startswith(mark)), None)
 
 
 class NotText(Exception):
-    """A byte that no text has. `before` is the text between the last that was returned and it, as UTF-8."""
+    """A byte that is not text. `before` is the text between the text returned last and this byte, as UTF-8."""
 
     def __init__(self, before: bytes, byte: int, why: str, code: str = "not-utf8") -> None:
         super().__init__(why)
@@ -72,21 +72,21 @@ class NotText(Exception):
         self.code = code
 
 
-_ADVICE = "convert it to UTF-8, or, where the kind has it (table.etl, table.sql), say so with the option encoding"
+_ADVICE = "convert it to UTF-8, or, where the kind has it (table.etl, table.sql), set the option encoding"
 
 
 class TextDecoder:
-    """Gives UTF-8 that holds no byte order mark at its beginning and no NUL. Raises NotText."""
+    """Decodes a body to UTF-8 without a byte order mark and without NUL. Raises NotText."""
 
     def __init__(self, encoding: str = UTF8) -> None:
         self._codec = encoding
         self._waiting = b""
-        """The body's head until the encoding is known; then the beginning of a character."""
+        """The body's head until the encoding is known; then the bytes of an incomplete character."""
         self._decided = False
         self._fed_bytes = 0
 
     def feed(self, data: bytes) -> bytes:
-        """Take the next bytes of the body; the text that is complete now."""
+        """Decode the next bytes of the body; return the text that is now complete."""
         self._fed_bytes += len(data)
         if not self._decided:
             data = self._waiting + data
@@ -97,18 +97,18 @@ class TextDecoder:
         return self._decode(data, final=False)
 
     def finish(self) -> bytes:
-        """The body has ended; the text that is left."""
+        """Return the last text."""
         return self._decode(b"", final=True)
 
     def byte_of(self, tail: bytes) -> int:
-        """Return the byte of the body at which `tail`, the last text that was returned, begins."""
+        """Return the byte of the body at which `tail` begins, the end of the text returned so far."""
         behind = self._fed_bytes - len(self._waiting)
         if self._codec == UTF8:
             return behind - len(tail)
         return behind - len(tail.decode().encode(self._codec))
 
     def positions(self, tail: bytes) -> "Positions":
-        """Return where bytes of the body stand in `tail`, the last text that was returned."""
+        """Return a map from bytes of the body to positions in `tail`, the end of the text returned so far."""
         return Positions(tail, self._codec, self.byte_of(tail), self._fed_bytes - len(self._waiting))
 
     def _decode(self, data: bytes, *, final: bool) -> bytes:
@@ -122,12 +122,12 @@ class TextDecoder:
         return self._other(data, final=final)
 
     def _decide(self, head: bytes) -> bytes:
-        """Find out what the body is from its beginning; return what follows its byte order mark."""
+        """Determine the encoding from the body's beginning; return what follows its byte order mark."""
         self._decided = True
         self._codec, head = _by_mark(head) or (self._codec, head)
         found = describe(head)
         if found is not None:
-            raise NotText(b"", 0, f"this is no text but {found}", "not-text")
+            raise NotText(b"", 0, f"this is not text but {found}", "not-text")
         return head
 
     def _utf8(self, data: bytes, *, final: bool) -> bytes:
@@ -168,11 +168,11 @@ class TextDecoder:
         wrong = data[error.start : error.start + 1]
         name = "UTF-8" if self._codec == UTF8 else self._codec
         before = data[: error.start].decode(self._codec).encode()
-        return NotText(before, byte, f"{wrong!r} is no {name} ({error.reason}); {_ADVICE}")
+        return NotText(before, byte, f"{wrong!r} is not valid {name} ({error.reason}); {_ADVICE}")
 
 
 class Positions:
-    """From bytes of the body to positions in a text that was decoded from it; asked for in ascending order."""
+    """Maps bytes of the body to positions in the text decoded from it; must be asked in ascending order."""
 
     def __init__(self, text: bytes, codec: str, first_byte: int, end_byte: int) -> None:
         self._codec = codec
@@ -182,9 +182,9 @@ class Positions:
         self._body_at = self._text_at = 0
 
     def of(self, byte: int) -> tuple[int, bool] | None:
-        """Return how much of the text is whole before this byte of the body, and whether nothing else is before it.
+        """Return how much of the text is complete before this byte of the body, and whether nothing else precedes the byte.
 
-        None if the text does not reach so far.
+        None if the text ends before this byte.
         """
         if byte > self._end_byte:
             return None

@@ -1,4 +1,4 @@
-"""Cutting text by rows: lines, CSV and NDJSON. Only the ends of rows are looked for; nothing is parsed."""
+"""Cuts text by rows: lines, CSV and NDJSON. It only finds where rows end and parses nothing."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -23,11 +23,11 @@ __all__ = ["LINES", "MAX_HEADER_BYTES", "NDJSON", "Dialect", "TextRowSplitter", 
 
 
 class TextRowSplitter:
-    """Whole rows of text in even shards of UTF-8; holds one and a half shards, the row at hand and the chunk at hand.
+    """Cuts text into even shards of whole rows in UTF-8; holds one and a half shards, the current row and chunk.
 
-    Every row of a shard is ended by one LF. `check_header` gets the header as a row like that, and may refuse it. BadInput
-    says row and byte: a row that fits no shard, an open quote at the end, bytes that are no text. `large_bytes`: see
-    RowGrammar.
+    One LF ends every row of a shard. `check_header` gets the header in the same form, and may refuse it. BadInput names
+    row and byte of the fault: a row that fits no shard, a quote that is open at the end, bytes that are not text.
+    `large_bytes`: see RowGrammar.
     """
 
     def __init__(
@@ -48,15 +48,15 @@ class TextRowSplitter:
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._scan_from_bytes = 1
-        """A row over many chunks is searched for its end only when the bytes that wait have doubled."""
+        """Search for row ends when this many bytes wait: for a row over many chunks, only each time they have doubled."""
 
     def feed(self, data: bytes) -> Iterable[Piece]:
-        """Take the next bytes of the body."""
+        """Decode and cut the next bytes of the body; return the pieces that are now complete."""
         self._decode(partial(self._decoder.feed, data))
         return self._scan(final=False) if self._pending_bytes >= self._scan_from_bytes else ()
 
     def finish(self) -> Iterable[Piece]:
-        """Take the end of the body: its last row may lack a line end."""
+        """Return the last pieces; the last row may lack a line end."""
         self._decode(self._decoder.finish)
         pieces = self._scan(final=True)
         if self._pending_bytes:
@@ -69,7 +69,7 @@ class TextRowSplitter:
         return [*pieces, *self._packer.finish()]
 
     def _decode(self, decode: Callable[[], bytes]) -> None:
-        """Append text; BadInput for what is none, after the rows before it were counted."""
+        """Append decoded text; BadInput for bytes that are not text, after the rows before them are counted."""
         try:
             self._append(decode())
         except NotText as error:
@@ -106,7 +106,7 @@ class TextRowSplitter:
         return pieces
 
     def _end_shares(self, block: bytes, pieces: list[Piece]) -> bytes:
-        """Take the rows up to each share's end that has arrived; return what is left of the block."""
+        """Add the rows up to each share's end that has arrived; return the rest of the block."""
         positions = self._decoder.positions(block)
         at = 0
         while (end := self._packer.share_end_byte) is not None and (found := positions.of(end)) is not None:
@@ -118,7 +118,7 @@ class TextRowSplitter:
         return block[at:]
 
     def _begin(self, block: bytes, *, final: bool) -> bytes:
-        """Leave out lines to skip and take the first row; return what follows, as far as it is here."""
+        """Drop the lines to skip and read the first row; return the rest of the block."""
         at = 0
         while self._lines_to_skip and (end := self._grammar.line_end(block, at, final=final)) is not None:
             at = end
@@ -147,7 +147,7 @@ class TextRowSplitter:
         return rest
 
     def _check_begun(self) -> None:
-        """Without a row NDJSON is an empty table, and so is CSV with a header; without that there is nothing."""
+        """Refuse a body without rows, except for NDJSON and for CSV with a header, where it is an empty table."""
         if not self._begun and self._lines_to_skip:
             raise BadInput(
                 f"the body has no more than the skip_rows={self._dialect.skip_rows} lines", code="empty-body"

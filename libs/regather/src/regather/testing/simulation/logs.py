@@ -7,7 +7,8 @@ from typing import Protocol
 from regather.core.errors import BrokerUnavailable, RecordTooLarge
 from regather.testing.simulation.history import History
 from regather.testing.simulation.network import Answer
-from regather.transport.base import Headers, Record, RecordAddress, TopicPartition, TopicSpec
+from regather.topics.rules import TopicSpec
+from regather.transport.base import Headers, Record, RecordAddress, TopicPartition
 from regather.transport.memory.log import PartitionLog, Transaction, TransactionState
 
 Content = tuple[bytes | None, bytes | None, Headers]

@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from regather.core.errors import BrokerUnavailable
-from regather.core.topic_rules import VERIFICATION, BrokerSettings, TopicState
 from regather.testing.simulation.broker import Broker
 from regather.testing.simulation.consumers import SimulatedConsumer
 from regather.testing.simulation.event_loop import Process
 from regather.testing.simulation.network import Wire
 from regather.testing.simulation.producers import SimulatedProducer, SimulatedTransactionalProducer
-from regather.transport.base import Consumer, Producer, TopicSpec, TransactionalProducer
+from regather.topics.rules import VERIFICATION, BrokerSettings, TopicSpec, TopicState
+from regather.transport.base import Consumer, Producer, TransactionalProducer
 
 
 class SimulatedTransport:

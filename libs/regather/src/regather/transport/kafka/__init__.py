@@ -1,4 +1,4 @@
-"""Kafka through aiokafka. This package is the only place that knows the client; its traps are handled here."""
+"""Kafka through aiokafka. Only this package depends on the client, and it handles the client's traps."""
 
 from regather.transport.kafka.factory import KafkaTransport
 from regather.transport.kafka.failures import Limits

@@ -1,4 +1,4 @@
-"""Questions and orders to the cluster itself: which topics there are, where they are, how topics and brokers are set."""
+"""Administration of a cluster: create topics, list their replicas, and read settings of topics and brokers."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -9,13 +9,13 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from regather.core.errors import BrokerUnavailable, TransportError
-from regather.transport.base import TopicSpec
+from regather.topics.rules import TopicSpec
 from regather.transport.kafka.failures import Limits, limited, stopped, translate
 
 
 @asynccontextmanager
 async def connected_admin(settings: Mapping[str, Any], limits: Limits) -> AsyncIterator[AIOKafkaAdminClient]:
-    """An admin client for the length of a block; BrokerUnavailable where nobody answers."""
+    """Connect an admin client for the length of a block; raise BrokerUnavailable if no broker answers."""
     client = AIOKafkaAdminClient(**settings, request_timeout_ms=limits.request_ms)
     try:
         try:
@@ -28,7 +28,7 @@ async def connected_admin(settings: Mapping[str, Any], limits: Limits) -> AsyncI
 
 
 async def create_missing(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec], replication: int) -> list[str]:
-    """Create the topics that are missing; their names."""
+    """Create the missing topics and return their names."""
     existing = set(await limited(admin.list_topics()))
     missing = [spec for spec in specs if spec.name not in existing]
     new = [NewTopic(spec.name, spec.partitions, replication, topic_configs=dict(spec.config)) for spec in missing]
@@ -42,9 +42,9 @@ async def create_missing(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec],
 
 
 async def replicas_of(admin: AIOKafkaAdminClient, topics: Iterable[str]) -> dict[str, list[list[int]]]:
-    """The brokers of every partition of each topic that exists.
+    """Return the brokers of every partition of each existing topic.
 
-    Asks for all topics: a broker that creates topics by itself would create each that is asked for by name.
+    Request all topics: a broker with automatic creation would create each topic that is requested by name.
     """
     wanted = set(topics)
     found = [topic for topic in await limited(admin.describe_topics()) if topic["topic"] in wanted]
@@ -58,7 +58,7 @@ async def replicas_of(admin: AIOKafkaAdminClient, topics: Iterable[str]) -> dict
 async def configs_of(
     admin: AIOKafkaAdminClient, kind: ConfigResourceType, resources: Iterable[str], names: Iterable[str] | None = None
 ) -> dict[str, dict[str, str]]:
-    """Settings in force of each topic or broker: all, or these `names`; what has no value is absent."""
+    """Return the settings in force of each topic or broker: all, or these `names`; without those that have no value."""
     wanted = None if names is None else dict.fromkeys(names)
     asked = [ConfigResource(kind, resource, wanted) for resource in resources]
     if not asked:

@@ -1,8 +1,8 @@
-"""The committed offsets of a group, asked for in the client's place: it takes a refusal for "nothing is committed".
+"""Fetches a group's committed offsets without the client, which mistakes a refusal for "nothing is committed".
 
-A coordinator that is loading, or is none any more, refuses the whole question with one error beside an empty list of
-topics (OffsetFetch, version 2 and later). aiokafka 0.14 looks at the errors of single partitions only, finds none, and
-returns no offset at all; whoever believes that begins again at the beginning of the log.
+A coordinator that is loading or no longer the coordinator refuses the whole request with one error beside an empty list
+of topics (OffsetFetch, version 2 and later). aiokafka 0.14 checks only the errors of single partitions, finds none, and
+returns no offset. A consumer that trusts it would start at the beginning of the log.
 """
 
 import asyncio
@@ -22,9 +22,9 @@ _NONE = -1
 async def ask_committed(
     coordinator: Any, partitions: Sequence[TopicPartition]
 ) -> Mapping[TopicPartition, OffsetAndMetadata]:
-    """Ask until the coordinator answers; partitions without a committed offset are left out. The caller limits the time.
+    """Ask until the coordinator answers. Leave out partitions without a committed offset. The caller limits the time.
 
-    `coordinator` is aiokafka's GroupCoordinator. Raises the client's errors where asking again would not help.
+    `coordinator` is aiokafka's GroupCoordinator. Raise the client's error if it is not retriable.
     """
     while True:
         await coordinator.ensure_coordinator_known()
@@ -54,7 +54,7 @@ async def _ask(coordinator: Any, partitions: Sequence[TopicPartition]) -> Mappin
                 found[tp] = OffsetAndMetadata(offset, metadata)
     missing = set(partitions) - answered
     if missing:
-        raise client_errors.GroupCoordinatorNotAvailableError(f"no answer about {sorted(missing)}")
+        raise client_errors.GroupCoordinatorNotAvailableError(f"the answer lacks {sorted(missing)}")
     return found
 
 

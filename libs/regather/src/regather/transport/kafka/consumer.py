@@ -1,4 +1,4 @@
-"""Consumers: members of a group, or readers of partitions that were assigned by hand."""
+"""Consumers: members of a group, or readers of manually assigned partitions."""
 
 import asyncio
 import logging
@@ -24,7 +24,7 @@ MakeClient = Callable[[], AIOKafkaConsumer]
 
 
 class KafkaConsumer:
-    """Keeps the next offset of every partition itself, so that an error in a poll loses no record."""
+    """A consumer that keeps the next offset of every partition itself, so that an error in a poll loses no record."""
 
     def __init__(self, make_client: MakeClient, *, limits: Limits | None = None) -> None:
         self._make_client = make_client
@@ -42,11 +42,11 @@ class KafkaConsumer:
         try:
             await self._limited(client.start())
         except BaseException as error:
-            await self._end(client)  # whoever was cancelled knows nothing of this client
+            await self._end(client)  # also after a cancellation: the caller has no reference to this client
             if not isinstance(error, Exception):
                 raise
             raise BrokerUnavailable(f"the consumer could not start: {error}") from error
-        await asyncio.sleep(0)  # a client that is stopped before its tasks have begun leaves its connections open
+        await asyncio.sleep(0)  # let its tasks begin: a client that is stopped before that leaves its connections open
         self._client = client
 
     async def stop(self) -> None:
@@ -60,7 +60,7 @@ class KafkaConsumer:
         self._running().subscribe(list(topics), listener=_Listener(self, listener))
 
     def assign(self, partitions: Iterable[TopicPartition]) -> None:
-        """Read these partitions without a group; positions of those kept are kept (the client forgets them)."""
+        """Read these partitions without a group. Keep the positions of those that stay, which the client forgets."""
         wanted = _to_client(partitions)
         self._next = {tp: at for tp, at in self._next.items() if tp in wanted}
         self._running().assign(wanted)
@@ -69,11 +69,11 @@ class KafkaConsumer:
 
     @property
     def generation(self) -> int | None:
-        """The group's generation that the newest assignment is of; None before the first."""
+        """The generation of the latest assignment; None before the first."""
         return self._generation
 
     async def poll(self, timeout_s: float, max_records: int | None = None) -> Mapping[TopicPartition, list[Record]]:
-        """Return what is there; after any error every position is still at the next record that was not returned."""
+        """Return the next records. After any error every position is still at the next record that was not returned."""
         client = self._running()
         if self._listener_error is not None:
             raise TransportError(f"the rebalance listener failed: {self._listener_error!r}") from self._listener_error
@@ -98,19 +98,19 @@ class KafkaConsumer:
         return batches
 
     async def _get_many(self, client: AIOKafkaConsumer, timeout_ms: int, max_records: int | None) -> Any:
-        """Ask the client, which names the partitions that have no position one by one, each by an error."""
+        """Poll the client. It reports partitions without a position one by one, each by an error."""
         while True:
             try:
                 return await client.getmany(timeout_ms=timeout_ms, max_records=max_records)
             except client_errors.NoOffsetForPartitionError as error:
                 for tp in error.args:
-                    if tp in self._next:  # it was told meanwhile where to go on
+                    if tp in self._next:  # seek() was called meanwhile
                         client.seek(tp, self._next[tp])
                     else:
                         await self._begin_at_first(client, tp)
 
     async def _begin_at_first(self, client: AIOKafkaConsumer, tp: ClientPartition) -> None:
-        """Go to the beginning of a partition of which nothing is committed, which the client only believes."""
+        """Start a partition that the client believes has no committed offset: ask for it, else go to the beginning."""
         committed = await self._committed([tp]) if self._generation is not None else {}
         if tp in committed:
             client.seek(tp, committed[tp].offset)
@@ -118,7 +118,7 @@ class KafkaConsumer:
             await self._limited(client.seek_to_beginning(tp))
 
     async def _look_for_more(self, client: AIOKafkaConsumer) -> None:
-        """Nothing came for long: BrokerUnavailable if that is the client's fault."""
+        """Check for a stall after a long time without a record; raise BrokerUnavailable if the client is at fault."""
         doubts: frozenset[Hashable]
         try:
             tps = client.assignment() - client.paused()
@@ -127,78 +127,78 @@ class KafkaConsumer:
             doubts = frozenset((tp, at) for tp, at in positions.items() if at < ends[tp])
         except TransportError as error:
             doubts = frozenset({"no broker answers"})
-            log.warning("nothing came for %s s, and nobody says why: %r", self._limits.silence_s, error)
+            log.warning("no record came for %s s, and no broker answers: %r", self._limits.silence_s, error)
         if self._standstill.doubts(doubts):
-            raise BrokerUnavailable(f"the client stands still: {sorted(map(str, doubts))}")
+            raise BrokerUnavailable(f"the client has stopped fetching: {sorted(map(str, doubts))}")
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
-        """Stop delivering these. A rebalance forgets pauses."""
+        """Stop delivering records of these partitions. A rebalance forgets pauses."""
         self._running().pause(*_to_client(partitions))
 
     def resume(self, partitions: Iterable[TopicPartition]) -> None:
-        """Deliver these again."""
+        """Deliver records of these partitions again."""
         self._running().resume(*_to_client(partitions))
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        """The next record of this partition is the first at or above `offset`."""
+        """Continue this partition at the first record at or above `offset`."""
         tp = ClientPartition(*partition)
         self._running().seek(tp, offset)
         self._next[tp] = offset
 
     async def position(self, partition: TopicPartition) -> int:
-        """The next offset to be delivered."""
+        """Return the next offset to deliver."""
         return int(await self._limited(self._running().position(ClientPartition(*partition))))
 
     async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
-        """Commit explicit offsets with their metadata.
+        """Commit these offsets with their metadata; raise CommitRejected if the assignment's generation has ended.
 
-        The client would stamp them with whatever generation it has by now: after it was thrown out with none, which a
-        broker takes as long as nobody else is in the group.
+        The client itself would use whatever generation it has by now. After it was removed from the group, that is
+        none, and a broker accepts such a commit while the group has no other member.
         """
         coordinator: Any = self._running()._coordinator
         if self._generation is not None and coordinator.generation != self._generation:
-            raise CommitRejected(f"the partitions are those of generation {self._generation}, which is over")
+            raise CommitRejected(f"the assignment is of generation {self._generation}, which has ended")
         wanted = {ClientPartition(*tp): OffsetAndMetadata(at.offset, at.metadata) for tp, at in offsets.items()}
         await self._limited(self._running().commit(wanted))
 
     async def committed(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, Committed | None]:
-        """The group's committed offsets."""
+        """Return the group's committed offsets."""
         wanted = list(partitions)
         found = await self._committed(_to_client(wanted))
         entries = {tp: found.get(ClientPartition(*tp)) for tp in wanted}
         return {tp: Committed(entry.offset, entry.metadata) if entry else None for tp, entry in entries.items()}
 
     async def beginning_offsets(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """First offset still in the log."""
+        """Return the first offset that is still in the log."""
         return _from_client(await self._limited(self._running().beginning_offsets(_to_client(partitions))))
 
     async def end_offsets(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """The last stable offset."""
+        """Return the last stable offset."""
         return _from_client(await self._limited(self._running().end_offsets(_to_client(partitions))))
 
     async def written_offsets(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Next offset to be written; asked of the leaders, because the client's end_offsets() is the last stable one."""
+        """Return the next offset to be written. Ask the leaders: the client's end_offsets() is the last stable one."""
         client: Any = self._running()._client
         return _from_client(await self._limited(ask_written_offsets(client, _to_client(partitions))))
 
     def listener_failed(self, error: BaseException) -> None:
-        """Remember what the client would only log; the next poll raises it."""
+        """Keep an error that the client would only log. The next poll raises it."""
         self._listener_error = error
 
     def forget(self, partitions: Iterable[ClientPartition]) -> None:
-        """These were taken away: their positions are somebody else's."""
+        """Forget the positions of revoked partitions: another member reads them."""
         for tp in partitions:
             self._next.pop(tp, None)
             self._unsure.discard(tp)
 
     def joined(self) -> None:
-        """A new assignment begins: commits are of this generation."""
+        """Note the generation of a new assignment: commits belong to it."""
         self._standstill.broken()
-        if self._client is not None:  # else it comes while the client is stopped
+        if self._client is not None:  # None if the assignment comes while the client is stopped
             self._generation = self._client._coordinator.generation
 
     def _rewind(self, client: AIOKafkaConsumer) -> None:
-        """An error of one partition throws away what was drained of the others: go back to our own positions."""
+        """Go back to our own positions: an error of one partition drops records that the client drained of others."""
         for tp in client.assignment():
             if tp in self._next:
                 client.seek(tp, self._next[tp])
@@ -206,7 +206,7 @@ class KafkaConsumer:
                 self._unsure.add(tp)
 
     async def _find_positions(self, client: AIOKafkaConsumer) -> None:
-        """Go back where no record was returned yet: to the committed offset, else to the beginning."""
+        """Seek where no record was returned yet: to the committed offset, else to the beginning."""
         unsure = self._unsure & client.assignment()
         committed = await self._committed(list(unsure)) if self._generation is not None else {}
         beginnings = await self._limited(client.beginning_offsets(unsure))
@@ -232,7 +232,7 @@ class KafkaConsumer:
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # the client has no annotations here
-    """Passes rebalances on; the client would log an error and go on."""
+    """Passes rebalances to our listener and keeps its errors, which the client would only log."""
 
     def __init__(self, consumer: KafkaConsumer, listener: RebalanceListener) -> None:
         self._consumer = consumer

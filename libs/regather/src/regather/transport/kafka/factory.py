@@ -1,4 +1,4 @@
-"""Makes every Kafka client with every setting said: the client's own defaults are unsafe."""
+"""Makes every Kafka client with explicit settings, because the client's own defaults are unsafe."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -8,8 +8,8 @@ from aiokafka.admin import NewPartitions
 from aiokafka.admin.config_resource import ConfigResourceType
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
-from regather.core.topic_rules import BrokerSettings, TopicState
-from regather.transport.base import TRANSACTION_TIMEOUT_S, Consumer, Producer, TopicSpec, TransactionalProducer
+from regather.topics.rules import BrokerSettings, TopicSpec, TopicState
+from regather.transport.base import TRANSACTION_TIMEOUT_S, Consumer, Producer, TransactionalProducer
 from regather.transport.kafka.administration import configs_of, connected_admin, create_missing, replicas_of
 from regather.transport.kafka.consumer import KafkaConsumer
 from regather.transport.kafka.failures import Limits, limited
@@ -18,11 +18,11 @@ from regather.transport.kafka.producer import KafkaProducer, KafkaTransactionalP
 KIB, MIB = 1024, 1024 * 1024
 _BATCH_BYTES = 256 * KIB
 _PARTITION_FETCH_BYTES = 2 * MIB
-"""A larger record is still delivered, alone: the limit bounds what is prefetched per partition."""
+"""Bounds the prefetch of each partition. A larger record is still delivered, alone."""
 
 
 class KafkaTransport:
-    """Clients for one cluster. `session_timeout_ms`: a silent member is dropped from its group after so long."""
+    """Clients for one cluster. A group drops a member that sends no heartbeat for `session_timeout_ms`."""
 
     def __init__(
         self,
@@ -39,14 +39,17 @@ class KafkaTransport:
         self._limits = limits or Limits()
 
     def producer(self, *, max_record_bytes: int) -> Producer:
-        """An idempotent producer."""
+        """Return a new idempotent producer."""
         settings = self._producer_settings(max_record_bytes)
         return KafkaProducer(
             lambda: AIOKafkaProducer(**settings), max_record_bytes=max_record_bytes, limits=self._limits
         )
 
     def transactional_producer(self, transactional_id: str, *, max_record_bytes: int) -> TransactionalProducer:
-        """A fencing producer. The short retry pause lets it end an older owner's transaction in 20 ms instead of 110."""
+        """Return a new fencing producer.
+
+        With its short retry pause it ends the transaction of an older owner in 20 ms instead of 110.
+        """
         settings = self._producer_settings(max_record_bytes) | {
             "transactional_id": transactional_id,
             "transaction_timeout_ms": int(TRANSACTION_TIMEOUT_S * 1000),
@@ -57,7 +60,7 @@ class KafkaTransport:
         )
 
     def consumer(self, *, group: str | None = None, fetch_max_bytes: int = 16 * MIB) -> Consumer:
-        """A read_committed consumer that starts at the earliest record and commits only what it is told to."""
+        """Return a new read_committed consumer that starts at the earliest record and commits only explicitly."""
         settings = self._shared | {
             "group_id": group,
             "isolation_level": "read_committed",
@@ -75,12 +78,12 @@ class KafkaTransport:
         return KafkaConsumer(lambda: AIOKafkaConsumer(**settings), limits=self._limits)
 
     async def create_topics(self, specs: Sequence[TopicSpec]) -> list[str]:
-        """Create what is missing; names of the topics created."""
+        """Create the missing topics and return their names."""
         async with connected_admin(self._shared, self._limits) as admin:
             return await create_missing(admin, specs, self._replication)
 
     async def partition_counts(self, topics: Iterable[str]) -> Mapping[str, int]:
-        """Partitions of each topic that exists."""
+        """Return the number of partitions of each existing topic."""
         async with connected_admin(self._shared, self._limits) as admin:
             replicas = await replicas_of(admin, topics)
             return {topic: len(partitions) for topic, partitions in replicas.items()}
@@ -91,14 +94,14 @@ class KafkaTransport:
             await limited(admin.create_partitions({topic: NewPartitions(partitions)}))
 
     async def topic_states(self, topics: Iterable[str]) -> Mapping[str, TopicState]:
-        """Where the partitions of each topic that exists are, and its settings."""
+        """Return replicas and settings of each existing topic."""
         async with connected_admin(self._shared, self._limits) as admin:
             replicas = await replicas_of(admin, topics)
             configs = await configs_of(admin, ConfigResourceType.TOPIC, replicas)
             return {topic: TopicState(brokers, configs[topic]) for topic, brokers in replicas.items()}
 
     async def broker_settings(self, names: Iterable[str]) -> BrokerSettings:
-        """These settings of every broker."""
+        """Return these settings of every broker."""
         async with connected_admin(self._shared, self._limits) as admin:
             cluster = await limited(admin.describe_cluster())
             brokers = [str(broker["node_id"]) for broker in cluster["brokers"]]
@@ -106,14 +109,14 @@ class KafkaTransport:
             return {int(broker): settings for broker, settings in configs.items()}
 
     async def close(self) -> None:
-        """Nothing is held between calls."""
+        """Do nothing: the factory holds no resources between calls."""
 
     def _producer_settings(self, max_record_bytes: int) -> dict[str, Any]:
         return self._shared | {
             "enable_idempotence": True,
             "acks": "all",
-            # A broker checks a topic's limit against the batch, so a batch is never larger than a record may be.
+            # A broker compares a topic's record limit with the batch, so a batch must not exceed it, either.
             "max_batch_size": min(_BATCH_BYTES, max_record_bytes),
-            "max_request_size": max_record_bytes + 64 * KIB,  # room for key and headers, which the client counts in
+            "max_request_size": max_record_bytes + 64 * KIB,  # room for key and headers, which the client counts, too
             "request_timeout_ms": self._limits.request_ms,
         }

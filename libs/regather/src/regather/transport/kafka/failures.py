@@ -1,4 +1,4 @@
-"""From the client's errors to ours, and a time limit around every call."""
+"""Translates the client's errors to ours, and puts a time limit around every call."""
 
 import asyncio
 import logging
@@ -29,12 +29,12 @@ _CUT_OFF_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Time limits of the client's calls. When one has passed, the outcome is unknown and the client is thrown away.
+    """Time limits of the client's calls. When one has passed, the outcome is unknown and the client must be dropped.
 
-    `ack_s` is above the producer's own limit of a request, after which it fails a record itself, as long as it lives. A
-    poll may outlast its own time-out by `poll_slack_s`, for it waits while a rebalance is under way. A consumer to which
-    nothing came for `silence_s` is asked whether there is something, and given up if so it stays. A client that has not
-    stopped after `stop_s` is cut off. Consumers learn within `metadata_s` that a topic has grown.
+    `ack_s` is above the producer's own request limit, after which a working producer fails the record itself. A poll
+    may exceed its own time-out by `poll_slack_s`, because it waits during a rebalance. A consumer without a record for
+    `silence_s` is checked for a stall, and given up if it stalls. A client that has not stopped after `stop_s` is
+    force-closed. Consumers notice new partitions of a topic within `metadata_s`.
     """
 
     call_s: float = CALL_TIMEOUT_S
@@ -46,7 +46,7 @@ class Limits:
 
     @property
     def request_ms(self) -> int:
-        """The client's own limit of one request: below that of a call, for only the client can clean up after it."""
+        """The client's own limit of one request, below that of a call: only the client can clean up after it."""
         return int(self.call_s * 1000 * 2 / 3)
 
 
@@ -79,7 +79,7 @@ _KINDS: tuple[tuple[type[TransportError], tuple[type[BaseException], ...]], ...]
 
 
 def translate(error: BaseException) -> TransportError:
-    """Our error for one of the client's. What is not known is an outcome that is not known: BrokerUnavailable."""
+    """Return our error for one of the client's. For an unknown error the outcome is unknown, too: BrokerUnavailable."""
     if isinstance(error, TransportError):
         return error
     if isinstance(error, TimeoutError) and not str(error):
@@ -91,7 +91,7 @@ def translate(error: BaseException) -> TransportError:
 
 
 async def limited(call: Awaitable[T], *, timeout_s: float = CALL_TIMEOUT_S) -> T:
-    """Await a call of the client within a limit; every error comes out as ours."""
+    """Await a call of the client within a time limit; raise every error as one of ours."""
     try:
         async with asyncio.timeout(timeout_s):
             return await call
@@ -100,7 +100,7 @@ async def limited(call: Awaitable[T], *, timeout_s: float = CALL_TIMEOUT_S) -> T
 
 
 async def limited_where_it_waits(call: Coroutine[Any, Any, T], *, timeout_s: float) -> T:
-    """As limited(), for calls that nearly always have their answer at once: then there is no timer, which costs more."""
+    """Do the same as limited(), but start a timer only if the call has to wait: a timer costs more than most calls."""
     try:
         waits_for = call.send(None)
     except StopIteration as done:
@@ -112,7 +112,7 @@ async def limited_where_it_waits(call: Coroutine[Any, Any, T], *, timeout_s: flo
 
 @types.coroutine
 def _resumed(call: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
-    """Go on with a coroutine that waits already."""
+    """Continue a coroutine that already waits for `waits_for`."""
     while True:
         try:
             answer = yield waits_for
@@ -129,14 +129,14 @@ def _resumed(call: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any
 async def stopped(
     call: Awaitable[object], *, timeout_s: float = STOP_TIMEOUT_S, cut_off: Callable[[], Awaitable[None]] | None = None
 ) -> None:
-    """Await a client's stop within a limit; what goes wrong is logged, for there is nobody left to tell.
+    """Await a client's stop within a time limit. Log errors, because no caller could handle them.
 
-    A client that takes longer is cut off: its tasks would go on for ever, heartbeats and all.
+    Call `cut_off` for a client that takes longer: its tasks would run for ever, such as the one that sends heartbeats.
     """
-    task = asyncio.ensure_future(call)  # a task of its own, because some clients let their own cancellations out
+    task = asyncio.ensure_future(call)  # a task of its own, because some clients raise their own CancelledError
     await asyncio.wait([task], timeout=timeout_s)
     if not task.done():
-        _log.warning("a Kafka client did not stop within %s s and is cut off", timeout_s)
+        _log.warning("a Kafka client did not stop within %s s and is force-closed", timeout_s)
         if cut_off is not None:
             await cut_off()
             await asyncio.wait([task], timeout=_CUT_OFF_S)

@@ -1,8 +1,9 @@
-"""Ending a client that does not end itself.
+"""Force-closes a client that does not stop by itself (ADR 0015).
 
-The client's own stop() waits for requests that nobody answers, and to cancel it would leave its tasks behind: a sender
-that still sends when the broker is back, a member that sends heartbeats for partitions that nobody reads. There is no
-documented way to end them, so this module knows where they are; a test sees that none is left.
+The client's own stop() waits for answers that never come. Cancelling it would leave its tasks running: a sender that
+sends again when the broker is back, a member that sends heartbeats for partitions that nobody reads. There is no
+documented way to end these tasks, so this module uses the client's private attributes. A test checks that no task is
+left.
 """
 
 import asyncio
@@ -16,19 +17,19 @@ _ROUNDS, _ROUND_S = 5, 0.2
 
 
 async def end_fetches(client: AIOKafkaConsumer) -> None:
-    """End the fetching before stop() does, which would wait for ever: right after a new assignment it takes no cancel."""
+    """End the fetch task before stop(), which could wait for ever: right after an assignment it ignores a cancel."""
     if client._fetcher is not None:
         await _end([client._fetcher._fetch_task])
 
 
 async def force_close_producer(client: AIOKafkaProducer) -> None:
-    """End the sender, and tell every record that waits; stop() then closes the connections."""
+    """End the sender and fail every waiting record; stop() then closes the connections."""
     await _end([client._sender.sender_task])
     client._message_accumulator.fail_all(ProducerClosed())
 
 
 async def force_close_consumer(client: AIOKafkaConsumer) -> None:
-    """End what keeps the membership and what fetches, and close the connections."""
+    """End the tasks that keep the membership and fetch, and close the connections."""
     coordinator: Any = client._coordinator
     names = ("_coordination_task", "_heartbeat_task", "_commit_refresh_task", "_reset_committed_task")
     await _end([getattr(coordinator, name, None) for name in names])
@@ -38,7 +39,7 @@ async def force_close_consumer(client: AIOKafkaConsumer) -> None:
 
 
 async def _end(tasks: "Iterable[asyncio.Task[Any] | None]") -> None:
-    """Cancel until they have ended: some take the first cancellation for the end of what they wait for."""
+    """Cancel the tasks until they have ended: some of them swallow the first cancellation."""
     left = {task for task in tasks if task is not None and not task.done()}
     for _ in range(_ROUNDS):
         for task in left:

@@ -1,4 +1,4 @@
-"""Producers: idempotent ones for gateways and workers, transactional ones that fence."""
+"""Producers: idempotent ones for gateways and workers, fencing transactional ones for aggregators."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Generator
@@ -13,7 +13,7 @@ from regather.transport.kafka.failures import Limits, limited, limited_where_it_
 from regather.transport.kafka.force_close import force_close_producer
 
 TRANSACTION_PAUSE_S = 0.002
-"""The client's pause before the next transaction while the markers of the last one are written (ADR 0006)."""
+"""The client's pause before the next transaction, while the broker writes the last one's markers (ADR 0006)."""
 
 sender.BACKOFF_OVERRIDE = TRANSACTION_PAUSE_S
 
@@ -21,10 +21,10 @@ MakeClient = Callable[[], AIOKafkaProducer]
 
 
 class _Ack:
-    """Resolves at a record's ack; an error marks its producer dead. Thin, because there is one for each record.
+    """An awaitable for a record's ack. An error marks its producer dead. It is small, because each record has one.
 
-    A client that was stopped, or whose sender has died, leaves futures that nobody ever resolves: the wait ends with its
-    producer, and after a time limit in any case.
+    A client that was stopped, or whose sender has ended, leaves futures that never resolve. So the wait also ends when
+    the producer is stopped, and after a time limit in any case.
     """
 
     __slots__ = ("_future", "_producer")
@@ -41,7 +41,7 @@ class _Ack:
                 wait = asyncio.wait(waits, timeout=self._producer.limits.ack_s, return_when=asyncio.FIRST_COMPLETED)
                 yield from wait.__await__()
             if not future.done():
-                raise ProducerDead("the record was never acked: its producer was stopped, or does not answer")
+                raise ProducerDead("the record was never acked: its producer was stopped or does not respond")
             meta = future.result()
         except asyncio.CancelledError:
             raise
@@ -51,7 +51,7 @@ class _Ack:
 
 
 class KafkaProducer:
-    """An idempotent producer. One failed record poisons the client's sequence numbers, so it makes this one dead."""
+    """An idempotent producer. A failed record breaks the client's sequence numbers, so it makes the producer dead."""
 
     def __init__(self, make_client: MakeClient, *, max_record_bytes: int, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
@@ -63,7 +63,7 @@ class KafkaProducer:
 
     @property
     def gone(self) -> "asyncio.Future[None]":
-        """Resolved once the client was stopped: what is not acked by then never will be."""
+        """Resolves once the client was stopped: a record that is not acked by then never will be."""
         if self._gone is None:
             self._gone = asyncio.get_running_loop().create_future()
         return self._gone
@@ -80,7 +80,7 @@ class KafkaProducer:
             await limited(client.start(), timeout_s=self.limits.call_s)
         except BaseException as error:
             self._dead = True
-            await self._end(client)  # whoever was cancelled knows nothing of this client
+            await self._end(client)  # also after a cancellation: the caller has no reference to this client
             if not isinstance(error, Exception):
                 raise
             raise BrokerUnavailable(f"the producer could not start: {error}") from error
@@ -105,13 +105,13 @@ class KafkaProducer:
         headers: Headers = (),
         partition: int | None = None,
     ) -> Awaitable[RecordAddress]:
-        """Queue one record and return what resolves at its ack."""
+        """Queue one record and return an awaitable that resolves at its ack."""
         client = self._living()
         if value is not None and len(value) > self._max_record_bytes:
             self._dead = True
-            raise RecordTooLarge(f"{len(value)} bytes for {topic}; this producer takes {self._max_record_bytes}")
+            raise RecordTooLarge(f"{len(value)} bytes for {topic}; this producer accepts {self._max_record_bytes}")
         if value is None and key is None:
-            key = b""  # the client wants one of the two
+            key = b""  # the client requires one of the two
         try:
             sending = client.send(topic, value=value, key=key, headers=headers, partition=partition)
             future = await limited_where_it_waits(sending, timeout_s=self.limits.call_s)
@@ -120,7 +120,7 @@ class KafkaProducer:
         return self._remember(_Ack(future, self))
 
     def died_of(self, error: BaseException) -> Exception:
-        """Mark this producer dead; the error to raise for the client's."""
+        """Mark this producer dead, and return the error to raise for the client's error."""
         self._dead = True
         return translate(error)
 
@@ -132,12 +132,12 @@ class KafkaProducer:
 
     def _living(self) -> AIOKafkaProducer:
         if self._client is None or self._dead:
-            raise ProducerDead("this producer was stopped, or died of an earlier error; make a new one")
+            raise ProducerDead("this producer was not started, was stopped, or failed earlier; make a new one")
         return self._client
 
 
 class KafkaTransactionalProducer(KafkaProducer):
-    """A fencing producer. Every record's ack is awaited before a commit: the client itself would commit without."""
+    """A fencing producer. It awaits the ack of every record before a commit, which the client itself would not do."""
 
     def __init__(self, make_client: MakeClient, *, max_record_bytes: int, limits: Limits | None = None) -> None:
         super().__init__(make_client, max_record_bytes=max_record_bytes, limits=limits)
@@ -149,7 +149,7 @@ class KafkaTransactionalProducer(KafkaProducer):
         self._transaction = []
 
     async def commit(self) -> None:
-        """Await every record, then commit; an error kills this producer."""
+        """Await every record, then commit; an error makes this producer dead."""
         client = self._living()
         try:
             for ack in self._transaction:
@@ -166,7 +166,7 @@ class KafkaTransactionalProducer(KafkaProducer):
         try:
             await limited(call, timeout_s=self.limits.call_s)
         except asyncio.CancelledError:
-            self._dead = True  # the request goes out all the same
+            self._dead = True  # the client may send the request all the same
             raise
         except Exception as error:
             found = self.died_of(error)

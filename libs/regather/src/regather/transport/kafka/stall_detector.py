@@ -1,6 +1,6 @@
-"""Telling a reader to which nothing comes because there is nothing from one that its client has ceased to serve.
+"""Stall detection: distinguish an idle partition from a consumer that has silently stopped fetching.
 
-After a broker's restart or a rebalance some clients stop for good and say nothing.
+After a broker's restart or a rebalance, some clients stop fetching for good without an error.
 """
 
 import time
@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable
 
 
 class StallDetector:
-    """Suspects nobody before it was quiet for `silence_s`, and is sure when the same doubt comes up twice in a row."""
+    """Asks for a check after `silence_s` without a record, and reports a stall when two checks in a row agree."""
 
     def __init__(self, silence_s: float, *, now_s: Callable[[], float] = time.monotonic) -> None:
         self._silence_s = silence_s
@@ -18,16 +18,19 @@ class StallDetector:
 
     @property
     def due(self) -> bool:
-        """Whether it is time to ask what there is."""
+        """Whether it is time for a check: no record came for `silence_s`."""
         return self._now_s() >= self._due_s
 
     def broken(self) -> None:
-        """Something came."""
+        """Note that a record came."""
         self._doubts = frozenset()
         self._due_s = self._now_s() + self._silence_s
 
     def doubts(self, doubts: frozenset[Hashable]) -> bool:
-        """Note what is in doubt now, say a partition at a position that is not its end; True if one of them was before."""
+        """Note the doubts of a check, such as a partition whose position is below its end.
+
+        Return True if the check before had one of the same doubts.
+        """
         again = bool(doubts & self._doubts)
         self._doubts = doubts
         self._due_s = self._now_s() + self._silence_s

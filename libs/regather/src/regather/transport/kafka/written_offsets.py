@@ -1,4 +1,4 @@
-"""One question that the client has no call for: where a log ends for those who write it."""
+"""Asks for the high watermarks of partitions, which the client has no call for."""
 
 import asyncio
 from collections import defaultdict
@@ -12,14 +12,14 @@ from aiokafka.protocol.offset import OffsetRequest, OffsetResetStrategy
 _ANY_REPLICA, _READ_UNCOMMITTED = -1, 0
 _PAUSE_S = 0.05
 _OWN_CONNECTION = 2
-"""Beside the client's two: a broker answers a connection in order, and a fetch may wait half a second for records."""
+"""A third connection beside the client's two: a broker answers in order, and a fetch may wait half a second."""
 
 
 async def ask_written_offsets(client: Any, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
     """Ask each partition's leader for its high watermark until it answers; the caller sets the time limit.
 
-    `client` is the connection pool of a consumer (aiokafka's AIOKafkaClient). What it believes of the leaders may be old
-    without its noticing: a broker serves the fetches of a consumer as a follower, too.
+    `client` is the connection pool of a consumer (aiokafka's AIOKafkaClient). Its list of leaders may be outdated,
+    because a follower serves a consumer's fetches, too.
     """
     while True:
         try:

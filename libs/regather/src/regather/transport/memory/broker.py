@@ -1,4 +1,4 @@
-"""The broker: topics, transactional ids with epochs, groups, and faults that tests inject."""
+"""The broker in memory: topics, transactional ids with epochs, groups, and faults that tests inject."""
 
 import asyncio
 import itertools
@@ -7,18 +7,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from regather.core.errors import BrokerUnavailable, Fenced, ProducerDead, RecordTooLarge, TransportError
-from regather.core.topic_rules import UNCLEAN_ELECTION, VERIFICATION, TopicState
-from regather.transport.base import Headers, Record, TopicPartition, TopicSpec
+from regather.topics.rules import UNCLEAN_ELECTION, VERIFICATION, TopicSpec, TopicState
+from regather.transport.base import Headers, Record, TopicPartition
 from regather.transport.memory.groups import Group
 from regather.transport.memory.log import PartitionLog, Transaction, TransactionState
 
 
 @dataclass(slots=True)
 class Faults:
-    """What goes wrong next. `unavailable`: no call succeeds. The others count down with every record sent.
+    """Faults to inject. With `unavailable`, no call succeeds. The others say how many of the next calls fail.
 
     `fail_sends`: the record is not written and its ack fails. `lose_acks`: the record is written and its ack fails.
-    `fail_commits`: the transaction's commit is not carried out and raises.
+    `fail_commits`: the transaction is not committed and the commit raises.
     """
 
     unavailable: bool = False
@@ -29,7 +29,7 @@ class Faults:
 
 @dataclass(slots=True, eq=False)
 class ProducerEpoch:
-    """The state of a transactional id as one producer knows it."""
+    """The state of a transactional id, as seen by one producer."""
 
     transactional_id: str
     epoch: int
@@ -38,7 +38,7 @@ class ProducerEpoch:
 
 
 class MemoryBroker:
-    """Holds everything; all clients of one broker must live in one event loop. `now_ms` is its clock."""
+    """The broker's state. All its clients must run in one event loop. `now_ms` is its clock."""
 
     def __init__(self, now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> None:
         self.faults = Faults()
@@ -52,7 +52,7 @@ class MemoryBroker:
         self._spread = itertools.count()
 
     def create(self, spec: TopicSpec) -> bool:
-        """Create a topic; False if it exists."""
+        """Create a topic; return False if it exists."""
         if spec.name in self._logs:
             return False
         self._logs[spec.name] = [PartitionLog(TopicPartition(spec.name, n)) for n in range(spec.partitions)]
@@ -60,22 +60,22 @@ class MemoryBroker:
         return True
 
     def grow(self, topic: str, partitions: int) -> None:
-        """Add empty partitions; TransportError for a topic that is missing or has as many already."""
+        """Add empty partitions; raise TransportError for a topic that is missing or has as many already."""
         logs = self._logs.get(topic, [])
         if not 0 < len(logs) < partitions:
             raise TransportError(f"topic {topic} has {len(logs)} partitions and cannot have {partitions}")
         logs += [PartitionLog(TopicPartition(topic, number)) for number in range(len(logs), partitions)]
 
     def topic_states(self) -> Mapping[str, TopicState]:
-        """Every topic; its settings are those that it was created with."""
+        """Return every topic, with the settings that it was created with."""
         return {name: TopicState([[1]] * len(logs), self._specs[name].config) for name, logs in self._logs.items()}
 
     def partition_counts(self) -> Mapping[str, int]:
-        """Partitions of every topic."""
+        """Return the number of partitions of every topic."""
         return {name: len(logs) for name, logs in self._logs.items()}
 
     def log(self, tp: TopicPartition) -> PartitionLog:
-        """One partition's log; BrokerUnavailable if there is no such partition, as a client's time-out would say."""
+        """Return one partition's log; raise BrokerUnavailable if it is missing, as a client does after a time-out."""
         try:
             return self._logs[tp.topic][tp.partition]
         except (KeyError, IndexError):
@@ -86,11 +86,11 @@ class MemoryBroker:
         self.log(tp).delete_before(before_offset)
 
     def group(self, name: str) -> Group:
-        """A consumer group, made when first named."""
+        """Return a consumer group; create it at the first call."""
         return self._groups.setdefault(name, Group())
 
     def check_available(self) -> None:
-        """BrokerUnavailable while the fault is on."""
+        """Raise BrokerUnavailable while this fault is on."""
         if self.faults.unavailable:
             raise BrokerUnavailable("no broker answers (injected)")
 
@@ -103,12 +103,12 @@ class MemoryBroker:
         partition: int | None,
         epoch: ProducerEpoch | None,
     ) -> Record:
-        """Write one record; RecordTooLarge, Fenced, BrokerUnavailable or ProducerDead where that fails."""
+        """Write one record; raise RecordTooLarge, Fenced, BrokerUnavailable or ProducerDead if that fails."""
         self.check_available()
         tp = self._place(topic, key, partition)
         limit = self._specs[topic].max_record_bytes
         if len(value or b"") > limit:
-            raise RecordTooLarge(f"{len(value or b'')} bytes for {topic}, which takes {limit}")
+            raise RecordTooLarge(f"{len(value or b'')} bytes for {topic}, which accepts {limit}")
         if self.faults.fail_sends:
             self.faults.fail_sends -= 1
             raise ProducerDead("the record was not written (injected)")
@@ -134,12 +134,12 @@ class MemoryBroker:
         return fresh
 
     def check_epoch(self, epoch: ProducerEpoch) -> None:
-        """Fenced if a newer producer of this id took over."""
+        """Raise Fenced if a newer producer of this id took over."""
         if self._epochs[epoch.transactional_id] is not epoch:
             raise Fenced(f"a newer producer of {epoch.transactional_id} took over")
 
     def end_transaction(self, epoch: ProducerEpoch, state: TransactionState) -> None:
-        """Commit or abort; Fenced for an old epoch."""
+        """Commit or abort the transaction; raise Fenced for an old epoch."""
         self.check_available()
         self.check_epoch(epoch)
         if state is TransactionState.COMMITTED and self.faults.fail_commits:
@@ -148,14 +148,14 @@ class MemoryBroker:
         self._end(epoch, state)
 
     def notify(self) -> None:
-        """Wake everybody who waits for something to happen."""
+        """Wake every waiter of changed()."""
         waiting, self._waiting = self._waiting, set()
         for future in waiting:
             if not future.done():
                 future.set_result(None)
 
     async def changed(self, timeout_s: float) -> None:
-        """Wait until something happens, at most `timeout_s`."""
+        """Wait until notify() is called, at most `timeout_s`."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.add(future)
         await asyncio.wait([future], timeout=timeout_s)

@@ -25,7 +25,7 @@ from regather.transport.memory.log import PartitionLog, Transaction, Transaction
 
 
 class MemoryProducer:
-    """An idempotent producer: any failed record makes it dead."""
+    """An idempotent producer. Any failed record makes it dead."""
 
     def __init__(self, broker: MemoryBroker, max_record_bytes: int) -> None:
         self._broker = broker
@@ -51,7 +51,7 @@ class MemoryProducer:
         self._dead = True
 
     def sever(self) -> None:
-        """Nothing that this client does reaches the broker from now on."""
+        """Cut the client off: from now on, none of its calls reaches the broker."""
         self._severed = self._dead = True
 
     async def send(
@@ -63,18 +63,18 @@ class MemoryProducer:
         headers: Headers = (),
         partition: int | None = None,
     ) -> Awaitable[RecordAddress]:
-        """Write one record; errors come when the ack is awaited, except what the client itself refuses."""
+        """Write one record. The awaitable raises the broker's errors, this call those of the client itself."""
         self._check_alive()
         if value is not None and len(value) > self._max_record_bytes:
             self._dead = True
-            raise RecordTooLarge(f"{len(value)} bytes for {topic}; this producer takes {self._max_record_bytes}")
+            raise RecordTooLarge(f"{len(value)} bytes for {topic}; this producer accepts {self._max_record_bytes}")
         acked: asyncio.Future[RecordAddress] = asyncio.get_running_loop().create_future()
         try:
             record = self._broker.append(topic, key, value, headers, partition, self._epoch)
         except TransportError as error:
             self._dead = True
             acked.set_exception(error)
-            acked.exception()  # whoever awaits it gets it; nobody has to
+            acked.exception()  # mark it as retrieved, so that a caller need not await the ack
         else:
             acked.set_result(RecordAddress(topic, record.partition, record.offset, record.timestamp_ms))
         self._remember(acked)
@@ -85,7 +85,7 @@ class MemoryProducer:
 
     def _check_alive(self) -> None:
         if not self._started or self._dead:
-            raise ProducerDead("this producer was stopped, or died of an earlier error; make a new one")
+            raise ProducerDead("this producer was not started, was stopped, or failed earlier; make a new one")
 
 
 class MemoryTransactionalProducer(MemoryProducer):
@@ -153,7 +153,7 @@ class MemoryTransactionalProducer(MemoryProducer):
 
 
 class MemoryConsumer:
-    """Reads committed records, as a member of a group or by hand."""
+    """Reads committed records, as a member of a group or of manually assigned partitions."""
 
     def __init__(self, broker: MemoryBroker, group: Group | None) -> None:
         self._broker = broker
@@ -175,7 +175,7 @@ class MemoryConsumer:
         self._started = True
 
     async def stop(self) -> None:
-        """Leave the group, after telling the listener."""
+        """Call the listener, then leave the group."""
         if not self._started:
             return
         if self._member is not None and self._group is not None:
@@ -186,14 +186,14 @@ class MemoryConsumer:
         self._started = False
 
     def sever(self) -> None:
-        """Nothing that this client does reaches the broker from now on; its group goes on without it."""
+        """Cut the client off: from now on, none of its calls reaches the broker. Its group rebalances without it."""
         self._severed, self._started = True, False
         if self._member is not None:
             self.expire()
         self._broker.notify()
 
     def expire(self) -> None:
-        """Drop this member from its group as the broker does with one that fell silent; it rejoins when it polls."""
+        """Drop this member from its group, as a broker does after a missed heartbeat. It rejoins when it polls."""
         assert self._member is not None
         assert self._group is not None
         self._group.leave(self._member)
@@ -208,17 +208,17 @@ class MemoryConsumer:
         self._join()
 
     def assign(self, partitions: Iterable[TopicPartition]) -> None:
-        """Read these partitions without a group; positions of those kept are kept."""
+        """Read these partitions without a group. A partition that stays assigned keeps its position."""
         self._assigned = tuple(partitions)
         self._positions = {tp: at for tp, at in self._positions.items() if tp in self._assigned}
 
     @property
     def generation(self) -> int | None:
-        """The group's generation that the newest assignment is of; None before the first."""
+        """The generation of the latest assignment; None before the first."""
         return self._seen_generation or None
 
     async def poll(self, timeout_s: float, max_records: int | None = None) -> Mapping[TopicPartition, list[Record]]:
-        """Take part in rebalances, then return what is there."""
+        """Take part in rebalances, then return the next records."""
         loop = asyncio.get_running_loop()
         end_s = loop.time() + timeout_s
         while True:
@@ -234,11 +234,11 @@ class MemoryConsumer:
             await self._broker.changed(left_s)
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
-        """Stop delivering these. A rebalance forgets pauses."""
+        """Stop delivering records of these partitions. A rebalance forgets pauses."""
         self._paused |= set(partitions)
 
     def resume(self, partitions: Iterable[TopicPartition]) -> None:
-        """Deliver these again."""
+        """Deliver records of these partitions again."""
         self._paused -= set(partitions)
         self._broker.notify()
 
@@ -255,7 +255,7 @@ class MemoryConsumer:
         return self._position(partition)
 
     async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
-        """Commit explicit offsets with their metadata."""
+        """Commit these offsets with their metadata."""
         self._check_started()
         self._broker.check_available()
         if self._group is None or self._member is None:
@@ -263,22 +263,22 @@ class MemoryConsumer:
         self._group.commit(self._member, offsets)
 
     async def committed(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, Committed | None]:
-        """The group's committed offsets with their metadata."""
+        """Return the group's committed offsets with their metadata."""
         self._check_started()
         self._broker.check_available()
         found = self._group.committed if self._group is not None else {}
         return {tp: found.get(tp) for tp in partitions}
 
     async def beginning_offsets(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """First offset still in the log."""
+        """Return the first offset that is still in the log."""
         return {tp: self._log(tp).beginning for tp in partitions}
 
     async def end_offsets(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """The last stable offset."""
+        """Return the last stable offset."""
         return {tp: self._log(tp).last_stable for tp in partitions}
 
     async def written_offsets(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Next offset to be written."""
+        """Return the next offset to be written."""
         return {tp: self._log(tp).end for tp in partitions}
 
     def _fetch(self, max_records: int | None) -> dict[TopicPartition, list[Record]]:
@@ -290,7 +290,7 @@ class MemoryConsumer:
             try:
                 records, self._positions[tp] = self._broker.log(tp).read(self._position(tp), max_records)
             except OffsetOutOfRange:
-                if found:  # deliver what there is; the error is still there at the next poll
+                if found:  # deliver these records; the next poll raises the error again
                     return found
                 raise
             if records:
@@ -308,7 +308,7 @@ class MemoryConsumer:
         group, member = self._group, self._member
         if group is None or member is None:
             return
-        if member not in group.members:  # it expired: give up everything and join anew
+        if member not in group.members:  # it expired: give up all partitions and join again
             await self._give_up()
             self._join()
         if group.must_rejoin(member):

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from regather.core.topic_rules import BrokerSettings, TopicState
-from regather.transport.base import Consumer, Producer, TopicSpec, TransactionalProducer
+from regather.topics.rules import BrokerSettings, TopicSpec, TopicState
+from regather.transport.base import Consumer, Producer, TransactionalProducer
 from regather.transport.memory.broker import MemoryBroker
 from regather.transport.memory.clients import MemoryConsumer, MemoryProducer, MemoryTransactionalProducer
 
@@ -20,30 +20,30 @@ class MemoryTransport:
         self._severed = False
 
     def sever(self) -> None:
-        """Cut off every client, made and to be made, as the death of their process does: nobody says goodbye."""
+        """Cut off every client, present and future, as the death of their process would: without any clean shutdown."""
         self._severed = True
         for client in self._made:
             client.sever()
 
     def producer(self, *, max_record_bytes: int) -> Producer:
-        """An idempotent producer."""
+        """Return a new idempotent producer."""
         return self._remembered(MemoryProducer(self._broker, max_record_bytes))
 
     def transactional_producer(self, transactional_id: str, *, max_record_bytes: int) -> TransactionalProducer:
-        """A fencing producer."""
+        """Return a new producer that fences older ones of this id."""
         return self._remembered(MemoryTransactionalProducer(self._broker, transactional_id, max_record_bytes))
 
     def consumer(self, *, group: str | None = None, fetch_max_bytes: int = 16 * 1024 * 1024) -> Consumer:
-        """A read_committed consumer that starts at the earliest record."""
+        """Return a new read_committed consumer that starts at the earliest record."""
         return self._remembered(MemoryConsumer(self._broker, self._broker.group(group) if group else None))
 
     async def create_topics(self, specs: Sequence[TopicSpec]) -> list[str]:
-        """Create what is missing; names of the topics created."""
+        """Create the missing topics and return their names."""
         self._broker.check_available()
         return [spec.name for spec in specs if self._broker.create(spec)]
 
     async def partition_counts(self, topics: Iterable[str]) -> Mapping[str, int]:
-        """Partitions of each topic that exists."""
+        """Return the number of partitions of each existing topic."""
         self._broker.check_available()
         counts = self._broker.partition_counts()
         return {topic: counts[topic] for topic in topics if topic in counts}
@@ -54,18 +54,18 @@ class MemoryTransport:
         self._broker.grow(topic, partitions)
 
     async def topic_states(self, topics: Iterable[str]) -> Mapping[str, TopicState]:
-        """Where the partitions of each topic that exists are, and its settings."""
+        """Return replicas and settings of each existing topic."""
         self._broker.check_available()
         states = self._broker.topic_states()
         return {topic: states[topic] for topic in topics if topic in states}
 
     async def broker_settings(self, names: Iterable[str]) -> BrokerSettings:
-        """These settings of the one broker."""
+        """Return these settings of the only broker."""
         self._broker.check_available()
         return {1: {name: self._broker.settings[name] for name in names if name in self._broker.settings}}
 
     async def close(self) -> None:
-        """Nothing is held between calls."""
+        """Do nothing: the factory holds no resources between calls."""
 
     def _remembered(self, client: ClientT) -> ClientT:
         if self._severed:

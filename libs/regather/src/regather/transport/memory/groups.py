@@ -1,4 +1,4 @@
-"""Consumer groups with Kafka's classic, eager protocol: all members give up everything, then get their new share."""
+"""Consumer groups with Kafka's classic, eager protocol: all members give up all partitions, then get a new share."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from regather.transport.base import Committed, TopicPartition
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """One consumer in a group. `generation` is the one of its assignment; it rejoins before it gets another."""
+    """One consumer in a group. `generation` is that of its assignment; it must rejoin before it gets another one."""
 
     topics: tuple[str, ...]
     generation: int = 0
@@ -19,7 +19,7 @@ class Member:
 
 @dataclass(slots=True, eq=False)
 class Group:
-    """Members in the order of their joining, the generation, and the committed offsets."""
+    """The members in the order in which they joined, the generation, and the committed offsets."""
 
     members: list[Member] = field(default_factory=list)
     generation: int = 0
@@ -27,27 +27,27 @@ class Group:
     balanced: bool = True
 
     def join(self, member: Member) -> None:
-        """A new member: everybody has to rejoin."""
+        """Add a member; all others have to rejoin."""
         self.members.append(member)
         self._rebalance(besides=member)
 
     def leave(self, member: Member) -> None:
-        """A member goes, by itself or because its session expired."""
+        """Remove a member that left or whose session expired; all others have to rejoin."""
         if member in self.members:
             self.members.remove(member)
             self._rebalance()
 
     def must_rejoin(self, member: Member) -> bool:
-        """Whether a rebalance waits for this member to give up what it has."""
+        """Whether a rebalance waits for this member to give up its partitions."""
         return member in self.members and not member.rejoined
 
     def rejoin(self, member: Member) -> None:
-        """The member gave up its partitions and waits for its share."""
+        """Note that the member gave up its partitions and waits for its share."""
         member.rejoined = True
         member.assignment = ()
 
     def balance(self, partitions: Mapping[str, int]) -> None:
-        """Hand out the shares once all have rejoined: round robin over all partitions."""
+        """Assign the partitions once all members have rejoined: round robin over all partitions."""
         if self.balanced or not all(member.rejoined for member in self.members):
             return
         self.generation += 1
@@ -63,9 +63,9 @@ class Group:
             member.generation = self.generation
 
     def commit(self, member: Member, offsets: Mapping[TopicPartition, Committed]) -> None:
-        """Commit offsets of partitions that the member owns in this generation; CommitRejected otherwise."""
+        """Commit offsets of partitions that the member owns in this generation; raise CommitRejected for others."""
         if member not in self.members or member.generation != self.generation:
-            raise CommitRejected(f"generation {member.generation} is over; the group is at {self.generation}")
+            raise CommitRejected(f"generation {member.generation} has ended; the group is at {self.generation}")
         foreign = [tp for tp in offsets if tp not in member.assignment]
         if foreign:
             raise CommitRejected(f"partitions are not owned: {foreign}")

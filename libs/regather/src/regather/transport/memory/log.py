@@ -1,4 +1,4 @@
-"""One partition's log: records, transactions, and what a read_committed reader may see of them."""
+"""One partition's log: records, transactions, and what read_committed readers see of them."""
 
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -9,7 +9,7 @@ from regather.transport.base import Headers, Record, TopicPartition
 
 
 class TransactionState(Enum):
-    """A transaction's fate."""
+    """The state of a transaction."""
 
     OPEN = auto()
     COMMITTED = auto()
@@ -18,35 +18,35 @@ class TransactionState(Enum):
 
 @dataclass(slots=True, eq=False)
 class Transaction:
-    """One transaction of one producer epoch. What readers of a partition see of it is decided by that log's marker."""
+    """One transaction of one producer epoch. In each log its marker decides what readers see of it."""
 
     state: TransactionState = TransactionState.OPEN
 
 
 class _Entry(NamedTuple):
-    record: Record | None  # None is a control record: it takes an offset and nobody sees it
+    record: Record | None  # None is a control record: it takes an offset, and no reader sees it
     transaction: Transaction | None
 
 
 class PartitionLog:
-    """Append-only. Offsets of control records are skipped by readers, as on a real broker."""
+    """An append-only log. Readers skip the offsets of control records, as with a real broker."""
 
     def __init__(self, tp: TopicPartition) -> None:
         self._tp = tp
         self._entries: list[_Entry] = []
         self._open: dict[Transaction, int] = {}
-        """Transactions without a marker here, by where they begin; the first one is the oldest."""
+        """Transactions without a marker in this log, with their first offset. The first one is the oldest."""
         self._aborted: set[Transaction] = set()
         self.beginning = 0
 
     @property
     def end(self) -> int:
-        """Next offset to be written."""
+        """The next offset to be written."""
         return self.beginning + len(self._entries)
 
     @property
     def last_stable(self) -> int:
-        """Where the first open transaction begins, else the end."""
+        """The first offset of the oldest open transaction, else the end."""
         return next(iter(self._open.values())) if self._open else self.beginning + len(self._entries)
 
     def append(
@@ -67,7 +67,7 @@ class PartitionLog:
         self._entries.append(_Entry(None, None))
 
     def read(self, offset: int, limit: int | None) -> tuple[list[Record], int]:
-        """Committed records from `offset` and the next position; OffsetOutOfRange where the log does not reach."""
+        """Return committed records from `offset` on and the next position; raise OffsetOutOfRange outside the log."""
         if not self.beginning <= offset <= self.end:
             raise OffsetOutOfRange(f"{self._tp}: offset {offset} is not in {self.beginning}..{self.end}")
         found: list[Record] = []
@@ -80,11 +80,11 @@ class PartitionLog:
         return found, offset
 
     def entry(self, offset: int) -> Record | None:
-        """The record at an offset, committed or not; None for a marker."""
+        """Return the record at an offset, committed or not; None for a marker."""
         return self._entries[offset - self.beginning].record
 
     def delete_before(self, offset: int) -> None:
-        """Forget everything below `offset`, as retention does."""
+        """Delete everything below `offset`, as retention does."""
         beginning = max(self.beginning, min(offset, self.end))
         del self._entries[: beginning - self.beginning]
         self.beginning = beginning

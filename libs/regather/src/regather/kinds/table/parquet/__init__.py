@@ -1,1 +1,1 @@
-"""Parquet files cut at their row groups: the footer read and written again, and which groups make a shard."""
+"""Cuts Parquet files at their row groups: reads the footer, writes new ones, and chooses the groups of each shard."""

@@ -1,7 +1,7 @@
-"""Thrift's compact protocol, in which a Parquet footer is written: bytes to plain values and back, whatever they mean.
+"""Thrift's compact protocol, the encoding of a Parquet footer: converts bytes to plain values and back.
 
-The protocol says of each value what type it has, so a footer can be read, changed in a few places and written again
-without a list of what it may contain; what a later version of Parquet adds stays in it. Specification:
+Each value is encoded with its type. So a footer can be read, changed in a few places and written again without a list
+of all possible fields, and fields of later Parquet versions are kept. Specification:
 https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
 """
 
@@ -10,10 +10,10 @@ from typing import Any
 TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(1, 13)
 
 Struct = dict[int, tuple[int, Any]]
-"""Field number to type and value: int, bool, bytes (BINARY, and DOUBLE as its eight bytes), List or Struct."""
+"""Maps a field number to type and value: int, bool, bytes (BINARY, and DOUBLE as its eight bytes), List or Struct."""
 
 List = tuple[int, list[Any]]
-"""Type of the elements, and these."""
+"""Type of the elements, and the elements."""
 
 _MOST_DEPTH = 32
 _LONG_LIST = 15
@@ -21,7 +21,7 @@ _DOUBLE_BYTES = 8
 
 
 def decode(data: bytes, at: int = 0) -> tuple[Struct, int]:
-    """Return the struct that begins at `at`, and where it ends; ValueError if it is none."""
+    """Return the struct that begins at `at`, and where it ends; ValueError if there is none."""
     reader = _Reader(data, at)
     try:
         return reader.struct(0), reader.at
@@ -30,7 +30,7 @@ def decode(data: bytes, at: int = 0) -> tuple[Struct, int]:
 
 
 def encode(struct: Struct) -> bytes:
-    """Return what decode() reads."""
+    """Return the bytes that decode() reads."""
     out = bytearray()
     _write_struct(out, struct)
     return bytes(out)
@@ -43,7 +43,7 @@ class _Reader:
 
     def struct(self, depth: int) -> Struct:
         if depth > _MOST_DEPTH:
-            raise ValueError("structs lie too deep in one another")
+            raise ValueError("structs are nested too deeply")
         fields: Struct = {}
         number = 0
         while header := self._byte():
@@ -69,7 +69,7 @@ class _Reader:
         header = self._byte()
         count = header >> 4 if header >> 4 != _LONG_LIST else self._varint()
         if count > len(self._data) - self.at:
-            raise ValueError("a list is longer than what is left")
+            raise ValueError("a list is longer than the rest of the data")
         return header & 15, [self._value(header & 15, depth) for _ in range(count)]
 
     def _byte(self) -> int:
@@ -79,7 +79,7 @@ class _Reader:
     def _bytes(self, count: int) -> bytes:
         begin, self.at = self.at, self.at + count
         if self.at > len(self._data):
-            raise ValueError("a text is longer than what is left")
+            raise ValueError("a binary value is longer than the rest of the data")
         return self._data[begin : self.at]
 
     def _varint(self) -> int:

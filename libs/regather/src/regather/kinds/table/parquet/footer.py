@@ -1,8 +1,8 @@
-"""The footer of a Parquet file: where the bytes of each row group's columns lie, and a footer for some of them.
+"""The footer of a Parquet file: where the bytes of each row group's columns are, and new footers for some of them.
 
-Field numbers are those of https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift. What is
-not understood here for certain (encryption, columns in other files, offsets outside of the file) is NoSlices: such a file
-is decoded instead of cut.
+Field numbers are those of https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift. This
+module raises NoSlices for everything that it does not fully understand (encryption, columns in other files, offsets
+outside of the file). Such a file is decoded instead of cut at its row groups.
 """
 
 import os
@@ -23,21 +23,21 @@ _REPEATED = 2
 _COLUMNS, _GROUP_BYTES, _GROUP_ROWS = 1, 2, 3  # of RowGroup
 _FILE, _CHUNK_OFFSET, _META, _CRYPTO, _ENCRYPTED = 1, 2, 3, 8, 9  # of ColumnChunk
 _VALUES, _SIZE, _DATA, _INDEX_PAGE, _DICTIONARY, _PAGES = 5, 7, 9, 10, 11, 13  # of ColumnMetaData
-_LEFT_OUT = frozenset({12, 14, 15, 16, 17})  # also of that: statistics, Bloom filters
+_LEFT_OUT = frozenset({12, 14, 15, 16, 17})  # of ColumnMetaData, too: statistics, Bloom filters
 _PAGE_TYPE, _PAGE_ENCODING = 1, 2  # of PageEncodingStats
 _DICTIONARY_PAGE = 2
 _BY_DICTIONARY = (2, 8)  # PLAIN_DICTIONARY, RLE_DICTIONARY
 
 
 class NoSlices(Exception):
-    """The file is none, or none that can be cut at its row groups."""
+    """The file is not a Parquet file, or cannot be cut at its row groups."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One column of one row group: its bytes, and how many values, or nulls, it has.
+    """One column of one row group: its bytes, and its number of values, nulls included.
 
-    `by_dictionary`: all its values are named by its dictionary.
+    `by_dictionary`: all its values are in its dictionary.
     """
 
     begin: int
@@ -49,7 +49,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class RowGroup:
-    """`chunks` in the order of the schema's leaves."""
+    """A row group; `chunks` are in the order of the schema's leaves."""
 
     rows: int
     chunks: tuple[Chunk, ...]
@@ -57,7 +57,7 @@ class RowGroup:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A column of the table: the elements of the schema that describe it, and its leaves."""
+    """A column of the table: the schema's elements that describe it, and its leaves."""
 
     name: str
     elements: range
@@ -71,7 +71,7 @@ class Field:
 
 
 class Footer:
-    """A file's footer; NoSlices for one that is not wholly understood."""
+    """A file's footer; NoSlices for a footer that is not fully understood."""
 
     def __init__(self, file: BinaryIO) -> None:
         try:
@@ -89,21 +89,21 @@ class Footer:
 
     @property
     def rows(self) -> int:
-        """Of the whole file."""
+        """Number of rows of the whole file."""
         return sum(group.rows for group in self.groups)
 
     def check(self, file: BinaryIO, groups: Sequence[RowGroup], fields: Sequence[Field]) -> None:
-        """NoSlices where the pages of these columns do not lie in the file as the footer says."""
+        """Raise NoSlices if the pages of these columns are not where the footer says."""
         for field in fields:
             for group in groups:
                 for leaf in field.leaves:
                     chunk = group.chunks[leaf]
                     if not field.nested and chunk.values != group.rows:
-                        raise NoSlices("a column has not as many values as its row group has rows")
+                        raise NoSlices("a column does not have as many values as its row group has rows")
                     _check_pages(file, chunk)
 
     def slice(self, file: BinaryIO, groups: Sequence[RowGroup], fields: Sequence[Field]) -> bytes:
-        """Return a Parquet file of these row groups with these columns alone; nothing is decoded."""
+        """Return a Parquet file of only these row groups and columns; nothing is decoded."""
         content = bytearray(MAGIC)
         leaves = [leaf for field in fields for leaf in field.leaves]
         written = []
@@ -137,11 +137,11 @@ class Footer:
         if _ORDERS in self._struct and len(_items(self._struct, _ORDERS, STRUCT)) != leaves:
             raise NoSlices("the orders of values are not those of the columns")
         if self._struct[_ROWS][1] != self.rows:
-            raise NoSlices("the row groups have not as many rows as the file says")
+            raise NoSlices("the row groups do not have as many rows as the file says")
 
 
 def alone(file: BinaryIO) -> bytes:
-    """Return a Parquet file that is nothing but this one's footer: DuckDB says what it thinks of that."""
+    """Return a Parquet file that has only this file's footer, so that DuckDB can judge it."""
     return _file(bytearray(MAGIC), _read(file))
 
 
@@ -151,7 +151,7 @@ def _file(content: bytearray, footer: bytes) -> bytes:
 
 
 def dictionary_of(file: BinaryIO, chunk: Chunk) -> tuple[int, int]:
-    """Return how many values a chunk's dictionary has, and how many bytes these take; NoSlices if it has none."""
+    """Return number and size in bytes of the values in a chunk's dictionary; NoSlices if it has none."""
     try:
         return dictionary_page(file, chunk.begin)
     except (ValueError, KeyError, TypeError) as error:
@@ -179,7 +179,7 @@ def _read(file: BinaryIO) -> bytes:
 def _items(struct: Struct, number: int, kind: int) -> list[Any]:
     found, (of, items) = struct[number]
     if (found, of) != (LIST, kind) and items:
-        raise NoSlices(f"field {number} is no list of type {kind}")
+        raise NoSlices(f"field {number} is not a list of type {kind}")
     return list(items)
 
 
@@ -191,17 +191,17 @@ def _fields(struct: Struct) -> tuple[Field, ...]:
         end, leaves = _subtree(elements, at)
         kind, name = elements[at][_NAME]
         if kind != BINARY:
-            raise NoSlices("a column's name is no text")
+            raise NoSlices("a column's name is not text")
         repeated = elements[at].get(_REPETITION, (I32, 0))[1] == _REPEATED
         fields.append(Field(name.decode(), range(at, end), range(leaf, leaf + leaves), repeated))
         at, leaf = end, leaf + leaves
     if at != len(elements):
-        raise NoSlices("the schema is no tree")
+        raise NoSlices("the schema is not a tree")
     return tuple(fields)
 
 
 def _subtree(elements: Sequence[Struct], at: int) -> tuple[int, int]:
-    """Return where the tree ends that begins with this element, and how many leaves it has."""
+    """Return where the subtree that begins with this element ends, and its number of leaves."""
     open_elements, leaves = 1, 0
     while open_elements:
         children = elements[at].get(_CHILDREN, (I32, 0))[1]
@@ -218,21 +218,21 @@ def _group(group: Struct, end: int) -> RowGroup:
 
 def _chunk(struct: Struct, end: int) -> Chunk:
     if struct.keys() & {_FILE, _CRYPTO, _ENCRYPTED}:
-        raise NoSlices("a column is encrypted, or lies in another file")
+        raise NoSlices("a column is encrypted, or is in another file")
     meta: Struct = struct[_META][1]
     begin, data, size_bytes = _begin(meta), meta[_DATA][1], meta[_SIZE][1]
     if begin < len(MAGIC) or size_bytes <= 0 or begin + size_bytes > end:
-        raise NoSlices("a column lies outside of the file")
+        raise NoSlices("a column is outside of the file")
     if not begin <= data < begin + size_bytes:
-        raise NoSlices("a column's first page lies outside of it")
+        raise NoSlices("a column's first page is outside of the column")
     return Chunk(begin, size_bytes, meta[_VALUES][1], _by_dictionary(meta), struct)
 
 
 def _begin(meta: Struct) -> int:
-    """Where readers begin: some writers have 0 for a dictionary that is not there."""
+    """Return where readers begin; some writers store 0 for a dictionary that does not exist."""
     kind, dictionary = meta.get(_DICTIONARY, (I64, 0))
     if kind != I64:
-        raise NoSlices("the offset of a dictionary has another type, so that readers leave it out")
+        raise NoSlices("the offset of a dictionary has an unexpected type, so readers ignore it")
     data: int = meta[_DATA][1]
     return int(dictionary) if dictionary > 0 else data
 
@@ -247,10 +247,10 @@ def _by_dictionary(meta: Struct) -> bool:
 
 
 def _moved(chunk: Chunk, file: BinaryIO, content: bytearray) -> Struct:
-    """Copy a chunk to the end of `content`; return what the new footer says of it.
+    """Copy a chunk to the end of `content` and return its entry for the new footer.
 
-    Statistics stay behind. Writers leave NaN out of the least and the greatest value, and DuckDB infers from these that
-    a comparison is true for each row.
+    Statistics are dropped. Writers leave NaN out of minimum and maximum, and DuckDB infers from these that a comparison
+    is true for every row.
     """
     shift = len(content) - chunk.begin
     file.seek(chunk.begin)

@@ -1,8 +1,8 @@
-"""The pages of a column chunk: whether they fill the bytes and have the values that the footer says.
+"""Checks that the pages of a column chunk have the bytes and the values that the footer says.
 
-A reader of the whole file follows the pages and looks at neither number, and some writers got the bytes wrong: Parquet's
-C++ library of 2016 left a dictionary's header out (PARQUET-816). Bytes cut off there would be followed by those of another
-column, and read as values.
+A reader of the whole file follows the pages and uses neither number, and some writers stored wrong sizes: Parquet's C++
+library of 2016 left a dictionary's header out (PARQUET-816). If a chunk were cut by such a size, bytes of another
+column would follow and be read as values.
 """
 
 from typing import BinaryIO
@@ -27,18 +27,18 @@ def page_header(file: BinaryIO, at: int) -> tuple[Struct, int]:
 
 
 def dictionary_page(file: BinaryIO, at: int) -> tuple[int, int]:
-    """Return how many values the dictionary page at `at` has, and how many bytes these take unpacked.
+    """Return the number of values of the dictionary page at `at`, and their size in bytes without compression.
 
-    ValueError, KeyError or TypeError if it is none.
+    ValueError, KeyError or TypeError if the page is not a dictionary.
     """
     header, _ = page_header(file, at)
     if header[_TYPE][1] != _DICTIONARY_PAGE:
-        raise ValueError("a chunk's first page is no dictionary")
+        raise ValueError("a chunk's first page is not a dictionary")
     return header[_DICTIONARY][1][_VALUES][1], header[2][1]
 
 
 def check_pages(file: BinaryIO, begin: int, size_bytes: int, values: int) -> None:
-    """ValueError, KeyError or TypeError unless the pages from `begin` on have so many bytes and values."""
+    """Raise ValueError, KeyError or TypeError unless the pages from `begin` on have this many bytes and values."""
     at, end, found = begin, begin + size_bytes, 0
     while at < end:
         header, body = page_header(file, at)

@@ -1,15 +1,14 @@
-"""Shards that are row groups as they lie in the file.
+"""Cuts a Parquet file into shards that are row groups, copied as they are.
 
-Theory of operation
--------------------
-Decoding a Parquet file to cut it, writing its rows as Arrow and reading these again costs many times what DuckDB takes to
-read the file itself. A row group's columns lie in one piece each, so a shard can be a small Parquet file of its own: the
-bytes of the columns that the job reads, for some row groups in a row, under a footer that says so. The cut copies bytes
-and decodes nothing; the shard's child reads what DuckDB reads best.
+Theory of operation ------------------- Decoding a Parquet file, writing its rows as Arrow and reading them again costs
+many times what DuckDB needs to read the file itself. Each column of a row group is one contiguous piece, so a shard can
+be a small Parquet file of its own: the bytes of the columns that the job reads, for some consecutive row groups, with a
+footer that describes them. The cut copies bytes and decodes nothing, and the shard's child reads the format that DuckDB
+reads best.
 
-A row group may hold a million rows in few bytes, so what comes out of a shard must be bounded by something else than its
-bytes: groups are not more than the product of their columns' dictionaries. Where that is not known, or rows come out, or
-row groups are too large for a record, the file is decoded (`parquet_file.py`).
+A row group may hold a million rows in few bytes, so the size of a shard does not bound its output. The dictionaries do:
+there are at most as many groups as the product of the key columns' dictionary sizes. If that is unknown, if rows come
+out, or if row groups are too large for a record, the file is decoded (`parquet_file.py`).
 """
 
 import math
@@ -22,18 +21,18 @@ from regather.kinds.table.parquet.footer import Field, Footer, NoSlices, RowGrou
 from regather.kinds.table.plan import RowUse
 
 _SHARD_BYTES = 4 * 1024 * 1024
-"""Row groups are put together up to here."""
+"""Row groups are combined up to this size."""
 
 _MOST_BYTES = 8 * 1024 * 1024
-_MOST_ROWS = 1 << 20  # a state may hold eight bytes of each, and has to fit a record of 10 MiB
+_MOST_ROWS = 1 << 20  # a state may take eight bytes per row, and must fit a record of 10 MiB
 _OUTPUT_BYTES = 8 * 1024 * 1024
 _ROW_NUMBER = "file_row_number"
-"""DuckDB's own column; `reading.py` asks for it."""
+"""DuckDB's own column for the row number; `reading.py` reads it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """A shard: its first row's number, how many rows it has, and its content."""
+    """A shard: its first row's number, its number of rows, and its content."""
 
     row0: int
     rows: int
@@ -41,19 +40,19 @@ class Slice:
 
 
 def slices(path: Path, names: Sequence[str], use: RowUse) -> Iterator[Slice]:
-    """Yield a file as shards; `names` are its columns as DuckDB calls them.
+    """Yield a file as shards; `names` are its columns' names in DuckDB.
 
-    NoSlices, before the first, for a file that must be decoded.
+    Raises NoSlices, before the first shard, for a file that must be decoded.
     """
     with path.open("rb") as file:
         footer = Footer(file)
         if [field.name for field in footer.fields] != list(names):
-            raise NoSlices("DuckDB calls the columns by other names")
+            raise NoSlices("DuckDB has other names for the columns")
         wanted = [field for field in footer.fields if field.name.lower() in use.names]
         if any(field.name.lower() == _ROW_NUMBER for field in wanted):
-            raise NoSlices("a column has the name by which a shard's reader numbers rows")
+            raise NoSlices("a column has the name that a shard's reader uses for row numbers")
         if use.group_bytes is None or not wanted or not footer.rows:
-            raise NoSlices("rows come out, or there are none")
+            raise NoSlices("the output is rows, or there are none")
         keys = [field for field in wanted if field.name.lower() in use.keys]
         groups = [group for group in footer.groups if group.rows]
         sizes = [_Size.of(group, wanted, _dictionaries(file, group, keys)) for group in groups]
@@ -69,7 +68,7 @@ def slices(path: Path, names: Sequence[str], use: RowUse) -> Iterator[Slice]:
 
 @dataclass(frozen=True, slots=True)
 class _Size:
-    """Of a row group or several: `keys` are number and bytes of the values in each key's dictionaries, None if unknown."""
+    """Size of one or more row groups: `keys` has number and bytes of the values in each key's dictionary, or is None."""
 
     rows: int
     size_bytes: int
@@ -87,7 +86,7 @@ class _Size:
         return _Size(self.rows + other.rows, self.size_bytes + other.size_bytes, keys)
 
     def output_bytes(self, group_bytes: int) -> float:
-        """At most so many bytes come out."""
+        """Return the maximum size of the output."""
         if self.keys is None:
             return math.inf if self.rows else 0
         groups = min(self.rows, math.prod(values + 1 for values, _ in self.keys))  # null is a group, too
@@ -109,9 +108,9 @@ def _dictionaries(file: BinaryIO, group: RowGroup, keys: Sequence[Field]) -> tup
 
 
 def _packed(sizes: Sequence[_Size], group_bytes: int) -> Iterator[range]:
-    """Yield which row groups make a shard each; NoSlices if one is too large for that."""
+    """Yield the row groups of each shard; NoSlices if one is too large for a shard."""
     if not all(size.fits(_MOST_BYTES, group_bytes) for size in sizes):
-        raise NoSlices("a row group is too large for a shard, or what comes out of it may be")
+        raise NoSlices("a row group is too large for a shard, or its output may be")
     begin, held = 0, sizes[0]
     for index, size in enumerate(sizes[1:], 1):
         if (held + size).fits(_SHARD_BYTES, group_bytes):

@@ -1,0 +1,78 @@
+"""The metadata of a commit on a shard partition, as a small JSON document: crash attribution, and settled offsets.
+
+Kafka accepts 4,096 bytes. Offsets are relative to the committed one, and defaults are left out.
+"""
+
+import base64
+import json
+import zlib
+from bisect import bisect_left
+from collections.abc import Iterable
+from typing import Any
+
+from regather.core.crash_attribution import Attribution
+
+MAX_METADATA_BYTES = 3_900
+_MAX_BITS = 24_000
+
+
+def encode_commit(offset: int, attribution: Attribution, settled: Iterable[int]) -> str:
+    """Return the metadata of a commit of `offset`. It leaves out settled offsets that do not fit."""
+    document: dict[str, Any] = {"farewell": attribution.clean_shutdown}
+    if attribution.worker:
+        document["worker"] = attribution.worker[:200]
+    if attribution.watched_below > offset:
+        document["watched"] = attribution.watched_below - offset
+    for name, offsets in (("suspects", attribution.suspects), ("running", attribution.running)):
+        if offsets:
+            document[name] = [named - offset for named in sorted(offsets)]
+    if attribution.alone_since_ms is not None:
+        document["alone_since_ms"] = attribution.alone_since_ms
+    room = MAX_METADATA_BYTES - len(_compact(document)) - len(',"settled":""')
+    bitmap = _encode_bitmap(offset, sorted(settled), room)
+    return _compact(document | {"settled": bitmap} if bitmap else document)
+
+
+def decode_commit(offset: int, metadata: str) -> tuple[Attribution, set[int]]:
+    """Read what encode_commit() wrote. Anything else counts as empty metadata, and settled shards run again."""
+    if not metadata:
+        return Attribution(), set()
+    try:
+        document: dict[str, Any] = json.loads(metadata)
+        since_ms = document.get("alone_since_ms")
+        attribution = Attribution(
+            str(document.get("worker", "")),
+            bool(document["farewell"]),
+            offset + int(document["watched"]) if "watched" in document else 0,
+            frozenset(offset + int(named) for named in document.get("suspects", ())),
+            frozenset(offset + int(named) for named in document.get("running", ())),
+            None if since_ms is None else int(since_ms),
+        )
+        return attribution, _decode_bitmap(offset, document.get("settled", ""))
+    except (ValueError, TypeError, KeyError, AttributeError, zlib.error):
+        return Attribution(), set()
+
+
+def _compact(document: dict[str, Any]) -> str:
+    return json.dumps(document, separators=(",", ":"))
+
+
+def _encode_bitmap(offset: int, ordered: list[int], room_bytes: int) -> str:
+    """Return the settled offsets above `offset` as a compressed bitmap in Base64, cut if it needs more room."""
+    bits = _MAX_BITS
+    while True:
+        within = ordered[: bisect_left(ordered, offset + bits)]
+        if not within:
+            return ""
+        bitmap = bytearray((within[-1] - offset) // 8 + 1)
+        for number in within:
+            bitmap[(number - offset) // 8] |= 1 << (number - offset) % 8
+        text = base64.b64encode(zlib.compress(bytes(bitmap), 6)).decode()
+        if len(text) <= room_bytes:
+            return text
+        bits //= 2
+
+
+def _decode_bitmap(offset: int, text: str) -> set[int]:
+    bitmap = zlib.decompress(base64.b64decode(text, validate=True)) if text else b""
+    return {offset + at * 8 + bit for at, byte in enumerate(bitmap) for bit in range(8) if byte >> bit & 1}

@@ -1,0 +1,111 @@
+"""How a submission gets its job: the claim of one with a key, then `opened` and the status `accepted`."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from regather.core.model import Identity, JobId, Opened
+from regather.core.status import JobStatus
+from regather.core.submission import ClaimRead
+from regather.transport.base import RecordAddress
+from regather_gateway.problems import Problem
+from regather_gateway.submission.shard_stream import UploadLimits
+from regather_gateway.submission.submission_events import SubmissionEvents
+
+ReadPast = Callable[[int], Awaitable[None]]
+"""Returns once the view has read past an offset of the job's partition of job-status."""
+
+
+class Opening(Protocol):
+    """What an upload does before its first shard. `unacked`: the acks that its end still has to wait for."""
+
+    unacked: list[Awaitable[RecordAddress]]
+
+    async def claim(self) -> ClaimRead:
+        """Write the claim and read the log up to it."""
+
+    async def open(self) -> None:
+        """Open the job."""
+
+    def gives_way(self) -> Problem:
+        """Build the answer of a submission whose claim came second."""
+
+
+class JobOpening:
+    """Opens a new job. The first of `unacked` is the ack of `opened`."""
+
+    def __init__(self, events: SubmissionEvents, opened: Opened, accepted: JobStatus, limits: UploadLimits) -> None:
+        self._events = events
+        self._opened = opened
+        self._accepted = accepted
+        self._limits = limits
+        self.unacked: list[Awaitable[RecordAddress]] = []
+
+    async def claim(self) -> ClaimRead:
+        """Claim nothing: no other submission knows the id of a job without a key."""
+        return ClaimRead(first=True)
+
+    async def open(self) -> None:
+        """Send `opened` and `accepted`; raises TimeoutError if `opened` has to be acked before the shards and is not."""
+        opened = await self._send_opened()
+        self.unacked.append(await self._events.publish_status(self._accepted))
+        await self._wait_for(opened)
+
+    def gives_way(self) -> Problem:
+        """Build the Problem of a submission whose key another submission uses at the moment."""
+        return still_open(self._events.owner.job_id)
+
+    async def _send_opened(self) -> "asyncio.Future[RecordAddress]":
+        opened = asyncio.ensure_future(await self._events.send(self._opened))
+        self.unacked.append(opened)
+        return opened
+
+    async def _wait_for(self, opened: "asyncio.Future[RecordAddress]") -> None:
+        if not self._limits.opened_before_shards:
+            return
+        await asyncio.wait([opened], timeout=self._limits.ack_timeout_s)
+        if not opened.done():
+            raise TimeoutError
+        opened.result()
+
+
+class KeyedOpening(JobOpening):
+    """Opens the job that an idempotency key names, if this submission claims the version first.
+
+    `seen` lists whose statuses of the job were read since before the claim was made. The claim is the job's first status,
+    acked before `opened` is sent: whoever has opened a version has claimed it before, and of all who claim it only the
+    first goes on. Without it, a client could get 202 for a submission whose `opened` came second; and if the gateway of the
+    first submission died, the job would end as not sealed.
+    """
+
+    def __init__(
+        self,
+        events: SubmissionEvents,
+        opened: Opened,
+        accepted: JobStatus,
+        limits: UploadLimits,
+        *,
+        read_past: ReadPast,
+        seen: Sequence[Identity],
+    ) -> None:
+        super().__init__(events, opened, accepted, limits)
+        self._read_past = read_past
+        self._seen = seen
+
+    async def claim(self) -> ClaimRead:
+        """Send `accepted` as the claim; TimeoutError without an ack, BrokerUnavailable if the view does not reach it."""
+        async with asyncio.timeout(self._limits.ack_timeout_s):
+            address = await (await self._events.publish_status(self._accepted))
+        await self._read_past(address.offset)
+        mine = self._events.owner
+        return ClaimRead(first=next((seen for seen in self._seen if seen.version >= mine.version), mine) == mine)
+
+    async def open(self) -> None:
+        """Send `opened`; the claim was the status already."""
+        await self._wait_for(await self._send_opened())
+
+
+def still_open(job_id: JobId) -> Problem:
+    """Build the Problem 409 of a key whose submission has not ended."""
+    detail = "another submission with this idempotency key is under way; repeat the request when it has ended"
+    return Problem(409, "submission-open", detail, retry_after_s=2, job_id=job_id)

@@ -1,0 +1,100 @@
+"""The next version of a job, decided from its history: which shards run again, and what refuses a redrive."""
+
+from dataclasses import dataclass, replace
+
+from regather.core.model import Identity, JobId, JobState, Opened, Redriven, Sealed
+from regather.core.redrive import VersionHistory
+from regather.core.seq_ranges import SeqRanges, count, numbers, ranges
+from regather.core.status import JobStatus
+from regather_gateway.problems import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class RedrivePlan:
+    """What opens the next version, what seals it, and the execution limit of its shards if it is new.
+
+    `first` is the version whose records hold the payloads; `base` the version that the redrive follows.
+    """
+
+    redriven: Redriven
+    sealed: Sealed
+    first: Identity
+    base: Identity
+    timeout_ms: int | None
+
+    @property
+    def owner(self) -> Identity:
+        """The next version."""
+        return self.redriven.owner
+
+
+def plan_redrive(status: JobStatus, history: VersionHistory, wanted: SeqRanges, timeout_ms: int | None) -> RedrivePlan:
+    """Plan a redrive of the `wanted` shards; none wanted: of all without a whole outcome.
+
+    Raises Problem 409 where the job was never sealed, has nothing to run again, or another redrive came first; 422 for
+    shards that are not there.
+    """
+    owner, opened, sealed = status.owner, history.opened, history.sealed
+    if opened is None or sealed is None or not sealed.shard_ranges:
+        raise never_sealed(status)
+    if history.newest != owner.version:
+        raise redrive_conflict(owner.job_id, history.newest)
+    seqs = _chosen(owner.job_id, history, opened, sealed.shards, wanted)
+    again = replace(opened, owner=owner._replace(version=owner.version + 1))
+    redriven = Redriven(again, seqs, status.events_offset or 0, status.created_ms)
+    return RedrivePlan(redriven, sealed, opened.owner, owner, timeout_ms)
+
+
+def accepted_again(status: JobStatus, plan: RedrivePlan, now_ms: int) -> JobStatus:
+    """Return the next version's status as views show it until the aggregator writes one."""
+    stays = plan.sealed.shards - count(plan.redriven.seqs)
+    return replace(
+        status,
+        owner=plan.owner,
+        state=JobState.ACCEPTED,
+        updated_ms=now_ms,
+        deadline_ms=now_ms + plan.redriven.opened.deadline_ms,
+        total=plan.sealed.shards,
+        size_bytes=plan.sealed.size_bytes,
+        digest=plan.sealed.digest,
+        done=stays,
+        failed=0,
+        retries=0,
+        frontier=0,
+        bad_rows=0,
+        gaps=(),
+        errors=(),
+        reason=None,
+        error="",
+        result=None,
+    )
+
+
+def redrive_conflict(job_id: JobId, version: int) -> Problem:
+    """Build the Problem 409 of a job that is open, or that another redrive has taken."""
+    detail = f"version {version} of the job is under way or came first; ask for the job before you redrive it again"
+    return Problem(409, "redrive-conflict", detail, job_id=job_id)
+
+
+def never_sealed(status: JobStatus) -> Problem:
+    """Build the Problem 409 of a job whose upload did not end."""
+    detail = "the upload never came to its end, so there is nothing to run again; submit the job once more"
+    return Problem(409, "never-sealed", detail, job_id=status.owner.job_id)
+
+
+def redrive_too_late(job_id: JobId, why: str) -> Problem:
+    """Build the Problem 410 of a job whose records are past their retention."""
+    detail = f"what the job was made of is not in the log any more ({why}); submit it once more"
+    return Problem(410, "redrive-too-late", detail, job_id=job_id)
+
+
+def _chosen(job_id: JobId, history: VersionHistory, opened: Opened, shards: int, wanted: SeqRanges) -> SeqRanges:
+    if wanted and wanted[-1][1] >= shards:
+        raise Problem(422, "unknown-shard", f"the job has shards 0 to {shards - 1}", job_id=job_id)
+    chosen = {*numbers(wanted), *history.never_ran()} if wanted else history.to_run()
+    seqs = ranges(sorted(chosen))
+    if not seqs:
+        detail = "every shard has its outcome; name the shards that are to run again all the same"
+        raise Problem(409, "nothing-to-redrive", detail, job_id=job_id)
+    # A chain goes on from its first shard that runs again: what comes after it began with another carry.
+    return ((seqs[0][0], shards - 1),) if opened.chained else seqs
