@@ -1,8 +1,8 @@
-"""Reading a whole installation's log as anybody can, and auditing it: no Regather service is asked.
+"""Audits a whole installation from its topics alone, as any Kafka consumer could; it calls no Regather service.
 
-One partition after the other: the finals of a partition are judged while its events are read beside them, up to a little
-after each final's time, so that only open jobs are held. The ends of all logs are fixed before: those of results first,
-for what made a final stands in the other logs before it.
+The audit reads one partition after the other. It checks each final while it reads the partition's events alongside, up
+to five seconds past the final's time, so that it holds only open jobs in memory. It fixes the end of every log first,
+that of results before the others: every record that led to a final is in the other logs by then.
 """
 
 import time
@@ -26,7 +26,7 @@ from regather.wire.identity import header_map
 _POLL_S = 0.2
 _STALL_S = 60.0
 _AHEAD_MS = 5_000
-"""So far beyond a final's time its events are looked for: the clocks of two brokers may differ."""
+"""How far past a final's time the audit reads events: the clocks of two brokers may differ."""
 
 _FETCH_BYTES = 16 * 1024 * 1024
 _BATCH_RECORDS = 500
@@ -35,7 +35,7 @@ _PIECES_A_SCAN = 16
 
 @dataclass(frozen=True, slots=True)
 class AuditOptions:
-    """What to look at. `grace_s` after a job's deadline its final is missed; `limit` violations are listed."""
+    """What to audit. A final is missing `grace_s` seconds after its job's deadline; `limit` violations are listed."""
 
     job: JobId | None = None
     grace_s: float = 60.0
@@ -44,7 +44,7 @@ class AuditOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Bounds:
-    """Where the logs end, fixed at the start. They begin wherever they do when they are read."""
+    """The ends of all logs, fixed at the start. The beginnings are determined when a log is read."""
 
     ends: Mapping[TopicPartition, int]
 
@@ -53,7 +53,7 @@ class _Bounds:
 
 
 async def audit(transport: Transport, topics: Topics, options: AuditOptions) -> dict[str, Any]:
-    """The report as one document; raises BrokerUnavailable, OffsetOutOfRange, TimeoutError."""
+    """Return the report as one document; raises BrokerUnavailable, OffsetOutOfRange, TimeoutError."""
     started = time.monotonic()
     tally = AuditTally(options.limit)
     reader = LogReader(transport, fetch_max_bytes=_FETCH_BYTES)
@@ -76,7 +76,7 @@ async def audit(transport: Transport, topics: Topics, options: AuditOptions) -> 
 
 
 class _Log:
-    """The records of one partition from its beginning to the end that was fixed; counts nothing, decodes nothing."""
+    """Yields the records of one partition from its beginning to the fixed end, without decoding them."""
 
     def __init__(self, consumer: Consumer, tp: TopicPartition, end: int) -> None:
         self._consumer = consumer
@@ -96,7 +96,7 @@ class _Log:
                 stalled = time.monotonic() + _STALL_S
                 yield [record for record in records if record.offset < self._end]
             elif time.monotonic() > stalled:
-                raise TimeoutError(f"{tp.topic}-{tp.partition} gave nothing for {_STALL_S:g} s before its end")
+                raise TimeoutError(f"no record of {tp.topic}-{tp.partition} arrived for {_STALL_S:g} s before its end")
 
     async def begin(self) -> "_Log":
         self.beginning = (await self._consumer.beginning_offsets([self._tp]))[self._tp]
@@ -104,7 +104,7 @@ class _Log:
 
 
 class _PartitionAuditor:
-    """Judges the finals of one partition."""
+    """Checks the finals of one partition."""
 
     def __init__(
         self, number: int, topics: Topics, bounds: _Bounds, consumers: Sequence[Consumer], reader: LogReader
@@ -117,7 +117,7 @@ class _PartitionAuditor:
         self._reader = reader
 
     async def run(self, tally: AuditTally, letters: DeadLetterIndex, only: JobId | None) -> list[MissingFinal]:
-        """Read both logs side by side; the versions that have no final."""
+        """Read results and events side by side and check every final; return the versions without one."""
         finals = await _Log(self._consumers[0], self._results, self._bounds.ends[self._results]).begin()
         events = await _Log(self._consumers[1], self._events, self._bounds.ends[self._events]).begin()
         audit = PartitionAudit(
@@ -140,7 +140,7 @@ class _PartitionAuditor:
         return audit.missing_finals()
 
     async def _read_again(self, audit: PartitionAudit) -> None:
-        """Read the events of jobs that were redriven once more, where there are any."""
+        """Read the events of redriven jobs a second time, if there are any."""
         if audit.read_again_from is None:
             return
         events = await _Log(self._consumers[1], self._events, self._bounds.ends[self._events]).begin()
@@ -173,7 +173,7 @@ class _PartitionAuditor:
                 return
 
     async def _feed_some(self, check: FinalCheck, indexes: range) -> None:
-        """Give the check some segments in their order, which is that of their offsets."""
+        """Pass some segments to the check, in the order of the final's list."""
         offsets = [check.final.pieces[index][0] for index in indexes]
         found: dict[int, Record] = {}
         end, last = self._bounds.ends[self._segments], max(offsets)
@@ -191,7 +191,7 @@ class _PartitionAuditor:
 
 
 class _Ahead:
-    """Feeds events to an audit, up to a time."""
+    """Passes events to an audit, up to a time."""
 
     def __init__(self, batches: AsyncIterator[Sequence[Record]], audit: PartitionAudit) -> None:
         self._batches = batches
@@ -199,7 +199,7 @@ class _Ahead:
         self._reached_ms: int | None = 0
 
     async def until(self, time_ms: int | None) -> None:
-        """Feed events until one is younger than `time_ms`; None: all of them."""
+        """Pass events until one is later than `time_ms`; None: pass all."""
         while self._reached_ms is not None and (time_ms is None or self._reached_ms <= time_ms):
             batch = await anext(self._batches, None)
             for record in batch or ():
@@ -210,7 +210,7 @@ class _Ahead:
 
 
 def joins(kind: str, options: bytes) -> bool | None:
-    """Whether the kind's result is its outputs in order; None where the kind, or this use of it, is not known here."""
+    """Whether the kind's result is its joined outputs; None if the kind or its options are unknown here."""
     processor = all_kinds().get(kind)
     if processor is None:
         return None
@@ -228,7 +228,7 @@ async def _bounds(transport: Transport, consumer: Consumer, topics: Topics) -> _
         raise BrokerUnavailable(f"topics are missing: {', '.join(missing)}; is REGATHER_TOPIC_PREFIX (--prefix) right?")
     frozen = {name: counts[name] for name in names[:3]}
     if len(set(frozen.values())) > 1:
-        raise BrokerUnavailable(f"partition counts differ: {frozen}; `regather topics check` says what to do")
+        raise BrokerUnavailable(f"partition counts differ: {frozen}; run `regather topics check` for the remedy")
     ends: dict[TopicPartition, int] = {}
     for name in names:
         ends |= await consumer.end_offsets([TopicPartition(name, number) for number in range(counts[name])])

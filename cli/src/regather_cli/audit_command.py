@@ -1,4 +1,4 @@
-"""`regather audit --from-beginning`: is there exactly one right final for every job, as far as the log tells?"""
+"""`regather audit --from-beginning`: checks that the topics hold exactly one right final for every job."""
 
 import json
 from collections.abc import Iterator
@@ -26,22 +26,22 @@ from regather_cli.running import (
 
 _EXIT = {"clean": 0, "violations": EXIT_FAILED, "inconclusive": EXIT_INCONCLUSIVE}
 _MEANS = {
-    Violation.UNFINISHED: "jobs that were sealed and have no final, though their deadline has passed",
+    Violation.UNFINISHED: "sealed jobs without a final after their deadline",
     Violation.DUPLICATE_FINALS: "finals that are not the only one of their version",
-    Violation.GHOSTS: "finals of jobs that nobody opened",
+    Violation.GHOSTS: "finals of jobs that were never opened",
     Violation.WRONG: "finals that disagree with the outcomes",
-    Violation.FOREIGN: "finals with something of another submission in them",
-    Violation.DEAD_LETTERS_MISSING: "dead letters that are named and not there",
-    Violation.SEGMENTS_WRONG: "segments that do not fit to their final",
+    Violation.FOREIGN: "finals that contain data of another submission",
+    Violation.DEAD_LETTERS_MISSING: "dead letters that a final names, but that do not exist",
+    Violation.SEGMENTS_WRONG: "segments that do not match their final",
     Violation.EXECUTIONS: "shards that were executed more than four times",
 }
 _WHY_UNTOLD = {
-    Inconclusive.OPENED_GONE: "retention took the job's first event",
-    Inconclusive.LETTER_GONE: "retention took the dead letter",
-    Inconclusive.SEGMENT_GONE: "retention took the segments",
+    Inconclusive.OPENED_GONE: "retention deleted the job's first event",
+    Inconclusive.LETTER_GONE: "retention deleted the dead letter",
+    Inconclusive.SEGMENT_GONE: "retention deleted the segments",
     Inconclusive.KIND_UNKNOWN: "the kind is not installed here, so its bytes were not compared",
-    Inconclusive.LOG_TIME: "overdue by this machine's clock, but nobody writes to the log: are the aggregators running?",
-    Inconclusive.UNREADABLE: "an event cannot be read by this version",
+    Inconclusive.LOG_TIME: "overdue by this machine's clock, but the log gets no records: are the aggregators running?",
+    Inconclusive.UNREADABLE: "this version cannot read an event",
 }
 
 
@@ -53,21 +53,21 @@ def _job_id(text: str | None) -> str | None:
 
 def audit(
     from_beginning: Annotated[
-        bool, typer.Option("--from-beginning", help="yes, read every record of four topics")
+        bool, typer.Option("--from-beginning", help="confirm that every record of four topics is read")
     ] = False,
-    job: Annotated[str | None, typer.Option(help="look at this job alone", callback=_job_id)] = None,
+    job: Annotated[str | None, typer.Option(help="check only this job", callback=_job_id)] = None,
     grace: Annotated[float, typer.Option(min=0, help="seconds after its deadline in which a final may come")] = 60.0,
-    limit_violations: Annotated[int, typer.Option(min=0, help="list so many; all are counted")] = 100,
+    limit_violations: Annotated[int, typer.Option(min=0, help="most violations to list; all are counted")] = 100,
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     prefix: Prefix = "",
     as_json: Json = False,
 ) -> None:
-    """Check the promise on your own topics: one right final per job and version. Reads, and changes nothing.
+    """Check your own topics for exactly one right final per job and version. Only reads.
 
-    Exit codes: 0 clean, 1 violations, 3 none, but something could not be told. The last line is one JSON object.
+    Exit codes: 0 clean, 1 violations, 3 inconclusive without violations. The last line is one JSON object.
     """
     if not from_beginning:
-        typer.echo("regather: an audit reads the topics from their beginnings; say so with --from-beginning", err=True)
+        typer.echo("regather: an audit reads whole topics, which may take long; add --from-beginning", err=True)
         raise typer.Exit(EXIT_USAGE)
     options = AuditOptions(JobId(job) if job else None, grace, limit_violations)
     run(_audit(bootstrap, Topics(prefix), options, as_json=as_json))
@@ -92,7 +92,7 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
         f"{document['shards']} shards, {document['dead_letters']} dead letters, read in {document['seconds']} s"
     )
     yield (
-        f"{document['duplicates_folded']} outcomes came twice and were dropped; no shard was executed more than "
+        f"{document['duplicates_folded']} duplicate outcomes were dropped; no shard was executed more than "
         f"{document['executions_max']} times"
     )
     for violation, means in _MEANS.items():
@@ -105,6 +105,6 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
         yield f"  {entry['violation']}: job {entry['job']} version {entry['version']}: {entry['detail']}"
     yield {
         "clean": "clean: exactly one right final for every job",
-        "inconclusive": "nothing wrong was found; some could not be told",
-        "violations": "the promise was broken",
+        "inconclusive": "inconclusive: no violations, but some checks could not be made",
+        "violations": "violations: not every job has exactly one right final",
     }[document["audit"]]

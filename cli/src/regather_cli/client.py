@@ -17,7 +17,7 @@ JobDocument = dict[str, Any]
 
 
 class ApiError(RuntimeError):
-    """The gateway refused, with its own words; `status` is the HTTP status code."""
+    """The gateway refused a request; the message is the gateway's. `status` is the HTTP status, 0 without an answer."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -25,7 +25,7 @@ class ApiError(RuntimeError):
 
 
 class WaitTimeout(TimeoutError):
-    """The job had not ended when the wait did; the job itself goes on. `document` is its last one."""
+    """The time limit of the wait passed before the end of the job, which goes on. `document` is its latest one."""
 
     def __init__(self, document: JobDocument) -> None:
         super().__init__(f"job {document['job_id']} is still {document['state']}")
@@ -34,7 +34,7 @@ class WaitTimeout(TimeoutError):
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What is asked of a job. `options` are the kind's own."""
+    """The parameters of a job. `options` are those of its kind."""
 
     kind: str
     options: Mapping[str, str]
@@ -45,7 +45,7 @@ class Submission:
     max_failed_count: int | None = None
 
     def query(self) -> dict[str, str]:
-        """Query parameters of POST /v1/jobs."""
+        """Return the query parameters of POST /v1/jobs."""
         named = {
             "kind": self.kind,
             "shard_size": str(self.shard_size_bytes) if self.shard_size_bytes else None,
@@ -59,7 +59,7 @@ class Submission:
 
 
 class Client:
-    """Speaks to one gateway. `transport` stands in for the network."""
+    """HTTP client of one gateway. `transport` replaces the network in tests."""
 
     def __init__(self, url: str, transport: httpx2.AsyncBaseTransport | None = None) -> None:
         self._http = httpx2.AsyncClient(base_url=url, timeout=httpx2.Timeout(60.0), transport=transport)
@@ -73,9 +73,9 @@ class Client:
         await self._http.aclose()
 
     async def submit(self, submission: Submission, body: Path | bytes, side: Path | bytes | None = None) -> JobDocument:
-        """Send the body (a file is never held in memory) and return the job's document; raises ApiError.
+        """Send the body (a file is streamed) and return the job's document; raises ApiError.
 
-        `side` is the second, small file of kinds that take one; it goes ahead of the body in a form.
+        `side` is the second, small file of kinds that take one; the client then sends a form with the side file first.
         """
         if side is not None:
             return await self._submit_form(submission, side, body)
@@ -103,7 +103,7 @@ class Client:
         return _document(answer)
 
     async def status(self, job_id: str) -> JobDocument:
-        """The job's document as it is now; raises ApiError."""
+        """Return the job's current document; raises ApiError."""
         return _document(await self._request("GET", f"/v1/jobs/{job_id}"))
 
     async def wait(
@@ -115,9 +115,9 @@ class Client:
         every_s: float = 0.2,
         version: int = 1,
     ) -> JobDocument:
-        """Follow a job to the end of this version or a later one and return its last document; raises WaitTimeout.
+        """Poll a job until this version or a later one ends; return its last document. Raises WaitTimeout.
 
-        A gateway that did not take the redrive itself still shows the end of the version before for a moment.
+        After a redrive through another gateway, this one may still show the ended previous version for a moment.
         """
         end = time.monotonic() + timeout_s
         while True:
@@ -132,7 +132,10 @@ class Client:
             await asyncio.sleep(every_s)
 
     async def redrive(self, job_id: str, shards: str = "", timeout_s: float | None = None) -> JobDocument:
-        """Run shards of a job that has ended again, all without a whole outcome if none is named; the new document."""
+        """Run shards of an ended job again; by default all that failed, have bad rows or never ran.
+
+        Returns the document of the new version.
+        """
         query = {"shards": shards} if shards else {}
         if timeout_s is not None:
             query["timeout_s"] = f"{timeout_s:g}"
@@ -142,7 +145,7 @@ class Client:
         return document
 
     async def shards(self, job_id: str) -> list[dict[str, Any]]:
-        """What became of every shard, in order."""
+        """Return the documents of all shards, in order."""
         found: list[dict[str, Any]] = []
         after: int | None = -1
         while after is not None:
@@ -153,7 +156,7 @@ class Client:
         return found
 
     async def result(self, job_id: str) -> bytes:
-        """The bytes of a job's result."""
+        """Return the bytes of a job's result."""
         return bytes((await self._request("GET", f"/v1/jobs/{job_id}/result")).content)
 
     async def _request(self, method: str, path: str, **arguments: Any) -> httpx2.Response:
@@ -171,12 +174,12 @@ _ENDS = frozenset({"succeeded", "partial", "failed", "cancelled", "expired"})
 
 
 def has_ended(document: JobDocument) -> bool:
-    """Whether the job's state is one that it never leaves."""
+    """Whether the job's state is final."""
     return document["state"] in _ENDS
 
 
 def _file(name: str, content: Path | bytes, opened: contextlib.ExitStack) -> tuple[str, bytes | BinaryIO, str]:
-    """A file of a form: what it is called there, its content, its media type."""
+    """Return a file of a form: its name there, its content and its media type."""
     if isinstance(content, bytes):
         return name, content, "application/octet-stream"
     return content.name, opened.enter_context(content.open("rb")), "application/octet-stream"
@@ -194,7 +197,7 @@ def _document(response: httpx2.Response) -> JobDocument:
 
 
 def _problem(response: httpx2.Response) -> str:
-    """The sentence of a problem+json answer, or the start of any other."""
+    """Return title and detail of a problem+json answer, or the start of any other answer."""
     try:
         problem = response.json()
     except json.JSONDecodeError:

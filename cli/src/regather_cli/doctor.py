@@ -1,4 +1,4 @@
-"""`regather doctor`: is everything here that a start needs? Each check names what it found and what to do."""
+"""`regather doctor`: checks that this machine has everything that a start needs, and says what is missing."""
 
 import importlib.util
 import os
@@ -35,17 +35,17 @@ class Check:
 
 
 def examine(port: int, environment: Mapping[str, str] | None = None) -> list[Check]:
-    """Run every check; none raises."""
+    """Run every check. A check that fails is a finding, not an exception."""
     environment = os.environ if environment is None else environment
     broker = _broker(environment, docker_engine_answers)
     checks = [_python(), _services(), _port(port), _disk(), broker]
-    # Java and Kafka's jars matter to the embedded broker alone.
+    # Only the embedded broker needs Java and Kafka's jars.
     embedded = broker.detail.startswith(Rung.EMBEDDED)
     return [*checks, _java(needed=embedded), _jars()]
 
 
 def report(checks: list[Check]) -> dict[str, object]:
-    """All findings as one document."""
+    """Return all findings as one document."""
     ok = all(check.ok for check in checks if check.needed)
     return {"ok": ok, "checks": [asdict(check) for check in checks]}
 
@@ -66,7 +66,7 @@ def _port(port: int) -> Check:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            return Check("port", ok=False, detail=f"{port} is taken ({error.strerror}); choose another with --port")
+            return Check("port", ok=False, detail=f"{port} is in use ({error.strerror}); choose another with --port")
     return Check("port", ok=True, detail=f"{port} is free")
 
 
@@ -107,5 +107,5 @@ def _jars() -> Check:
     home = Path(cache_dir()) / f"kafka-{lock.kafka_version}"
     present = len(list(home.glob("*.jar")))
     total = len(lock.sha256)
-    note = "" if present >= total else "; the rest is fetched at the first start"
+    note = "" if present >= total else "; the first start downloads the rest"
     return Check("kafka jars", present >= total, f"{present} of {total} in {home}{note}", needed=False)

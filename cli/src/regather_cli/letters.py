@@ -1,4 +1,4 @@
-"""Reading dead letters as anybody can: a plain consumer of the topic, no Regather service involved."""
+"""Reads dead letters with a plain consumer of their topic, without any Regather service."""
 
 import time
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _READ_TIMEOUT_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A shard that failed for good, or one bad `row` of it: its bytes, why, every attempt, and where the record stands."""
+    """A shard that failed for good, or one bad `row` of it: payload, reason, all attempts, and the record's address."""
 
     seq: int
     payload: bytes
@@ -25,7 +25,7 @@ class DeadLetter:
     row: int | None = None
 
     def describe(self) -> str:
-        """A few lines for people."""
+        """Return a description of a few lines, for people."""
         what = f"shard {self.seq}" if self.row is None else f"row {self.row} of shard {self.seq}"
         head = f"dead letter {self.address}: {what}, {len(self.payload)} bytes, {self.reason}"
         return "\n".join([head, *map(_describe_attempt, self.attempts)])
@@ -38,7 +38,7 @@ def _describe_attempt(error: AttemptError) -> str:
 
 
 async def read_dead_letters(bootstrap_servers: str, topics: Topics, job_id: str) -> list[DeadLetter]:
-    """All dead letters of a job in the topic now, by sequence number and row; raises BrokerUnavailable, TimeoutError."""
+    """Return all dead letters of a job, sorted by shard and row; raises BrokerUnavailable, TimeoutError."""
     transport = KafkaTransport(bootstrap_servers, client_id="regather-letters")
     try:
         counts = await transport.partition_counts([topics.dead_letters])

@@ -40,7 +40,7 @@ def up(
     workers: Annotated[int, typer.Option(min=1, max=64, help="worker processes")] = 2,
     port: Annotated[int, typer.Option(min=1, max=65535, help="the gateway's HTTP port")] = 8080,
     data_dir: Annotated[Path | None, typer.Option(help="keep the broker's data and the logs here")] = None,
-    diagnostics: Annotated[bool, typer.Option(help="offer the kind `diagnostics`, for trying faults")] = False,
+    diagnostics: Annotated[bool, typer.Option(help="offer the kind `diagnostics`, which simulates faults")] = False,
 ) -> None:
     """Run everything on this machine until Ctrl-C: a broker, a gateway, workers, an aggregator."""
     environment = {"REGATHER_DIAGNOSTICS": "true"} if diagnostics else {}
@@ -61,16 +61,16 @@ async def _up(settings: StackSettings, data_dir: Path | None) -> int:
             typer.echo("stopping ...", err=True)
         left = stack.leftover_pids()
     if left:
-        typer.echo(f"regather: processes that did not end: {left}", err=True)
+        typer.echo(f"regather: these processes did not end: {left}; kill them by pid", err=True)
     return EXIT_FAILED if left else 0
 
 
 async def _supervised(stack: Stack, stop: asyncio.Event) -> None:
-    """Wait for the wish to stop; until then a service that ends is named and started again."""
+    """Wait for `stop`; until then restart every service that ends, with a message."""
 
     def tell(end: Exit) -> None:
         log = stack.home / f"{end.service}.log"
-        typer.echo(f"regather: {end.service} ended with code {end.code} and is started again; see {log}", err=True)
+        typer.echo(f"regather: {end.service} ended with code {end.code}; restarting it. See {log}", err=True)
 
     watching = asyncio.create_task(Supervision(lambda: stack.services, on_exit=tell).run(), name="supervision")
     try:
@@ -83,15 +83,15 @@ async def _supervised(stack: Stack, stop: asyncio.Event) -> None:
 @app.command()
 def submit(  # noqa: PLR0913 - a command's parameters are its options
     file: Annotated[Path, typer.Argument(help="the body of the job; - reads standard input")],
-    kind: Annotated[str, typer.Option(help="what to run, such as bytes.digest; GET /v1/kinds lists what there is")],
+    kind: Annotated[str, typer.Option(help="what to run, such as bytes.digest; GET /v1/kinds lists all kinds")],
     shard_size: Annotated[int | None, typer.Option(help="target size of a shard in bytes")] = None,
     option: Annotated[list[str] | None, typer.Option(help="an option of the kind: NAME=VALUE, repeatable")] = None,
     side: Annotated[
         Path | None, typer.Option(help="a second, small file, for kinds that take one: table.etl joins it")
     ] = None,
-    on_error: Annotated[str | None, typer.Option(help="fail or skip: what a shard that fails for good does")] = None,
+    on_error: Annotated[str | None, typer.Option(help="fail: a failed shard ends the job; skip: it is a gap")] = None,
     wait: Annotated[bool, typer.Option(help="follow the job to its end and print the result")] = False,
-    timeout: Annotated[float, typer.Option(help="with --wait: seconds to wait at most")] = 3600.0,
+    timeout: Annotated[float, typer.Option(help="with --wait: longest wait in seconds")] = 3600.0,
     url: Url = _DEFAULT_URL,
     as_json: Json = False,
 ) -> None:
@@ -131,7 +131,7 @@ async def _follow(client: Client, document: JobDocument, wait_s: float, *, as_js
         )
     except WaitTimeout as late:
         progress.close()
-        typer.echo(f"regather: {late}; ask again with: regather status {late.document['job_id']}", err=True)
+        typer.echo(f"regather: {late}; check it with: regather status {late.document['job_id']}", err=True)
         _print(late.document, as_json=as_json)
         return EXIT_TIMED_OUT
     progress.close()
@@ -141,7 +141,7 @@ async def _follow(client: Client, document: JobDocument, wait_s: float, *, as_js
 
 
 def _spooled(file: Path, scratch: Path) -> Path:
-    """A file as it is; standard input in a temporary file, since its length must be known."""
+    """Return the file itself; for `-` copy standard input to a file, because its length must be known."""
     if str(file) != "-":
         return file
     spool = scratch / "stdin"
@@ -154,7 +154,7 @@ def _spooled(file: Path, scratch: Path) -> Path:
 def status(
     job: Annotated[str, typer.Argument(help="the job's id")], url: Url = _DEFAULT_URL, as_json: Json = False
 ) -> None:
-    """Print what is known of a job."""
+    """Print the state of a job."""
     run(_status(job, url, as_json=as_json))
 
 
@@ -168,14 +168,17 @@ async def _status(job_id: str, url: str, *, as_json: bool) -> int:
 @app.command()
 def redrive(
     job: Annotated[str, typer.Argument(help="the job's id")],
-    shards: Annotated[str, typer.Option(help="3,5-9; all without a whole outcome if left out")] = "",
-    timeout_s: Annotated[float | None, typer.Option(help="a new limit of one execution of a shard")] = None,
+    shards: Annotated[str, typer.Option(help="such as 3,5-9; default: all that failed or have bad rows")] = "",
+    timeout_s: Annotated[float | None, typer.Option(help="new limit of one execution of a shard")] = None,
     wait: Annotated[bool, typer.Option(help="follow the new version to its end and print the result")] = False,
-    timeout: Annotated[float, typer.Option(help="with --wait: seconds to wait at most")] = 3600.0,
+    timeout: Annotated[float, typer.Option(help="with --wait: longest wait in seconds")] = 3600.0,
     url: Url = _DEFAULT_URL,
     as_json: Json = False,
 ) -> None:
-    """Run what a job that has ended lacks again, as its next version; what it has stays."""
+    """Run shards of an ended job again, as its next version.
+
+    Shards that never ran are always included. All other shards keep their outcomes.
+    """
     run(_redrive(job, shards, timeout_s, url=url, wait_s=timeout if wait else 0, as_json=as_json))
 
 
@@ -189,9 +192,7 @@ async def _redrive(job_id: str, shards: str, timeout_s: float | None, *, url: st
 
 
 @app.command()
-def doctor(
-    port: Annotated[int, typer.Option(help="the port that `regather up` is to take")] = 8080, as_json: Json = False
-) -> None:
+def doctor(port: Annotated[int, typer.Option(help="the port for `regather up`")] = 8080, as_json: Json = False) -> None:
     """Check that this machine can run Regather."""
     checks = doctor_checks.examine(port)
     document = doctor_checks.report(checks)
@@ -208,7 +209,7 @@ def doctor(
 def demo(
     keep: Annotated[Path | None, typer.Option(help="keep logs and the broker's data here")] = None,
 ) -> None:
-    """Start everything, run a job of each kind and a poisoned one, verify them. The last line is one JSON object."""
+    """Start everything, run and verify jobs of several kinds and a poisoned one. The last line is one JSON object."""
     from regather_cli.demo.run import run_demo
 
     run(run_demo(keep))
@@ -232,7 +233,7 @@ def _print(document: JobDocument, *, as_json: bool, result: bytes = b"") -> None
 
 
 def _readable(result: bytes) -> object:
-    """A result inside the document: JSON as it is, other text as a string, other bytes as their length."""
+    """Return the result for the document: JSON as it is, other text as a string, other bytes as their length."""
     try:
         return json.loads(result)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Which processes descend from this one, read from /proc, so that a stack can prove that it left none behind."""
+"""Lists the descendants of this process from /proc, so that a stack can prove that it left none behind."""
 
 import ctypes
 import os
@@ -8,14 +8,14 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 def adopt_orphans() -> None:
-    """From now on orphaned descendants become children of this process instead of hiding under init (Linux only)."""
+    """Make orphaned descendants children of this process from now on, instead of children of init (Linux only)."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:
         prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def descendants(root_pid: int | None = None) -> set[int]:
-    """Pids of living descendants of `root_pid` (default: this process); zombies do not count. Empty without /proc."""
+    """Return the pids of all descendants of `root_pid` (default: this process) but zombies; empty without /proc."""
     parents = dict(_living())
     found: set[int] = set()
     wave = {os.getpid() if root_pid is None else root_pid}
@@ -26,7 +26,7 @@ def descendants(root_pid: int | None = None) -> set[int]:
 
 
 def _living() -> list[tuple[int, int]]:
-    """(pid, parent's pid) of every process that is no zombie."""
+    """Return pid and parent's pid of every process that is not a zombie."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:

@@ -11,7 +11,7 @@ _BAR_CELLS = 24
 
 
 class Progress:
-    """Shows documents of one job as they come."""
+    """Shows the progress of one job from its documents."""
 
     def __init__(self, label: str = "", stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
@@ -21,7 +21,7 @@ class Progress:
         self._plain_due = 0.0
 
     def show(self, document: JobDocument) -> None:
-        """Show this state if it says something new; plain lines come at most every two seconds, and at the end."""
+        """Show this state if its line has changed; off a terminal at most every two seconds, and at the end."""
         line = self._label + describe(document)
         if line == self._shown:
             return
@@ -36,14 +36,14 @@ class Progress:
         self._stream.flush()
 
     def close(self) -> None:
-        """Leave the cursor on a new line."""
+        """End the line on a terminal."""
         if self._live and self._shown:
             self._stream.write("\n")
             self._stream.flush()
 
 
 def describe(document: JobDocument) -> str:
-    """One line: state, shards settled of all (unknown until the upload ends), retries and failures if any."""
+    """Return one line: settled and all shards (`?` until the upload ends), state, and retries and failures if any."""
     shards = document["shards"]
     done, failed, total, retries = (shards[name] for name in ("done", "failed", "total", "retries"))
     settled = done + failed

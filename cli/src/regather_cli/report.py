@@ -1,4 +1,4 @@
-"""Reports of the targets that prove or measure: one JSON object, printed last and kept in benchmarks/results/."""
+"""Reports of demo, test and benchmark targets: one JSON object each, written to benchmarks/results/."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def write_report(name: str, document: dict[str, Any], started: float) -> dict[str, Any]:
-    """Add commit and seconds since `started` (time.monotonic()), write `<name>.json`, return what was written."""
+    """Add the commit and the seconds since `started` (time.monotonic()), write `<name>.json`, return the document."""
     whole = {"commit": commit(), "seconds": round(time.monotonic() - started, 1), **document}
     results = ROOT / "benchmarks" / "results"
     results.mkdir(parents=True, exist_ok=True)
@@ -20,12 +20,12 @@ def write_report(name: str, document: dict[str, Any], started: float) -> dict[st
 
 
 def commit(checkout: Path = ROOT) -> str:
-    """Short hash of the checked-out commit; empty outside a checkout."""
+    """Return the short hash of the checked-out commit; empty outside a checkout."""
     return _git(checkout, "rev-parse", "--short", "HEAD")
 
 
 def dirty(checkout: Path = ROOT) -> bool:
-    """Whether anything in the checkout differs from its commit, or lies beside it without being ignored."""
+    """Whether the checkout has modified files, or untracked files that are not ignored."""
     return bool(_git(checkout, "status", "--porcelain"))
 
 

@@ -1,4 +1,4 @@
-"""How a command runs: to an exit code, with what a user can mend said in one sentence."""
+"""Runs a command to its exit code; errors that a user can correct become one line on standard error."""
 
 import asyncio
 import re
@@ -23,19 +23,19 @@ Bootstrap = Annotated[
 
 def _topic_prefix(text: str) -> str:
     if not re.fullmatch(r"[a-zA-Z0-9._-]*", text):
-        raise typer.BadParameter(f"{text!r} cannot begin a topic's name: letters, digits, dots, _ and - can")
+        raise typer.BadParameter(f"{text!r} is not a topic prefix; use letters, digits, dots, _ and -")
     return text
 
 
 Prefix = Annotated[
     str,
-    typer.Option(envvar="REGATHER_TOPIC_PREFIX", help="what every topic's name begins with", callback=_topic_prefix),
+    typer.Option(envvar="REGATHER_TOPIC_PREFIX", help="prefix of every topic's name", callback=_topic_prefix),
 ]
 DEFAULT_BOOTSTRAP = "127.0.0.1:9092"
 
 
 def run(work: Coroutine[Any, Any, int]) -> None:
-    """Run a command to its exit code; what a user can mend is said in one sentence, without a traceback."""
+    """Run a command and exit with its code; print an expected error as one line, without a traceback."""
     try:
         code = asyncio.run(work)
     except (ApiError, TransportError, TimeoutError, ValidationError, *START_ERRORS) as error:

@@ -1,4 +1,4 @@
-"""One service of Regather as a process: started from this Python, watched until it is ready, ended by its pid."""
+"""One Regather service as a process: started with this Python, awaited until ready, ended by its pid."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ import httpx2
 from regather.embedded.processes import end, spawn_bound, tail
 
 _POLL_S = 0.02
-_METRICS_TIMEOUT_S = 30.0  # it answers late where shards hold every core
+_METRICS_TIMEOUT_S = 30.0  # a service answers late while shards use every core
 
 
 class Role(StrEnum):
@@ -33,7 +33,7 @@ class Role(StrEnum):
 
 
 class StackError(RuntimeError):
-    """A service did not become ready; the message names it and holds the tail of its log."""
+    """A service did not become ready; the message has its name and the end of its log."""
 
 
 class Service:
@@ -57,12 +57,12 @@ class Service:
 
     @property
     def running(self) -> bool:
-        """Whether the process lives."""
+        """Whether the process runs."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def exit_code(self) -> int | None:
-        """How the last process ended, minus the number of a signal; None while it lives, and before the first start."""
+        """Exit code of the last process, minus the number for a signal; None while it runs or before the first start."""
         return None if self._process is None else self._process.poll()
 
     def start(self) -> None:
@@ -75,7 +75,7 @@ class Service:
         )
 
     async def wait_ready(self, timeout_s: float) -> None:
-        """Wait for 200 from /readyz; StackError naming this service, with its last answer and the tail of its log."""
+        """Wait for a 200 from /readyz; raises StackError with the last answer and the end of the log."""
         deadline = time.monotonic() + timeout_s
         last = "it did not open its HTTP port"
         async with httpx2.AsyncClient(timeout=2.0) as client:
@@ -95,8 +95,8 @@ class Service:
         raise self._failure(f"was not ready within {timeout_s:g} s: {last}")
 
     async def metric(self, name: str, **labels: str) -> list[float]:
-        """The samples of one metric that carry these labels, as the running service counts them now."""
-        # It is plain HTTP: without the certificates, whose loading would take far longer than the question.
+        """Return the current samples of one metric that have these labels."""
+        # Plain HTTP needs no certificates; loading them would take far longer than the request.
         async with httpx2.AsyncClient(timeout=_METRICS_TIMEOUT_S, verify=False) as client:
             page = (await client.get(f"{self.url}/metrics")).raise_for_status().text
         wanted = [f'{label}="{value}"' for label, value in labels.items()]
@@ -111,7 +111,7 @@ class Service:
         return StackError(f"{self.name} {what}\n--- last lines of {self.log_path}\n{tail(self.log_path)}")
 
     def read_address(self) -> bool:
-        """Learn the `url` of the last start; False while its HTTP port is not open."""
+        """Read the `url` of the last start; return False while its HTTP port is not open."""
         try:
             address = json.loads(self._ready_file.read_text())
         except (FileNotFoundError, ValueError):
@@ -120,20 +120,20 @@ class Service:
         return True
 
     def kill(self) -> None:
-        """SIGKILL by pid, as a crash; reaped."""
+        """Send SIGKILL by pid, like a crash, and reap the process."""
         if self._process is not None:
             end(self._process, grace_s=0)
 
     def suspend(self) -> None:
-        """SIGSTOP by pid: to everybody else it has fallen silent."""
+        """Send SIGSTOP by pid: the process keeps its connections, but no longer answers."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        """SIGCONT by pid: it goes on as if no time had passed. Without effect on one that was killed meanwhile."""
+        """Send SIGCONT by pid: the process goes on where it stopped. No effect if it was killed meanwhile."""
         if self.running:
             os.kill(self.pid, signal.SIGCONT)
 
     def stop(self, grace_s: float) -> None:
-        """SIGTERM, then SIGKILL after `grace_s`; reaped."""
+        """Send SIGTERM, after `grace_s` SIGKILL, and reap the process."""
         if self._process is not None:
             end(self._process, grace_s=grace_s)

@@ -1,6 +1,6 @@
-"""The whole of Regather as processes on this machine: a broker, the topics, gateways, workers and aggregators.
+"""A complete Regather as processes on this machine: a broker, the topics, gateways, workers and aggregators.
 
-For newcomers (`regather up`, `regather demo`) and for tests that kill things. Every process dies with this one.
+It serves `regather up`, `regather demo` and tests that kill processes. Every process ends when this one ends.
 """
 
 import asyncio
@@ -25,15 +25,16 @@ from regather_cli.service_process import Role, Service, StackError
 
 _STOP_GRACE_S = 20.0
 START_ERRORS = (StackError, BrokerLadderError, EmbeddedKafkaError, JarsUnavailable, BrokerUnavailable)
-"""What entering a stack raises when something is missing or broken; each message says what."""
+"""The errors that entering a stack raises when something is missing or broken; each message says what."""
 
 
 @dataclass(frozen=True, slots=True)
 class StackSettings:
-    """What to run. `environment` is for all services, `role_environment` for one role, both on top of this process's.
+    """What to run.
 
-    `worker_slots` None leaves the worker's own default. `gateway_port` 0 takes any free port; with several gateways the
-    others take the ports after it. `size` decides how many partitions the topics have, `replication` on how many brokers.
+    `environment` is set for all services, `role_environment` for one role; both extend this process's environment. With
+    `worker_slots` None a worker uses its default. `gateway_port` 0 takes any free port; otherwise further gateways use
+    the ports after it. `size` sets the partition counts of the topics, `replication` the copies of each partition.
     """
 
     gateways: int = 1
@@ -50,10 +51,11 @@ class StackSettings:
 
 
 class Stack:
-    """Starts everything on entry and ends everything on exit, in an `async with`.
+    """Async context manager that starts everything on entry and ends everything on exit.
 
-    `home` holds the logs and an embedded broker's data, and is kept; without it a temporary directory is used, removed
-    at the end unless the block raised. `broker` is one that runs already; without it the ladder gives one.
+    `home` holds the logs and an embedded broker's data, and is kept. Without it the stack uses a temporary directory
+    and removes it at the end, unless the block raised. `broker` is a running one; without it the stack opens one
+    (`open_broker`).
     """
 
     def __init__(
@@ -83,7 +85,7 @@ class Stack:
 
     @property
     def home(self) -> Path:
-        """Where the logs are."""
+        """Folder of the logs."""
         assert self._home is not None, "the stack was not entered"
         return self._home
 
@@ -95,7 +97,7 @@ class Stack:
 
     @property
     def topics(self) -> Topics:
-        """The names of this stack's topics."""
+        """Names of this stack's topics."""
         return Topics(self.settings.topic_prefix)
 
     @property
@@ -104,11 +106,11 @@ class Stack:
         return self.of(Role.GATEWAY)[0].url
 
     def of(self, role: Role) -> list[Service]:
-        """The services of a role in the order of their start, dead ones included."""
+        """Return the services of a role in the order of their start, including those that have ended."""
         return [service for service in self.services if service.role is role]
 
     def leftover_pids(self, besides: Iterable[int] = ()) -> list[int]:
-        """Living descendants of this process that came after the stack, `besides` these: [] after a clean end."""
+        """Return the descendants of this process begun after the stack, without `besides`; [] after a clean end."""
         return sorted(descendants().difference(self._strangers, besides))
 
     async def add_worker(self, environment: Mapping[str, str] | None = None) -> Service:
@@ -118,7 +120,7 @@ class Stack:
         return worker
 
     def launch(self, role: Role, environment: Mapping[str, str] | None = None) -> Service:
-        """Start one more service, which is not ready yet when this returns."""
+        """Start one more service; it is not ready yet when this returns."""
         self._launched[role] += 1
         number = self._launched[role]
         port = self.settings.gateway_port + number - 1 if role is Role.GATEWAY and self.settings.gateway_port else 0
@@ -139,20 +141,20 @@ class Stack:
         return service
 
     async def dismiss(self, service: Service, *, grace_s: float = _STOP_GRACE_S) -> None:
-        """Stop a service for good, by SIGKILL after `grace_s`, and forget it."""
+        """Stop a service, with SIGKILL after `grace_s`, and remove it from the stack."""
         await asyncio.to_thread(service.stop, grace_s)
         self.services.remove(service)
 
     def topic_specs(self) -> list[TopicSpec]:
-        """The topics as they were created."""
+        """Return the specifications with which the topics were created."""
         return topic_specs(self.topics, self.settings.size, replication=self.settings.replication)
 
     def kill(self, service: Service) -> None:
-        """SIGKILL one service, as a crash would."""
+        """Send SIGKILL to one service, like a crash."""
         service.kill()
 
     async def restart(self, service: Service) -> None:
-        """Start a service again with the settings it had, after a stop if it still runs; wait until it is ready."""
+        """Stop a service if it runs, start it with the same settings, and wait until it is ready."""
         await asyncio.to_thread(service.stop, _STOP_GRACE_S)
         service.start()
         await service.wait_ready(self.settings.ready_timeout_s)
@@ -187,7 +189,7 @@ class Stack:
             await transport.close()
 
     async def _stop(self, *, keep_logs: bool) -> None:
-        # All at once: each has the whole grace period, and none waits for another.
+        # All at once: each service gets the whole grace period.
         await asyncio.gather(*(asyncio.to_thread(service.stop, _STOP_GRACE_S) for service in self.services))
         await asyncio.to_thread(self._exits.close)
         if self._given_home is None and self._home is not None and not keep_logs:

@@ -1,4 +1,4 @@
-"""Restarting services that exit, as systemd, Docker or Kubernetes would for an operator."""
+"""Restarts services that exit, as systemd, Docker or Kubernetes would for an operator."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ _LOOK_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """A service ended: its name, its exit code (minus the number of a signal), and when, on the monotonic clock."""
+    """The exit of a service: its name, its exit code (minus the number of a signal), and the time.monotonic() of it."""
 
     service: str
     code: int
@@ -20,9 +20,9 @@ class Exit:
 
 
 class Supervision:
-    """Starts every service that has ended again, `delay_s` after it is seen.
+    """Restarts every service that exits, `delay_s` seconds after it notices the exit.
 
-    `exits` holds each end that was seen; `on_exit` is told of it.
+    `exits` lists every exit noticed; `on_exit` is called with each.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Supervision:
         self.exits: list[Exit] = []
 
     def release(self, service: Service) -> None:
-        """Let this one end for good."""
+        """Do not restart this service any more."""
         self._released.add(service.name)
 
     async def run(self) -> None:
@@ -54,7 +54,7 @@ class Supervision:
     def _look(self, service: Service, now_s: float) -> None:
         code = service.exit_code
         if code is None:
-            service.read_address()  # it may have started anew on another port
+            service.read_address()  # it may have restarted on another port
             return
         pid, seen_s = self._seen.get(service.name, (0, 0.0))
         if pid != service.pid:

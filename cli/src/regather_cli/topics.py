@@ -1,4 +1,4 @@
-"""`regather topics`: create what is missing, and compare what is there with what it must be."""
+"""`regather topics`: creates missing topics, and compares topics and brokers with the required settings."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ def apply(
     prefix: Prefix = "",
     as_json: Json = False,
 ) -> None:
-    """Create the topics that are missing; add partitions to shards.* where there are fewer than the size asks for."""
+    """Create missing topics; add partitions to shards.* topics that have fewer than the size requires."""
     settings = _settings(bootstrap, prefix, replication, longest_job)
     run(_apply(settings, size, as_json=as_json))
 
@@ -49,7 +49,7 @@ async def _apply(settings: TopicsSettings, size: Size, *, as_json: bool) -> int:
     for name, partitions in applied.grown.items():
         typer.echo(f"grown    {name}  {partitions} partitions")
     if not applied.created and not applied.grown:
-        typer.echo("every topic is there; whether they are right says: regather topics check")
+        typer.echo("every topic exists; check their settings with: regather topics check")
     return 0
 
 
@@ -62,7 +62,7 @@ def check(
     prefix: Prefix = "",
     as_json: Json = False,
 ) -> None:
-    """Compare topics and brokers with what they must be; each difference comes with the command that mends it."""
+    """Compare topics and brokers with the required settings; print each difference with the command that fixes it."""
     settings = _settings(bootstrap, prefix, replication, longest_job)
     run(_check(settings, size, as_json=as_json))
 
@@ -87,7 +87,7 @@ def _lines(found: Sequence[Difference]) -> Iterator[str]:
         yield f"  why   {difference.why}"
         yield f"  mend  {difference.command}"
     count = f"{len(found)} difference{'s' if len(found) > 1 else ''}"
-    yield count if found else "topics and brokers are as they must be"
+    yield count if found else "all topics and brokers have the required settings"
 
 
 def _settings(bootstrap: str, prefix: str, replication: int, longest_job_s: float) -> TopicsSettings:

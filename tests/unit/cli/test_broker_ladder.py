@@ -37,7 +37,7 @@ def test_the_highest_rung_that_can_work_is_chosen_unless_one_is_forced(
 
 
 def test_a_rung_that_does_not_exist_is_refused_with_the_ones_that_do() -> None:
-    with pytest.raises(BrokerLadderError, match=r"'podman' is none of external, docker, embedded"):
+    with pytest.raises(BrokerLadderError, match=r"'podman' is not one of external, docker, embedded"):
         choose_rung({"REGATHER_KAFKA": "podman"}, _no)
 
 

@@ -71,7 +71,7 @@ def test_a_jar_that_is_not_the_pinned_one_is_refused_by_name_and_not_kept(
 
 
 def test_a_jar_that_no_repository_has_is_named(tmp_path: Path, repository: Repository) -> None:
-    with pytest.raises(JarsUnavailable, match=r"example:piece:1: could not be fetched"):
+    with pytest.raises(JarsUnavailable, match=r"example:piece:1: could not be downloaded"):
         ensure_jars(_lock(b"genuine"), tmp_path, repositories=repository.repositories)
 
 

@@ -1,4 +1,4 @@
-"""The demo's video: a bright square that moves over noise, compared frame by frame and with a running background."""
+"""The demo's video: a bright square moving over noise, processed frame by frame and against a running background."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ _SEED = 20_260_104
 
 
 async def jobs(folder: Path) -> list[VerifiedJob]:
-    """Return one job whose shards run in parallel, and one whose shards need the one before them."""
+    """Return one job whose shards run in parallel, and one in which each shard needs the one before it."""
     path = folder / "frames.npy"
     np.save(path, _video())
     answer = await independent_answer("frames", path)

@@ -32,7 +32,7 @@ def write_raw(path: Path) -> None:
 
 
 def write_png(raw: Path, path: Path) -> None:
-    """Write the same pixels as PNG, stored without compression, so that the file is as large as they are."""
+    """Write the same pixels as a PNG without compression, so that the file is about as large as the raw image."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -48,7 +48,7 @@ def write_png(raw: Path, path: Path) -> None:
 
 
 async def jobs(folder: Path) -> list[VerifiedJob]:
-    """Return the raw job and the PNG job; both must give what the independent program says of the raw pixels."""
+    """Return the raw job and the PNG job; both must give the result of the independent program on the raw pixels."""
     raw, png = folder / "image.raw", folder / "image.png"
     write_raw(raw)
     write_png(raw, png)
@@ -64,7 +64,7 @@ async def jobs(folder: Path) -> list[VerifiedJob]:
 
 
 def serial_seconds(raw: Path) -> float:
-    """Seconds of the same cut, the same code and the same merge in this process, one shard after the other."""
+    """Return the seconds that the same splitter, kind and merge take in this process, one shard after the other."""
     processor = all_kinds().require(KIND)
     options = parse_options(processor, OPTIONS)
     started = time.perf_counter()
@@ -85,7 +85,7 @@ def _pieces(splitter: Splitter, raw: Path) -> Iterator[Piece]:
 
 
 def _band(first_row: int) -> np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]:
-    """Rows of a slow gradient with texture and noise on it; integer arithmetic only, so every machine agrees."""
+    """Return rows of a slow gradient with texture and noise; integers give the same bytes on every machine."""
     rows = np.arange(first_row, first_row + _BAND_ROWS, dtype=np.uint16)[:, None]
     columns = np.arange(WIDTH, dtype=np.uint16)[None, :]
     gradient = (rows // 64 + columns // 64).astype(np.uint8)

@@ -17,7 +17,7 @@ _SEED = 20_260_103
 
 
 async def jobs(folder: Path) -> list[VerifiedJob]:
-    """Return the one job. Its digest is that of the likeliest classes, if all probabilities are within 1e-6."""
+    """Return the one job. Its digest is that of the likeliest classes, if every probability is right to 1e-6."""
     path, out = folder / "rows.npy", folder / "probabilities.npy"
     words = np.random.PCG64(_SEED).random_raw(ROWS * FEATURES // 8)
     np.save(path, (words.astype("<u8").view(np.uint8) % 17).reshape(ROWS, FEATURES))

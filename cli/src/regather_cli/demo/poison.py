@@ -1,4 +1,4 @@
-"""The demo's second job: sixteen small shards, one of which raises at every attempt and ends as a dead letter."""
+"""The demo's poisoned job: sixteen small shards, one of which raises at every attempt and ends as a dead letter."""
 
 from regather.core.model import MAX_ATTEMPTS
 from regather_cli.client import JobDocument, Submission
@@ -22,7 +22,7 @@ EXPECTED_RESULT = {
 
 
 def complaints(document: JobDocument, letters: list[DeadLetter]) -> list[str]:
-    """What is not as it must be: a partial job with one named gap, and one dead letter with payload and four attempts."""
+    """Return the expectations not met: a partial job, one gap, and one dead letter with payload and four attempts."""
     expectations = {
         "state is partial": document["state"] == "partial",
         "the gap is named": document["shards"]["gaps"] == [[POISONED_SEQ, POISONED_SEQ]],

@@ -1,4 +1,4 @@
-"""What results must be: programs of tests/reference/, run in processes of their own, and their answers kept."""
+"""The expected results: runs programs of tests/reference/ in separate processes, and caches their answers."""
 
 import asyncio
 import hashlib
@@ -21,7 +21,7 @@ class NoReference(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an independent program says, how long it took, and whether that was in an earlier run."""
+    """The answer of an independent program, the seconds it took, and whether it comes from an earlier run."""
 
     features: dict[str, Any]
     seconds: float
@@ -31,7 +31,7 @@ class Answer:
 async def independent_answer(program: str, file: Path, *arguments: str, keep: bool = True) -> Answer:
     """Run a program of tests/reference/ over a file; raises NoReference.
 
-    Its answer is kept under the digests of program, file and arguments: the same three would give the same again.
+    With `keep` the answer is cached by the digests of program, file and arguments, which determine it.
     """
     script = _PROGRAMS / f"{program}.py"
     if not script.exists():
@@ -52,7 +52,7 @@ async def independent_answer(program: str, file: Path, *arguments: str, keep: bo
 
 
 def digest_of(value: object) -> str:
-    """SHA-256 of a JSON value in canonical form, so that two writers of the same values agree."""
+    """Return the SHA-256 of a JSON value in canonical form, which does not depend on its formatting."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
 

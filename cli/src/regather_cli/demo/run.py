@@ -1,4 +1,4 @@
-"""`regather demo`: the whole chain on this machine, one job of each kind and one poisoned job, all verified."""
+"""`regather demo`: starts everything on this machine, runs jobs of several kinds and a poisoned one, verifies all."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ _FAILURES = (*START_ERRORS, ApiError, WaitTimeout, TransportError, NoReference, 
 
 
 async def run_demo(home: Path | None) -> int:
-    """Run the demo; 0 only if every job was verified and no process is left."""
+    """Run the demo; return 0 only if every job was verified and no process is left."""
     started = time.monotonic()
     task = asyncio.ensure_future(_demo(home))
 
@@ -99,7 +99,7 @@ async def _poison_job(client: Client, stack: Stack) -> dict[str, Any]:
         _say(letter.describe())
     result = json.loads(await client.result(document["job_id"])) if document["state"] == "partial" else None
     complaints = poison.complaints(document, letters)
-    _say(f"poison: NOT as it must be: {', '.join(complaints)}" if complaints else "poison: a result with one named gap")
+    _say(f"poison: FAILED: not met: {', '.join(complaints)}" if complaints else "poison: a result with one named gap")
     return {
         **await _facts(client, "poison", document),
         "dead_letters": len(letters),

@@ -1,4 +1,4 @@
-"""A job of the demo whose result is known beforehand, from a program that shares no code with the kind."""
+"""A job of the demo whose result is known in advance, from a program that shares no code with the kind."""
 
 import hashlib
 import json
@@ -11,18 +11,18 @@ from regather_cli.demo.reference import Answer, digest_of
 
 
 def json_digest(result: bytes) -> str:
-    """Digest of a JSON result, however its fields are ordered."""
+    """Return the digest of a JSON result, independent of the order of its fields."""
     return digest_of(json.loads(result))
 
 
 def bytes_digest(result: bytes) -> str:
-    """Digest of a result as it stands."""
+    """Return the digest of a result's bytes."""
     return f"sha256:{hashlib.sha256(result).hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """`expected` is the digest of the right result, `digest` makes one of the result that came."""
+    """`expected` is the digest of the right result; `digest` computes that of the actual result."""
 
     expected: str
     digest: Callable[[bytes], str] = json_digest
@@ -30,7 +30,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedJob:
-    """What is sent, what must come back, and what is said of it; seconds are those of the same task unsharded."""
+    """A submission, its expected result and a note for the reader; the seconds are those of the same task unsharded."""
 
     name: str
     submission: Submission
@@ -42,7 +42,7 @@ class VerifiedJob:
 
 
 def shown_seconds(answer: Answer, serial_s: float | None = None) -> str:
-    """How long the independent program took, and the kind's own code in one process."""
+    """Return a text with the seconds of the independent program, and of the kind's own code in one process."""
     when = " in an earlier run" if answer.kept else ""
-    text = f"an independent program needed {answer.seconds:.2f} s{when} to say what the result must be"
+    text = f"an independent program needed {answer.seconds:.2f} s{when} to compute the expected result"
     return text if serial_s is None else f"{text},\n  the kind's own code {serial_s:.2f} s in one process"

@@ -33,7 +33,7 @@ async def _run(settings: AggregatorSettings) -> int:
 
 
 def main() -> int:
-    """Read settings, build, run; the exit code: 1 where a broker must not be used."""
+    """Read settings, build, run; return the exit code: 1 if the broker's settings are unsafe, else 0."""
     settings = AggregatorSettings()
     return service_main("aggregator", settings, _run(settings))
 

@@ -1,4 +1,4 @@
-"""The aggregator's composition root: settings and a transport in, a service that runs until it is told to stop."""
+"""The aggregator's composition root: builds the service from settings, a transport, an executor and processors."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -72,11 +72,11 @@ class Aggregator:
 
     @property
     def not_ready_because(self) -> str | None:
-        """None once every partition given to this process is restored."""
+        """Why the aggregator is not ready; None once every partition assigned to this process is restored."""
         return None if self.events.ready else "not all partitions are restored yet, or no broker answers"
 
     def samples(self) -> Iterator[Sample]:
-        """Return the aggregator's own metrics at this moment."""
+        """Return the aggregator's current metrics."""
         owners = self.events.owners.values()
         yield Sample("regather_partitions", len(owners))
         yield Sample("regather_jobs_open", sum(owner.open_jobs for owner in owners))
@@ -94,7 +94,7 @@ class Aggregator:
         yield Sample("regather_jobs_near_retention", self.retention.jobs_near)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Start the children first, then the Kafka clients; end in the opposite order. UnsafeBroker before all of it."""
+        """Check the broker (UnsafeBroker), start the children, then the Kafka clients; stop in the opposite order."""
         await refuse_unsafe_broker(self._transport, stop)
         await self._executor.start()
         try:

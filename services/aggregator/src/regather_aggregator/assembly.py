@@ -1,4 +1,4 @@
-"""From a job's outputs to its result: joined here, or merged by the processor in a killable child."""
+"""Turns a job's outputs into its result: joins them here, or lets the processor merge them in a killable child."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ _MAX_LOST_RUNS = 3
 
 
 class Assembly:
-    """Makes results. User code never runs in this process."""
+    """Makes results. A processor's `merge` never runs in this process."""
 
     def __init__(
         self, executor: Executor, processors: Processors, *, merge_timeout_s: float, max_result_bytes: int
@@ -28,7 +28,7 @@ class Assembly:
         self._limits = WorkLimits(wall_s=merge_timeout_s, output_bytes=max_result_bytes)
 
     async def assemble(self, job: JobFold) -> Assembled | JobBroken:
-        """Return the result of a job whose shards are all settled, or why there is none."""
+        """Return the result of a job whose shards are all settled, or the reason why it has none."""
         kind = job.opened.kind
         processor = self._processors.get(kind)
         if processor is None:
@@ -46,7 +46,7 @@ class Assembly:
         items = [WorkItem(seq, output or b"", missing=output is None) for seq, output in enumerate(outputs)]
         work = Work(Call.MERGE, job.opened.kind, job.opened.options, items, self._limits)
         for _ in range(_MAX_LOST_RUNS):
-            if job.state is not JobState.ASSEMBLING:  # expired or failed meanwhile: nobody waits for this
+            if job.state is not JobState.ASSEMBLING:  # the job has ended meanwhile and needs no result
                 break
             (result,) = await self._executor.run(work)
             if isinstance(result, Done):
@@ -55,10 +55,10 @@ class Assembly:
                 if result.reason is Reason.RETURNED_TOO_MUCH:
                     return JobBroken(Reason.RESULT_TOO_LARGE, self._too_large(result.error))
                 return self._refused(job, result)
-        return JobBroken(Reason.MERGE_FAILED, f"merge was lost {_MAX_LOST_RUNS} times with its child process")
+        return JobBroken(Reason.MERGE_FAILED, f"the child process of the merge was lost {_MAX_LOST_RUNS} times")
 
     def _refused(self, job: JobFold, failed: Failed) -> JobBroken:
-        """Say why a merge failed: `permanent` where the data is at fault, so that a client can tell it from our faults."""
+        """Return why a merge failed: `permanent` if the data is at fault, `merge-failed` for everything else."""
         job_id = job.opened.owner.job_id
         log.warning("merge-failed", job=job_id, reason=failed.reason, error=failed.error, trace=failed.trace)
         if failed.reason is Reason.PERMANENT:
@@ -72,4 +72,4 @@ class Assembly:
 
     def _too_large(self, detail: str) -> str:
         limit = self._limits.output_bytes
-        return f"the result is larger than {limit} bytes ({detail}); make the kind return less, or cut the job in parts"
+        return f"the result is larger than {limit} bytes ({detail}); make the kind return less, or submit smaller jobs"

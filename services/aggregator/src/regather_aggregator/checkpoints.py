@@ -1,4 +1,4 @@
-"""Checkpoints of jobs that keep a restart reading: written to their own topic while the job runs, read at a restore."""
+"""Checkpoints of open jobs with much log: written to their own topic, so that a restore need not read that log."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,28 +14,31 @@ log = get_logger()
 
 
 class _Ended(Exception):
-    """The job ended while its checkpoint was written, so that nobody needs it."""
+    """The job ended while its checkpoint was being written: the checkpoint is not needed."""
 
 
 class Checkpoints:
-    """Where the checkpoints of this partition's open jobs begin in their topic."""
+    """The offsets at which the checkpoints of this partition's open jobs begin in their topic."""
 
     def __init__(self) -> None:
         self._begins: dict[JobId, int] = {}
         self.written = 0
 
     def first_offset(self, fold: PartitionFold) -> int | None:
-        """Where a restore has to begin reading them; None if no open job has a checkpoint."""
+        """Return the offset from which a restore must read checkpoints; None if no open job has one."""
         self._begins = {job_id: at for job_id, at in self._begins.items() if fold.is_saved(job_id)}
         return min(self._begins.values(), default=None)
 
     def saw(self, job_id: JobId, offset: int, *, begins: bool) -> None:
-        """A record of a checkpoint stands at `offset`; `begins`: it is the first one of its job."""
+        """Note a checkpoint record at `offset`; `begins` marks the first record of its job."""
         if begins:
             self._begins[job_id] = offset
 
     async def save(self, saves: SegmentLog, fold: PartitionFold, job: JobFold, next_offset: int) -> None:
-        """Save what the job has up to `next_offset`; ProducerDead or TimeoutError: the owner begins again."""
+        """Write a checkpoint of the job up to `next_offset`.
+
+        Raises ProducerDead or TimeoutError; the owner then begins a new epoch.
+        """
         log_bytes, first = fold.log_bytes, job.saved_to is None
         try:
             offsets = await saves.write(_records(job, next_offset))
@@ -48,7 +51,7 @@ class Checkpoints:
 
 
 def _records(job: JobFold, next_offset: int) -> Iterator[SegmentRecord]:
-    """Yield the checkpoint's records; only the last one says that it is whole."""
+    """Yield the checkpoint's records; only the last one has the new `next_offset`, which completes the checkpoint."""
     mark, key = job.mark(), job.owner.job_id.encode()
     events = job.take_unsaved()
     held = None

@@ -1,4 +1,4 @@
-"""Writing finals and statuses: one transaction for whatever is ready, every future awaited, then read back."""
+"""Writes finals, statuses and releases: one transaction for all that is ready; awaits every ack before the commit."""
 
 import asyncio
 from collections.abc import Awaitable, Sequence
@@ -15,7 +15,7 @@ from regather.wire.shards import released_record
 
 MAX_TRANSACTION_BYTES = 16 * 1024 * 1024
 WHOLE_RESULT_BYTES = 768 * 1024
-"""A larger result does not travel in the final: it stands in segments that the final points at."""
+"""A larger result is not part of the final: it is written to segments, and the final points at them."""
 
 _RECORD_OVERHEAD_BYTES = 4 * 1024
 
@@ -24,7 +24,7 @@ Encoded = tuple[list[tuple[str, bytes]], bytes]
 
 @dataclass(frozen=True, slots=True)
 class PlannedFinal:
-    """A final and the status that goes with it, encoded and known to fit."""
+    """A final and its status; the final is encoded and fits into a record."""
 
     status: JobStatus
     final: Encoded
@@ -38,18 +38,18 @@ class PlannedFinal:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the final's value and of its document."""
+        """Bytes of the final's headers and value."""
         return record_bytes(self.final)
 
 
 def record_bytes(encoded: Encoded) -> int:
-    """Bytes of a record's headers and value."""
+    """Return the bytes of a record's headers and value."""
     headers, value = encoded
     return len(value) + sum(len(name) + len(content) for name, content in headers)
 
 
 def plan_final(instruction: EmitFinal, partition: int) -> PlannedFinal:
-    """Encode a final; one that cannot be a record becomes a minimal `failed: internal` (docs/protocol.md#barrier)."""
+    """Encode a final; one too large for a record becomes a minimal `failed: internal` (docs/protocol.md#barrier)."""
     job, result = instruction.job, instruction.result
     address = None
     if job.state in (JobState.SUCCEEDED, JobState.PARTIAL):
@@ -62,7 +62,7 @@ def plan_final(instruction: EmitFinal, partition: int) -> PlannedFinal:
 
 
 def encoded_final(status: JobStatus, result: bytes, media_type: str) -> Encoded:
-    """Return the final as a record; a large result is left out of it."""
+    """Return the final as a record, without a result that is too large for it."""
     return encode_final(status, result if len(result) <= WHOLE_RESULT_BYTES else b"", media_type)
 
 
@@ -91,9 +91,9 @@ class Emitter:
     async def emit(
         self, finals: Sequence[PlannedFinal], progress: Sequence[JobStatus], releases: Sequence[Shard] = ()
     ) -> list[RecordAddress]:
-        """Write finals, statuses and releases in one transaction, and return where the releases stand.
+        """Write finals, statuses and releases in one transaction; return the addresses of the releases.
 
-        Raises ProducerDead: nothing here is usable then.
+        Raises ProducerDead; after that neither the producer nor this emitter can be used.
         """
         await self._producer.begin()
         released = [await self._release(shard) for shard in releases]
@@ -119,11 +119,11 @@ class Emitter:
         return addresses
 
     async def _release(self, shard: Shard) -> Awaitable[RecordAddress]:
-        headers, value = released_record(shard)  # no key: whichever worker is free may run it
+        headers, value = released_record(shard)  # without a key, so that any worker may get it
         return await self._producer.send(self._topics.shards_retry, value=value, headers=headers)
 
     async def _stop_workers(self, status: JobStatus) -> Awaitable[RecordAddress]:
-        """Let workers drop what they still hold of a job that is over."""
+        """Publish that the job ended early, so that workers drop its shards."""
         headers, value = encode_ended(status.owner, status.state)
         key = status.owner.job_id.encode()
         return await self._producer.send(self._topics.control, value=value, key=key, headers=headers, partition=0)

@@ -1,4 +1,4 @@
-"""The loop that writes: one transaction for whatever waits, read back before the next one begins.
+"""The loop that writes: one transaction for all that waits, read back before the next one begins.
 
 Source: docs/protocol.md#emit.
 """
@@ -21,7 +21,7 @@ _LOOK_AGAIN_S = 0.02
 
 
 class EmissionLoop:
-    """Writes what one epoch decides, through the producer that was fenced for it."""
+    """Writes the output of one epoch, through the producer that was fenced for it."""
 
     def __init__(self, partition: int, deps: OwnerDeps, epoch: Epoch, producer: TransactionalProducer) -> None:
         self._epoch = epoch
@@ -34,7 +34,7 @@ class EmissionLoop:
         self._progress_due_s = 0.0
 
     async def run(self) -> None:
-        """Write until cancelled; raises TransportError or TimeoutError, after which the producer is of no use."""
+        """Write until cancelled; raises TransportError or TimeoutError, after which the producer cannot be used."""
         epoch = self._epoch
         while True:
             await epoch.queue.wait(self._settings.progress_s)
@@ -54,11 +54,11 @@ class EmissionLoop:
                     await self._see(released[0])
 
     async def close(self) -> None:
-        """Disconnect what the loop reads with."""
+        """Disconnect the loop's reader."""
         await self._releases.stop()
 
     async def _see(self, released: RecordAddress) -> None:
-        """Return once a released shard is there for a committed reader: the proof of a transaction without finals."""
+        """Return once a committed reader gets the released shard: the proof of a transaction without finals."""
         while True:
             try:
                 await self._releases.read(TopicPartition(released.topic, released.partition), released.offset)
@@ -68,7 +68,7 @@ class EmissionLoop:
                 return
 
     async def _save_one(self) -> None:
-        """Write the checkpoint of one job that keeps a restart reading, if there is any."""
+        """Write the checkpoint of one job for which a restart would read too much log, if there is one."""
         epoch = self._epoch
         for job in epoch.fold.unsaved_jobs(self._settings.checkpoint_log_bytes)[:1]:
             await epoch.checkpoints.save(self._saves, epoch.fold, job, epoch.next_offset)

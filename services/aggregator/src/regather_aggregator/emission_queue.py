@@ -1,4 +1,4 @@
-"""What waits for the next transaction of a partition: finals, and shards that a chain releases."""
+"""The queue for the next transaction of a partition: finals, and shards that a chain releases."""
 
 import asyncio
 from collections import deque
@@ -23,16 +23,16 @@ class EmissionQueue:
         self._wake.set()
 
     def add_release(self, release: Release) -> None:
-        """Queue a release; of one job only the newest counts, because the shards before it have run."""
+        """Queue a release; it replaces an earlier one of the same job, whose shard has run already."""
         self._releases[release.job.owner.job_id] = release
         self._wake.set()
 
     def wake(self) -> None:
-        """End the present wait, or the next one."""
+        """End the wait() that is under way."""
         self._wake.set()
 
     async def wait(self, limit_s: float) -> None:
-        """Return when something is queued, or after `limit_s`."""
+        """Return once something is queued, on wake(), or after `limit_s` seconds."""
         if self._finals or self._releases:
             return
         self._wake.clear()
@@ -40,10 +40,10 @@ class EmissionQueue:
             async with asyncio.timeout(limit_s):
                 await self._wake.wait()
         except TimeoutError:
-            return  # nothing ended: time for a progress report
+            return  # time for a progress report
 
     def take_finals(self) -> list[PlannedFinal]:
-        """Take as many finals as fit a transaction; a final's large result does not count, for it goes ahead."""
+        """Remove and return as many finals as fill a transaction; segments do not count: they are written before."""
         taken: list[PlannedFinal] = []
         size_bytes = 0
         while self._finals and size_bytes < MAX_TRANSACTION_BYTES:
@@ -52,6 +52,6 @@ class EmissionQueue:
         return taken
 
     def take_releases(self, is_open: Callable[[JobFold], bool]) -> list[Shard]:
-        """Take the shards of jobs that are open."""
+        """Remove all releases; return the shards of those jobs that are still open."""
         releases, self._releases = self._releases, {}
         return [release.shard for release in releases.values() if is_open(release.job)]

@@ -7,9 +7,9 @@ from regather_aggregator.own_finals import OwnFinals
 
 
 class Epoch:
-    """Thrown away as a whole when the producer fails; the log holds all that the next epoch needs.
+    """Discarded as a whole when the producer fails; the log has everything that the next epoch needs.
 
-    `accepting`: it is restored, and folds the records from `next_offset` on.
+    `accepting` is true once the epoch is restored; it then folds the records from `next_offset` on.
     """
 
     def __init__(self, fold: PartitionFold) -> None:
@@ -21,6 +21,6 @@ class Epoch:
         self.accepting = False
 
     def end(self) -> None:
-        """Free what the fold holds; nothing of this epoch counts any more."""
+        """Stop accepting records and free the fold's memory and spill files."""
         self.accepting = False
         self.fold.close()

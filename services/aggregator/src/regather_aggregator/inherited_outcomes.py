@@ -1,4 +1,4 @@
-"""What the earlier versions of a redriven job have left: their outcomes, read again from job-events."""
+"""Loads the outcomes of a redriven job's earlier versions, by reading job-events again."""
 
 from regather.core.errors import OffsetOutOfRange, WireError
 from regather.core.job_events import InheritedLoaded, JobBroken
@@ -19,16 +19,16 @@ _RETRY_S = 1.0
 
 
 class InheritedOutcomes:
-    """Reads one stretch of a partition for each redriven job, with a consumer of its own."""
+    """Reads a range of a partition for each redriven job, with a separate consumer."""
 
     def __init__(self, transport: Transport, topic: str) -> None:
         self._transport = transport
         self._topic = topic
 
     async def load(self, partition: int, instruction: LoadInherited) -> InheritedLoaded | JobBroken | None:
-        """Return the outcomes that count, however long the broker takes; JobBroken where they are past their retention.
+        """Return the outcomes that count, retrying while the broker fails; JobBroken if they are past their retention.
 
-        None where the log tells of no job of this submission: nobody can have redriven it.
+        None if the log has no `opened` of this submission: such a job cannot have been redriven.
         """
         tp = TopicPartition(self._topic, partition)
         owner = instruction.job.owner

@@ -1,4 +1,4 @@
-"""Merges that may have crashed the owner before: one at a time, each marked in a commit before it begins."""
+"""Runs merges that may have crashed the previous owner: one at a time, each recorded in a commit before it begins."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,7 +15,11 @@ Assemble = Callable[[JobFold], Awaitable[Assembled | JobBroken]]
 
 
 class MergeGuard:
-    """The merges of one partition. `alone` is shared by all partitions of the process, so that a mark names the guilty."""
+    """Runs the merges of one partition.
+
+    All partitions of the process share the lock `alone`: only one marked merge runs at a time, so that a crash leaves
+    the mark of the merge that caused it.
+    """
 
     def __init__(self, assemble: Assemble, alone: asyncio.Lock) -> None:
         self.begun = MergeAttempts()
@@ -28,11 +32,14 @@ class MergeGuard:
 
     @property
     def waits_for_commit(self) -> bool:
-        """Whether merges wait for a commit: the first one of this owner, or that of a mark."""
+        """True until this owner's first commit, and while a merge waits for the commit of its mark."""
         return self._wanted is not None or not self._announced.is_set()
 
     async def take(self, job: JobFold) -> Assembled | JobBroken:
-        """Assemble a job once its turn has come."""
+        """Assemble a job after this owner's first commit; a suspect's merge runs alone, after a commit of its mark.
+
+        Returns JobBroken, without a merge, if earlier merges of this job and version crashed too many aggregators.
+        """
         refused = self.begun.refused(job.owner)
         if refused is not None:
             log.error("merge-given-up", job=job.owner.job_id, version=job.owner.version, error=refused.error)
@@ -44,15 +51,15 @@ class MergeGuard:
             return await self._marked(job)
 
     def committed(self, marks: Marks, *, clean_shutdown: bool) -> None:
-        """A commit with these marks is there."""
+        """Note a commit with these marks, and start the merge that waits for it."""
         if not clean_shutdown:
             self._announced.set()
         if self._wanted is not None:
-            owner, there = self._wanted  # neither has a mark if the job has ended meanwhile
+            owner, there = self._wanted  # if the job has ended meanwhile, it has no mark on either side
             key = (owner.job_id, owner.version)
             if (
                 marks.get(key) == self.begun.marks().get(key) and not there.done()
-            ):  # that of a clean shutdown lacks this run
+            ):  # the marks of a clean shutdown leave this run out, so that it does not start
                 there.set_result(None)
 
     async def _marked(self, job: JobFold) -> Assembled | JobBroken:

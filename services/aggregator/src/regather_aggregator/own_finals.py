@@ -1,4 +1,4 @@
-"""The finals of a partition that were read back: which of them a transaction waits for, and which a restart needs."""
+"""The finals of a partition: those that a transaction waits to read back, and those that a restart needs."""
 
 import asyncio
 from collections import deque
@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from regather.core.model import Identity, JobId
 
 _REMEMBER_MS = 26 * 3600 * 1000
-"""Longer than an idempotency key's life (24 h) and the longest job (1 h) together."""
+"""More than the lifetime of an idempotency key (24 h) plus the longest job (1 h)."""
 
 
 class OwnFinals:
-    """Mutable, without IO."""
+    """The finals of one partition that were read back. Mutable, without IO."""
 
     def __init__(self) -> None:
         self._kept: deque[tuple[int, int, JobId]] = deque()
@@ -23,21 +23,21 @@ class OwnFinals:
 
     @property
     def first_offset(self) -> int | None:
-        """Where a restart has to begin reading finals; None if it needs none."""
+        """Offset from which a restart must read finals; None if it needs none."""
         return self._kept[0][0] if self._kept else None
 
     @property
     def awaited(self) -> bool:
-        """Whether a final that was sent was not read back yet."""
+        """Whether an expected final has not been read back yet."""
         return bool(self._awaited)
 
     def expect(self, owners: Iterable[Identity]) -> None:
-        """Wait for the finals of these jobs and versions from now on, and for no others."""
+        """Expect the finals of these jobs and versions from now on, and no others."""
         self._awaited = {(owner.job_id, owner.version) for owner in owners}
         self._all_seen.clear()
 
     async def wait(self) -> None:
-        """Return once every expected final was read back."""
+        """Return once every expected final has been read back."""
         await self._all_seen.wait()
 
     def add(self, owner: Identity, offset: int, append_ms: int) -> None:
@@ -48,7 +48,7 @@ class OwnFinals:
             self._all_seen.set()
 
     def forget_old(self, now_ms: int) -> list[JobId]:
-        """Drop the finals that nobody can ask for any more; return their jobs."""
+        """Drop the finals that were appended more than 26 h before `now_ms`; return their jobs."""
         forgotten: list[JobId] = []
         while self._kept and self._kept[0][1] < now_ms - _REMEMBER_MS:
             forgotten.append(self._kept.popleft()[2])

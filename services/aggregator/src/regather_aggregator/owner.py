@@ -1,10 +1,10 @@
-"""The owner of one partition: fences the owner before, folds events, and supervises what its epoch decides.
+"""The owner of one partition: fences the previous owner, folds events and carries out the fold's instructions.
 
-An epoch begins with the fence and a restore (`restorer.py`), and lasts as long as the producer. Its fold turns events into
-instructions; what has to be written waits in its queue for the emission loop (`emission_loop.py`), the rest runs beside.
-Whatever goes wrong with the producer, the owner throws the epoch away and begins the next one from the last confirmed
-commit, never from its own position: after being fenced it may have folded events without seeing the finals that its
-successor wrote. Source: docs/protocol.md#aggregator.
+An epoch begins with the fence and a restore (`restorer.py`), and lasts until its producer fails. Its fold turns events
+into instructions. Records to write wait in the epoch's queue for the emission loop (`emission_loop.py`); merges and
+loads run in tasks beside it. When the producer fails, the owner discards the epoch and begins the next one from the
+last confirmed commit, never from its own position: after being fenced it may have folded events without seeing the
+finals that its successor wrote. Source: docs/protocol.md#aggregator.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ class PartitionOwner:
         self._epoch = Epoch(deps.make_fold())
         self._side_tasks: set[asyncio.Task[None]] = set()
         self._confirmed: Committed | None = None
-        """The group's last commit, where the next epoch begins."""
+        """The group's last commit: the next epoch begins there."""
 
     async def run(self, assigned: Start) -> None:
         """Own the partition until cancelled."""
@@ -86,29 +86,29 @@ class PartitionOwner:
 
     @property
     def accepting(self) -> bool:
-        """Whether the partition is restored, and its records are folded."""
+        """Whether the partition is restored and its records are folded."""
         return self._epoch.accepting
 
     def stop_accepting(self) -> None:
-        """Fold no more: the partition is given up."""
+        """Stop folding, because the partition is given up."""
         self._epoch.accepting = False
 
     @property
     def next_offset(self) -> int:
-        """The next record to be folded."""
+        """Offset of the next record to fold."""
         return self._epoch.next_offset
 
     @property
     def open_jobs(self) -> int:
-        """Jobs whose final was not read back yet."""
+        """Number of jobs whose final has not been read back yet."""
         return self._epoch.fold.open_jobs
 
     def jobs_older_than(self, age_ms: int) -> int:
-        """Open jobs that were opened longer ago, by the log's own time."""
+        """Return the number of open jobs that were opened more than `age_ms` ago, by log time."""
         return self._epoch.fold.jobs_older_than(age_ms)
 
     def take(self, records: Sequence[Record]) -> None:
-        """Fold records of job-events; called by the poll loop, never waits."""
+        """Fold records of job-events. The poll loop calls this; it never waits."""
         for record in records:
             if not self._epoch.accepting or record.offset < self._epoch.next_offset:
                 continue
@@ -117,13 +117,13 @@ class PartitionOwner:
 
     @property
     def waits_for_commit(self) -> bool:
-        """Whether something must not go on before a commit."""
+        """Whether a merge waits for a commit."""
         return self._epoch.accepting and self._merges.waits_for_commit
 
     def committable(self, *, clean_shutdown: bool = False) -> Committed:
-        """The watermark, and in the metadata what a restart has to know; once accepting.
+        """Return the offset to commit, with what a restart needs in the metadata; call it only while accepting.
 
-        `clean_shutdown`: this owner stops now, and in order.
+        `clean_shutdown` says that this owner stops in order.
         """
         epoch, begun = self._epoch, self._merges.begun
         point = RestartPoint(
@@ -135,7 +135,7 @@ class PartitionOwner:
         return Committed(epoch.fold.low_offset(epoch.next_offset), encode_restart_point(point))
 
     def committed(self, at: Committed) -> None:
-        """The group's offset and metadata are these now."""
+        """Note the offset and metadata that the group has committed now."""
         self._confirmed = at
         point = point_of(at)
         self._merges.committed(point.merges, clean_shutdown=point.clean_shutdown)
@@ -177,9 +177,9 @@ class PartitionOwner:
         job, epoch = instruction.job, self._epoch
         try:
             event = await self._merges.take(job)
-        except Exception as error:  # the barrier: one job's trouble ends that job
+        except Exception as error:  # the barrier: an error in one job ends only that job
             log.exception("assembly-broken", job=job.owner.job_id)
-            text = f"internal error of the aggregator ({type(error).__name__}); its log says more"
+            text = f"internal error of the aggregator ({type(error).__name__}); its log has the cause"
             event = JobBroken(Reason.INTERNAL, text)
         self._go_on(epoch, job, event)
 
@@ -226,7 +226,7 @@ class PartitionOwner:
         self._merges.begun.ended(owner)
         self._deps.counts.finals += 1
         epoch.finals.add(owner, record.offset, record.timestamp_ms)
-        # By what was folded, not by what was read: a restore that begins far back meets old jobs' events once more.
+        # Not past the time of the folded events: a restore that begins far back folds events of old jobs again.
         epoch.fold.forget(epoch.finals.forget_old(min(record.timestamp_ms, epoch.fold.log_ms)))
 
     def _discard(self) -> None:

@@ -1,4 +1,4 @@
-"""What all owners of a process have in common: passed in once, by the composition root."""
+"""Dependencies and counters that all owners of a process share; the composition root creates them."""
 
 import asyncio
 from collections import Counter
@@ -15,9 +15,10 @@ from regather_aggregator.settings import AggregatorSettings
 
 @dataclass(slots=True)
 class OwnerCounts:
-    """Since the process began, of all its owners.
+    """Counts of all owners since the start of the process.
 
-    Events dropped by why, records lost to retention by topic, finals read back, transactions, restarts.
+    Events dropped by reason, records lost to retention by topic, finals read back, transactions, restarts of an
+    ownership and checkpoints written.
     """
 
     dropped: Counter[str] = field(default_factory=Counter)
@@ -30,7 +31,7 @@ class OwnerCounts:
 
 @dataclass(frozen=True, slots=True)
 class OwnerDeps:
-    """What all owners of a process have in common."""
+    """The dependencies that all owners of a process share."""
 
     transport: Transport
     topics: Topics

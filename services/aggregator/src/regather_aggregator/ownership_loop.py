@@ -1,4 +1,4 @@
-"""The aggregator's one poll loop: it hands the records of job-events to the owners of their partitions."""
+"""The aggregator's poll loop: passes the records of job-events to the owners of their partitions."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ MakeOwner = Callable[[int, Callable[[int, int], None]], PartitionOwner]
 
 
 class OwnershipLoop:
-    """A member of the aggregators' group. Owners outlive a rebalance that gives the same partition back at once."""
+    """A member of the aggregators' group. An owner survives a rebalance that assigns its partition here again."""
 
     def __init__(self, transport: Transport, topics: Topics, make_owner: MakeOwner, *, tick_s: float) -> None:
         self._transport = transport
@@ -41,9 +41,9 @@ class OwnershipLoop:
         self._ending: set[asyncio.Task[None]] = set()
         self._clocks: dict[int, ClockJumpDetector] = {}
         self.turns = 0
-        """How often the loop went round, the wait for a broker counted in."""
+        """Iterations of the loop, including restarts while no broker answers."""
         self.time_jumps = 0
-        """How often a broker's clock was found to have jumped ahead."""
+        """How often a broker's clock jumped ahead."""
 
     @property
     def owners(self) -> Mapping[int, PartitionOwner]:
@@ -52,11 +52,11 @@ class OwnershipLoop:
 
     @property
     def ready(self) -> bool:
-        """True once this member polls and each partition that it was given is restored."""
+        """True once this member has joined the group and every partition assigned to it is restored."""
         return self._joined and all(owner.accepting for owner in self._owners.values())
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Poll until `stop` is set; a consumer that fails is replaced."""
+        """Poll until `stop` is set, replacing a consumer that fails."""
         await retrying(lambda: self._consume_until(stop), "ownership-loop-restarts", first_s=_RETRY_S)
 
     async def _consume_until(self, stop: asyncio.Event) -> None:
@@ -73,7 +73,7 @@ class OwnershipLoop:
             await self._release(consumer)
 
     async def on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
-        """Pause what is new until its owner is restored; go on where a kept owner stood."""
+        """Pause new partitions until their owner is restored; seek to the position of an owner that is kept."""
         assert self._consumer is not None
         numbers = frozenset(tp.partition for tp in partitions)
         for number in set(self._owners) - (numbers if self._follows(self._consumer.generation) else frozenset()):
@@ -91,22 +91,22 @@ class OwnershipLoop:
                 self._begin_owner(number)
 
     def _follows(self, generation: int | None) -> bool:
-        """Whether this generation comes right after the one before; else owners begin anew.
+        """Whether this generation directly follows the previous one; if not, every owner is replaced.
 
-        Others may have owned their partitions in between: what an owner has folded since then it has folded without those
-        finals, and may have dropped what comes after an end that it did not know of.
+        In a skipped generation another member may have owned the partition and written finals. An owner that went on
+        would lack those finals, and may have dropped events that come after an end that it has not seen.
         """
         before, self._generation = self._generation, generation
         return before is not None and generation == before + 1
 
     async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        """Commit what is settled; the owners stay until the new assignment is known."""
+        """Commit what is settled; the owners stay until the next assignment."""
         with contextlib.suppress(TransportError):
             await self._commit(clean_shutdown=True)
         self._assigned = frozenset()
 
     async def tick_forever(self) -> None:
-        """Append a tick to every owned partition with open jobs, so that deadlines pass by log time."""
+        """Append ticks to every owned partition with open jobs, so that log time advances and deadlines expire."""
         await retrying(self._tick_with_new_producer, "tick-failed", first_s=self._tick_s)
 
     async def _tick_with_new_producer(self) -> None:
@@ -127,14 +127,14 @@ class OwnershipLoop:
                     owner.take(records)
             for task in self._tasks.values():
                 if task.done():
-                    task.result()  # an owner ends only with an error that nobody expected: the process must not go on
+                    task.result()  # an owner ends only with an unexpected error: raise it, which stops the process
             if loop.time() >= commit_due_s or any(owner.waits_for_commit for owner in self._owners.values()):
                 commit_due_s = loop.time() + _COMMIT_EVERY_S
-                with contextlib.suppress(CommitRejected):  # a rebalance is under way: the next owner restores anyway
+                with contextlib.suppress(CommitRejected):  # a rebalance is under way: a later commit covers the same
                     await self._commit()
 
     async def _commit(self, *, clean_shutdown: bool = False) -> None:
-        """Commit what has changed; `clean_shutdown` tells the next owner that this one did not crash."""
+        """Commit every partition that changed; `clean_shutdown` sets the flag that this owner did not crash."""
         assert self._consumer is not None
         owned = {
             number: owner for number, owner in self._owners.items() if owner.accepting and number in self._assigned
@@ -162,7 +162,7 @@ class OwnershipLoop:
                 self._watch_time(number, (await sent).timestamp_ms)
 
     def _watch_time(self, number: int, append_ms: int) -> None:
-        """Compare the append time of a tick, by its ack, with our own time: what is read may have been written long ago."""
+        """Compare a tick's append time, from its ack, with our clock; a record that is read may be too old for that."""
         now_ms = asyncio.get_running_loop().time() * 1000
         jump_ms = self._clocks.setdefault(number, ClockJumpDetector()).jump_ms(append_ms, now_ms)
         if jump_ms:

@@ -1,4 +1,4 @@
-"""Reading our own output back: the only proof that a transaction happened (docs/protocol.md#emit)."""
+"""Reads our own output back: the only proof that a transaction was committed (docs/protocol.md#emit)."""
 
 import asyncio
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ _STALL_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class OwnOutput:
-    """Readers of what this process writes in transactions."""
+    """Readers of the topics that this process writes in transactions."""
 
     finals: "ReadBack"
     segments: "ReadBack"
@@ -20,7 +20,7 @@ class OwnOutput:
 
 
 class ReadBack:
-    """One read_committed reader of one of our output topics, for all partitions that this process owns."""
+    """One read_committed reader of one output topic, for all partitions that this process owns."""
 
     def __init__(self, transport: Transport, topic: str, *, stall_s: float = _STALL_S) -> None:
         self.topic = topic
@@ -28,9 +28,10 @@ class ReadBack:
         self._tail = Tailer(transport, topic, skip=False)
 
     async def follow(self, partition: int, from_offset: int, handler: Handler) -> None:
-        """Give every final at or above `from_offset` to `handler`; returns once the present end was reached.
+        """Pass every record at or above `from_offset` to `handler`; return once the current end is reached.
 
-        BrokerUnavailable where the reader does not come any nearer to it for `stall_s`.
+        The handler gets later records as well, until leave(). Raises BrokerUnavailable if the reader makes no progress
+        towards that end for `stall_s` seconds.
         """
         tp = TopicPartition(self.topic, partition)
         self._tail.follow(tp, handler, from_offset)
@@ -41,15 +42,15 @@ class ReadBack:
                 before = self._tail.position(tp)
                 await asyncio.wait([caught_up], timeout=self._stall_s)
                 if self._tail.position(tp) == before and not caught_up.done():
-                    raise BrokerUnavailable(f"reading {self.topic} back stands still at offset {before}")
+                    raise BrokerUnavailable(f"reading {self.topic} back makes no progress at offset {before}")
             caught_up.result()
 
     def leave(self, partition: int) -> None:
-        """Follow this partition no longer."""
+        """Stop following this partition; cancels a follow() that still waits."""
         self._tail.leave(TopicPartition(self.topic, partition))
 
     async def beginning(self, partition: int) -> int:
-        """First offset of this partition that is still in the log."""
+        """Return the first offset of this partition that is still in the log."""
         tp = TopicPartition(self.topic, partition)
         return (await (await self._tail.ready()).beginning_offsets([tp]))[tp]
 

@@ -1,4 +1,4 @@
-"""Restoring a partition: finals first, then checkpoints of open jobs, then the offset from which events are read.
+"""Restores a partition: reads its finals, then checkpoints of open jobs, then sets the offset to read events from.
 
 Source: docs/protocol.md#restore.
 """
@@ -31,10 +31,10 @@ class Restorer:
     async def restore(
         self, epoch: Epoch, committed: Committed | None, beginning: int, on_final: Handler
     ) -> list[Instruction]:
-        """Bring an epoch to what was `committed`; returned is what the checkpoints brought about.
+        """Restore an epoch to the commit `committed`; return the instructions that follow from the checkpoints.
 
-        `beginning` is the first offset of job-events that is still in the log. `on_final` gets every final, the later ones
-        as well. Raises TransportError.
+        `beginning` is the first offset of job-events that is still in the log. `on_final` gets every final, including
+        those that are written after the restore. Raises TransportError.
         """
         point = point_of(committed)
         await self._read_finals(point.results_from, on_final)
@@ -52,7 +52,7 @@ class Restorer:
             self._note_loss(self._topics.results, first, beginning)
 
     async def _read_checkpoints(self, epoch: Epoch, first: int | None) -> list[Instruction]:
-        """Read the checkpoints of jobs that are not done; what they bring about is carried out once all is read."""
+        """Read the checkpoints of open jobs; return their instructions, to carry out once everything is read."""
         if first is None:
             return []
         beginning = await self._checkpoints.beginning(self._partition)

@@ -1,4 +1,4 @@
-"""An alarm before retention takes the events of jobs that are open: the next restart could not fold them again."""
+"""Warns before retention deletes the events of open jobs, which the next restart could then not fold again."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -12,18 +12,18 @@ from regather.transport.base import Transport
 log = get_logger()
 _EVERY_S = 60.0
 _MARGIN = 0.1
-"""So much of the retention before its end; deleting goes by whole segments, so records live longer, never shorter."""
+"""Warn in this last fraction of the retention. Kafka deletes whole segments, so no record lives shorter than that."""
 
 
 class HasJobs(Protocol):
-    """The owner of a partition, as the watch sees it."""
+    """The part of a partition's owner that the watch uses."""
 
     def jobs_older_than(self, age_ms: int) -> int:
-        """Open jobs that were opened longer ago, by the log's own time."""
+        """Return the number of open jobs that were opened more than `age_ms` ago, by log time."""
 
 
 class RetentionWatch:
-    """Knows the retention of job-events and asks the owners for jobs that come near to it."""
+    """Reads the retention of job-events and counts the open jobs of all owners that come close to it."""
 
     def __init__(
         self, transport: Transport, topic: str, owners: Callable[[], Iterable[HasJobs]], *, every_s: float = _EVERY_S
@@ -36,14 +36,14 @@ class RetentionWatch:
 
     @property
     def jobs_near(self) -> int:
-        """Open jobs of which the first event is deleted soon; 0 while the retention is not known."""
+        """Number of open jobs whose first event is deleted soon; 0 while the retention is unknown or unlimited."""
         if self._retention_ms == FOREVER:
             return 0
         age_ms = int(self._retention_ms * (1 - _MARGIN))
         return sum(owner.jobs_older_than(age_ms) for owner in self._owners())
 
     async def run(self) -> None:
-        """Look again and again, until cancelled."""
+        """Check every `every_s` seconds until cancelled."""
         while True:
             await self.look()
             if self.jobs_near:
@@ -56,7 +56,7 @@ class RetentionWatch:
             await asyncio.sleep(self._every_s)
 
     async def look(self) -> None:
-        """Ask for the retention; without an answer what was known last stands."""
+        """Read the topic's retention; keep the last known value if no broker answers."""
         try:
             state = (await self._transport.topic_states([self._topic])).get(self._topic)
         except TransportError as error:

@@ -1,4 +1,4 @@
-"""Writing to `segments` or `checkpoints`: transactions of bounded size, each seen by a committed read before the next."""
+"""Writes to `segments` or `checkpoints` in transactions of bounded size, and reads each one back before the next."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -25,9 +25,10 @@ class SegmentLog:
         self._read_back = read_back
 
     async def write(self, records: Iterable[SegmentRecord]) -> list[int]:
-        """Return the offsets of records that can be read; ProducerDead or TimeoutError: the owner begins again.
+        """Write the records; return their offsets once a committed reader has read them all.
 
-        Records are asked for one transaction at a time; what they hold need not stay in memory.
+        Raises ProducerDead or TimeoutError; the owner then begins a new epoch. Draws from `records` one transaction at
+        a time, so that they need not all be in memory.
         """
         offsets: list[int] = []
         for group in groups(records, lambda record: len(record[2]), MAX_TRANSACTION_BYTES):
@@ -57,4 +58,4 @@ class SegmentLog:
         finally:
             self._read_back.leave(self._partition)
         if not seen.issuperset(offsets):
-            raise ProducerDead(f"records of {self._topic} were committed and cannot be read")
+            raise ProducerDead(f"a transaction on {self._topic} was committed, but its records cannot be read back")

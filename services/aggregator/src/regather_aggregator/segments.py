@@ -1,4 +1,4 @@
-"""Large results: pieces in the segments topic, each seen by a committed read before the final may point at it."""
+"""Writes large results as pieces to the segments topic, and reads them back before a final points at them."""
 
 import asyncio
 import hashlib
@@ -15,13 +15,16 @@ SEGMENT_BYTES = 768 * 1024
 
 
 class SegmentWriter:
-    """Writes the results that do not fit into a final. Segments of an owner that died are never pointed at."""
+    """Writes the results that do not fit into a final. No final points at segments that a crashed owner left."""
 
     def __init__(self, segments: SegmentLog) -> None:
         self._segments = segments
 
     async def with_segments(self, plan: PlannedFinal) -> PlannedFinal:
-        """Return the plan with its result in segments; raises ProducerDead or TimeoutError, as the emitter does."""
+        """Write a large result to segments and return the plan that points at them; a small result stays in the plan.
+
+        Raises ProducerDead or TimeoutError; the owner then begins a new epoch.
+        """
         if not plan.segmented:
             return plan
         address = plan.status.result

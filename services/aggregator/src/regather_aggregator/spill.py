@@ -1,4 +1,4 @@
-"""Outputs of open jobs: in memory up to a limit, then in files that vanish with the process; the log has them, too."""
+"""Stores outputs of open jobs: in memory up to a limit, then in temporary files. The log has every output as well."""
 
 import tempfile
 from collections.abc import Iterator, MutableMapping
@@ -7,11 +7,11 @@ from typing import BinaryIO
 from regather.core.errors import NoRoom
 
 _SMALL_BYTES = 4096
-"""Outputs up to this size stay in memory: a file's own bookkeeping costs as much."""
+"""Outputs up to this size stay in memory: the index entry of a spilled output costs about as much."""
 
 
 class SpillSpace:
-    """Shared by all jobs of a process: `memory_bytes` are held in memory, `disk_bytes` more in files under `folder`."""
+    """Limits shared by all jobs of a process: `memory_bytes` in memory, `disk_bytes` more in files under `folder`."""
 
     def __init__(self, folder: str | None, *, memory_bytes: int, disk_bytes: int) -> None:
         self.folder = folder
@@ -21,20 +21,20 @@ class SpillSpace:
         self.used_disk_bytes = 0
 
     def outputs(self) -> "SpilledOutputs":
-        """Make the place for one job's outputs."""
+        """Return a new store for one job's outputs."""
         return SpilledOutputs(self)
 
     def goes_to_disk(self, size_bytes: int) -> bool:
-        """Whether the next output has to; NoRoom where the disk's share is used up, too."""
+        """Return whether the next output, of `size_bytes`, must go to a file; NoRoom if the disk limit is reached."""
         if size_bytes <= _SMALL_BYTES or self.used_memory_bytes + size_bytes <= self._memory_bytes:
             return False
         if self.used_disk_bytes + size_bytes > self._disk_bytes:
-            raise NoRoom(f"outputs of open jobs use {self.used_disk_bytes} bytes of scratch files, all that they may")
+            raise NoRoom(f"outputs of open jobs use {self.used_disk_bytes} bytes, all of REGATHER_SPILL_BYTES")
         return True
 
 
 class SpilledOutputs(MutableMapping[int, bytes]):
-    """One job's outputs by sequence number. A file is append-only: its room comes back when all is cleared."""
+    """One job's outputs by sequence number. Its file is append-only: only clear() frees disk space."""
 
     def __init__(self, spill: SpillSpace) -> None:
         self._spill = spill
@@ -83,7 +83,7 @@ class SpilledOutputs(MutableMapping[int, bytes]):
         return seq in self._held or seq in self._stretches
 
     def clear(self) -> None:
-        """Give everything back."""
+        """Drop all outputs and free their memory and their file."""
         self._spill.used_memory_bytes -= sum(map(len, self._held.values()))
         self._spill.used_disk_bytes -= self._end
         self._held.clear()

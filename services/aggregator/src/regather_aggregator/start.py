@@ -1,4 +1,4 @@
-"""Where the owner of a partition begins: what the group had committed, and what the commit's metadata says."""
+"""Where the owner of a partition begins: the group's commit and the restart point in its metadata."""
 
 from dataclasses import dataclass
 
@@ -13,21 +13,21 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A partition of job-events as it was assigned: the group's commit, the first offset, and the next to be written."""
+    """A partition of job-events at its assignment: the group's commit, the first offset and the next one to write."""
 
     committed: Committed | None
     beginning: int
     end: int
 
     def begun_merges(self) -> MergeAttempts:
-        """Return the marks that the owner before left; if it died, all jobs that are there by now are suspects."""
+        """Return the merge marks of the previous owner; if it crashed, all jobs opened so far are suspects."""
         point = point_of(self.committed)
         unclean = self.committed is not None and not point.clean_shutdown
         return MergeAttempts(point.merges, suspects_below=self.end if unclean else 0)
 
 
 def point_of(committed: Committed | None) -> RestartPoint:
-    """What the metadata says; nothing where it cannot be read."""
+    """Return the restart point in the metadata; an empty one if there is none or it cannot be read."""
     try:
         return decode_restart_point(committed.metadata) if committed else RestartPoint()
     except WireError as error:

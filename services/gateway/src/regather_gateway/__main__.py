@@ -1,4 +1,4 @@
-"""`python -m regather_gateway`: read the settings, build the gateway, serve until SIGTERM."""
+"""Run the gateway: `python -m regather_gateway`, settings from the environment, until SIGTERM."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ from regather_gateway.settings import GatewaySettings
 
 
 async def run(settings: GatewaySettings) -> int:
-    """Serve until SIGTERM or SIGINT; 1 where a part of the gateway failed."""
+    """Serve until SIGTERM or SIGINT; return 1 if a side task of the gateway failed, else 0."""
     children = Supervisor(slots=settings.cut_slots)
     await children.start()
     transport = KafkaTransport(settings.kafka_bootstrap_servers, client_id="regather-gateway")
@@ -40,7 +40,7 @@ async def run(settings: GatewaySettings) -> int:
 
 
 async def _drain(gateway: Gateway, failed: asyncio.Event, wanted: asyncio.Event, stop: asyncio.Event) -> None:
-    """On the wish to stop: not ready and nothing new at once, then running uploads may end, then stop."""
+    """On a stop request refuse new work at once, let running uploads end within the limit, then stop."""
     await first_of(failed, wanted)
     settings, admission = gateway.settings, gateway.admission
     admission.draining = True
@@ -51,9 +51,9 @@ async def _drain(gateway: Gateway, failed: asyncio.Event, wanted: asyncio.Event,
 
 
 def main() -> int:
-    """Run the service; the exit code."""
+    """Run the service; return the exit code."""
     settings = GatewaySettings()
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # else NumPy starts a thread per core, for nothing (ADR 0027)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # else NumPy starts an unused thread per core (ADR 0027)
     return service_main("gateway", settings, run(settings))
 
 

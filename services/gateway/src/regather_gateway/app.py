@@ -1,4 +1,4 @@
-"""The gateway's composition root: settings, a transport and the installed kinds in, an application out."""
+"""The gateway's composition root: builds the application from settings, a transport and the installed kinds."""
 
 import asyncio
 import contextlib
@@ -46,9 +46,9 @@ def create_app(
     executor: Executor,
     failed: asyncio.Event | None = None,
 ) -> FastAPI:
-    """Wire a gateway. `failed` is set when one of its side tasks ends by an error: the process has to stop.
+    """Wire a gateway. It sets `failed` when one of its side tasks ends with an error; the process must then stop.
 
-    `executor` has been started: it cuts the files that cannot be cut while they arrive.
+    `executor` cuts the files that cannot be cut while they arrive; the caller has started it.
     """
     topics = settings.topics
     environment = Environment()

@@ -1,4 +1,4 @@
-"""The parts that routes use, wired once by the composition root."""
+"""The parts that the routes use, wired once by the composition root."""
 
 from dataclasses import dataclass
 
@@ -37,7 +37,7 @@ class Gateway:
 
     @property
     def not_ready_because(self) -> str | None:
-        """None while jobs can be taken and asked for."""
+        """Why the gateway cannot accept jobs or answer for them; None while it can."""
         if self.admission.draining:
             return "the gateway is shutting down"
         if not self.producers.ready:
@@ -48,6 +48,6 @@ class Gateway:
 
 
 async def gateway_of(request: Request) -> Gateway:
-    """Return the parts behind the application that got this request. Async, or each request would visit a thread."""
+    """Return the parts of the application that got this request. Async, because FastAPI runs sync ones in a thread."""
     gateway: Gateway = request.app.state.gateway
     return gateway

@@ -1,4 +1,4 @@
-"""What the gateway counts."""
+"""The gateway's metrics."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from regather_gateway.gateway import Gateway
 
 
 def samples(gateway: Gateway) -> Iterator[Sample]:
-    """Return the gateway's own metrics at this moment."""
+    """Return the gateway's current metrics."""
     counts = gateway.submitter.counts
     yield from by_label("regather_submissions_total", counts.ended)
     yield Sample("regather_submitted_shards_total", counts.shards)

@@ -1,10 +1,10 @@
-"""The error that any part may raise to answer a request: a status, a code for programs, and what to do."""
+"""The error that any part may raise to answer a request: a status, a stable code, and a text that says what to do."""
 
 _BROKER_RETRY_S = 2
 
 
 class Problem(Exception):
-    """An answer that is an error. `code` is stable for programs, `detail` says what was wrong and what to do."""
+    """An error answer. `code` is stable for programs; `detail` says what was wrong and what to do."""
 
     def __init__(
         self, status: int, code: str, detail: str, *, retry_after_s: int | None = None, **extensions: object
@@ -28,5 +28,5 @@ def unconfirmed(error: Exception) -> str:
 
 
 def broker_unavailable(detail: str, *, code: str = "broker-unavailable", **extensions: object) -> Problem:
-    """Kafka does not answer: repeat later."""
+    """Return a 503 for a Kafka that does not answer: the client should retry later."""
     return Problem(503, code, detail, retry_after_s=_BROKER_RETRY_S, **extensions)

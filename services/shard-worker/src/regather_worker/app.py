@@ -1,4 +1,4 @@
-"""The worker's composition root: settings, a transport and an executor in, a service that runs until it is stopped."""
+"""The worker's composition root: builds the service from its settings, a transport and an executor."""
 
 import asyncio
 from collections.abc import Iterator
@@ -46,18 +46,18 @@ class Worker:
 
     @property
     def not_ready_because(self) -> str | None:
-        """None once this member has its partitions."""
+        """Why the worker is not ready; None once this member has its partitions."""
         if self._loop is not None and self._loop.ready:
             return None
         return "no partitions are assigned yet, or no broker answers"
 
     @property
     def turns(self) -> int:
-        """How often the main loop went round; one that does not any more hangs."""
+        """Iterations of the main loop. A count that stands still means that the loop hangs."""
         return self._waits + (self._loop.turns if self._loop else 0)
 
     def samples(self) -> Iterator[Sample]:
-        """Return the worker's own metrics at this moment; few before the broker has answered."""
+        """Return the worker's current metrics; only `regather_slots` before a broker has answered."""
         yield Sample("regather_slots", self._executor.slots)
         if self._loop is None or self._dispatcher is None or self._publisher is None:
             return
@@ -88,7 +88,7 @@ class Worker:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Start the children first, then the Kafka clients; end in the opposite order."""
+        """Start the children, then the Kafka clients; at the end stop the consumer, the children and the producer."""
         await self._executor.start()
         outbox = Outbox(self._transport, max_record_bytes=LETTER_RECORD_BYTES)
         try:
@@ -123,7 +123,7 @@ class Worker:
                 raise RuntimeError("a side task of the worker failed") from tasks.error
 
     async def _event_partitions(self, stop: asyncio.Event) -> int:
-        """How many partitions job-events has, however long the broker takes to say; 0 if the worker is stopped first."""
+        """Return the partition count of job-events, retrying until it is known; 0 if the worker is stopped first."""
         topic = self._settings.topics.job_events
         while not stop.is_set():
             self._waits += 1

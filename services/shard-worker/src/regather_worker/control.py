@@ -1,4 +1,4 @@
-"""Following `control` without a group: jobs that have ended early are not worked for any more."""
+"""Follows the `control` topic without a consumer group, so that no shard of a job that ended early runs."""
 
 import asyncio
 from collections import OrderedDict
@@ -17,7 +17,7 @@ _REMEMBERED = 100_000
 
 
 class Control:
-    """Knows the jobs that are over; `ended` tells of each one as it is heard of."""
+    """Remembers the latest 100,000 jobs that ended early, and calls `ended` with each one that it reads."""
 
     def __init__(self, transport: Transport, topics: Topics, ended: Callable[[Identity], None]) -> None:
         self._tail = Tailer(transport, topics.control, skip=True)
@@ -31,7 +31,7 @@ class Control:
 
     @property
     def loaded(self) -> asyncio.Event:
-        """Set once every job that was over before is known."""
+        """Set once every record that was in the topic at the start has been read."""
         return self._tail.loaded
 
     async def run(self) -> None:

@@ -1,7 +1,7 @@
-"""From queued shards to free slots: lanes decide the order, micro-batches keep tiny shards cheap.
+"""Dispatches queued shards to free slots: lanes decide the order, micro-batches keep the overhead of tiny shards low.
 
-Shards that may take the worker along, or its memory, run alone: they wait until every slot is free, and nothing else
-begins before they have ended. Between two of them the others get their turn.
+A shard that may crash the worker, or use up its memory, is exclusive. It waits until every slot is free, and no other
+shard starts before it has ended. Between two exclusive shards other shards get a turn.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ class Dispatcher:
         self._order = count()
         self.failed: BaseException | None = None
         self.dropped = 0
-        """Shards that were not run to their end because their job was over."""
+        """Shards that were discarded or killed because their job had ended."""
 
     @property
     def busy(self) -> int:
@@ -70,11 +70,11 @@ class Dispatcher:
 
     @property
     def delayed(self) -> int:
-        """Retries that wait for their time."""
+        """Retries that wait for the end of their delay."""
         return len(self._delayed)
 
     def accept(self, queued: QueuedShard, lane: Lane) -> None:
-        """Queue a shard, or wait out its delay first; a shard that runs here already only gains a place."""
+        """Queue a shard; hold a retry back for its delay; add the delivery to the same attempt if that runs here."""
         running = self._running.get(queued.key)
         if running is not None:
             running.deliveries += queued.deliveries
@@ -94,12 +94,15 @@ class Dispatcher:
             await self._wait(stop)
 
     async def drain(self, limit_s: float) -> None:
-        """Let what runs end and be published within the limit; the rest spends no attempt."""
+        """Wait up to `limit_s` for running micro-batches to end and be published; a later one spends no attempt."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=limit_s)
 
     async def abandon(self) -> None:
-        """Cancel what has not ended; to be called when its partitions are given up and nothing of it counts any more."""
+        """Cancel every running micro-batch.
+
+        Call this only after the worker has given up their partitions: a cancelled task acknowledges its deliveries.
+        """
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -107,7 +110,7 @@ class Dispatcher:
             await asyncio.wait(tasks)
 
     def drop(self, owner: Identity) -> None:
-        """Forget everything of a job that is over: what waits is settled, what runs is killed."""
+        """Discard all shards of a job that ended: acknowledge those that wait, kill those that run."""
         waiting = self._queue.remove(lambda queued: queued.shard.owner == owner)
         waiting += [queued for queued in self._exclusive if queued.shard.owner == owner]
         waiting += [queued for _, _, queued in self._delayed if queued.shard.owner == owner]
@@ -124,7 +127,7 @@ class Dispatcher:
             log.info("job-dropped", job=owner.job_id, waiting=len(waiting), running=len(running))
 
     def stopped(self) -> None:
-        """Wake the loop so that it sees the stop."""
+        """Wake run() so that it checks `stop`."""
         self._wake.set()
 
     def _push(self, queued: QueuedShard, lane: Lane) -> None:
@@ -151,7 +154,7 @@ class Dispatcher:
             return  # a retry is due
 
     def _start_next(self) -> bool:
-        """Start what may begin now; False if nothing may."""
+        """Start one batch, or one exclusive shard; False if nothing can start now."""
         if self._alone is not None:
             return False
         if self._exclusive and (self._others_turns <= 0 or not len(self._queue)):
@@ -199,7 +202,10 @@ class Dispatcher:
         await self._publish(batch, results)
 
     async def _run_alone(self, batch: Sequence[QueuedShard]) -> None:
-        """Keep everything else waiting until the next owner would not charge this shard any more."""
+        """Run one shard alone; nothing else starts before a commit (best effort) says that it has ended.
+
+        Without that commit the next owner would blame this shard for a later crash.
+        """
         try:
             results = await self._execute(batch, alone=True)
             await self._publish(batch, results)
@@ -250,7 +256,7 @@ class Dispatcher:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         batch = self._tasks.pop(task)
-        if task.cancelled():  # the job is over; a task that was cancelled before it began has run no line of its own
+        if task.cancelled():  # clean up here: a task that is cancelled before its first step never enters its `finally`
             self._slot_free(task)
             self._forget(batch)
             for queued in batch:
@@ -260,7 +266,7 @@ class Dispatcher:
             log.error("micro-batch-broken", error=repr(self.failed), exc_info=self.failed)
 
     def _count_lost(self, queued: QueuedShard, result: Result) -> Result:
-        """A shard that is lost again and again with its child is charged in the end, or it would run for ever."""
+        """Count an execution that did not happen; past the limit fail the attempt: it must not repeat for ever."""
         if not isinstance(result, NotRun):
             return result
         queued.unbatched = True
@@ -270,7 +276,10 @@ class Dispatcher:
         return Failed(Reason.CRASHED, f"its child was lost {_MAX_LOST + 1} times", self._now_ms(), 0)
 
     def _due_s(self, queued: QueuedShard) -> float:
-        """When a retry is due: first sight + delay, but never later than append time + delay + 60 s, storms or not."""
+        """Return the loop time at which a retry is due: first delivery + delay, at most append time + delay + 60 s.
+
+        The second limit holds if rebalances deliver the record again and again.
+        """
         waited_ms = max(0, self._now_ms() - queued.deliveries[0].record.timestamp_ms)
         excess_ms = max(0, waited_ms - _MAX_DELAY_AFTER_APPEND_MS)
         return asyncio.get_running_loop().time() + max(0, queued.shard.delay_ms - excess_ms) / 1000

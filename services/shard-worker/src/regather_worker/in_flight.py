@@ -12,9 +12,9 @@ from regather_worker.row_search import RowSearch
 
 @dataclass(slots=True, eq=False)
 class InFlight:
-    """One partition from its assignment to its revocation. Acknowledging a record of a `revoked` one does no harm.
+    """One partition, from its assignment until it is `revoked`; acknowledging a record after that is harmless.
 
-    `began` is the offset that was committed when it was assigned.
+    `began` is the committed offset at the assignment.
     """
 
     tp: TopicPartition
@@ -25,15 +25,15 @@ class InFlight:
     paused: bool = False
     revoked: bool = False
     _arrivals: deque[tuple[int, int]] = field(default_factory=deque)
-    """Offset and time of arrival of records, the oldest open one first."""
+    """Offset and broker timestamp (ms) of each record read, in offset order; oldest_ms() drops settled ones."""
 
     def took(self, record: Record) -> None:
-        """A record is open from now on."""
+        """Count a record as open."""
         self.open_bytes += len(record.value or b"")
         self._arrivals.append((record.offset, record.timestamp_ms))
 
     def oldest_ms(self) -> int | None:
-        """When the oldest open record arrived at the broker, None without any."""
+        """Return the broker timestamp of the oldest open record (ms since 1970); None without one."""
         low, _ = self.watermark.committable()
         while self._arrivals and self._arrivals[0][0] < low:
             self._arrivals.popleft()
@@ -42,13 +42,13 @@ class InFlight:
 
 @dataclass(slots=True, eq=False)
 class Delivery:
-    """One delivery of a shard: the record, and the partition that it came from."""
+    """One delivery of a shard: the record and the partition that it was read from."""
 
     in_flight: InFlight
     record: Record
 
     def ack(self) -> None:
-        """Acknowledge the record: commits may pass it."""
+        """Acknowledge the record, so that later commits may go past it."""
         self.in_flight.watermark.settle(self.record.offset)
         self.in_flight.crash_tracker.settle(self.record.offset)
         self.in_flight.open_bytes -= len(self.record.value or b"")
@@ -57,7 +57,7 @@ class Delivery:
 ShardKey = tuple[Identity, int, int]
 
 _WATCHED_TOGETHER = 8
-"""So many watched shards share a micro-batch at most: if it takes the worker along, each of them runs alone next."""
+"""The most watched shards in one micro-batch: if it crashes the worker, each of them runs alone next."""
 
 _ALONE_AFTER = frozenset({Reason.WORKER_LOST, Reason.OUT_OF_MEMORY})
 
@@ -69,13 +69,13 @@ class QueuedShard:
     shard: Shard
     deliveries: list[Delivery] = field(default_factory=list)
     unbatched: bool = False
-    """True once it shared a micro-batch with a shard that ended the child: it shares none again."""
+    """True after its child ended before this shard ran: it does not share a micro-batch again."""
 
     lost: int = 0
-    """How often its child was lost without its being the one that ran."""
+    """How often an execution ended before this shard ran, because its child was lost."""
 
     search: RowSearch | None = None
-    """It failed for good, and its bad rows are looked for."""
+    """The search for its bad rows, once the whole shard has failed for good."""
 
     @property
     def key(self) -> ShardKey:
@@ -84,17 +84,17 @@ class QueuedShard:
 
     @property
     def wanted(self) -> bool:
-        """False once every partition it came from was taken away: the next owner has it."""
+        """False once every partition that it came from is revoked: the next owner runs it."""
         return any(not delivery.in_flight.revoked for delivery in self.deliveries)
 
     @property
     def watched(self) -> bool:
-        """Whether a commit has to name it before it begins."""
+        """Whether a commit must name this shard as running before it begins."""
         return any(delivery.in_flight.crash_tracker.is_watched(delivery.record.offset) for delivery in self.deliveries)
 
     @property
     def exclusive(self) -> bool:
-        """Whether its worker has to run nothing else meanwhile: it may take everything along, or all memory."""
+        """Whether the worker must run nothing else meanwhile: this shard may crash it, or use up its memory."""
         if self.search is not None and self.search.exclusive:
             return True
         history = self.shard.history
@@ -104,7 +104,7 @@ class QueuedShard:
 
     @property
     def sort(self) -> object:
-        """Shards of one sort take about the same time."""
+        """Key of the batch sizer: shards with the same kind and options take about the same time."""
         return (self.shard.kind, self.shard.options)
 
     @property

@@ -1,7 +1,8 @@
-"""The worker's one poll loop: it polls, decodes and queues, and never works itself.
+"""The worker's poll loop: it polls, decodes and queues records, and never runs a shard itself.
 
-Partitions are paused while too much of theirs is open. Offsets are committed only up to the watermark, with a bitmap of
-what is settled above it, so that the next owner repeats little. A revocation does not kill: what runs ends and publishes.
+It pauses a partition while too many of its records or bytes are unacknowledged. It commits offsets only up to the
+watermark; the commit's metadata holds a bitmap of the offsets settled above it, so that the next owner repeats little.
+A revocation kills nothing: running shards end, and their results are published.
 """
 
 import asyncio
@@ -57,37 +58,37 @@ class ShardLoop:
         self._side_error: BaseException | None = None
         self._joined = False
         self.turns = 0
-        """How often the loop went round, the wait for a broker counted in."""
+        """Iterations of the loop, including restarts while no broker answers."""
 
     @property
     def ready(self) -> bool:
-        """True once this member has its partitions and knows where to begin in each."""
+        """True once this member has its partitions and the starting offset of each."""
         return self._joined and not self._ownership.starting
 
     @property
     def partitions(self) -> int:
-        """How many partitions this member reads."""
+        """Number of partitions that this member reads."""
         return len(self._ownership.owned)
 
     @property
     def open_records(self) -> int:
-        """Records taken in and not settled."""
+        """Records read and not yet acknowledged."""
         return sum(in_flight.watermark.open_count for in_flight in self._ownership.owned.values())
 
     @property
     def lost(self) -> Mapping[str, int]:
-        """Records by topic that retention took before a worker read them."""
+        """Records that retention deleted before a worker acknowledged them, by topic."""
         return {topic: self._ownership.lost[topic] for topic in self._subscribed}
 
     def lag_s(self, now_ms: int) -> float:
-        """Age of the oldest record taken in and not settled, by the broker's time of arrival; 0 without any."""
+        """Return the age in seconds of the oldest unacknowledged record, by its broker timestamp; 0 without one."""
         owned = self._ownership.owned.values()
         oldest_ms = min((oldest for in_flight in owned if (oldest := in_flight.oldest_ms())), default=None)
         return 0.0 if oldest_ms is None else max(0.0, (now_ms - oldest_ms) / 1000)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Poll until `stop` is set; a consumer that fails is replaced. What runs is then left to drain()."""
-        await first_of(self._control.loaded, stop)  # no shard of a job that is over is begun
+        """Poll until `stop` is set, replacing a consumer that fails; then drain what runs and cancel the rest."""
+        await first_of(self._control.loaded, stop)  # first load the ended jobs: none of their shards may start
         await retrying(lambda: self._consume_until(stop), "shard-loop-restarts", first_s=_RETRY_S)
         await self._abandon()
 
@@ -106,12 +107,12 @@ class ShardLoop:
             await self._payloads.stop()
 
     async def on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
-        """Find out beside the loop where each partition stood."""
+        """Start a task that determines each partition's starting offset."""
         self._joined = True
         self._ownership.take(partitions)
 
     async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        """Commit what is settled, and forget the partitions; what runs goes on."""
+        """Commit what is settled, with the clean-shutdown flag, and forget the partitions; running shards go on."""
         await self._commit_clean_shutdown()
         self._ownership.forget(partitions)
 
@@ -126,11 +127,11 @@ class ShardLoop:
                     self._take(in_flight, records)
             broken = self._dispatcher.failed or self._side_error
             if broken is not None:
-                raise RuntimeError("a shard could not be settled") from broken
+                raise RuntimeError("running a shard or publishing its result failed") from broken
             self._regulate(consumer)
             if loop.time() >= commit_due_s:
                 commit_due_s = loop.time() + self._settings.commit_s
-                with contextlib.suppress(CommitRejected):  # a rebalance is under way; what is settled stays settled
+                with contextlib.suppress(CommitRejected):  # a rebalance is under way; a later commit covers the same
                     await self._ownership.commit()
 
     def _take(self, in_flight: InFlight, records: Sequence[Record]) -> None:
@@ -157,7 +158,7 @@ class ShardLoop:
                 self._pass_on(queued, Lane.BULK if bulk else Lane.SMALL)
 
     def _pass_on(self, queued: QueuedShard, lane: Lane) -> None:
-        """Queue a shard; one that took its worker along is charged with that first."""
+        """Queue a shard, or publish a failed attempt if it crashed its previous worker."""
         delivery = queued.deliveries[0]
         crash = delivery.in_flight.crash_tracker.crash_at(delivery.record.offset)
         if crash is None:
@@ -166,13 +167,13 @@ class ShardLoop:
             self._beside(self._publisher.blame(queued, crash))
 
     async def _fetch(self, queued: QueuedShard, source: RecordPlace) -> None:
-        """Read the payload of a released shard where it was parked, then queue it."""
+        """Read the payload of a released shard from the record that was parked, then queue the shard."""
         while queued.wanted:
             try:
                 record = await self._payloads.read(TopicPartition(source.topic, source.partition), source.offset)
             except OffsetOutOfRange:
                 await self._publisher.lost_payload(
-                    queued, f"the payload is gone from {source}: it is past its retention"
+                    queued, f"the payload at {source} is no longer in the log: retention deleted it"
                 )
                 return
             except TransportError as error:
@@ -201,7 +202,7 @@ class ShardLoop:
             self._side_error = task.exception()
 
     def _regulate(self, consumer: Consumer) -> None:
-        """Pause partitions with too much open, resume them at half; by hysteresis, because a pause drops the buffer."""
+        """Pause a partition at the limit of open records or bytes, resume it at half: each pause drops the buffer."""
         limit, limit_bytes = self._settings.max_open_records, self._settings.max_open_bytes
         for in_flight in self._ownership.owned.values():
             open_count, open_bytes = in_flight.watermark.open_count, in_flight.open_bytes
@@ -213,7 +214,7 @@ class ShardLoop:
                 in_flight.paused = False
 
     async def _abandon(self) -> None:
-        """End what is still under way: the next owner has it."""
+        """Cancel the work that is still under way: the next owner repeats it."""
         await self._dispatcher.abandon()
         tasks = list(self._side_tasks)
         for task in tasks:
@@ -226,7 +227,7 @@ class ShardLoop:
             await self._ownership.commit(clean_shutdown=True)
 
     async def _leave(self, consumer: Consumer) -> None:
-        if self._ownership.uses(consumer):  # one that could not start has nothing to wait for
+        if self._ownership.uses(consumer):  # a consumer that failed to start has nothing to drain
             self._dispatcher.stopped()
             await self._dispatcher.drain(self._settings.drain_s)
             await self._commit_clean_shutdown()

@@ -1,4 +1,7 @@
-"""Publishing with an ack: a dead producer is replaced and the same records go out again; ids make that harmless."""
+"""Publishes records and waits for their acks.
+
+A dead producer is replaced, and the same records are sent again. Consumers recognize the duplicates by their ids.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,7 +17,7 @@ _FIRST_BACKOFF_S, _MAX_BACKOFF_S = 0.1, 5.0
 
 
 class OutRecord(NamedTuple):
-    """A record to be published; without key and partition it goes to any partition."""
+    """A record to publish; without a key and a partition it goes to any partition."""
 
     topic: str
     value: bytes
@@ -34,15 +37,18 @@ class Outbox:
 
     @property
     def connected(self) -> bool:
-        """Whether there is a living producer."""
+        """Whether there is a producer that is not dead."""
         return self._producer is not None and not self._producer.dead
 
     async def start(self) -> None:
-        """Connect, however long that takes."""
+        """Connect, retrying until a broker answers."""
         await self._living()
 
     async def publish(self, records: Sequence[OutRecord]) -> list[RecordAddress]:
-        """Send and await every ack; tries until the broker takes them. RecordTooLarge if one can never be sent."""
+        """Send all records and await every ack, retrying for as long as it takes; return their addresses in order.
+
+        Raises RecordTooLarge if a record can never be sent.
+        """
         return await retrying(
             lambda: self._publish_once(records),
             "publish-again",

@@ -1,4 +1,4 @@
-"""Which partitions this member owns, where it stands in each, and what its commits tell the next owner."""
+"""The partitions that this member owns, its position in each, and the crash attribution in its commits."""
 
 import asyncio
 import contextlib
@@ -23,12 +23,12 @@ _BLAMED_WITHIN_S = 5.0
 
 
 class Ownership:
-    """The partitions of one consumer after the other. Offsets are committed up to the watermark only."""
+    """The owned partitions, across replaced consumers. Commits offsets only up to the watermark."""
 
     def __init__(self, worker: str, now_ms: NowMs = wall_ms) -> None:
         self.owned: dict[TopicPartition, InFlight] = {}
         self.lost: Counter[str] = Counter()
-        """Records by topic that retention took before a worker read them."""
+        """Records that retention deleted before a worker acknowledged them, by topic."""
 
         self._worker = worker
         self._now_ms = now_ms
@@ -36,13 +36,13 @@ class Ownership:
         self._starting: dict[TopicPartition, asyncio.Task[None]] = {}
         self._committed: dict[TopicPartition, Committed] = {}
         self._left: dict[TopicPartition, InFlight] = {}
-        """How far this worker got in partitions that were taken away: its last commits may not have got through."""
+        """Progress in partitions that were taken away: if one comes back, its last commits may be missing."""
 
         self._committing = asyncio.Lock()
 
     @property
     def starting(self) -> bool:
-        """Whether it is still being found out where a partition stood."""
+        """Whether the starting offset of a partition is still unknown."""
         return bool(self._starting)
 
     def uses(self, consumer: Consumer) -> bool:
@@ -50,11 +50,11 @@ class Ownership:
         return self._consumer is consumer
 
     def use(self, consumer: Consumer | None) -> None:
-        """Commits go through this consumer from now on."""
+        """Commit through this consumer from now on; None: do not commit."""
         self._consumer = consumer
 
     def take(self, partitions: Sequence[TopicPartition]) -> None:
-        """Pause, and find out beside the caller where each partition stood; then it is read from there."""
+        """Pause the partitions and start a task that determines where each begins, seeks there and resumes it."""
         consumer = self._consumer
         if consumer is None or not partitions:
             return
@@ -63,7 +63,7 @@ class Ownership:
         self._starting.update(dict.fromkeys(partitions, task))
 
     def forget(self, partitions: Sequence[TopicPartition] | None = None) -> None:
-        """These were taken away (None: all); what runs of them goes on, and is not committed any more."""
+        """Stop committing for partitions that were taken away (None: all); their running shards go on."""
         for tp in [*self.owned, *self._starting] if partitions is None else partitions:
             starting = self._starting.pop(tp, None)
             if starting is not None and starting not in self._starting.values():
@@ -75,8 +75,8 @@ class Ownership:
             self._committed.pop(tp, None)
 
     async def commit(self, *, clean_shutdown: bool = False) -> None:
-        """Commit whatever changed; `clean_shutdown` tells the next owner that nobody was lost."""
-        async with self._committing:  # snapshots reach the broker in the order in which they were taken
+        """Commit every partition that changed; `clean_shutdown` sets the flag that this owner did not crash."""
+        async with self._committing:  # the broker must get snapshots in the order in which they were made
             if self._consumer is None:
                 return
             changed = self._changed(self.owned, clean_shutdown=clean_shutdown)
@@ -85,7 +85,7 @@ class Ownership:
                 self._committed.update(changed)
 
     async def name(self, batch: Sequence[QueuedShard], *, alone: bool) -> bool:
-        """Name shards that are about to begin and wait until that is committed; False if they are wanted no more."""
+        """Commit that these shards are about to begin, retrying; False if all their partitions were revoked first."""
         await self._blamed()
         since_ms = self._now_ms() if alone else None
         for queued in batch:
@@ -94,7 +94,7 @@ class Ownership:
         while any(queued.wanted for queued in batch):
             try:
                 await self.commit()
-            except CommitRejected:  # a rebalance is under way: it takes the shards away, or leaves them here
+            except CommitRejected:  # a rebalance is under way: its outcome decides whether `wanted` is still true
                 await asyncio.sleep(_REJECTED_S)
             except TransportError as error:
                 log.warning("not-named", error=repr(error))
@@ -104,11 +104,11 @@ class Ownership:
         return False
 
     async def _blamed(self) -> None:
-        """Wait until every crash is blamed on its shard: the commit that names what runs next tells that, too.
+        """Wait, at most 5 s, until every crash is blamed on its shard; the next commit then records that as well.
 
-        Else two shards that crash their worker could do so for ever: the first one is never blamed, because the second one
-        strikes before that is committed. The wait is bounded, because the guilty shard may stand behind more open records
-        than a worker reads at once.
+        Without the wait two crashing shards could repeat for ever: the second would crash the worker each time before a
+        commit says that the first was blamed. The wait is bounded, because the guilty shard may be behind more open
+        records than a worker reads at once.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_BLAMED_WITHIN_S):
@@ -116,7 +116,7 @@ class Ownership:
                     await asyncio.sleep(_REJECTED_S)
 
     async def unname(self, batch: Sequence[QueuedShard], *, alone: bool) -> None:
-        """They do not run any more; the next commit says so, which is made now for those that ran alone."""
+        """Note that these shards no longer run; the next commit records it, and is made now for one that ran alone."""
         for queued in batch:
             for delivery in queued.deliveries:
                 delivery.in_flight.crash_tracker.end(delivery.record.offset)
@@ -137,7 +137,10 @@ class Ownership:
         return found
 
     async def _take_over(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
-        """Nothing is read before the next owner would know that somebody was here."""
+        """Determine the starting offsets and commit as the new owner; only then read.
+
+        A crash after the first record is read then shows to the next owner as a missing clean-shutdown flag.
+        """
         mine = asyncio.current_task()
         try:
             owned = await retrying(
@@ -189,9 +192,9 @@ class Ownership:
         return InFlight(tp, Watermark(committed.offset, settled), crash_tracker, began=committed.offset)
 
     def _settled_here(self, tp: TopicPartition, committed: int, end: int) -> set[int]:
-        """What this worker settled of a partition above the commit, when it was evicted before it could commit that."""
+        """Return the offsets above the commit that this worker settled before it lost the partition uncommitted."""
         left = self._left.pop(tp, None)
         if left is None or committed < left.began:
-            return set()  # the commit says less than this worker was told then: it is not the same log any more
+            return set()  # the commit is below the one that this worker began with: this is another log
         low, above = left.watermark.committable()
         return {*range(committed, low), *(offset for offset in above if offset > committed)} if low <= end else set()

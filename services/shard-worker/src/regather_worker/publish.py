@@ -1,7 +1,7 @@
-"""Carries out what core.settlement decides of executed shards: publishes the records, then acknowledges the deliveries.
+"""Carries out the decisions of core.settlement on executed shards: publishes records, then acknowledges deliveries.
 
-A delivery is acknowledged only once the broker has acked every record that its shard came to. Until then a crash repeats
-the shard. A shard that failed for good is first a dead letter and then an outcome that points at it.
+A delivery is acknowledged only after the broker has acked every record of its shard. A crash before that repeats the
+shard. For a shard that failed for good the dead letter is published first, then the outcome that points at it.
 """
 
 from collections import Counter
@@ -25,7 +25,7 @@ log = get_logger()
 
 @dataclass(slots=True)
 class PublishCounts:
-    """Since the start: shards by result (done, retried, failed), failed executions and dead letters by reason."""
+    """Counts since the start: shards by result (done, retried, failed), failed attempts and dead letters by reason."""
 
     settled: Counter[str] = field(default_factory=Counter)
     attempts_failed: Counter[str] = field(default_factory=Counter)
@@ -34,7 +34,7 @@ class PublishCounts:
 
 
 class Publisher:
-    """Publishes what micro-batches came to."""
+    """Publishes the results of micro-batches."""
 
     def __init__(self, outbox: Outbox, records: RecordMaker, settlement: Settlement, environment: Environment) -> None:
         self._outbox = outbox
@@ -44,7 +44,7 @@ class Publisher:
         self.counts = PublishCounts()
 
     async def publish(self, batch: Sequence[QueuedShard], results: Sequence[Result]) -> list[QueuedShard]:
-        """Publish the results and acknowledge the deliveries; returns the shards that have to run (again)."""
+        """Publish the results and acknowledge the deliveries; return the shards that must run (again)."""
         decided = [
             (queued, self._decide(queued, result, self._environment.process))
             for queued, result in zip(batch, results, strict=True)
@@ -53,7 +53,7 @@ class Publisher:
         return [queued for queued, decision in decided if _runs_again(decision)]
 
     async def park(self, shard: Shard, delivery: Delivery) -> None:
-        """Publish that a shard of a chain waits here for the carry of the one before it."""
+        """Publish where a shard of a chain is stored while it waits for the carry of the shard before it."""
         record = delivery.record
         where = RecordPlace(record.topic, record.partition, record.offset)
         parked = Parked(shard.owner, shard.seq, where, shard.timeout_ms, shard.meta)
@@ -61,19 +61,19 @@ class Publisher:
         delivery.ack()
 
     async def blame(self, queued: QueuedShard, crash: Crash) -> None:
-        """Publish the attempt of a shard that crashed another worker while it ran there alone."""
+        """Publish a failed attempt for a shard that crashed another worker while it ran there alone."""
         text = f"worker {crash.worker} was lost without a clean shutdown while it ran this shard and nothing else"
         duration_ms = max(0, self._environment.now_ms() - crash.since_ms)
         failed = Failed(Reason.WORKER_LOST, text, crash.since_ms, duration_ms * 1000)
         await self._carry_out([(queued, self._settled(queued, failed, crash.worker))])
 
     async def lost_payload(self, queued: QueuedShard, error: str) -> None:
-        """Publish that a released shard failed for good: its payload is gone from the log."""
+        """Publish that a released shard failed for good because its payload is no longer in the log."""
         failed = Failed(Reason.UNREADABLE, error, self._environment.now_ms(), 0, retryable=False)
         await self._carry_out([(queued, self._settled(queued, failed, self._environment.process))])
 
     async def dead_letter_unreadable(self, delivery: Delivery, error: str) -> None:
-        """Put a record that cannot be decoded into the dead letters as it is; its offset moves on."""
+        """Write a record that cannot be decoded to the dead letters, unchanged, and acknowledge its delivery."""
         await self._outbox.publish([self._records.unreadable(delivery.record, error)])
         self.counts.letters[Reason.UNREADABLE] += 1
         delivery.ack()
@@ -144,7 +144,7 @@ class Publisher:
     async def _send(self, records: Sequence[OutRecord]) -> None:
         try:
             await self._outbox.publish(records)
-        except RecordTooLarge as error:  # limits derive from one number, so this is a fault of our own: say it loudly
+        except RecordTooLarge as error:  # all size limits derive from one number, so this is a bug of ours
             log.error("record-too-large", records=len(records), error=str(error))
             raise
 

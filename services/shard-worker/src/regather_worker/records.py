@@ -1,4 +1,4 @@
-"""The records that a worker publishes: what core.settlement decided, as bytes with a topic, a key and headers."""
+"""Encodes the decisions of core.settlement as the records that a worker publishes: topic, key, headers and value."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,37 +14,37 @@ from regather.wire.shards import dead_letter_headers, released_record, shard_hea
 from regather_worker.outbox import OutRecord
 
 _EVENT_BYTES = 8 * 1024 * 1024
-"""Outcomes of a micro-batch share an event record up to this size."""
+"""Outcomes of a micro-batch share an event record up to this size; a larger outcome has a record to itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordMaker:
-    """Makes the records of one worker; `event_partitions` is how many partitions the topic of events has."""
+    """Makes the records of one worker; `event_partitions` is the partition count of job-events."""
 
     topics: Topics
     event_partitions: int
     worker: str
 
     def event(self, event: Event, owner: Identity) -> OutRecord:
-        """An event of a job, for the partition that all events of the job go to."""
+        """Return the record of an event, for the one partition that holds all events of its job."""
         headers, value = encode_event(event)
         partition = event_partition(owner.job_id, self.event_partitions)
         return OutRecord(self.topics.job_events, value, owner.job_id.encode(), headers, partition)
 
     def outcomes(self, owner: Identity, outcomes: Sequence[Outcome]) -> Iterator[OutRecord]:
-        """The outcomes of one job's shards, as many in a record as fit."""
+        """Return the events with the outcomes of one job's shards, as many outcomes in each as fit."""
         for part in groups(outcomes, lambda outcome: len(outcome.output) + len(outcome.carry), _EVENT_BYTES):
             yield self.event(Outcomes(owner, self.worker, part), owner)
 
     def retry(self, retried: Retried) -> Iterator[OutRecord]:
-        """The next attempt, which any worker may have (no key), and the event that this one failed."""
+        """Return the next attempt, without a key so that any worker may get it, and the event that this one failed."""
         again = retried.next_attempt
         headers, value = released_record(again) if again.source else (shard_headers(again), again.payload)
         yield OutRecord(self.topics.shards_retry, value, None, headers)
         yield self.event(retried.event, again.owner)
 
     def dead_letter(self, letter: DeadLetter, record: Record) -> OutRecord:
-        """The dead letter of a shard that came with `record`."""
+        """Return the dead letter of a shard that was read from `record`."""
         headers = dead_letter_headers(
             letter.shard,
             letter.failure,
@@ -57,7 +57,7 @@ class RecordMaker:
         return OutRecord(self.topics.dead_letters, letter.shard.payload, letter.shard.owner.job_id.encode(), headers)
 
     def unreadable(self, record: Record, error: str) -> OutRecord:
-        """The dead letter of a record that cannot be decoded: the record as it is."""
+        """Return the dead letter of a record that cannot be decoded: its own headers and value, and the error."""
         headers = [
             *record.headers,
             ("reason", Reason.UNREADABLE.value.encode()),

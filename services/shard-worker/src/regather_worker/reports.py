@@ -1,4 +1,4 @@
-"""Telling the workers topic every two seconds that this worker lives, and once that it has left."""
+"""Publishes a report of this worker to the `workers` topic every two seconds, and a tombstone when it stops."""
 
 import asyncio
 from collections.abc import Callable
@@ -21,7 +21,7 @@ _REMOVAL_S = 2.0
 def make_report(
     environment: Environment, kinds: tuple[str, ...], *, slots: int, busy: int, queued: int, partitions: int, lag_s: float
 ) -> WorkerReport:  # fmt: skip
-    """Return a report with what the machine says added to it."""
+    """Return a report, with the machine's name, memory and load added."""
     return WorkerReport(
         worker=environment.process,
         host=environment.hostname,
@@ -38,7 +38,7 @@ def make_report(
 
 
 class Reporter:
-    """Sends reports. While no broker answers they are left out, not kept."""
+    """Sends reports. While no broker answers they are skipped, not queued."""
 
     def __init__(self, transport: Transport, topics: Topics, worker: str, report: Callable[[], WorkerReport]) -> None:
         self._transport = transport
@@ -47,7 +47,7 @@ class Reporter:
         self._report = report
 
     async def run(self) -> None:
-        """Report until cancelled, then remove the report."""
+        """Report until cancelled, then remove the report with a tombstone, within two seconds or not at all."""
         await retrying(self._report_with_new_producer, "report-failed", first_s=EVERY_S)
 
     async def _report_with_new_producer(self) -> None:

@@ -1,6 +1,7 @@
-"""The search for the bad rows of one shard: what a child has to run next, and what came of it so far.
+"""The search for the bad rows of one shard: what a child must run next, and the results so far.
 
-Every step waits for a slot as a shard does, so a search holds nobody up; all of it belongs to the one attempt that failed.
+Each step waits for a slot as a shard does, so that a search does not hold other shards up. The whole search belongs to
+the one attempt that failed.
 """
 
 from dataclasses import replace
@@ -27,7 +28,7 @@ _PICKED_EXTRA_BYTES = 4 * 1024 * 1024  # for the header in front of each picked 
 
 
 class RowSearch:
-    """One search: run what work() says and give the result to took(), until that decides what becomes of the shard.
+    """One search: run what work() returns and pass the result to took(), until took() returns a final decision.
 
     `failed` and `error` say how the whole shard failed.
     """
@@ -43,11 +44,11 @@ class RowSearch:
 
     @property
     def exclusive(self) -> bool:
-        """Whether its worker has to run nothing else meanwhile."""
+        """Whether the worker must run nothing else meanwhile: true for a shard that ran out of memory."""
         return self.failed.reason is Reason.OUT_OF_MEMORY
 
     def work(self, limits: WorkLimits) -> Work:
-        """Return what a child has to run next."""
+        """Return what a child must run next."""
         call, rows = Call.ROWS, b""
         if self._bisection is not None and self._output is not None:
             call, rows = Call.PICK, pack_rows([range(row, row + 1) for row in self._bisection.bad])
@@ -59,7 +60,7 @@ class RowSearch:
         return Work(call, shard.kind, shard.options, [item], limits)
 
     def took(self, result: Result, worker: str) -> Decision:
-        """Note how it went on `worker`; Rerun as long as there is more to run."""
+        """Apply the result of a run on `worker`; return Rerun while there is more to run."""
         if isinstance(result, NotRun):
             return Rerun()
         if self._bisection is None:
@@ -70,7 +71,7 @@ class RowSearch:
         elif isinstance(result, Done):
             return rows_dead_lettered(self._shard, self._output, self._bad_rows(self._bisection, result))
         else:
-            self._gave_up = f"the bad rows cannot be picked: {result.error}"
+            self._gave_up = f"extracting the bad rows failed: {result.error}"
         return self._in_vain() if self._gave_up else Rerun()
 
     def _bad_rows(self, bisection: Bisection[AttemptError], picked: Done) -> list[FoundRow]:
@@ -81,7 +82,7 @@ class RowSearch:
         ]
 
     def _in_vain(self) -> DeadLettered:
-        """The whole shard failed, and the search for its bad rows was in vain."""
+        """Return the dead letter of the whole shard: the search did not separate its bad rows from the good ones."""
         shard = self._shard
         log.info("rows-not-told-apart", job=shard.owner.job_id, seq=shard.seq, why=self._gave_up)
         text = self.failed.error if self._bisection is None else f"{self.failed.error} ({self._gave_up})"
@@ -89,11 +90,11 @@ class RowSearch:
 
     def _begin(self, result: Done | Failed) -> None:
         if isinstance(result, Failed):
-            self._gave_up = f"its rows cannot be told apart: {result.error}"
+            self._gave_up = f"splitting the shard into rows failed: {result.error}"
             return
         rows = unpack_rows(result.output)
         if not rows or len(rows[0]) < 2:
-            self._gave_up = "no rows"
+            self._gave_up = "it has fewer than two rows"
             return
         budget_us = _BUDGET_TIMEOUTS * self._shard.timeout_ms * 1000
         self._bisection = Bisection(rows[0], most_bad=self._most_bad, budget_us=budget_us)

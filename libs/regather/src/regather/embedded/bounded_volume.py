@@ -1,4 +1,4 @@
-"""A directory of bounded size that can be made full at will: a tmpfs, where this process may mount one."""
+"""A directory of bounded size that a test can fill on request: a tmpfs, if this process may mount one."""
 
 import ctypes
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 _MS_REMOUNT, _MS_PRIVATE, _MS_REC, _MNT_DETACH = 32, 1 << 18, 1 << 14, 2
 _CLONE_NEWNS = 0x20000
 _SPARE_BYTES = 64 * 1024
-"""Left free by fill(), because the kernel refuses a limit below what is in use, which may grow meanwhile."""
+"""Space that fill() leaves: the kernel refuses a limit below the use, which may grow after it was measured."""
 
 
 class MountRefused(OSError):
@@ -15,7 +15,7 @@ class MountRefused(OSError):
 
 
 def private_mounts() -> None:
-    """Give this thread and all that it starts mounts of their own, which vanish with the last of these processes.
+    """Move this thread and its future children to a private mount namespace, which ends with the last of them.
 
     Call it before any thread is started. Raises MountRefused.
     """
@@ -25,7 +25,7 @@ def private_mounts() -> None:
 
 
 class BoundedVolume:
-    """A tmpfs of `size_bytes` on `path`. Raises MountRefused where it cannot be mounted."""
+    """A tmpfs of `size_bytes` on `path`. Raises MountRefused if it cannot be mounted."""
 
     def __init__(self, path: Path, size_bytes: int) -> None:
         self.path = path
@@ -46,21 +46,21 @@ class BoundedVolume:
         return state.f_bfree * state.f_frsize
 
     def fill(self) -> None:
-        """From the next few bytes on every write fails with "no space left on device"."""
+        """Shrink the volume to its use plus 64 KiB, so that further writes fail with "no space left on device"."""
         for _ in range(100):
             try:
                 self._mount(self.used_bytes + _SPARE_BYTES, _MS_REMOUNT)
             except MountRefused:
-                continue  # it has grown since it was measured
+                continue  # the use has grown since it was measured
             return
         raise MountRefused(f"{self.path} grows faster than it can be limited")
 
     def free(self) -> None:
-        """There is room again."""
+        """Restore the volume's size, so that writes succeed again."""
         self._mount(self.size_bytes, _MS_REMOUNT)
 
     def close(self) -> None:
-        """Unmount; what was in it is gone."""
+        """Unmount the volume; its contents are lost."""
         _libc().umount2(bytes(self.path), _MNT_DETACH)
 
     def _mount(self, size_bytes: int, flags: int) -> None:

@@ -1,4 +1,4 @@
-"""What a cluster says of itself through the admin client: leaders, replicas in sync, coordinators, committed offsets."""
+"""Reads a cluster's state through the admin client: leaders, in-sync replicas, coordinators, committed offsets."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class PartitionState:
-    """`leader` is a broker's id, -1 for none. The first of the `replicas` is the one that is to lead."""
+    """One partition. `leader` is a broker's id, -1 for none. The first of `replicas` is the preferred leader."""
 
     leader: int
     replicas: tuple[int, ...]
@@ -32,43 +32,43 @@ class PartitionState:
 
 
 class ClusterView:
-    """Asks with a client of its own each time, so that it never holds what a broker took along.
+    """Queries the cluster with a new client each time, so that no connection or metadata of a dead broker remains.
 
-    `bootstrap_servers` is called before each question, for the brokers that are known to be there. Every method raises
-    BrokerUnavailable where nobody answers within some seconds.
+    It calls `bootstrap_servers` before each query to get the brokers to ask. Every method raises BrokerUnavailable if
+    no broker answers within about ten seconds.
     """
 
     def __init__(self, bootstrap_servers: Callable[[], str]) -> None:
         self._bootstrap_servers = bootstrap_servers
 
     async def partitions(self) -> Mapping[TopicPartition, PartitionState]:
-        """All partitions, those of internal topics included, as some broker sees them."""
+        """Return all partitions, including those of internal topics, as one broker sees them."""
         found = await self._ask(lambda admin: admin.describe_topics())
         return _states(found)
 
     async def agreed_partitions(self) -> Mapping[TopicPartition, PartitionState]:
-        """The same as soon as all brokers say the same: a new topic reaches them one after the other."""
+        """Return all partitions once all answering brokers agree: a new topic reaches them one after the other."""
         return await self._ask(_agreed_partitions)
 
     async def leaderships(self) -> Counter[int]:
-        """How many partitions each broker leads, internal topics included."""
+        """Return how many partitions each broker leads, including those of internal topics."""
         return Counter(state.leader for state in (await self.partitions()).values())
 
     async def out_of_sync(self) -> int:
-        """Partitions that lack a replica in sync, or a leader."""
+        """Return the number of partitions without a leader, or with a replica out of sync."""
         states = (await self.partitions()).values()
         return sum(len(state.in_sync) < len(state.replicas) or state.leader < 0 for state in states)
 
     async def group_coordinator(self, group: str) -> int:
-        """The broker that leads the group's partition of `__consumer_offsets`."""
+        """Return the broker that leads the group's partition of `__consumer_offsets`."""
         return int(await self._ask(lambda admin: admin.find_coordinator(group, _GROUP)))
 
     async def transaction_coordinator(self, transactional_id: str) -> int:
-        """The broker that leads the id's partition of `__transaction_state`."""
+        """Return the broker that leads the id's partition of `__transaction_state`."""
         return int(await self._ask(lambda admin: admin.find_coordinator(transactional_id, _TRANSACTION)))
 
     async def committed(self, group: str) -> Mapping[TopicPartition, int]:
-        """Every committed offset of a group."""
+        """Return every committed offset of a group."""
         found = await self._ask(lambda admin: admin.list_consumer_group_offsets(group))
         return {TopicPartition(*tp): entry.offset for tp, entry in found.items()}
 
@@ -99,17 +99,17 @@ class ClusterView:
 
 
 async def _agreed_partitions(admin: Any) -> Mapping[TopicPartition, PartitionState]:
-    """What every broker says that answers within `_ONE_BROKER_S`; BrokerUnavailable where two of them differ."""
+    """Return the state that all brokers report that answer within 1 s; BrokerUnavailable if none does or two differ."""
     brokers = [broker["node_id"] for broker in (await admin.describe_cluster())["brokers"]]
     answers = await asyncio.gather(*(_partitions_by(admin, broker) for broker in brokers), return_exceptions=True)
     states = [answer for answer in answers if not isinstance(answer, BaseException)]
     if not states or any(state != states[0] for state in states):
-        raise BrokerUnavailable(f"{len(states)} of {len(brokers)} brokers answered, and do not say the same")
+        raise BrokerUnavailable(f"{len(states)} of {len(brokers)} brokers answered; they do not report the same state")
     return states[0]
 
 
 async def _partitions_by(admin: Any, broker: int) -> Mapping[TopicPartition, PartitionState]:
-    """What this broker says of all topics. The client's public calls ask a broker of the client's choice."""
+    """Return all partitions as this broker reports them; the client's public calls choose the broker themselves."""
     async with asyncio.timeout(_ONE_BROKER_S):
         response = await admin._send_request_to_node(broker, MetadataRequest(None))
     return _states(response.to_object()["topics"])

@@ -1,7 +1,7 @@
-"""Several embedded Kafka brokers as one cluster, each a process that can be killed, suspended, restarted, or run full.
+"""Several embedded Kafka brokers as one cluster; each is a process that a test can kill, suspend, restart or fill up.
 
-Every broker is a controller, too. Clients, brokers and controllers meet on listeners of their own; a fourth one is for
-clients that are to reach the brokers through something that stands between (`proxied_servers`, `proxy_routes`).
+Every broker is a controller as well. Clients, brokers and controllers each have a listener. A fourth listener is for
+clients that must reach the brokers through a proxy (`proxied_servers`, `proxy_routes`).
 """
 
 import contextlib
@@ -29,7 +29,7 @@ VOLUME_BYTES = 2048 * MIB
 
 
 class ClusterNode:
-    """One broker of a cluster; its address stays the same over restarts. Every method is synchronous.
+    """One broker of a cluster; it keeps its address over restarts. Every method is synchronous.
 
     `volume` bounds its data; without one, fill_disk() limits the size of the files that its process may write.
     """
@@ -60,12 +60,12 @@ class ClusterNode:
 
     @property
     def pid(self) -> int:
-        """Process id; EmbeddedKafkaError where it does not run."""
+        """Process id; EmbeddedKafkaError if the broker does not run."""
         return self._process.pid
 
     @property
     def running(self) -> bool:
-        """Whether the process lives, suspended or not."""
+        """Whether the process exists, suspended or not."""
         return self._process.running
 
     @property
@@ -74,7 +74,7 @@ class ClusterNode:
         return self._process.log_path
 
     def configure(self, settings: Mapping[str, str]) -> None:
-        """Settings of the next start."""
+        """Set the settings of the next start."""
         self._settings = dict(settings)
 
     def start(self) -> None:
@@ -83,7 +83,7 @@ class ClusterNode:
             self._process.start(self._settings, cluster_id=self._cluster_id, node_id=self.node_id)
 
     def wait_ready(self, timeout_s: float = _START_TIMEOUT_S, *, brokers: int = 1) -> None:
-        """Wait until it answers and knows a controller and so many brokers, itself among them."""
+        """Wait until the broker answers and reports a controller and at least `brokers` brokers, itself included."""
         end_s = time.monotonic() + timeout_s
         while time.monotonic() < end_s:
             _ = self.pid
@@ -96,49 +96,49 @@ class ClusterNode:
         raise EmbeddedKafkaError(f"broker {self.node_id} was not ready in {timeout_s} s\n{tail(self.log_path)}")
 
     def stop(self) -> int | None:
-        """An orderly stop, in which the broker hands its leaderships over; its exit code."""
+        """Stop the broker gracefully, so that it hands its leaderships over; return its exit code."""
         return self._process.end(_STOP_GRACE_S)
 
     def kill(self) -> None:
-        """SIGKILL, as a crash would."""
+        """Send SIGKILL, like a crash."""
         self._process.kill()
 
     def suspend(self) -> None:
-        """SIGSTOP: its clients' connections stay, and nothing answers."""
+        """Send SIGSTOP: connections stay open, but the broker does not answer."""
         self._process.suspend()
         self.suspended = True
 
     def resume(self) -> None:
-        """SIGCONT."""
+        """Send SIGCONT."""
         self._process.resume()
         self.suspended = False
 
     def fill_disk(self) -> None:
-        """From now on its writes fail, and the broker halts at the first one."""
+        """Make the broker's writes fail from now on; it halts at the first one."""
         if self.volume is not None:
             self.volume.fill()
         else:
             resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
 
     def free_disk(self) -> None:
-        """There is room again; a broker that halted has to be started."""
+        """Make writes succeed again; a broker that has halted must be started."""
         if self.volume is not None:
             self.volume.free()
         elif self.running:
             resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
     def discard(self) -> None:
-        """End it at once and for good."""
+        """End the process at once and unmount its volume."""
         self._process.end(0)
         if self.volume is not None:
             self.volume.close()
 
 
 class EmbeddedCluster:
-    """Brokers 1 to `brokers`, every internal topic on three of them, two of which must have a record before its ack.
+    """Brokers with the ids 1 to `brokers`. Topics have up to three replicas, two of which must be in sync for an ack.
 
-    `home` holds settings, logs, and, where no tmpfs could be mounted, data; it is kept. Without it a temporary directory
-    is used and removed. `no_volumes_because` says why there are none.
+    `home` holds settings and logs, and the data if no tmpfs could be mounted; it is kept. Without `home` the cluster
+    uses a temporary directory and removes it. `no_volumes_because` says why there are no volumes.
     """
 
     def __init__(
@@ -181,31 +181,31 @@ class EmbeddedCluster:
 
     @property
     def bootstrap_servers(self) -> str:
-        """Every broker's address."""
+        """Addresses of all brokers."""
         return ",".join(node.address for node in self.nodes)
 
     @property
     def proxied_servers(self) -> str:
-        """What clients bootstrap from that are to go through a proxy, and through nothing else."""
+        """Bootstrap servers of clients that must reach the brokers only through a proxy."""
         return ",".join(f"127.0.0.1:{node.proxy_port}" for node in self.nodes)
 
     @property
     def proxy_routes(self) -> dict[int, tuple[str, int]]:
-        """The ports on which a proxy has to listen, each with the broker's address behind it; the same over restarts."""
+        """The ports on which a proxy must listen, each with the address of its broker; the same over restarts."""
         return {node.proxy_port: ("127.0.0.1", node.proxied_port) for node in self.nodes}
 
     @property
     def answering_servers(self) -> str:
-        """The same of those brokers only that run and are not suspended; all of them if there is none."""
+        """Addresses of the brokers that run and are not suspended; all addresses if there is none."""
         answering = [node.address for node in self.nodes if node.running and not node.suspended]
         return ",".join(answering) or self.bootstrap_servers
 
     def node(self, node_id: int) -> ClusterNode:
-        """The broker of this id."""
+        """Return the broker with this id."""
         return self.nodes[node_id - 1]
 
     def start(self) -> None:
-        """Start every broker that does not run, and wait until each knows all."""
+        """Start every broker that does not run, and wait until each reports all brokers."""
         for node in self.nodes:
             node.configure(cluster_settings(node, self.nodes))
             node.start()
@@ -213,7 +213,7 @@ class EmbeddedCluster:
             node.wait_ready(brokers=len(self.nodes))
 
     def close(self) -> None:
-        """End every broker; a temporary directory is removed."""
+        """End every broker and remove a temporary directory."""
         for node in self.nodes:
             node.discard()
         if self._temporary:
@@ -234,7 +234,7 @@ def _addresses(listeners: Mapping[str, int]) -> str:
 
 
 def cluster_settings(node: ClusterNode, nodes: Sequence[ClusterNode]) -> dict[str, str]:
-    """Settings of one broker among `nodes`."""
+    """Return the settings of one broker among `nodes`."""
     voters = ",".join(f"{other.node_id}@127.0.0.1:{other.controller_port}" for other in nodes)
     replication = str(min(3, len(nodes)))
     in_sync = str(min(2, len(nodes)))
@@ -265,6 +265,6 @@ def cluster_settings(node: ClusterNode, nodes: Sequence[ClusterNode]) -> dict[st
         "unclean.leader.election.enable": "false",
         "log.segment.bytes": str(32 * MIB),
         "replica.fetch.wait.max.ms": "100",
-        "leader.imbalance.check.interval.seconds": "15",  # else a broker that was away leads nothing for five minutes
+        "leader.imbalance.check.interval.seconds": "15",  # default 300: a returned broker would lead nothing so long
         "num.recovery.threads.per.data.dir": "2",
     }

@@ -1,4 +1,4 @@
-"""A real Apache Kafka (KRaft, one node, broker and controller in one process) as a child of this process."""
+"""A real Apache Kafka (KRaft, one node, broker and controller in one process) as a child process."""
 
 import os
 import random
@@ -18,20 +18,20 @@ from regather.embedded.processes import tail
 from regather.topics.layout import EVENT_RECORD_BYTES, LETTER_RECORD_BYTES, MIB
 
 _JVM = ("-Xms512m", "-Xmx512m", "-Xmn300m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
-"""For a broker that lives for minutes: the optimising compiler would take a core for its first 2,000 jobs (ADR 0008)."""
+"""For a broker that runs for minutes: the optimizing compiler would use a core for the first 2,000 jobs (ADR 0008)."""
 
 _START_TIMEOUT_S = 60.0
 _STOP_GRACE_S = 15.0
 _TEMPORARY = "regather-kafka-"
 _RECORD_BYTES = max(EVENT_RECORD_BYTES, LETTER_RECORD_BYTES)
 
-# Below the usual range of ports that the kernel gives to clients: a client that reconnects while the broker is down
-# could otherwise be given the broker's own port, connect to itself, and keep the broker from coming back.
+# Below the range from which the kernel usually assigns client ports: a client that reconnects while the broker is down
+# could otherwise get the broker's own port, connect to itself, and prevent the broker's restart.
 _PORTS = range(20_000, 32_000)
 
 
 def shared_settings() -> dict[str, str]:
-    """Broker settings that do not depend on where it runs: one node, small internal topics, our record sizes."""
+    """Return the settings that do not depend on where a broker runs: one node, small internal topics, record sizes."""
     return {
         "auto.create.topics.enable": "false",
         "default.replication.factor": "1",
@@ -53,7 +53,7 @@ def shared_settings() -> dict[str, str]:
         "log.message.timestamp.type": "LogAppendTime",
         "log.retention.hours": "168",
         "log.segment.bytes": str(256 * MIB),
-        # How long the successor of a broker that was killed waits before it may register.
+        # A broker that restarts after a kill must wait this long before it can register.
         "broker.session.timeout.ms": "5000",
         "broker.heartbeat.interval.ms": "500",
         "num.network.threads": "2",
@@ -77,7 +77,7 @@ def _node_settings(port: int, controller_port: int, log_dir: Path) -> dict[str, 
 
 
 def _with_proxied_listener(settings: Mapping[str, str], port: int, proxy_port: int) -> dict[str, str]:
-    """One listener more, whose clients are told the proxy's address; the broker itself never goes through it."""
+    """Return the settings with one more listener, which advertises the proxy's address; the broker itself skips it."""
     return {
         **settings,
         "listeners": f"{settings['listeners']},PROXIED://127.0.0.1:{port}",
@@ -87,13 +87,13 @@ def _with_proxied_listener(settings: Mapping[str, str], port: int, proxy_port: i
 
 
 class EmbeddedKafka:
-    """One broker on free ports of 127.0.0.1. It dies with this process.
+    """One broker on free ports of 127.0.0.1. It ends when this process ends. Every method is synchronous.
 
-    Without `data_dir` its data stand in a temporary directory that is removed at the end. With one, they are kept, and
-    a later broker of that directory goes on with them, on the same port if that is free. Every method is synchronous.
+    Without `data_dir` the broker uses a temporary directory, which is removed at the end. With one, the data are kept;
+    a later broker with that directory goes on with them, on the same port if that is free.
 
-    `settings` are put on top of the broker's own. With a `proxy_port` there is a second way in: clients that bootstrap
-    from that port of 127.0.0.1 are told that address, and never the broker's own (see `FaultProxy`).
+    `settings` override the broker's own. With a `proxy_port` the broker has a second listener, which advertises that
+    port of 127.0.0.1: clients that bootstrap from it never connect to the broker directly (see `FaultProxy`).
     """
 
     def __init__(
@@ -133,14 +133,14 @@ class EmbeddedKafka:
 
     @property
     def proxy_route(self) -> tuple[int, tuple[str, int]]:
-        """The port on which a proxy has to listen, and the broker's address behind it; the same over restarts."""
+        """The port on which a proxy must listen, and the broker's address behind it; the same over restarts."""
         if self._proxy_port is None:
-            raise EmbeddedKafkaError("this broker has no listener behind a proxy: give it a proxy_port")
+            raise EmbeddedKafkaError("this broker has no listener for a proxy; pass proxy_port to EmbeddedKafka")
         return self._proxy_port, ("127.0.0.1", self._proxied_port)
 
     @property
     def proxied_servers(self) -> str:
-        """What clients bootstrap from that are to go through the proxy."""
+        """Bootstrap servers of clients that must go through the proxy."""
         return f"127.0.0.1:{self.proxy_route[0]}"
 
     @property
@@ -154,24 +154,24 @@ class EmbeddedKafka:
         return self._process.log_path
 
     def start(self) -> None:
-        """Start the broker and wait until it answers for its metadata; raises EmbeddedKafkaError, JarsUnavailable."""
+        """Start the broker and wait until it serves metadata; raises EmbeddedKafkaError, JarsUnavailable."""
         if self._process.running:
             return
         self._process.start(self._configured(), cluster_id=random_uuid(), node_id=1)
         self._await_ready()
 
     def stop(self) -> None:
-        """End the broker and reap it; a temporary data directory is removed."""
-        self._process.end(0 if self._temporary else _STOP_GRACE_S)  # what is thrown away need not be flushed
+        """End the broker, reap it, and remove a temporary data directory."""
+        self._process.end(0 if self._temporary else _STOP_GRACE_S)  # temporary data need not be flushed
         if self._temporary:
             shutil.rmtree(self._home, ignore_errors=True)
 
     def kill(self) -> None:
-        """SIGKILL, as a crash would; `start()` brings it back with the same data and port."""
+        """Send SIGKILL, like a crash; `start()` brings the broker back with the same data and port."""
         self._process.kill()
 
     def restart(self) -> None:
-        """An orderly stop and a start with the same data and port."""
+        """Stop the broker gracefully and start it with the same data and port."""
         self._process.end(_STOP_GRACE_S)
         self.start()
 
@@ -202,7 +202,7 @@ class EmbeddedKafka:
 
 
 def temporary_home() -> Path:
-    """A fresh directory named after this process; those of processes that were killed are removed first."""
+    """Create a directory named after this process, after removing those of processes that no longer run."""
     for left in Path(tempfile.gettempdir()).glob(f"{_TEMPORARY}*-*"):
         owner = left.name.removeprefix(_TEMPORARY).partition("-")[0]
         if owner.isdecimal() and not _is_running(int(owner)):
@@ -216,12 +216,12 @@ def _is_running(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True  # somebody else's process
+        return True  # the process belongs to another user
     return True
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now, outside the range given to clients."""
+    """Return a port of 127.0.0.1 that is free now and outside the kernel's usual range of client ports."""
     for _ in range(200):
         port = random.SystemRandom().choice(_PORTS)
         if _is_free(port):
@@ -230,7 +230,7 @@ def free_port() -> int:
 
 
 def free_ports(count: int) -> list[int]:
-    """So many different ones."""
+    """Return `count` different free ports."""
     found: set[int] = set()
     while len(found) < count:
         found.add(free_port())

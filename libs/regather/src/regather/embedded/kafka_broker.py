@@ -1,8 +1,8 @@
-"""The ladder to a real broker: one that is named, else Docker, else the embedded one.
+"""Provides a real broker from the first source that works: a running one, else Docker, else an embedded one.
 
-`KAFKA_BOOTSTRAP_SERVERS` names a broker that runs already. Without it, a Docker engine that answers and holds the image
-gets a container; without one, Kafka's own jars run as a child process.
-`REGATHER_KAFKA=external|docker|embedded` forces a rung.
+`KAFKA_BOOTSTRAP_SERVERS` names a broker that runs already. Without it, Kafka runs in a Docker container if an engine
+answers and has the image. Otherwise Kafka's own jars run as a child process.
+`REGATHER_KAFKA=external|docker|embedded` forces one of these rungs.
 """
 
 import http.client
@@ -29,7 +29,7 @@ _CONTAINER_START_S = 60.0
 
 
 class Rung(StrEnum):
-    """Where the broker comes from."""
+    """The source of a broker."""
 
     EXTERNAL = "external"
     DOCKER = "docker"
@@ -38,7 +38,7 @@ class Rung(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """A broker that answers. `version` is "unknown" for one that was not started here."""
+    """A broker that answers. `version` is "unknown" for an external one."""
 
     bootstrap_servers: str
     rung: Rung
@@ -49,7 +49,7 @@ class Broker:
 
 
 class BrokerLadderError(RuntimeError):
-    """No broker on the rung that was asked for; the message says what to change."""
+    """The chosen rung has no broker; the message says what to change."""
 
 
 @contextmanager
@@ -59,10 +59,10 @@ def open_broker(
     environment: Mapping[str, str] | None = None,
     docker_answers: Callable[[], bool] | None = None,
 ) -> Iterator[Broker]:
-    """A broker from the highest rung that works, ended with the context; raises BrokerLadderError.
+    """Yield a broker from the rung of choose_rung(), and end it with the context; raises BrokerLadderError.
 
-    `data_dir` keeps the data of an embedded broker; the other rungs ignore it. `environment` stands in for the
-    process's own, `docker_answers` for the question to the Docker engine.
+    `data_dir` keeps the data of an embedded broker; the other rungs ignore it. `environment` replaces the process's
+    environment, `docker_answers` the check of the Docker engine.
     """
     environment = os.environ if environment is None else environment
     answers = docker_answers or docker_engine_answers
@@ -71,11 +71,11 @@ def open_broker(
 
 
 def choose_rung(environment: Mapping[str, str], docker_answers: Callable[[], bool]) -> Rung:
-    """The rung that the environment forces, else the highest that can work."""
+    """Return the rung that the environment forces, else the first that can work."""
     forced = environment.get(RUNG_VARIABLE, "")
     if forced:
         if forced not in set(Rung):
-            raise BrokerLadderError(f"{RUNG_VARIABLE}={forced!r} is none of {', '.join(Rung)}")
+            raise BrokerLadderError(f"{RUNG_VARIABLE}={forced!r} is not one of {', '.join(Rung)}")
         return Rung(forced)
     if environment.get(BOOTSTRAP_VARIABLE):
         return Rung.EXTERNAL
@@ -83,7 +83,7 @@ def choose_rung(environment: Mapping[str, str], docker_answers: Callable[[], boo
 
 
 def docker_engine_answers() -> bool:
-    """Whether a Docker engine answers within two seconds and holds Kafka's image, so that nothing must be pulled."""
+    """Return whether a Docker engine answers within two seconds and has Kafka's image, so that nothing is pulled."""
     connection = http.client.HTTPConnection("docker", timeout=_DOCKER_ANSWER_S)
     try:
         connection.sock = _connect_to_docker(os.environ.get("DOCKER_HOST") or _DOCKER_SOCKET)
@@ -143,7 +143,7 @@ def _docker() -> Iterator[Broker]:
     from testcontainers.core.config import testcontainers_config
     from testcontainers.core.container import DockerContainer
 
-    # The reaper is a second image to be pulled; the container is removed when this context ends.
+    # The reaper would have to be pulled as a second image; this context removes the container at its end anyway.
     testcontainers_config.ryuk_disabled = True
     port = free_port()
     container = DockerContainer(_image()).with_bind_ports(9092, port)
@@ -155,10 +155,10 @@ def _docker() -> Iterator[Broker]:
 
 
 def _container_environment(port: int) -> dict[str, str]:
-    """The embedded broker's settings under the image's names.
+    """Return the embedded broker's settings under the image's variable names.
 
-    Clients come to the port that is mapped; the broker itself, whose transaction coordinator is a client of its own,
-    cannot reach that port from inside and has a listener of its own.
+    Clients connect to the mapped port. The broker connects to itself, for its transaction coordinator; it cannot reach
+    the mapped port from inside the container and uses the listener INSIDE.
     """
     settings = shared_settings() | {
         "process.roles": "broker,controller",

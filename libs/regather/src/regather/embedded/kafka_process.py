@@ -1,4 +1,4 @@
-"""One Kafka process from its own jars: its files, its data directory, its start and its signals."""
+"""One Kafka process, run from Kafka's own jars: its files, data directory, start and signals."""
 
 import os
 import re
@@ -28,11 +28,11 @@ rootLogger.appenderRef.out.ref = OUT
 
 
 class EmbeddedKafkaError(RuntimeError):
-    """A broker did not start or ended on its own; the message holds the tail of its log."""
+    """A broker did not start, or ended unexpectedly; the message has the end of its log."""
 
 
 class KafkaProcess:
-    """A broker whose settings and log stand in `home` and whose data in `data_dir`. It dies with this process."""
+    """A broker with settings and log in `home` and data in `data_dir`. It ends when this process ends."""
 
     def __init__(self, home: Path, data_dir: Path, *, jvm_args: tuple[str, ...]) -> None:
         self.home = home
@@ -51,11 +51,11 @@ class KafkaProcess:
 
     @property
     def running(self) -> bool:
-        """Whether the process lives, suspended or not."""
+        """Whether the process exists, suspended or not."""
         return self._process is not None and self._process.poll() is None
 
     def start(self, settings: Mapping[str, str], *, cluster_id: str, node_id: int) -> None:
-        """Write the settings, format an empty data directory, start the process; it does not answer yet."""
+        """Write the settings, format an empty data directory and start the process, without waiting for an answer."""
         self.home.mkdir(parents=True, exist_ok=True)
         jars = ensure_jars()
         self.properties_path.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
@@ -64,32 +64,32 @@ class KafkaProcess:
         self._process = self._spawn(jars, "kafka.Kafka", str(self.properties_path))
 
     def end(self, grace_s: float) -> int | None:
-        """End the process and reap it, by SIGKILL after `grace_s`; its exit code, None if there was no process."""
+        """End the process, with SIGKILL after `grace_s`, and reap it; return its exit code, None without a process."""
         if self._process is None:
             return None
         process, self._process = self._process, None
         if process.poll() is None:
-            process.send_signal(signal.SIGCONT)  # one that is suspended hears of nothing else
+            process.send_signal(signal.SIGCONT)  # a suspended process does not handle SIGTERM
         return end(process, grace_s=grace_s)
 
     def kill(self) -> None:
-        """SIGKILL, as a crash would; reaped."""
+        """Send SIGKILL, like a crash, and reap the process."""
         os.kill(self.pid, signal.SIGKILL)
         if self._process is not None:
             self._process.wait()
 
     def suspend(self) -> None:
-        """SIGSTOP: the process keeps its connections and says nothing."""
+        """Send SIGSTOP: the process keeps its connections, but does not answer."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        """SIGCONT: it goes on as if no time had passed."""
+        """Send SIGCONT: the process goes on where it stopped."""
         os.kill(self.pid, signal.SIGCONT)
 
     def _format(self, jars: list[Path], cluster_id: str, node_id: int) -> None:
-        """Give an empty data directory its identity, as Kafka's own storage tool writes it.
+        """Format an empty data directory as Kafka's storage tool does.
 
-        The tool costs a JVM start (1 to 2 s), so its output is cached, and copied with identities of its own.
+        The tool costs a JVM start (1 to 2 s), so its output is cached, and copied with new ids.
         """
         if (self.data_dir / "meta.properties").exists():
             return
@@ -127,7 +127,7 @@ class KafkaProcess:
 
 
 def random_uuid() -> str:
-    """A fresh identity as Kafka writes them: 16 bytes in URL-safe base64 without padding, no dash in front."""
+    """Return a new id in Kafka's format: 16 bytes in URL-safe base64 without padding, not starting with a dash."""
     while (text := urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
         pass
     return text

@@ -1,4 +1,4 @@
-"""Child processes that cannot outlive this one, for brokers and services started by tests and by the command line."""
+"""Starts child processes that cannot outlive this one: brokers and services of tests and of the command line."""
 
 import os
 import signal
@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-# Runs in the new process before the program takes its place: asks the kernel for SIGKILL at the parent's death, then
-# leaves if the parent died before that. A `preexec_fn` would run Python between fork and exec, unsafe beside threads.
+# Runs in the new process before it executes the program: asks the kernel for SIGKILL at the parent's death, and exits
+# if the parent has died already. A `preexec_fn` would run Python between fork and exec, which is unsafe with threads.
 _BIND_AND_EXEC = """
 import ctypes, os, sys
 parent, program = int(sys.argv[1]), sys.argv[2:]
@@ -33,9 +33,9 @@ def spawn_bound(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start `argv` (absolute program path) in its own session; output goes to `log_file`; it dies with this process.
+    """Start `argv` (absolute program path) in a new session, with its output in `log_file`; it ends with this process.
 
-    Where the system has no prctl (macOS) the binding is absent and only `end()` ends the child.
+    On a system without prctl (macOS) the child is not bound to this process; only `end()` ends it.
     """
     spawner = _spawner.setdefault(os.getpid(), ThreadPoolExecutor(1, thread_name_prefix="spawner"))
     command = [sys.executable, "-I", "-S", "-c", _BIND_AND_EXEC, str(os.getpid()), *argv]
@@ -56,7 +56,7 @@ def spawn_bound(
 
 
 def end(process: subprocess.Popen[bytes], *, grace_s: float) -> int:
-    """SIGTERM, wait up to `grace_s`, then SIGKILL; reap it and return its exit code. Only this pid is signalled."""
+    """Send SIGTERM, after `grace_s` SIGKILL, reap the process and return its exit code. Signals only this pid."""
     if process.poll() is None and grace_s > 0:
         process.send_signal(signal.SIGTERM)
         try:
@@ -69,7 +69,7 @@ def end(process: subprocess.Popen[bytes], *, grace_s: float) -> int:
 
 
 def tail(log_file: Path, lines: int = 20) -> str:
-    """The last lines of a log, for error messages."""
+    """Return the last lines of a log, for error messages."""
     try:
         text = log_file.read_text(errors="replace")
     except FileNotFoundError:

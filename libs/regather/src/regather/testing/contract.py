@@ -1,4 +1,4 @@
-"""What a contract case asks of a transport: topics, clients that are stopped at its end, members that poll."""
+"""Tools for contract cases of a transport: topics, clients that are stopped at the end, group members that poll."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ DeleteRecords = Callable[[TopicPartition, int], Awaitable[None]]
 
 
 class Member:
-    """A consumer in a group with its listener; polls in a task of its own and keeps what it gets."""
+    """A consumer in a group, with its listener; polls in a task and keeps the records it gets."""
 
     def __init__(self, consumer: Consumer, topics: Sequence[str]) -> None:
         self.consumer = consumer
@@ -41,7 +41,7 @@ class Member:
         self._task: asyncio.Task[None] | None = None
 
     async def on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
-        """Note the share."""
+        """Note the assigned partitions."""
         self._owned = frozenset(partitions)
         self.assigned.append(sorted(partitions))
         self.generations.append(self.consumer.generation)
@@ -49,21 +49,21 @@ class Member:
             self.consumer.pause(partitions)
 
     async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        """Note what is taken away; commit what the case wants committed then."""
+        """Note the revoked partitions; commit `commit_on_revoke`."""
         self._owned = frozenset()
         self.revoked.append(sorted(partitions))
         if self.commit_on_revoke:
             await self.consumer.commit(self.commit_on_revoke)
 
     async def join(self) -> "Member":
-        """Connect, join and poll from now on."""
+        """Connect, join the group and start polling."""
         await self.consumer.start()
         self.consumer.subscribe(self.topics, self)
         self.poll()
         return self
 
     def poll(self) -> None:
-        """Poll in a task of its own."""
+        """Start polling in a task."""
         self._task = asyncio.create_task(self._poll())
 
     async def _poll(self) -> None:
@@ -72,7 +72,7 @@ class Member:
                 self.records += records
 
     async def hold(self) -> None:
-        """Stop polling, as a process that hangs does."""
+        """Stop polling, like a process that hangs."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError, TransportError):
@@ -86,11 +86,11 @@ class Member:
 
     @property
     def owned(self) -> frozenset[TopicPartition]:
-        """The partitions owned now."""
+        """Partitions that it owns now."""
         return self._owned
 
     def values(self) -> list[bytes | None]:
-        """Values of the records so far."""
+        """Return the values of the records so far."""
         return [record.value for record in self.records]
 
 
@@ -98,7 +98,7 @@ MemberT = TypeVar("MemberT", bound=Member)
 
 
 class World:
-    """What a case needs of a transport; everything made here is stopped at its end."""
+    """Creates a case's topics and clients on a transport, and stops every client at the end."""
 
     def __init__(self, transport: Transport, delete_records: DeleteRecords) -> None:
         self.transport = transport
@@ -106,9 +106,9 @@ class World:
         self._ends: list[Callable[[], Awaitable[None]]] = []
 
     async def topic(self, partitions: int = 1, *, max_record_bytes: int = RECORD_BYTES) -> str:
-        """Create a topic with a name of its own, and wait until the broker that is asked knows it.
+        """Create a topic with a unique name, and wait until its metadata is available.
 
-        A broker that has made a topic may answer for a moment as if it had not.
+        A broker may report a topic as unknown for a moment after it has created it.
         """
         name = f"t-{uuid.uuid4().hex[:12]}"
         config = {"max.message.bytes": str(max_record_bytes), "message.timestamp.type": "LogAppendTime"}
@@ -141,7 +141,7 @@ class World:
         return await self.adopt(Member(self.transport.consumer(group=group), topics))
 
     async def adopt(self, member: MemberT) -> MemberT:
-        """Let a member of the case's own making join."""
+        """Let a member that the case has made join."""
         self._ends.append(member.leave)
         await member.join()
         return member
@@ -153,7 +153,7 @@ class World:
             await acked
 
     async def read(self, consumer: Consumer, count: int, **arguments: Any) -> list[Record]:
-        """Poll until `count` records came; AssertionError if they don't."""
+        """Poll until at least `count` records have arrived; AssertionError after 20 s."""
         found: list[Record] = []
 
         async def enough() -> bool:
@@ -165,7 +165,7 @@ class World:
         return found
 
     async def quiet(self, consumer: Consumer, polls: int = 3) -> bool:
-        """Whether some polls in a row bring nothing."""
+        """Return whether `polls` polls in a row return no record."""
         return not any([await consumer.poll(0.05) for _ in range(polls)])
 
     async def stop(self) -> None:

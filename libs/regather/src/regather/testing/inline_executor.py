@@ -1,4 +1,4 @@
-"""An executor without children, for tests and plug-in authors: same results, no isolation, no time limits."""
+"""An executor without child processes, for tests and plug-in authors: same results, no isolation, no time limits."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ from regather.processors.base import Processor
 
 
 class InlineExecutor:
-    """Runs processors in this very process, one after the other."""
+    """Runs processors in this process, one item after the other."""
 
     def __init__(self, processors: Mapping[str, Processor[Any]], slots: int = 1) -> None:
         self._processors = processors
@@ -24,22 +24,22 @@ class InlineExecutor:
 
     @property
     def slots(self) -> int:
-        """How many pieces of work are taken at once."""
+        """Number of works that a worker may run at once."""
         return self._slots
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """What can be run."""
+        """Names of the kinds that it can run."""
         return tuple(self._processors)
 
     async def start(self) -> None:
-        """There is nothing to start."""
+        """Do nothing: there are no children to start."""
 
     async def stop(self, timeout_s: float) -> None:
-        """There is nothing to stop."""
+        """Do nothing: there are no children to stop."""
 
     async def run(self, work: Work) -> list[Result]:
-        """Run the items where we stand."""
+        """Run the items in this process; return one result for each."""
         processor = self._processors[work.kind]
         options = processor.options_model.model_validate_json(work.options or b"{}")
         if work.call is Call.MERGE:

@@ -1,4 +1,4 @@
-"""Run a kind on a body in this process: cut, process, merge, with no broker and no children. For tests of plug-ins."""
+"""Runs a kind on a body in this process, for tests of plug-ins: cut, process and merge, without broker and children."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -22,9 +22,9 @@ from regather.processors.registry import parse_options
 def run(
     kind: Processor[Any], body: bytes, options: Mapping[str, object] | None = None, request: SplitRequest | None = None
 ) -> bytes:
-    """Return the result for a body, as a whole installation would compute it; raises what refuses it there.
+    """Return the result for a body as an installation would compute it; raises the same errors for a refused body.
 
-    `request` says how the body is cut; its length and its head are filled in.
+    `request` says how to cut the body; run() fills in its length and its head.
     """
     parsed = parse_options(kind, options or {})
     pieces = cut(kind, body, parsed, request or SplitRequest())
@@ -57,7 +57,7 @@ def processed(kind: Processor[Any], pieces: Sequence[Piece], options: Options) -
 
 
 def merged(kind: Processor[Any], outputs: Sequence[bytes | None], options: Options) -> bytes:
-    """Return the result out of the outputs in order; None stands where a shard failed for good."""
+    """Return the result of the outputs in order; None marks a shard that failed for good."""
     if kind.merges_outputs(options):
         return kind.merge(outputs, options)
     return b"".join(output for output in outputs if output is not None)

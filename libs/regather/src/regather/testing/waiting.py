@@ -1,4 +1,4 @@
-"""Waiting for a condition with a deadline, so that no test sleeps and hopes."""
+"""Waits for a condition with a deadline, so that no test relies on a fixed sleep."""
 
 import asyncio
 import inspect
@@ -31,8 +31,8 @@ async def eventually(
 ) -> Any:
     """Call `condition` until it is truthy and return its value; AssertionError naming `what` after `timeout_s`.
 
-    An AssertionError raised by the condition counts as "not yet" and is chained to the final error. `interval_s` lies
-    between two calls: longer where a call costs much.
+    An AssertionError raised by the condition counts as "not yet" and is chained to the final error. `interval_s` is the
+    time between two calls; make it longer for an expensive condition.
     """
     end = time.monotonic() + timeout_s
     last: AssertionError | None = None

@@ -1,31 +1,31 @@
-"""What every reader of a request body is: bytes of the request in, bytes of the job's input out."""
+"""The interface of a body reader: it turns the bytes of a request into the bytes of the job's input."""
 
 from collections.abc import Mapping
 from typing import Protocol
 
 MAX_FIELD_BYTES = 64 * 1024
-"""A field beside the data (shard_size, options) may be this long."""
+"""Longest field besides the data, such as shard_size or options."""
 
 
 class BodyReader(Protocol):
     """Finds the job's input inside a request body that arrives in chunks of any size.
 
-    Never holds more than one chunk of the input. Raises BadInput saying what is wrong and at which byte.
+    Never holds more than one chunk of the input. Raises BadInput for a malformed body.
     """
 
     def feed(self, chunk: bytes) -> bytes:
-        """Take the next bytes of the request; the bytes of the input that are known now."""
+        """Read the next bytes of the request; return the bytes of the input found so far and not returned yet."""
 
     def finish(self) -> bytes:
-        """The request body has ended; what is left of the input."""
+        """Check that the request body is complete; return the rest of the input."""
 
     @property
     def fields(self) -> Mapping[str, object]:
-        """Fields that stood beside the data, complete after finish()."""
+        """The other fields of the body, complete after finish()."""
 
     @property
     def content_type(self) -> str | None:
-        """Media type that the body itself gives for the data, if it does."""
+        """Media type of the data as stated inside the body; None if it states none."""
 
 
 class RawBody:
@@ -37,9 +37,9 @@ class RawBody:
         self.fields: dict[str, object] = {}
 
     def feed(self, chunk: bytes) -> bytes:
-        """Pass the chunk on."""
+        """Return the chunk."""
         return chunk
 
     def finish(self) -> bytes:
-        """Nothing was kept."""
+        """Return nothing: feed() keeps nothing back."""
         return b""

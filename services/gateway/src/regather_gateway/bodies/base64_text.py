@@ -1,4 +1,4 @@
-"""Base64 (RFC 4648, section 4) that arrives in pieces of any size."""
+"""Decodes base64 (RFC 4648, section 4) that arrives in pieces of any size."""
 
 import binascii
 
@@ -9,7 +9,7 @@ _QUANTUM = 4
 
 
 class Base64Decoder:
-    """Decodes text cut anywhere; white space is skipped, padding is required, anything else is refused."""
+    """Decodes text that may be cut anywhere. Skips white space, requires padding, refuses any other character."""
 
     def __init__(self, field: str) -> None:
         self._field = field
@@ -18,7 +18,7 @@ class Base64Decoder:
         self._taken = 0
 
     def feed(self, text: bytes) -> bytes:
-        """Bytes of all complete groups of four characters."""
+        """Return the bytes of all groups of four characters that are complete now."""
         text = self._rest + text.translate(None, _WHITESPACE)
         cut = len(text) - len(text) % _QUANTUM
         block, self._rest = text[:cut], text[cut:]
@@ -42,6 +42,6 @@ class Base64Decoder:
 
     def _wrong(self, why: str) -> BadInput:
         return BadInput(
-            f"{self._field} is no base64 after character {self._taken} (white space not counted): {why}",
+            f"{self._field} is not valid base64 after character {self._taken} (white space not counted): {why}",
             code="base64-invalid",
         )

@@ -1,9 +1,10 @@
-"""A JSON object with one huge field, read while it arrives.
+"""Reads a JSON object with one huge field while it arrives.
 
     {"shard_size": 1048576, "image_data": "<base64>", "options": {}}      any order, any white space
 
-The huge field is a string (base64, or text that becomes its UTF-8 bytes) or an array (it becomes NDJSON: each element
-on a line of its own, without white space). All other fields are small, collected, and parsed by the standard library.
+The huge field is a string (base64, or text that becomes its UTF-8 bytes) or an array. An array becomes NDJSON: each
+element on a line of its own, without white space. The other fields are small; each is collected whole and parsed by the
+standard library.
 """
 
 import re
@@ -36,7 +37,7 @@ class _Utf8Text:
 
 
 class JsonBody:
-    """Reads one object; `data_field` is the huge one, `base64` says how its string is to be read."""
+    """Reads one object. `data_field` names the huge field; with `base64` its value must be a base64 string."""
 
     content_type: str | None = None
 
@@ -53,7 +54,7 @@ class JsonBody:
         self._position = 0
 
     def feed(self, chunk: bytes) -> bytes:
-        """Take the next bytes of the request; the decoded bytes of the huge field among them."""
+        """Read the next bytes of the request; return the decoded bytes of the huge field among them."""
         found: list[bytes] = []
         at = 0
         try:
@@ -65,7 +66,7 @@ class JsonBody:
         return b"".join(found)
 
     def finish(self) -> bytes:
-        """Check that the object was closed."""
+        """Check that the object is closed."""
         if self._step != self._after_object:
             raise BadInput(f"the JSON object is not closed after {self._position} bytes", code="json-invalid")
         return self._decoder.finish()
@@ -119,7 +120,7 @@ class JsonBody:
 
     def _begin_data(self, data: bytes, at: int) -> int:
         if self.data_seen:
-            raise BadInput(f"field {self._key!r} stands in the body twice", code="json-invalid")
+            raise BadInput(f"field {self._key!r} appears twice in the body; send it once", code="json-invalid")
         self.data_seen = True
         first = data[at : at + 1]
         if first == b'"':

@@ -1,4 +1,4 @@
-"""A JSON string (RFC 8259, section 7) that arrives in pieces of any size, as UTF-8 without its escapes."""
+"""Decodes a JSON string (RFC 8259, section 7) that arrives in pieces of any size to UTF-8, resolving escapes."""
 
 import codecs
 import re
@@ -21,10 +21,10 @@ _HIGH_SURROGATES, _LOW_SURROGATES = range(0xD800, 0xDC00), range(0xDC00, 0xE000)
 
 
 class JsonStringReader:
-    """Reads from behind the opening quote to the closing one.
+    """Reads from after the opening quote up to and including the closing one.
 
-    `as_it_stands` leaves it to the caller to refuse control characters and wrong UTF-8: base64 allows neither, and the
-    line breaks that `"$(base64 file)"` in a shell makes are welcome there.
+    `as_it_stands` skips the checks for control characters and invalid UTF-8. The base64 decoder refuses both itself,
+    but accepts line breaks, which a shell's `"$(base64 file)"` produces.
     """
 
     def __init__(self, *, as_it_stands: bool = False) -> None:
@@ -35,7 +35,7 @@ class JsonStringReader:
         self.closed = False
 
     def feed(self, data: bytes, at: int) -> tuple[bytes, int]:
-        """Read `data` from position `at`; the text found, and the position behind what was read."""
+        """Read `data` from position `at`; return the text found and the position after the last byte read."""
         found: list[bytes] = []
         quote = at - 1
         while at < len(data) and not self.closed:
@@ -64,7 +64,7 @@ class JsonStringReader:
             return text
         wrong = _CONTROL.search(text)
         if wrong:
-            raise _invalid(f"control character {wrong.group()!r} stands unescaped in a string")
+            raise _invalid(f"a string contains the unescaped control character {wrong.group()!r}")
         try:
             self._utf8.decode(text)
         except UnicodeDecodeError as error:
@@ -93,12 +93,12 @@ class JsonStringReader:
         try:
             return _SIMPLE[escape[1]]
         except KeyError:
-            raise _invalid(f"{escape.decode(errors='replace')!r} is no escape") from None
+            raise _invalid(f"{escape.decode(errors='replace')!r} is not a valid escape") from None
 
     def _code_unit(self, escape: bytes) -> bytes:
         digits = escape[2:]
         if not all(digit in b"0123456789abcdefABCDEF" for digit in digits):
-            raise _invalid(f"{escape.decode(errors='replace')!r} is no escape")
+            raise _invalid(f"{escape.decode(errors='replace')!r} is not a valid escape")
         unit = int(digits, 16)
         if unit in _LOW_SURROGATES and self._high:
             code_point = 0x10000 + (self._high - _HIGH_SURROGATES.start << 10) + unit - _LOW_SURROGATES.start
@@ -109,18 +109,18 @@ class JsonStringReader:
             self._high = unit
             return b""
         if unit in _LOW_SURROGATES:
-            raise _invalid(f"\\u{unit:04x} is half of a surrogate pair")
+            raise _invalid(f"\\u{unit:04x} is an unpaired surrogate")
         return chr(unit).encode()
 
     def _no_lone_surrogate(self) -> None:
         if self._high:
-            raise _invalid(f"\\u{self._high:04x} is half of a surrogate pair")
+            raise _invalid(f"\\u{self._high:04x} is an unpaired surrogate")
 
     def _whole_characters(self) -> None:
         try:
             self._utf8.decode(b"", final=True)
         except UnicodeDecodeError as error:
-            raise _invalid("a string is not UTF-8: a character is cut off") from error
+            raise _invalid("a string is not UTF-8: its last character is incomplete") from error
 
 
 def _invalid(why: str) -> BadInput:

@@ -1,4 +1,4 @@
-"""One whole JSON value out of a stream of chunks: small fields, and the elements of an array."""
+"""Collects one whole JSON value from a stream of chunks: a small field, or an element of an array."""
 
 import json
 import math
@@ -16,7 +16,7 @@ _AFTER_SCALAR = re.compile(rb"[ \t\r\n,\]}]")
 
 
 class JsonValueReader:
-    """Collects the bytes of one value, at most `limit_bytes` of them; parses nothing until it is complete."""
+    """Collects the bytes of one value, at most `limit_bytes`, and parses them only when the value is complete."""
 
     def __init__(self, what: str, limit_bytes: int) -> None:
         self._what = what
@@ -29,7 +29,7 @@ class JsonValueReader:
         self.complete = False
 
     def feed(self, data: bytes, at: int) -> int:
-        """Read `data` from `at`; the position behind what belongs to the value."""
+        """Read `data` from position `at`; return the position after the last byte of the value."""
         start = at
         if not self._raw and not self._scalar:
             self._scalar = data[at] not in b'{["'
@@ -41,11 +41,11 @@ class JsonValueReader:
         return at
 
     def value(self) -> Any:
-        """Parse the complete value. BadInput for what is no JSON, or what no number or text can hold."""
+        """Return the complete value, parsed; BadInput for invalid JSON, numbers too large and unpaired surrogates."""
         return self._parsed()[1]
 
     def session(self) -> bytes:
-        """Return the complete value's own text in UTF-8 without white space and escapes; its numbers stay as they are."""
+        """Return the complete value's own text in UTF-8 without white space and escapes, with its numbers unchanged."""
         text, _ = self._parsed()
         return _TOKEN.sub(_plain, text).encode()
 
@@ -56,13 +56,13 @@ class JsonValueReader:
             if "\\u" in text:
                 json.dumps(value, ensure_ascii=False).encode()
         except UnicodeDecodeError as error:
-            raise BadInput(f"{self._what} is no UTF-8 at its byte {error.start}", code="json-invalid") from error
+            raise BadInput(f"{self._what} is not valid UTF-8 at its byte {error.start}", code="json-invalid") from error
         except UnicodeEncodeError as error:
-            raise BadInput(f"{self._what} holds half of a surrogate pair", code="json-invalid") from error
+            raise BadInput(f"{self._what} contains an unpaired surrogate", code="json-invalid") from error
         except RecursionError as error:
             raise BadInput(f"{self._what} is nested too deeply", code="json-invalid") from error
         except ValueError as error:
-            raise BadInput(f"{self._what} is no JSON: {error}", code="json-invalid") from error
+            raise BadInput(f"{self._what} is not valid JSON: {error}", code="json-invalid") from error
         return text, value
 
     def _outside(self, data: bytes, at: int) -> int:
@@ -98,13 +98,13 @@ class JsonValueReader:
 def _finite(literal: str) -> float:
     number = float(literal)
     if math.isinf(number):
-        raise ValueError(f"{_short(literal)} is larger than a number can be")
+        raise ValueError(f"{_short(literal)} is too large for a double")
     return number
 
 
 def _whole(literal: str) -> int:
     if len(literal) > _MOST_DIGITS:
-        raise ValueError(f"{_short(literal)} has {len(literal)} digits; at most {_MOST_DIGITS}")
+        raise ValueError(f"{_short(literal)} has {len(literal)} digits; at most {_MOST_DIGITS} are allowed")
     return int(literal)
 
 
@@ -113,7 +113,7 @@ def _short(literal: str) -> str:
 
 
 def _plain(token: re.Match[str]) -> str:
-    """Return a string without its escapes, and nothing for white space."""
+    """Return a string token with its escapes resolved, and nothing for white space."""
     text = token[0]
     if not text.startswith('"'):
         return ""

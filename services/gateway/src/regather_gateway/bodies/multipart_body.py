@@ -1,4 +1,4 @@
-"""A multipart/form-data body (RFC 7578) with one file, or with a small side file before it, read while it arrives."""
+"""Reads a multipart/form-data body (RFC 7578) while it arrives: one file, optionally after a small side file."""
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -17,10 +17,10 @@ _OCTETS = b"application/octet-stream"
 
 
 class MultipartBody:
-    """The one part with a file name is the input; all other parts are small fields of text.
+    """Reads the part with a file name as the input, and all other parts as small text fields.
 
-    With `side_bytes` there may be a part `side` with a file name, too, of at most so many bytes. It has to come first:
-    the input is cut while it arrives, and what cuts it needs the side file whole.
+    With `side_bytes` the form may also have a part `side` with a file name, of at most that many bytes. It must come
+    first: the input is cut while it arrives, and the splitter needs the whole side file for that.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class MultipartBody:
         _, parameters = parse_options_header(content_type)
         boundary = parameters.get(b"boundary")
         if not boundary:
-            raise BadInput("the content type multipart/form-data names no boundary", code="multipart-invalid")
+            raise BadInput("Content-Type multipart/form-data has no boundary parameter", code="multipart-invalid")
         self.fields: dict[str, object] = {}
         self.content_type: str | None = None
         self._side_bytes = side_bytes
@@ -59,23 +59,23 @@ class MultipartBody:
         )
 
     def take_side(self) -> Side | None:
-        """Return the side file, whole as soon as a byte of the input was found, and forget it; None: there is none."""
+        """Return the side file and release its memory; None without one. It is whole once feed() has returned input."""
         if self._side is None:
             return None
         side, self._side = Side(bytes(self._side), self._side_type), bytearray()
         return side
 
     def feed(self, chunk: bytes) -> bytes:
-        """Take the next bytes of the request; the bytes of the file among them."""
+        """Read the next bytes of the request; return the bytes of the input file among them."""
         try:
             self._parser.write(chunk)
         except FormParserError as error:
-            raise BadInput(f"the multipart body is wrong: {error}", code="multipart-invalid") from error
+            raise BadInput(f"the multipart body is malformed: {error}", code="multipart-invalid") from error
         found, self._found = self._found, []
         return found[0] if len(found) == 1 else b"".join(found)
 
     def finish(self) -> bytes:
-        """Check that the last boundary was seen and that there was a file."""
+        """Check that the body has its last boundary and an input file."""
         if not self._ended:
             raise BadInput("the multipart body ends before its last boundary", code="multipart-invalid")
         if not self._file_seen:
@@ -123,7 +123,7 @@ class MultipartBody:
             if name == _SIDE:
                 why = "this kind takes no side file"
             elif self._side_bytes:
-                why = "a second one is called `side`, and comes first"
+                why = "a side file must be called `side` and come first"
             raise BadInput(f"the multipart body has more than one file; {why}", code="multipart-invalid")
         self._file_seen = True
         self.content_type = self._headers.get(b"content-type", _OCTETS).decode("latin-1")
@@ -133,7 +133,7 @@ class MultipartBody:
             raise BadInput("the multipart body has two files called `side`", code="multipart-invalid")
         if self._file_seen:
             raise BadInput(
-                "the file `side` stands behind the other file; send it first: the other one is cut while it arrives",
+                "the file `side` comes after the input file; send it first, because the input is cut while it arrives",
                 code="multipart-invalid",
             )
         self._side = bytearray()
@@ -143,7 +143,7 @@ class MultipartBody:
         if len(self.fields) == _MAX_FIELDS:
             raise BadInput(f"the multipart body has more than {_MAX_FIELDS} fields", code="multipart-invalid")
         if name == _SIDE and self._side_bytes:
-            raise BadInput("the part `side` has no file name, so that it is no file", code="multipart-invalid")
+            raise BadInput("the part `side` has no file name; send it as a file", code="multipart-invalid")
         self._field = name
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
@@ -166,7 +166,7 @@ class MultipartBody:
     def _extend_side(self, side: bytearray, data: bytes) -> None:
         if len(side) + len(data) > self._side_bytes:
             raise BadInput(
-                f"the file `side` is longer than {self._side_bytes} bytes, the most that it may have",
+                f"the file `side` is longer than {self._side_bytes} bytes, the limit of this kind",
                 code="side-too-large",
             )
         self._take_room(len(data))

@@ -1,4 +1,4 @@
-"""How much memory the side files of all uploads together may take."""
+"""The memory limit for the side files of all uploads together."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -10,20 +10,20 @@ TakeRoom = Callable[[int], None]
 
 
 class SideRoom:
-    """Bytes that are free for side files. A side file is held, whole or packed, as long as its upload goes on."""
+    """Counts the bytes free for side files. A side file stays in memory, plain or packed, during its upload."""
 
     def __init__(self, max_bytes: int) -> None:
         self._free_bytes = max_bytes
 
     @contextlib.contextmanager
     def enter(self) -> Iterator[TakeRoom]:
-        """Inside the block the yielded function takes room for more bytes of one upload; Problem 503 if there is none."""
+        """Yield a function that reserves bytes for one upload until the block ends; Problem 503 if too few are free."""
         taken_bytes = 0
 
         def take(size_bytes: int) -> None:
             nonlocal taken_bytes
             if size_bytes > self._free_bytes:
-                detail = "the side files of other uploads take all the room there is (REGATHER_ALL_SIDES_BYTES)"
+                detail = "the side files of running uploads use all memory for them (REGATHER_ALL_SIDES_BYTES); retry"
                 raise Problem(503, "busy", detail, retry_after_s=_RETRY_AFTER_S)
             self._free_bytes -= size_bytes
             taken_bytes += size_bytes

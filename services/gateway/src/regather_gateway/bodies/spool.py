@@ -1,4 +1,4 @@
-"""Data that cannot be cut yet, because fields that decide the cut may still follow it: in memory, then in a file."""
+"""Keeps data that cannot be cut yet, because fields that decide the cut may follow it: in memory, then in a file."""
 
 import asyncio
 import tempfile
@@ -12,7 +12,7 @@ _READ_BYTES = 256 * 1024
 
 
 class Spool:
-    """Up to 1 MiB stays in memory; above, the data goes to a file without a name, in pieces of 1 MiB."""
+    """Keeps up to 1 MiB in memory; above that, writes the data to an unnamed temporary file in pieces of 1 MiB."""
 
     def __init__(self, *, max_bytes: int, directory: str) -> None:
         self._max_bytes = max_bytes
@@ -22,7 +22,7 @@ class Spool:
         self.size_bytes = 0
 
     async def write(self, data: bytes) -> None:
-        """Append; Problem 413 above the limit."""
+        """Append data; Problem 413 above the limit."""
         self.size_bytes += len(data)
         if self.size_bytes > self._max_bytes:
             raise Problem(
@@ -37,7 +37,7 @@ class Spool:
             await self._flush()
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield what was written, from the beginning."""
+        """Yield all data from the beginning."""
         if self._file is not None:
             await self._flush()
             await asyncio.to_thread(self._file.seek, 0)

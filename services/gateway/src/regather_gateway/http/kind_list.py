@@ -1,4 +1,4 @@
-"""What `GET /v1/kinds` says of each kind, from its processor alone: no engine is imported for it."""
+"""Builds the answer of `GET /v1/kinds` from the processors alone, without importing an engine."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ from regather_gateway.http.schemas import KindDocument, KindList, ResultTypeDocu
 
 
 def list_of_kinds(registry: Registry) -> KindList:
-    """Return all kinds in alphabetical order, those too of which the extra is not installed."""
+    """Return all kinds in alphabetical order, including those whose extra is not installed."""
     offered = {kind: _document(kind, registry[kind], None) for kind in registry}
     lacking = {kind: _document(kind, made, what_is_missing(made)) for kind, made in registry.incomplete.items()}
     return KindList(kinds=[document for _, document in sorted({**lacking, **offered}.items())])
@@ -40,7 +40,7 @@ def _document(kind: str, processor: Processor[Any], missing: str | None) -> Kind
 
 
 def _plain_options(processor: Processor[Any]) -> Mapping[str, object]:
-    """Return no options, or those of the first example where the kind needs some."""
+    """Return no options, or those of the first example if the kind requires some."""
     needed = processor.result_examples[0] if processor.result_examples else {}
     return {} if _options(processor, {}) is not None else needed
 
@@ -53,7 +53,7 @@ def _merges(processor: Processor[Any], options: Options | None) -> bool:
 
 
 def _result_types(processor: Processor[Any], plain: Mapping[str, object]) -> Iterator[tuple[Mapping[str, object], str]]:
-    """Yield options that may choose another media type, each with the one that it gives beside `plain`."""
+    """Yield options that may change the media type, each with the media type that it gives together with `plain`."""
     for given in (*_choices(processor), *processor.result_examples):
         options = _options(processor, {**plain, **given})
         if options is not None:
@@ -61,7 +61,7 @@ def _result_types(processor: Processor[Any], plain: Mapping[str, object]) -> Ite
 
 
 def _media_type(processor: Processor[Any], options: Options | None) -> str:
-    """Return the result's media type; a plug-in that fails here must not take the list of all others along."""
+    """Return the result's media type; if the plug-in fails, its default, so that the other kinds are still listed."""
     with contextlib.suppress(Exception):
         if options is not None:
             return processor.media_type(options)
@@ -74,7 +74,7 @@ def _choices(processor: Processor[Any]) -> Iterator[Mapping[str, object]]:
 
 
 def _values(annotation: Any) -> tuple[object, ...]:
-    """Return the values of an option that has few: a truth value, one of some words, either or nothing."""
+    """Return all values of an option of type bool, Literal or a union of these; nothing for any other type."""
     if annotation is bool:
         return (True, False)
     if get_origin(annotation) is Literal:
@@ -85,7 +85,7 @@ def _values(annotation: Any) -> tuple[object, ...]:
 
 
 def _options(processor: Processor[Any], given: Mapping[str, object]) -> Options | None:
-    """Return these options and no others; None where the kind needs more of them."""
+    """Return exactly these options, validated; None if the kind rejects them or requires more."""
     try:
         return processor.options_model.model_validate(dict(given))
     except ValidationError:

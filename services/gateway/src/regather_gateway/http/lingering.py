@@ -1,9 +1,8 @@
-"""Reading on behind an answer that came before the end of its request.
+"""Keeps reading a request whose answer came before its end (nginx calls this lingering_close).
 
-A socket that is closed with unread bytes in it resets the connection, and a client that still sends sees the reset in
-place of the answer. So the answer goes out whole, then the rest of the request is read and thrown away for a while, and
-only then is the answer ended, upon which uvicorn closes a connection that is not kept alive. It is what nginx calls
-lingering_close.
+Closing a socket that holds unread bytes resets the connection. A client that is still sending then sees the reset
+instead of the answer. So the middleware sends the whole answer, reads and discards the rest of the request within time
+limits, and only then ends the answer. After that uvicorn closes a connection that is not kept alive.
 """
 
 import asyncio
@@ -15,13 +14,13 @@ _LINGER_S, _SILENT_S = 10.0, 3.0
 
 
 class Lingering:
-    """ASGI middleware: it holds back the end of an answer until the request has been read, within time limits."""
+    """ASGI middleware that delays the end of an answer until the request is read, within time limits."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
+        """Run the application; linger only on HTTP requests that may have a body."""
         if scope["type"] != "http" or not _may_be_sending(scope):
             await self._app(scope, receive, send)
             return
@@ -60,7 +59,7 @@ class _Exchange:
 
 
 def _may_be_sending(scope: Scope) -> bool:
-    """Whether a body follows, whatever the answer; with `Expect` the client waits for a word before it sends any."""
+    """Whether the client sends a body in any case; with `Expect` it sends none before the server allows it."""
     headers = dict(scope["headers"])
     has_body = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
     return has_body and b"expect" not in headers

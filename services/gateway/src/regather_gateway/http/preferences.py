@@ -1,4 +1,4 @@
-"""Request headers that ask for something: Prefer (RFC 7240), If-None-Match (RFC 9110), Idempotency-Key."""
+"""Preference and condition headers: Prefer (RFC 7240), If-None-Match (RFC 9110), Idempotency-Key, Retry-After."""
 
 import re
 
@@ -14,14 +14,14 @@ _MAX_RETRY_S = 30
 
 
 def wished_wait_s(request: Request, cap_s: float) -> float | None:
-    """Seconds of `Prefer: wait=N`, at most `cap_s`; None where the client wishes no wait."""
+    """Return the seconds of `Prefer: wait=N`, at most `cap_s`; None without this preference."""
     header = ",".join(request.headers.getlist("prefer"))
     found = _WAIT.search(header)
     return min(float(found[1]), cap_s) if found else None
 
 
 def applied(request: Request, waited_s: float | None) -> dict[str, str]:
-    """The header that says which preference was applied."""
+    """Return the header that says which preference was applied."""
     if waited_s is not None:
         return {"Preference-Applied": f"wait={waited_s:g}"}
     if _ASYNC.search(",".join(request.headers.getlist("prefer"))):
@@ -30,7 +30,7 @@ def applied(request: Request, waited_s: float | None) -> dict[str, str]:
 
 
 def idempotency_key(request: Request) -> str | None:
-    """Return the key, without the quotes that the draft standard puts round it; Problem 400 for an unusable one."""
+    """Return the key without the quotes of the draft standard; Problem 400 if it is not 1 to 255 visible characters."""
     header = request.headers.get("idempotency-key")
     if header is None:
         return None
@@ -41,7 +41,7 @@ def idempotency_key(request: Request) -> str | None:
 
 
 def entity_tag(status: JobStatus) -> str:
-    """The ETag of a job's document: it changes with version, state and counters."""
+    """Return the ETag of a job's document, which changes with its version, state and counters."""
     counters = (status.total, status.done, status.failed, status.retries, status.frontier)
     return f'"{status.owner.version}.{status.state.rank}.' + ".".join(map(str, counters)) + '"'
 
@@ -56,7 +56,7 @@ def matches(request: Request, tag: str) -> bool:
 
 
 def retry_after_s(status: JobStatus) -> int:
-    """When to ask again: the time that the rest takes at the pace so far, between 1 and 30 seconds."""
+    """Return when to ask again: the estimated rest of the running time at the rate so far, 1 to 30 seconds."""
     settled = status.done + status.failed
     if not status.total or not settled:
         return 1

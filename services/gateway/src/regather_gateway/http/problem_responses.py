@@ -1,4 +1,4 @@
-"""Errors as `application/problem+json` (RFC 9457), for what this service raises and for what the framework raises."""
+"""Answers errors as `application/problem+json` (RFC 9457), those of this service and those of the framework."""
 
 import json
 from collections.abc import Mapping
@@ -19,11 +19,11 @@ log = get_logger()
 MEDIA_TYPE = "application/problem+json"
 _RETRYABLE = frozenset({408, 429, 503})
 _PASSING_CONFLICTS = frozenset({"submission-open", "not-ready", "closed-meanwhile"})
-"""The other conflicts stay what they are, however often the request is repeated."""
+"""Conflicts that may pass: repeating the request can succeed. Every other conflict is permanent."""
 
 
 def problem_of(error: Exception) -> Problem:
-    """Any error that a route may raise, as a problem."""
+    """Convert any error that a route may raise to a problem."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, UserError):
@@ -37,11 +37,11 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, HTTPException):
         phrase = HTTPStatus(error.status_code).phrase
         return Problem(error.status_code, phrase.lower().replace(" ", "-"), str(error.detail))
-    return Problem(500, "internal", "the gateway failed unexpectedly; its log says more")
+    return Problem(500, "internal", "the gateway failed unexpectedly; its log has the cause")
 
 
 def to_response(problem: Problem, instance: str, headers: Mapping[str, str] | None = None) -> Response:
-    """The problem as an answer to the request at path `instance`."""
+    """Return the problem as the answer to a request at path `instance`."""
     document: dict[str, Any] = {
         "type": f"urn:regather:problem:{problem.code}",
         "title": HTTPStatus(problem.status).phrase,
@@ -58,12 +58,12 @@ def to_response(problem: Problem, instance: str, headers: Mapping[str, str] | No
 def json_response(
     document: object, status: int, headers: Mapping[str, str] | None = None, media_type: str = "application/json"
 ) -> Response:
-    """Return a document as JSON in ASCII, which takes every text, half surrogates too: an answer must not fail."""
+    """Return a document as ASCII JSON, which can encode any text, unpaired surrogates included, and so never fails."""
     return Response(json.dumps(document).encode(), status, headers, media_type)
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of the application as a problem, the framework's own 404, 405 and 422 included."""
+    """Make the application answer every error as a problem, including the framework's own 404, 405 and 422."""
     for kind in (
         Problem,
         UserError,

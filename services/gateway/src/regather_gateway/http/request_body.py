@@ -1,4 +1,4 @@
-"""Reading a request body: limits, time limits, announced length and digest; never more than one chunk in memory."""
+"""Reads a request body, one chunk at a time: checks size, idle time, announced length and announced digest."""
 
 import asyncio
 import base64
@@ -20,13 +20,13 @@ _DRAIN_BYTES, _DRAIN_S = 8 * 1024 * 1024, 3.0
 
 
 def announced_length(request: Request) -> int | None:
-    """Content-Length, where the client gave one."""
+    """Return Content-Length in bytes; None if the client did not send a valid one."""
     text = request.headers.get("content-length", "")
     return int(text) if text.isdecimal() else None
 
 
 def announced_digest(request: Request) -> bytes | None:
-    """The SHA-256 of `Content-Digest` (RFC 9530), or None; Problem 400 for one that cannot be read."""
+    """Return the SHA-256 of `Content-Digest` (RFC 9530), or None without one; Problem 400 if it is malformed."""
     header = request.headers.get("content-digest", "")
     if "sha-256" not in header:  # other algorithms may be ignored (RFC 9530, section 2)
         return None
@@ -39,18 +39,18 @@ def announced_digest(request: Request) -> bytes | None:
 
 
 def content_encoding(request: Request) -> str | None:
-    """How the body is compressed, None where it is not; Problem 415 for what is not known here."""
+    """Return the codec of a compressed body, None for an uncompressed one; Problem 415 for an unsupported codec."""
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding == "identity":
         return None
     if encoding not in CODECS:
         known = ", ".join(CODECS)
-        raise Problem(415, "content-encoding", f"Content-Encoding {encoding!r} is not supported; known are {known}")
+        raise Problem(415, "content-encoding", f"Content-Encoding {encoding!r} is not supported; use one of {known}")
     return encoding
 
 
 def input_length(request: Request) -> int | None:
-    """Length of the job's input where the raw body is it: a compressed body's length says nothing of that."""
+    """Return the input's length, which is the raw body's; None for a compressed body, whose input size is unknown."""
     return announced_length(request) if content_encoding(request) is None else None
 
 
@@ -72,7 +72,7 @@ class RequestBody:
             raise self._too_large()
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the bytes of the job's input, inflated if the request says that they are compressed.
+        """Yield the bytes of the job's input, decompressed if the request has a Content-Encoding.
 
         Raises ClientDisconnect, Problem (400 for a wrong length or digest, 408, 413) and BadInput.
         """
@@ -112,7 +112,7 @@ class RequestBody:
             raise Problem(400, "content-length-differs", detail)
         if self._hash and self._hash.digest() != self._digest:
             arrived = base64.b64encode(self._hash.digest()).decode()
-            detail = f"the body's digest is sha-256=:{arrived}:, which is not what Content-Digest says; send it again"
+            detail = f"the body's digest is sha-256=:{arrived}:, which differs from Content-Digest; send it again"
             raise Problem(400, "content-digest-differs", detail)
 
     def _too_large(self) -> Problem:
@@ -121,7 +121,7 @@ class RequestBody:
 
 
 async def drain(request: Request) -> None:
-    """Read what a refused client still sends, within limits: else it sees a broken connection instead of the answer."""
+    """Read what a refused client still sends, at most 8 MiB or 3 s: else it may see a reset instead of the answer."""
     if "expect" in request.headers or (announced_length(request) or 0) > _DRAIN_BYTES:
         return
     received = 0

@@ -1,4 +1,4 @@
-"""The HTTP interface: requests to calls, errors to answers, no rules."""
+"""The HTTP interface: turns requests into calls and results into answers; it holds no rules of its own."""
 
 import base64
 import binascii
@@ -54,11 +54,11 @@ class JobQuery(BaseModel):
 
     kind: str = Field(description="what to run; see /v1/kinds")
     shard_size: int | None = Field(None, description="target size of a shard, 1024 to 10485760 bytes")
-    shards: int | None = Field(None, ge=1, le=MAX_ASKED_SHARDS, description="so many even shards instead")
+    shards: int | None = Field(None, ge=1, le=MAX_ASKED_SHARDS, description="number of even shards, instead of a size")
     timeout_s: float | None = Field(None, ge=0.1, le=3600, description="limit of one execution of a shard")
     deadline_s: float | None = Field(None, ge=1, description="limit of the whole job")
-    on_error: OnError = Field(OnError.FAIL, description="fail: a dead shard ends the job; skip: it leaves a gap")
-    max_failed_count: int | None = Field(None, ge=0, description="with on_error=skip: more dead shards end the job")
+    on_error: OnError = Field(OnError.FAIL, description="fail: a failed shard ends the job; skip: it leaves a gap")
+    max_failed_count: int | None = Field(None, ge=0, description="with on_error=skip: more failed shards end the job")
     max_failed_pct: float | None = Field(None, ge=0, le=100, description="the same in per cent of all shards")
     label: str = Field("", max_length=200, description="free text, shown in lists")
 
@@ -69,7 +69,7 @@ class ListQuery(BaseModel):
     state: JobState | None = None
     kind: str | None = None
     limit: int = Field(50, ge=1, le=500)
-    cursor: str | None = Field(None, description="next_cursor of the page before")
+    cursor: str | None = Field(None, description="next_cursor of the previous page")
 
 
 _JOB_PARAMETERS = frozenset(JobQuery.model_fields)
@@ -89,7 +89,7 @@ _BODY = {
                         "side": {
                             "type": "string",
                             "format": "binary",
-                            "description": "for kinds with `side_bytes`: a small file, whole for each shard; comes first",
+                            "description": "for kinds with `side_bytes`: a small file for every shard; comes first",
                         },
                         "file": {"type": "string", "format": "binary", "description": "the job's input"},
                     },
@@ -121,7 +121,7 @@ async def submit_job(request: Request, gateway: Parts, query: Annotated[JobQuery
 
 @router.get("/v1/jobs", response_model=JobList)
 async def list_jobs(gateway: Parts, query: Annotated[ListQuery, Query()]) -> Response:
-    """Jobs that this gateway remembers, newest first."""
+    """List the jobs that this gateway keeps, newest first."""
     found: list[JobStatus] = []
     before = _parse_cursor(query.cursor) if query.cursor else None
     last: PageKey | None = None
@@ -151,7 +151,7 @@ async def get_job(request: Request, gateway: Parts, job_id: str) -> Response:
 
 @router.post("/v1/jobs/{job_id}:cancel", status_code=202, response_model=JobDocument)
 async def cancel_job(request: Request, gateway: Parts, job_id: str) -> Response:
-    """End the job: what runs is killed, what waits is dropped. `Prefer: wait=N` waits until it has ended."""
+    """Cancel the job: kill its running shards and drop the waiting ones. `Prefer: wait=N` waits for its end."""
     status = await _existing(gateway, job_id)
     if status.state.ended and status.state is not JobState.CANCELLED:
         raise Problem(409, "already-ended", f"the job has {status.state}; there is nothing to cancel", job_id=job_id)
@@ -167,10 +167,10 @@ async def redrive_job(
     request: Request,
     gateway: Parts,
     job_id: str,
-    shards: Annotated[str, Query(description="3,5-9; all without a whole outcome if left out")] = "",
-    timeout_s: Annotated[float | None, Query(ge=0.1, le=3600, description="a new limit of one execution")] = None,
+    shards: Annotated[str, Query(description="such as 3,5-9; default: all that failed or have bad rows")] = "",
+    timeout_s: Annotated[float | None, Query(ge=0.1, le=3600, description="new limit of one execution")] = None,
 ) -> Response:
-    """Run shards of a job that has ended again, as its next version. `Prefer: wait=N` waits until that has ended."""
+    """Run shards of an ended job again, as its next version. `Prefer: wait=N` waits for the end of that version."""
     check_parameters(request.query_params, _REDRIVE_PARAMETERS)
     seqs = parse_seqs(shards)
     status = await _existing(gateway, job_id)
@@ -185,7 +185,7 @@ async def redrive_job(
 
 @router.get("/v1/jobs/{job_id}/result")
 async def get_result(request: Request, gateway: Parts, job_id: str) -> Response:
-    """Return the result's bytes; `Prefer: wait=N` waits for them."""
+    """Return the result's bytes; `Prefer: wait=N` waits for the end of the job."""
     status, headers = await _found(request, gateway, job_id)
     result = await gateway.results.open(status)
     tag = f'"{result.digest.hex()[:32]}"'
@@ -209,9 +209,9 @@ async def get_shards(
     gateway: Parts,
     job_id: str,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
-    after: Annotated[int, Query(ge=-1, description="next_after of the page before")] = -1,
+    after: Annotated[int, Query(ge=-1, description="next_after of the previous page")] = -1,
 ) -> Response:
-    """What became of each shard, in sequence order; read from the log on demand."""
+    """List the job's shards with their states, in sequence order, read from the log on demand."""
     status, _ = await _found(request, gateway, job_id)
     partitions = gateway.producers.current().event_partitions
     window = range(after + 1, after + 1 + limit)
@@ -223,13 +223,13 @@ async def get_shards(
 
 @router.get("/v1/workers", response_model=WorkerList)
 async def list_workers(gateway: Parts) -> WorkerList:
-    """Workers that were heard of, each as it last described itself."""
+    """List the known workers, each with its latest report."""
     return WorkerList(workers=[worker_document(seen) for seen in gateway.workers.workers()])
 
 
 @router.get("/v1/kinds", response_model=KindList)
 async def list_kinds(gateway: Parts) -> KindList:
-    """All kinds of jobs, with the media types of their results and the JSON Schema of their options."""
+    """List all kinds of jobs, with the media types of their results and the JSON Schema of their options."""
     return list_of_kinds(gateway.registry)
 
 
@@ -246,7 +246,7 @@ async def _submit(request: Request, gateway: Gateway, query: JobQuery) -> Receip
 
 def _spec(request: Request, gateway: Gateway, query: JobQuery, reader: BodyReader) -> JobSpec:
     raw = isinstance(reader, RawBody)
-    plain = raw and content_encoding(request) is None  # else length and digest are not those of the job's input
+    plain = raw and content_encoding(request) is None  # otherwise length and digest do not describe the job's input
     asked = SubmitRequest(
         **query.model_dump(),
         options=options_of(request.query_params, _JOB_PARAMETERS),
@@ -281,7 +281,7 @@ async def _found(request: Request, gateway: Gateway, text: str) -> tuple[JobStat
     wait_s = wished_wait_s(request, gateway.settings.max_wait_s)
     if status.state.ended or wait_s is None:
         return status, applied(request, wait_s)
-    if gateway.admission.full:  # a wait is a wish: the answer comes at once, and does not say that it was granted
+    if gateway.admission.full:  # a wait is only a preference: answer at once, without Preference-Applied
         return status, {}
     with gateway.admission.enter():
         return await _after_wait(gateway, status, wait_s), applied(request, wait_s)
@@ -291,7 +291,7 @@ async def _existing(gateway: Gateway, text: str) -> JobStatus:
     job_id = JobId(text.lower())
     status = await gateway.view.find(job_id) if is_job_id(job_id) else None
     if status is None:
-        detail = f"there is no job {job_id}, or it ended so long ago that it was forgotten"
+        detail = f"job {job_id} does not exist, or it ended so long ago that the gateway no longer keeps it"
         raise Problem(404, "unknown-job", detail, job_id=job_id)
     return status
 
@@ -317,4 +317,4 @@ def _parse_cursor(cursor: str) -> PageKey:
         created_ms, job_id = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().split(":")
         return PageKey(int(created_ms), job_id)
     except (binascii.Error, ValueError) as error:
-        raise Problem(422, "bad-cursor", "cursor is not one that this service gave") from error
+        raise Problem(422, "bad-cursor", "cursor is not valid; use next_cursor of the previous page") from error

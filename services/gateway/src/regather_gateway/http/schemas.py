@@ -18,7 +18,10 @@ class InputDocument(BaseModel):
 
 
 class ShardsDocument(BaseModel):
-    """Counters of shards; `total` is null until the upload has ended, `frontier` is the length of the settled part."""
+    """Counters of shards.
+
+    `total` is null until the upload has ended. `frontier` is the length of the gap-free prefix of settled shards.
+    """
 
     total: int | None
     done: int
@@ -26,11 +29,11 @@ class ShardsDocument(BaseModel):
     retries: int
     frontier: int
     gaps: list[tuple[int, int]] = Field(description="failed shards as inclusive ranges")
-    bad_rows: int = Field(description="rows left out of shards that are done; `errors` names them")
+    bad_rows: int = Field(description="rows left out of shards that are done; listed in `errors`")
 
 
 class ErrorDocument(BaseModel):
-    """A shard that failed for good, or one row of it: `row` counts from 0 in the whole body, null for the whole shard."""
+    """A shard that failed for good, or one row of it; `row` counts from 0 in the whole body, null: the whole shard."""
 
     seq: int
     reason: str
@@ -40,7 +43,7 @@ class ErrorDocument(BaseModel):
 
 
 class ResultDocument(BaseModel):
-    """Where the result is and what it is."""
+    """Location, size and media type of the result."""
 
     url: str
     size_bytes: int
@@ -48,7 +51,7 @@ class ResultDocument(BaseModel):
 
 
 class JobDocument(BaseModel):
-    """A job at one moment."""
+    """State of a job at one moment."""
 
     job_id: str
     version: int
@@ -62,7 +65,7 @@ class JobDocument(BaseModel):
     deadline_at: str
     input: InputDocument
     shards: ShardsDocument
-    progress: float | None = Field(description="settled shards of all, 0 to 1; null while the total is unknown")
+    progress: float | None = Field(description="fraction of settled shards, 0 to 1; null while the total is unknown")
     errors: list[ErrorDocument]
     reason: str | None
     error: str | None
@@ -90,7 +93,7 @@ class AttemptDocument(BaseModel):
 
 
 class ShardDocument(BaseModel):
-    """One shard: waiting (not heard of yet), retrying, done or failed."""
+    """One shard. `state` is waiting (no event yet), retrying, done or failed."""
 
     seq: int
     state: str
@@ -100,7 +103,7 @@ class ShardDocument(BaseModel):
     duration_us: int | None = None
     input_bytes: int | None = None
     failures: list[AttemptDocument] = []
-    bad_rows: list[int] = Field(default=[], description="rows that the output of a shard that is done lacks")
+    bad_rows: list[int] = Field(default=[], description="rows that are missing in the output of a done shard")
     reason: str | None = None
     error: str | None = None
 
@@ -116,14 +119,14 @@ class ShardList(BaseModel):
 
 
 class ResultTypeDocument(BaseModel):
-    """Options with which the result has another media type than without them."""
+    """Options that change the media type of the result, and that media type."""
 
     options: dict[str, Any]
     result_type: str
 
 
 class KindDocument(BaseModel):
-    """A kind of job. `installed` is false where the extra with its engines is not there; `missing` says which."""
+    """A kind of job. `installed` is false if the extra with its engines is not installed; `missing` names it."""
 
     kind: str
     description: str
@@ -131,19 +134,19 @@ class KindDocument(BaseModel):
     missing: str | None = None
     result_type: str = Field(description="media type of the result without options")
     result_types: list[ResultTypeDocument] = []
-    side_bytes: int = Field(0, description="above 0: a form may bring a small file `side`, of at most so many bytes")
-    merges: bool = Field(description="false: without options the result is the shards' outputs, joined")
+    side_bytes: int = Field(0, description="largest side file (`side` in a form), in bytes; 0: the kind takes none")
+    merges: bool = Field(description="false: without options the result is the concatenated outputs of the shards")
     options: dict[str, Any] = Field(description="JSON Schema of the options")
 
 
 class KindList(BaseModel):
-    """All kinds that are known here."""
+    """All kinds that this gateway offers or lists as not installed."""
 
     kinds: list[KindDocument]
 
 
 class WorkerDocument(BaseModel):
-    """A worker as it last described itself. `state` is live, or stale after ten seconds of silence."""
+    """The latest report of a worker. `state` is live, or stale after ten seconds without a report."""
 
     worker: str
     state: str
@@ -153,21 +156,21 @@ class WorkerDocument(BaseModel):
     kinds: list[str]
     slots: int
     busy: int
-    queued: int = Field(description="shards taken in that wait for a slot")
+    queued: int = Field(description="shards that wait for a slot")
     partitions: int
     rss_bytes: int
-    load: float = Field(description="the host's load average of one minute")
-    lag_s: float = Field(description="age of the oldest shard taken in and not settled")
+    load: float = Field(description="the host's one-minute load average")
+    lag_s: float = Field(description="age of the oldest shard that was read and is not acknowledged")
 
 
 class WorkerList(BaseModel):
-    """All workers heard of."""
+    """All workers that reported in the last ten minutes."""
 
     workers: list[WorkerDocument]
 
 
 class SyncAnswer(BaseModel):
-    """What the synchronous endpoints answer."""
+    """Answer of a synchronous endpoint; a further field holds the result."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -176,7 +179,7 @@ class SyncAnswer(BaseModel):
 
 
 def job_document(status: JobStatus, warning: str | None = None) -> JobDocument:
-    """Show a status to the client; `warning` says why an open job may make no progress."""
+    """Return the client's view of a status; `warning` says why an open job may make no progress."""
     job_url = f"/v1/jobs/{status.owner.job_id}"
     result = status.result
     settled = status.done + status.failed
@@ -219,12 +222,12 @@ def job_document(status: JobStatus, warning: str | None = None) -> JobDocument:
 
 
 def worker_document(seen: SeenWorker) -> WorkerDocument:
-    """Show a worker to the client."""
+    """Return the client's view of a worker."""
     state = "live" if seen.live else "stale"
     return WorkerDocument(state=state, age_s=round(seen.age_s, 1), **asdict(seen.report))
 
 
 def rfc3339(time_ms: int) -> str:
-    """A moment in UTC with milliseconds: 2026-11-24T07:54:00.123Z."""
+    """Format milliseconds since 1970 as RFC 3339 in UTC: 2026-11-24T07:54:00.123Z."""
     moment = datetime.fromtimestamp(time_ms / 1000, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""What became of each shard, folded on demand from the job's own events."""
+"""The states of a job's shards, folded on demand from the job's own events."""
 
 from regather.core.errors import OffsetOutOfRange, WireError
 from regather.core.ids import event_partition
@@ -15,9 +15,9 @@ from regather_gateway.problems import Problem
 
 
 class ShardFold:
-    """Folds one job's events into the shards `first` to `first + limit - 1`; the first outcome of a shard counts.
+    """Folds one job's events into the states of shards `first` to `first + limit - 1`.
 
-    A job that was redriven has the outcomes of all its versions.
+    The first outcome of a shard counts. After a redrive that is its outcome in the latest version that runs the shard.
     """
 
     def __init__(self, owner: Identity, total: int | None, *, first: int, limit: int) -> None:
@@ -35,12 +35,12 @@ class ShardFold:
         if self._is_mine(record.headers):
             self._fold(record)
         if self._versions is not None and self._versions.newest < self._newest:
-            return True  # a redrive is to come
+            return True  # the event of a later redrive is still ahead in the log
         end = self._window.stop if self._total is None else min(self._total, self._window.stop)
         return self._settled < end - self._window.start
 
     def shards(self) -> list[ShardDocument]:
-        """All shards of the window that are known to exist, in order."""
+        """Return the shards of the window that are known to exist, in order."""
         end = self.highest + 1 if self._total is None else self._total
         known = range(self._window.start, min(end, self._window.stop))
         return [self._shards.get(seq) or ShardDocument(seq=seq, state="waiting") for seq in known]
@@ -48,7 +48,7 @@ class ShardFold:
     def _fold(self, record: Record) -> None:
         try:
             event = decode_event(record.headers, record.value)
-        except WireError:  # counted and logged by the aggregator, which folds the same record
+        except WireError:  # the aggregator folds the same record, and counts and logs the error
             return
         if isinstance(event, Tick):
             return
@@ -64,7 +64,7 @@ class ShardFold:
             self._retry(event)
 
     def _reset(self, event: Redriven) -> None:
-        """The shards that run again are heard of anew."""
+        """Forget the states of the shards that run again."""
         for seq in [seq for seq in self._shards if contains(event.seqs, seq)]:
             self._settled -= self._shards.pop(seq).state in ("done", "failed")
 
@@ -104,7 +104,7 @@ class ShardFold:
 
 
 async def list_shards(reader: LogReader, topic: str, partitions: int, status: JobStatus, window: range) -> ShardList:
-    """Shards `window` of a job; Problem 410 where its events are gone."""
+    """Return the shards of a job whose numbers are in `window`; Problem 410 if retention deleted its events."""
     owner = status.owner
     fold = ShardFold(owner, status.total, first=window.start, limit=len(window))
     if status.events_offset is not None:
@@ -112,7 +112,7 @@ async def list_shards(reader: LogReader, topic: str, partitions: int, status: Jo
         try:
             await reader.scan(tp, status.events_offset, fold.take)
         except OffsetOutOfRange:
-            detail = "the job's events are older than the retention of job-events"
+            detail = "the job's shards cannot be listed: its events are older than the retention of job-events"
             raise Problem(410, "events-gone", detail, job_id=owner.job_id) from None
     end = fold.highest + 1 if status.total is None else status.total
     return ShardList(

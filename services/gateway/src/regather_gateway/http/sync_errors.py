@@ -1,4 +1,4 @@
-"""Errors of the two synchronous endpoints: `{"detail": ..., "code": ...}`, and for a 422 FastAPI's own list of details."""
+"""Errors of the two synchronous endpoints: `{"detail": ..., "code": ...}`; for a 422 `detail` is FastAPI's list."""
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
@@ -29,12 +29,12 @@ class Unprocessable(Exception):
 
 
 def unprocessable(code: str, location: tuple[str | int, ...], message: str, **extensions: object) -> Unprocessable:
-    """One detail, in the words of the framework."""
+    """Return a 422 with one detail, in FastAPI's format."""
     return Unprocessable(code, [{"type": code.replace("-", "_"), "loc": location, "msg": message}], **extensions)
 
 
 def from_validation(error: ValidationError, where: str) -> Unprocessable:
-    """What pydantic says of the fields; `where` is body or query."""
+    """Convert pydantic's errors; `where` is `body` or `query`. The first field names the code."""
     details = error.errors(include_url=False)
     field = details[0]["loc"][0] if details[0]["loc"] else where
     code = f"{str(field).replace('_', '-')}-invalid"
@@ -44,10 +44,10 @@ def from_validation(error: ValidationError, where: str) -> Unprocessable:
 
 
 class SyncRoute(APIRoute):
-    """A route whose errors have a shape of their own."""
+    """A route that answers errors in the format of the synchronous endpoints."""
 
     def get_route_handler(self) -> Handler:
-        """Wrap the framework's handler."""
+        """Wrap the framework's handler: drain the request, then answer the error."""
         handle = super().get_route_handler()
 
         async def guarded(request: Request) -> Response:

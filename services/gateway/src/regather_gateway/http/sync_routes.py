@@ -1,4 +1,4 @@
-"""The two synchronous endpoints: one request, one answer, for the simplest clients."""
+"""The two synchronous endpoints: a client sends the data and gets the result in one request."""
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, TypeVar
@@ -29,7 +29,7 @@ _RAW_TYPES = ("image/", "application/octet-stream", "application/x-npy")
 
 
 class SyncFields(BaseModel):
-    """Fields of both endpoints beside the data."""
+    """Fields that both endpoints take besides the data."""
 
     shard_size: int = Field(DEFAULT_SHARD_BYTES, ge=MIN_SHARD_BYTES, le=MAX_SHARD_BYTES)
     options: dict[str, Any] = {}
@@ -42,7 +42,7 @@ class ProcessFields(SyncFields):
 
 
 class ImageFields(SyncFields):
-    """Fields of /analyze-image beside the kind's options, which may be given as fields of their own, too."""
+    """Fields of /analyze-image; the kind's options may be given as fields of their own or in `options`."""
 
     width: int | None = Field(None, ge=1)
     height: int | None = Field(None, ge=1)
@@ -60,7 +60,7 @@ FieldsT = TypeVar("FieldsT", bound=SyncFields)
 
 @router.post("/process-data", response_model=SyncAnswer)
 async def process_data(request: Request, gateway: Parts) -> Response:
-    """Run `payload` (text, or an array whose elements become lines) and answer with the result."""
+    """Process `payload` (text, or an array whose elements become lines) and return the result."""
     with gateway.admission.enter(), _spool(gateway) as spool:
         reader = JsonBody("payload", base64=False)
         await _fill(spool, request, gateway, reader)
@@ -76,7 +76,7 @@ async def process_data(request: Request, gateway: Parts) -> Response:
 
 @router.post("/analyze-image", response_model=SyncAnswer)
 async def analyze_image(request: Request, gateway: Parts) -> Response:
-    """Analyse an image: raw body, one file in a form, or base64 in a JSON object."""
+    """Analyse an image, sent as a raw body, as one file in a form, or as base64 in a JSON object."""
     content_type = request.headers.get("content-type", "application/octet-stream").lower()
     with gateway.admission.enter(), _spool(gateway) as spool:
         if content_type.startswith(_RAW_TYPES):
@@ -93,7 +93,7 @@ async def analyze_image(request: Request, gateway: Parts) -> Response:
 
 
 async def _analyze_raw(request: Request, gateway: Gateway, content_type: str) -> JobStatus:
-    """Cut the image while it arrives: all that decides the cut stands in the query."""
+    """Cut the image while it arrives, which is possible because every option is in the query."""
     fields = _check(ImageFields, dict(request.query_params), "query")
     asked = _image_request(fields, content_type, input_length(request))
     return await _run(gateway, asked, _request_body(request, gateway, RawBody()).chunks())
@@ -141,7 +141,7 @@ def _check(model: type[FieldsT], fields: Mapping[str, object], where: str) -> Fi
 
 
 async def _run(gateway: Gateway, asked: SubmitRequest, body: AsyncIterator[bytes]) -> JobStatus:
-    """Submit and wait for the end; Problem 503 says where the job can be found when the wait is over."""
+    """Submit a job and wait for its end; after the time limit Problem 503, with the job's status_url."""
     spec = make_spec(asked, gateway.registry, gateway.settings)
     owner = (await gateway.submitter.submit(spec, body)).status.owner
     limit_s = gateway.settings.sync_wait_s
@@ -151,7 +151,7 @@ async def _run(gateway: Gateway, asked: SubmitRequest, body: AsyncIterator[bytes
         raise Problem(
             503,
             "wait-limit",
-            f"the job was accepted and goes on, but it did not end within {limit_s:g} s; ask at status_url",
+            f"the job was accepted and still runs after {limit_s:g} s, the limit of this endpoint; poll status_url",
             retry_after_s=_RETRY_AFTER_S,
             job_id=owner.job_id,
             status_url=_url(owner.job_id),
@@ -168,7 +168,7 @@ async def _answer(gateway: Gateway, status: JobStatus, field: str) -> Response:
 
 
 def _failure(status: JobStatus) -> Exception:
-    """422 where the data or its size was at fault, 500 where the processing was."""
+    """Return a 422 if the data or the size of its result is the reason, a 500 for any other failure."""
     job_id = status.owner.job_id
     why = status.error or f"the job {status.state}"
     if status.reason in _DATA_REASONS or any(error.reason in _DATA_REASONS for error in status.errors):

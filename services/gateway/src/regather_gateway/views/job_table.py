@@ -1,4 +1,4 @@
-"""What a gateway knows of jobs: the newest status of each, small results, and the order in which they were seen."""
+"""The gateway's table of jobs: the newest status of each, small results, and the order of the list of jobs."""
 
 import bisect
 from collections import OrderedDict
@@ -11,14 +11,14 @@ from regather.core.status import JobStatus, newer
 
 
 class StatusAddress(NamedTuple):
-    """Where a status record stands in job-status."""
+    """Partition and offset of a status record in job-status."""
 
     partition: int
     offset: int
 
 
 class PageKey(NamedTuple):
-    """A job's place in the list of jobs: its creation as it was first seen."""
+    """A job's position in the list of jobs: the creation time of its first status seen here, then its id."""
 
     created_ms: int
     job_id: str
@@ -26,7 +26,7 @@ class PageKey(NamedTuple):
 
 @dataclass(slots=True)
 class JobEntry:
-    """One job. `address` is None while only this gateway itself has spoken of it."""
+    """One job. `address` is None until a status of the job was read from the log."""
 
     status: JobStatus
     key: PageKey
@@ -34,7 +34,7 @@ class JobEntry:
 
 
 class JobTable:
-    """Bounded: at most `max_ended` ended jobs (the first seen go first) and `max_inline_bytes` of small results."""
+    """Holds at most `max_ended` ended jobs and `max_inline_bytes` of small results, and drops the oldest first."""
 
     def __init__(self, *, max_ended: int, max_inline_bytes: int) -> None:
         self._max_ended = max_ended
@@ -49,17 +49,17 @@ class JobTable:
         return len(self._entries)
 
     def get(self, job_id: JobId) -> JobEntry | None:
-        """Return what is known of a job."""
+        """Return the job's entry; None for an unknown job."""
         return self._entries.get(job_id)
 
     def inline_result(self, job_id: JobId) -> bytes | None:
-        """Return the job's small result, unless it had to make room."""
+        """Return the job's small result; None if it has none here or it was dropped to free memory."""
         return self._inline.get(job_id)
 
     def put(
         self, status: JobStatus, *, address: StatusAddress | None = None, inline: bytes | None = None
     ) -> JobStatus | None:
-        """Take a status; the status that is new to the view, or None where an older one was hidden."""
+        """Add a status; return it if it is the newest of its job, None if a newer one is already here."""
         job_id = status.owner.job_id
         entry = self._entries.get(job_id)
         if entry is None:
@@ -75,11 +75,11 @@ class JobTable:
             self._ended[job_id] = None
             self._make_room()
         else:
-            self._ended.pop(job_id, None)  # a later version of a job that had ended is open again
+            self._ended.pop(job_id, None)  # a redrive opened a later version of an ended job
         return status
 
     def newest_first(self, before: PageKey | None) -> Iterator[JobEntry]:
-        """Jobs from the newest to the oldest, beginning below `before`."""
+        """Yield the jobs from the newest to the oldest, starting after the position `before`."""
         at = len(self._spec) if before is None else bisect.bisect_left(self._spec, before)
         while at > 0:
             at -= 1

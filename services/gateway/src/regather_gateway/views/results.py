@@ -1,4 +1,4 @@
-"""Getting the bytes of a result: from the status record, or by offset from the results topic."""
+"""Reads the bytes of a result: from the status record, or by offset from the results or segments topic."""
 
 import hashlib
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ _TOO_EARLY_S = 1
 
 @dataclass(frozen=True, slots=True)
 class OpenResult:
-    """A result whose bytes can be read: `content` is all of them, or None where `parts` gives them piece by piece."""
+    """A result that can be read: `content` has all bytes, or is None if only `parts` yields them, piece by piece."""
 
     digest: bytes
     size_bytes: int
@@ -38,9 +38,9 @@ class Results:
         self._topics = topics
 
     async def open(self, status: JobStatus) -> OpenResult:
-        """Find a result.
+        """Find a job's result.
 
-        Raises Problem: 409 while the job runs, 410 where there is no result or none any more.
+        Raises Problem 409 while the job runs, and 410 if it has no result or retention deleted it.
         """
         address = _address(status)
         try:
@@ -57,7 +57,7 @@ class Results:
         return OpenResult(digest, len(content), address.media_type, content, _parts(content))
 
     async def read(self, status: JobStatus) -> bytes:
-        """Return the whole result; raises what open() raises."""
+        """Return the whole result; raises the errors of open()."""
         return b"".join([part async for part in (await self.open(status)).parts])
 
     async def _whole(self, status: JobStatus, address: ResultAddress) -> bytes:
@@ -77,7 +77,7 @@ class Results:
             return result
         entry = self._table.get(status.owner.job_id)
         if entry is None or entry.address is None:
-            raise BrokerUnavailable(f"the status of job {status.owner.job_id} was not read from the log yet")
+            raise BrokerUnavailable(f"the status of job {status.owner.job_id} has not been read from the log yet")
         tp = TopicPartition(self._topics.job_status, entry.address.partition)
         record = self._own(await self._reader.read(tp, entry.address.offset), status.owner)
         return decode_status(record.headers, record.value)[1] or b""
@@ -85,7 +85,7 @@ class Results:
     @staticmethod
     def _own(record: Record, owner: Identity) -> Record:
         if header_map(record.headers).get(HEADER) != pack_identity(owner):
-            raise OffsetOutOfRange(f"{record.topic}-{record.partition} holds another job's record at {record.offset}")
+            raise OffsetOutOfRange(f"{record.topic}-{record.partition} has another job's record at {record.offset}")
         return record
 
 
@@ -105,7 +105,7 @@ async def _parts(content: bytes) -> AsyncIterator[bytes]:
 
 
 async def _begun(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Return the parts, the first of them read already: what is gone must be told before an answer begins."""
+    """Read the first part, then return all parts: a missing record must raise before the answer begins."""
     first = await anext(parts)
 
     async def all_parts() -> AsyncIterator[bytes]:

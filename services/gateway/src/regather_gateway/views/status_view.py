@@ -1,4 +1,4 @@
-"""The gateway's view of all jobs: it follows job-status from the beginning, without a group, and wakes who waits."""
+"""The gateway's view of all jobs: reads job-status from the beginning, without a consumer group, and wakes waiters."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ class _Waiter:
 
 
 class StatusView:
-    """Follows one topic for the life of the process; a broken consumer is replaced and goes on where it stood."""
+    """Follows one topic for the life of the process; replaces a failed consumer and goes on at the same offsets."""
 
     def __init__(self, transport: Transport, topic: str, table: JobTable) -> None:
         self.table = table
@@ -44,12 +44,12 @@ class StatusView:
 
     @property
     def turns(self) -> int:
-        """How often the loop went round, the wait for a broker counted in."""
+        """Iterations of the loop, including attempts while no broker answers."""
         return self._waits + self._tail.turns
 
     @property
     def ready(self) -> bool:
-        """True while the topic is followed, once all that stood in it at the start was read."""
+        """True while the topic is followed, once every record that was there at the start has been read."""
         return self._tail.loaded.is_set()
 
     def get(self, job_id: JobId) -> JobStatus | None:
@@ -58,14 +58,14 @@ class StatusView:
         return entry.status if entry else None
 
     def offer(self, status: JobStatus) -> JobStatus:
-        """Take a status that this gateway itself has published; the newest one."""
+        """Add a status that this gateway itself published; return the newest one of the job."""
         self._put(status, None, None)
         return self.get(status.owner.job_id) or status
 
     async def find(self, job_id: JobId) -> JobStatus | None:
-        """Return the newest status; for an unknown job only after the topic was read to its present end.
+        """Return the newest status; for an unknown job first read the topic to its current end.
 
-        Raises BrokerUnavailable where that end is not reached in time: then nobody knows.
+        Raises BrokerUnavailable if that end is not reached in time: the job may or may not exist.
         """
         status = self.get(job_id)
         if status is None:
@@ -75,7 +75,7 @@ class StatusView:
 
     @contextlib.contextmanager
     def watching(self, job_id: JobId) -> Iterator[Sequence[Identity]]:
-        """Whose statuses of a job are read while the block runs, in the order of the log."""
+        """Yield a list that grows by the owner of each status of the job that is read in the block, in log order."""
         seen: list[Identity] = []
         self._watchers[job_id].append(seen)
         try:
@@ -88,14 +88,14 @@ class StatusView:
                 del self._watchers[job_id]
 
     async def read_past(self, job_id: JobId, offset: int, timeout_s: float) -> None:
-        """Return once the record at `offset` of this job's partition was read; BrokerUnavailable after the time limit."""
+        """Return once the record at `offset` of the job's partition is read; BrokerUnavailable after the time limit."""
         with self._tail.waiting(self._partition_of(job_id), offset + 1) as passed:
             await asyncio.wait([passed], timeout=timeout_s)
             if not passed.done() or passed.cancelled():
                 raise BrokerUnavailable(f"the statuses could not be read up to offset {offset} within {timeout_s} s")
 
     async def wait_ended(self, job_id: JobId, version: int, timeout_s: float) -> None:
-        """Return once this version of the job has ended, or after the time limit, or when waits are ended."""
+        """Return once this version of the job or a later one has ended, after the time limit, or on end_waits()."""
 
         def ended(status: JobStatus | None) -> bool:
             return status is not None and status.state.ended and status.owner.version >= version
@@ -103,7 +103,7 @@ class StatusView:
         await self.wait_for(job_id, ended, timeout_s)
 
     async def wait_for(self, job_id: JobId, enough: Callable[[JobStatus | None], bool], timeout_s: float) -> None:
-        """Return once the newest status is enough, or after the time limit, or when waits are ended."""
+        """Return once `enough` accepts the newest status, after the time limit, or on end_waits()."""
         if timeout_s <= 0 or enough(self.get(job_id)):
             return
         waiter = _Waiter(enough, asyncio.get_running_loop().create_future())
@@ -116,7 +116,7 @@ class StatusView:
                 del self._waiters[job_id]
 
     def end_waits(self) -> None:
-        """Wake everybody: the gateway is going to stop."""
+        """Wake all waiters, because the gateway is about to stop."""
         for waiters in self._waiters.values():
             for waiter in waiters:
                 _resolve(waiter.woken)
@@ -161,11 +161,11 @@ class StatusView:
     async def _barrier(self, job_id: JobId) -> None:
         consumer = self._tail.consumer
         if consumer is None or not self._partitions:
-            raise BrokerUnavailable(f"job {job_id} is unknown here, and Kafka cannot be asked now")
+            raise BrokerUnavailable(f"job {job_id} is unknown here, and Kafka cannot be reached to look for it")
         tp = self._partition_of(job_id)
-        # Not the last stable offset: what this gateway is asked for may stand behind a transaction that is still open.
+        # Not the last stable offset: the requested status may come after a transaction that is still open.
         end = (await consumer.written_offsets([tp]))[tp]
-        # Most logs end with a marker, which no record shows; the poll that is under way would show it only when it ends.
+        # Most logs end with a marker, which is never delivered; the poll under way would pass it only when it ends.
         if await self._tail.step_over_markers(tp) >= end:
             return
         with self._tail.waiting(tp, end) as passed:

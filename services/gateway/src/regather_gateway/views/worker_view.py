@@ -1,4 +1,4 @@
-"""Who works: the newest report of each worker, by following the workers topic."""
+"""The gateway's view of the workers: follows the workers topic and keeps the newest report of each worker."""
 
 import time
 from dataclasses import dataclass
@@ -22,12 +22,16 @@ class SeenWorker:
 
     @property
     def live(self) -> bool:
-        """Whether to count on it."""
+        """Whether the latest report is recent enough to expect that the worker runs."""
         return self.age_s < STALE_AFTER_S
 
 
 class WorkersView:
-    """Keeps the newest report of each worker. Ages are told by this process's clock, from the arrival of each report."""
+    """Keeps the newest report of each worker.
+
+    An age counts from the arrival of the report, by this process's clock. While the topic is still loading, it counts
+    from the record's timestamp.
+    """
 
     def __init__(self, transport: Transport, topic: str) -> None:
         self._tail = Tailer(transport, topic, skip=True)
@@ -35,13 +39,13 @@ class WorkersView:
         self._seen: dict[str, tuple[WorkerReport, float]] = {}
 
     def workers(self) -> list[SeenWorker]:
-        """Return every worker heard of in the last ten minutes that has not removed its report, by name."""
+        """Return every worker with a report in the last ten minutes that it has not removed, sorted by name."""
         now_s = time.monotonic()
         self._seen = {name: seen for name, seen in self._seen.items() if now_s - seen[1] < FORGOTTEN_AFTER_S}
         return [SeenWorker(report, now_s - seen_s) for _, (report, seen_s) in sorted(self._seen.items())]
 
     def why_nobody_works(self, kind: str) -> str | None:
-        """Return why no live worker can run this kind; None if one can, or if nobody knows yet."""
+        """Return why no live worker can run this kind; None if one can, or while the topic is not loaded."""
         if not self._tail.loaded.is_set():
             return None
         return why_nobody_works(kind, [seen.report for seen in self.workers() if seen.live])

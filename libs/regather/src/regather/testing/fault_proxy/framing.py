@@ -1,4 +1,4 @@
-"""Kafka's framing, as far as a proxy has to know it: where a frame ends, what it asks, which reply belongs to it."""
+"""Kafka's framing, as far as a proxy needs it: the length of a frame, its request, and the reply that belongs to it."""
 
 import asyncio
 import struct
@@ -12,7 +12,7 @@ API_KEYS = {
     "AddOffsetsToTxn": 25, "EndTxn": 26, "TxnOffsetCommit": 28, "DescribeConfigs": 32, "AlterConfigs": 33,
     "SaslAuthenticate": 36, "CreatePartitions": 37, "DeleteGroups": 42,
 }  # fmt: skip
-"""Requests by the names that Kafka's protocol guide gives them."""
+"""API keys by the names of Kafka's protocol guide."""
 
 _NAMES = {key: name for name, key in API_KEYS.items()}
 _LENGTH = struct.Struct(">i")
@@ -23,7 +23,7 @@ _PIECE_BYTES = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the head of a request says; a reply is told by the request that it answers."""
+    """The header of a request; it also identifies the reply to this request."""
 
     api: str
     version: int
@@ -32,7 +32,7 @@ class Request:
 
 
 class Frame:
-    """One frame on its way: its head was read, the rest still stands in the stream."""
+    """One frame in transit: its head has been read, the rest is still in the stream."""
 
     __slots__ = ("_left_bytes", "_reader", "_whole", "head", "size_bytes")
 
@@ -44,14 +44,14 @@ class Frame:
         self._whole: bytearray | None = None
 
     async def load(self) -> bytearray:
-        """Read the rest and return the whole frame: what is done to the result goes out with forward()."""
+        """Read the rest and return the whole frame; forward() sends it with the caller's changes."""
         if self._whole is None:
             self._whole = bytearray(self.head) + await self._reader.readexactly(self._left_bytes)
             self._left_bytes = 0
         return self._whole
 
     async def forward(self, writer: asyncio.StreamWriter) -> None:
-        """Send the frame on, a large one in pieces as they arrive."""
+        """Forward the frame, a large one in pieces as they arrive."""
         writer.write(self.head if self._whole is None else self._whole)
         while self._left_bytes:
             writer.write(await self._next_piece())
@@ -59,7 +59,7 @@ class Frame:
         await writer.drain()
 
     async def discard(self) -> None:
-        """Read the rest of the frame and send nothing of it."""
+        """Read the rest of the frame and drop it."""
         while self._left_bytes:
             await self._next_piece()
 
@@ -72,11 +72,11 @@ class Frame:
 
 
 async def read_request(reader: asyncio.StreamReader) -> tuple[Request, Frame]:
-    """Read the head of the next request; IncompleteReadError at the end of the stream, ValueError if it is no Kafka."""
+    """Read the head of the next request; IncompleteReadError at the end of the stream, ValueError if not Kafka's."""
     head = await reader.readexactly(_LENGTH.size + _REQUEST.size)
     (size,) = _LENGTH.unpack_from(head)
     key, version, correlation_id, client_bytes = _REQUEST.unpack_from(head, _LENGTH.size)
-    client_bytes = max(0, client_bytes)  # -1: no name at all
+    client_bytes = max(0, client_bytes)  # -1: null
     rest_bytes = size - _REQUEST.size - client_bytes
     if rest_bytes < 0:
         raise ValueError(f"a frame of {size} bytes cannot hold a Kafka request")
@@ -86,7 +86,7 @@ async def read_request(reader: asyncio.StreamReader) -> tuple[Request, Frame]:
 
 
 async def read_reply(reader: asyncio.StreamReader) -> tuple[int, Frame]:
-    """Read the head of the next reply: its correlation id; errors as read_request()."""
+    """Read the head of the next reply and return its correlation id; raises the errors of read_request()."""
     head = await reader.readexactly(_LENGTH.size + _REPLY.size)
     (size,) = _LENGTH.unpack_from(head)
     (correlation_id,) = _REPLY.unpack_from(head, _LENGTH.size)

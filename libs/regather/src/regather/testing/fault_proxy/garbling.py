@@ -1,8 +1,8 @@
-"""Breaking a checksum inside a reply to Fetch, and nothing else: every length and offset around it stays true."""
+"""Breaks a checksum inside a reply to Fetch, and nothing else: every length and offset stays correct."""
 
 import struct
 
-_VERSIONS = range(4, 12)  # from 12 on the encoding is another one; the brokers of today still speak these
+_VERSIONS = range(4, 12)  # version 12 changes the encoding; current brokers still support these
 _LENGTH_BYTES, _CORRELATION_BYTES = 4, 4
 _CHECKSUM_AT = 17  # base offset, batch length, leader epoch, magic
 _BATCH_HEAD_BYTES = 61
@@ -31,10 +31,10 @@ class _Cursor:
 
 
 def garble(frame: bytearray, version: int) -> bool:
-    """Flip a bit in the checksum of the first batch of the last partition that has one; False if none has.
+    """Flip a bit in the checksum of the first batch of the last partition with records; return False if none has any.
 
-    `frame` is a whole reply to a Fetch request of this version. A client takes the partitions in this order, so that it
-    has taken what stands before when it meets the error. False for versions other than 4 to 11.
+    `frame` is a whole reply to a Fetch request of this version. A client reads the partitions in this order, so it has
+    already accepted the records of the earlier ones when it meets the error. False for versions other than 4 to 11.
     """
     if version not in _VERSIONS:
         return False
@@ -46,7 +46,7 @@ def garble(frame: bytearray, version: int) -> bool:
 
 
 def _record_sets(frame: bytearray, version: int) -> list[tuple[int, int]]:
-    """Where the records of each partition begin, and their bytes."""
+    """Return the offset and size in bytes of each partition's records in the frame."""
     cursor = _Cursor(frame, _LENGTH_BYTES + _CORRELATION_BYTES)
     cursor.skip(4)  # throttle time
     if version >= 7:

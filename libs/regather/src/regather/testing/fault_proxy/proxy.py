@@ -1,4 +1,4 @@
-"""The proxy: a port for each broker, connections that apply the rules, and counts of what passed and what fired."""
+"""The proxy: a port for each broker, connections that apply the rules, and counts of frames and of fired rules."""
 
 import asyncio
 import contextlib
@@ -15,19 +15,19 @@ Address = tuple[str, int]
 _Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 _BUFFER_BYTES = 256 * 1024
 _LAST_REPLIES_S = 5.0
-"""How long the broker's side stays open after a client has hung up, so that what it sent last is still worked on."""
+"""How long the broker's side stays open after a client disconnects, so that the broker handles its last requests."""
 
 
 @dataclass(slots=True)
 class Passed:
-    """How much came by, whatever became of it."""
+    """Frames and bytes that arrived at the proxy, including those that a rule dropped."""
 
     frames: int = 0
     size_bytes: int = 0
     largest_bytes: int = 0
 
     def add(self, other: "Passed") -> None:
-        """Count these, too."""
+        """Add other counts to these."""
         self.frames += other.frames
         self.size_bytes += other.size_bytes
         self.largest_bytes = max(self.largest_bytes, other.largest_bytes)
@@ -35,23 +35,23 @@ class Passed:
 
 @dataclass(slots=True)
 class _Traffic:
-    """What all connections share."""
+    """State that all connections share."""
 
     armed: list[Armed] = field(default_factory=list)
     passed: dict[tuple[Side, str, str], Passed] = field(default_factory=dict)
 
     def note(self, request: Request, side: Side, frame: Frame) -> Armed | None:
-        """Count a frame; the rule that takes it, if any."""
+        """Count a frame; return the rule that applies to it, if any."""
         counts = self.passed.setdefault((side, request.api, request.client_id), Passed())
         counts.add(Passed(1, frame.size_bytes, frame.size_bytes))
         return next((armed for armed in self.armed if armed.takes(request, side)), None)
 
 
 class FaultProxy:
-    """Forwards each port of 127.0.0.1 to a broker and does to chosen frames what its rules say.
+    """Forwards each port of 127.0.0.1 to a broker and applies its rules to chosen frames.
 
-    `routes` maps a port to the broker's address. A broker must give its clients the proxy's address instead of its own:
-    see `EmbeddedKafka(proxy_port=...)`. A broker that is down refuses its port's connections, as it would itself.
+    `routes` maps a port to the broker's address. A broker must advertise the proxy's address instead of its own: see
+    `EmbeddedKafka(proxy_port=...)`. While a broker is down, the proxy aborts every connection to its port.
     """
 
     def __init__(self, routes: Mapping[int, Address]) -> None:
@@ -69,7 +69,7 @@ class FaultProxy:
         await self.stop()
 
     async def start(self) -> None:
-        """Listen on every port; OSError if one is taken."""
+        """Listen on every port; OSError if one is in use."""
         for port, broker in self._routes.items():
             server = await asyncio.start_server(self._accept(broker), "127.0.0.1", port, limit=_BUFFER_BYTES)
             self._servers.append(server)
@@ -78,7 +78,7 @@ class FaultProxy:
         """Close every port and connection."""
         for server in self._servers:
             server.close()
-        await asyncio.sleep(0)  # connections that were accepted in this moment
+        await asyncio.sleep(0)  # let connections register that were accepted just now
         for task in tuple(self._connections):
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
@@ -87,14 +87,14 @@ class FaultProxy:
         self._servers.clear()
 
     def arm(self, rule: Rule) -> Armed:
-        """Apply a rule from now on; of several that concern a frame, the first one armed takes it."""
+        """Apply a rule from now on; if several match a frame, the one armed first applies."""
         armed = Armed(rule)
         self._traffic.armed.append(armed)
         self._ever.append(armed)
         return armed
 
     def disarm(self, *rules: Armed) -> None:
-        """Apply these no longer, or none at all any more, and let go what they hold."""
+        """Stop applying these rules, or all without arguments, and release the frames that they hold."""
         for armed in rules or tuple(self._traffic.armed):
             armed.release()
             if armed in self._traffic.armed:
@@ -102,16 +102,16 @@ class FaultProxy:
 
     @property
     def rules(self) -> tuple[Armed, ...]:
-        """Every rule that was ever armed, in that order, with its count."""
+        """All rules armed so far, in this order, with their counts."""
         return tuple(self._ever)
 
     @property
     def idle(self) -> tuple[Rule, ...]:
-        """The rules that never fired: faults of which nobody has seen anything."""
+        """The rules that never fired: faults that did not happen."""
         return tuple(armed.rule for armed in self._ever if not armed.fired)
 
     def passed(self, api: str, side: Side, client_id: str | None = None) -> Passed:
-        """Frames of one sort so far, of one client or of all, those included that a rule took."""
+        """Return the counts of one kind of frame, of one client or of all, including frames that a rule applied to."""
         total = Passed()
         for (seen_side, seen_api, seen_client), counts in self._traffic.passed.items():
             if (seen_side, seen_api) == (side, api) and client_id in (None, seen_client):
@@ -129,7 +129,7 @@ class FaultProxy:
 
 
 async def _join(broker: Address, client: _Stream, traffic: _Traffic) -> None:
-    """Connect to the broker and pass frames both ways until either side hangs up."""
+    """Connect to the broker and forward frames both ways until either side disconnects."""
     try:
         reader, writer = await asyncio.open_connection(*broker, limit=_BUFFER_BYTES)
     except OSError:
@@ -155,7 +155,7 @@ class _Connection:
         self._answered = asyncio.Event()
 
     async def run(self) -> None:
-        """Pass frames both ways until one side ends."""
+        """Forward frames both ways until one side ends."""
         ways = [asyncio.create_task(self._requests()), asyncio.create_task(self._replies())]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -187,10 +187,10 @@ class _Connection:
                 try:
                     await frame.forward(self._to_client)
                 except ConnectionError:
-                    await frame.discard()  # the client has gone; what it asked is still answered to its end
+                    await frame.discard()  # the client has disconnected; read on so that the broker can finish
 
     def _answer_to(self, correlation_id: int) -> Request:
-        """The request that this reply belongs to; replies come in the order of the requests."""
+        """Return the request that this reply belongs to; replies come in the order of the requests."""
         while self._unanswered:
             request = self._unanswered.popleft()
             self._answered.set()
@@ -199,7 +199,7 @@ class _Connection:
         raise ValueError(f"a reply came to request {correlation_id}, which was never sent")
 
     async def _treat(self, request: Request, side: Side, frame: Frame) -> bool:
-        """Do what the rules say; whether the frame goes on."""
+        """Apply the rules to a frame; return whether to forward it."""
         armed = self._traffic.note(request, side, frame)
         if armed is None:
             return True
@@ -218,7 +218,7 @@ class _Connection:
 
 
 def _expect_ends(ends: Iterable[BaseException | None]) -> None:
-    """A connection may be reset or cancelled; anything else is a fault of the proxy, or no Kafka."""
+    """Raise any error but a reset, disconnect or cancellation: it is a bug of the proxy, or the peer is not Kafka."""
     for end in ends:
         if isinstance(end, Exception) and not isinstance(end, _Reset | ConnectionError | asyncio.IncompleteReadError):
             raise end

@@ -1,4 +1,4 @@
-"""Which frames something is done to, and the count of what was done."""
+"""Rules: which frames the proxy interferes with, how, and how often it did."""
 
 import asyncio
 import contextlib
@@ -16,12 +16,12 @@ Action = Literal["hold", "drop", "reset", "garble"]
 class Rule:
     """One fault.
 
-    `hold` lets a frame wait for `hold_s` seconds (None: until it is released), and whatever follows on its connection
-    behind it; it then goes on even if its sender has hung up meanwhile, as a packet does that was late. `drop` swallows
-    a frame. `reset` closes the connection: before the broker sees a request, or after it has answered. `garble` breaks
-    the checksum of a record batch in a reply to Fetch; of the partitions with records, it is the last one's.
+    `hold` delays a frame, and all that follow it on its connection, by `hold_s` seconds (None: until it is released).
+    The proxy then forwards it even if its sender has disconnected meanwhile, like a late packet. `drop` discards a
+    frame. `reset` closes the connection: before the broker sees the request, or after it has answered. `garble` breaks
+    the checksum of a record batch in a reply to Fetch, in the last partition that has records.
 
-    `client_id` is a pattern for the client's name (`*` and `?`), None for every client. `count` bounds how often the
+    `client_id` is a pattern for the client's name (`*` and `?`), None for every client. `count` limits how often the
     rule fires.
     """
 
@@ -34,14 +34,14 @@ class Rule:
 
     def __post_init__(self) -> None:
         if self.api not in API_KEYS:
-            raise ValueError(f"no request is called {self.api!r}; known are {', '.join(API_KEYS)}")
+            raise ValueError(f"{self.api!r} is not a known request; use one of {', '.join(API_KEYS)}")
         if self.action == "garble" and (self.api, self.side) != ("Fetch", "reply"):
-            raise ValueError("only replies to Fetch carry record batches that can be garbled")
+            raise ValueError("garble applies only to replies to Fetch, which carry record batches")
         if self.hold_s is not None and self.action != "hold":
-            raise ValueError(f"hold_s says nothing about {self.action!r}")
+            raise ValueError(f"hold_s applies only to hold, not to {self.action!r}")
 
     def concerns(self, request: Request, side: Side) -> bool:
-        """Whether a frame of this request and this side is one of those meant."""
+        """Whether the rule matches a frame of this request and side."""
         return (
             self.side == side
             and self.api == request.api
@@ -50,25 +50,25 @@ class Rule:
 
 
 class Armed:
-    """A rule at work."""
+    """A rule that a proxy applies, with its count."""
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
         self.fired = 0
-        """How often something was done to a frame."""
+        """How often the rule has changed, held or dropped a frame, or closed a connection."""
         self._released = asyncio.Event()
 
     @property
     def spent(self) -> bool:
-        """Whether it will not fire any more."""
+        """Whether the rule has fired `count` times."""
         return self.rule.count is not None and self.fired >= self.rule.count
 
     def release(self) -> None:
-        """Let go what is held, and hold nothing any more."""
+        """Release the frames held, and do not fire any more."""
         self._released.set()
 
     def takes(self, request: Request, side: Side) -> bool:
-        """Whether this frame is next."""
+        """Whether the rule applies to this frame now."""
         return not self.spent and not self._released.is_set() and self.rule.concerns(request, side)
 
     async def hold(self) -> None:

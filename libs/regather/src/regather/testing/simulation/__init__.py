@@ -1,1 +1,1 @@
-"""A whole installation in one thread and virtual time, every decision of which is drawn from one seed."""
+"""Simulates a whole installation in one thread and virtual time; one seed determines every random decision."""

@@ -13,7 +13,7 @@ from regather.transport.base import TopicPartition
 
 
 class Broker:
-    """One broker as its clients meet it. `now_ms` is its clock."""
+    """One broker as its clients see it. `now_ms` is its clock."""
 
     def __init__(self, network: Network, chance: random.Random, history: History, now_ms: Callable[[], int]) -> None:
         self.network = network
@@ -22,7 +22,7 @@ class Broker:
         self.groups: dict[str, Group] = {}
 
     def group(self, name: str) -> Group:
-        """A consumer group, made when first named."""
+        """Return the consumer group of this name; create it on first use."""
         if name not in self.groups:
             self.groups[name] = Group(self.network, self.logs, name)
         return self.groups[name]

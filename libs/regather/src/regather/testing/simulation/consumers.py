@@ -1,7 +1,7 @@
-"""Consumers as services see them, over a network that loses things.
+"""Consumers as services see them, over a network that loses requests and replies.
 
-As in the real client, taking part in a group is a task of its own: records of new partitions may be delivered before the
-listener has heard of them, and what was fetched is delivered even if the partition has another owner by now.
+As in the real client, a separate task takes part in the group. So poll() may deliver records of new partitions before
+the listener is called, and may deliver fetched records although the partition has another owner by then.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ class SimulatedConsumer:
         self._started = True
 
     async def stop(self) -> None:
-        """Leave the group, which may go unheard, and disconnect."""
+        """Leave the group and disconnect; the request to leave may be lost."""
         if not self._started:
             return
         self._started = False
@@ -64,7 +64,7 @@ class SimulatedConsumer:
                 await self._wire.call("leave", lambda answer: group.leave(member, answer))
 
     def sever(self) -> None:
-        """Nothing that this client does reaches the broker from now on; its group waits for its session to expire."""
+        """Cut this client off from the broker; its group waits until its session expires."""
         self._wire.severed = True
         self._started = False
         self._follow(())
@@ -73,7 +73,7 @@ class SimulatedConsumer:
             self._broker.network.at_broker(SESSION_S, self._group.expel, self._member)
 
     def expire(self) -> None:
-        """The broker drops this member from its group."""
+        """Let the broker expel this member from its group."""
         if self._group is not None and self._member is not None:
             self._group.expel(self._member)
 
@@ -85,18 +85,18 @@ class SimulatedConsumer:
         self._taking_part = asyncio.create_task(self._take_part(self._group), name="group")
 
     def assign(self, partitions: Iterable[TopicPartition]) -> None:
-        """Read these partitions without a group; positions of those kept are kept."""
+        """Read these partitions without a group; partitions that were assigned before keep their positions."""
         self._follow(tuple(partitions))
         self._positions = {tp: at for tp, at in self._positions.items() if tp in self._assigned}
         self._wake()
 
     @property
     def generation(self) -> int | None:
-        """The group's generation that the newest assignment is of; None before the first."""
+        """The group's generation of the newest assignment; None before the first one."""
         return self._generation if self._generation >= 0 else None
 
     async def poll(self, timeout_s: float, max_records: int | None = None) -> Mapping[TopicPartition, list[Record]]:
-        """Return what is there; during a rebalance it waits for the new share, however long that takes."""
+        """Return available records; a rebalance may make it wait past `timeout_s`, by at most 120 s."""
         loop, network = self._broker.network.loop, self._broker.network
         end_s = loop.time() + timeout_s
         limit_s = end_s + _POLL_LIMIT_S
@@ -121,28 +121,28 @@ class SimulatedConsumer:
             await self._wait(min([end_s, *stalls]) - now_s)
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
-        """Stop delivering these. A rebalance forgets pauses."""
+        """Stop delivering these partitions. A rebalance ends all pauses."""
         self._paused |= set(partitions)
 
     def resume(self, partitions: Iterable[TopicPartition]) -> None:
-        """Deliver these again."""
+        """Deliver these partitions again."""
         self._paused -= set(partitions)
         self._wake()
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        """The next record of this partition is the first at or above `offset`."""
+        """Deliver the first record at or above `offset` next."""
         if partition not in self._assigned:
             raise CommitRejected(f"{partition} is not assigned")
         self._positions[partition] = offset
         self._wake()
 
     async def position(self, partition: TopicPartition) -> int:
-        """The next offset to be delivered; control records and aborted ones before it count as delivered."""
+        """Return the next offset to deliver; it also passes control records and aborted records."""
         self._check_started()
         return self._position(partition)
 
     async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
-        """Commit explicit offsets, stamped with the generation that this consumer believes in now."""
+        """Commit explicit offsets, with the generation of this consumer's newest assignment."""
         self._check_started()
         if self._group is None:
             raise CommitRejected("this consumer is in no group")
@@ -156,23 +156,23 @@ class SimulatedConsumer:
         await self._wire.call("commit", commit, lane="coordinator")
 
     async def committed(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, Committed | None]:
-        """The group's committed offsets with their metadata."""
+        """Return the group's committed offsets with their metadata."""
         self._check_started()
         wanted, found = list(partitions), self._group.committed if self._group is not None else {}
         return await self._ask(lambda: {tp: found.get(tp) for tp in wanted})
 
     async def beginning_offsets(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """First offset still in the log."""
+        """Return the first offset that is still in the log."""
         wanted = list(partitions)
         return await self._ask(lambda: {tp: self._broker.logs.log(tp).beginning for tp in wanted})
 
     async def end_offsets(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """The last stable offset."""
+        """Return the last stable offset."""
         wanted = list(partitions)
         return await self._ask(lambda: {tp: self._broker.logs.log(tp).last_stable for tp in wanted})
 
     async def written_offsets(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Next offset to be written."""
+        """Return the next offset to write."""
         wanted = list(partitions)
         return await self._ask(lambda: {tp: self._broker.logs.log(tp).end for tp in wanted})
 
@@ -182,7 +182,7 @@ class SimulatedConsumer:
         return found
 
     async def _take_part(self, group: Group) -> None:
-        """Give up what there is, join, take the share, wait for news; and so on."""
+        """Loop: give up the partitions, join, apply the new assignment, wait for a rebalance or an expulsion."""
         network = self._broker.network
         prepared = False
         while self._started:
@@ -210,7 +210,7 @@ class SimulatedConsumer:
                 self._member, self._generation = None, -1
 
     async def _join(self, group: Group, member: Membership) -> Share:
-        """Join; the answer comes when all others have joined, too, so that no limit is set to it."""
+        """Join the group; without a time limit, because the answer waits until all members have joined."""
         network, process = self._broker.network, self._wire.process
         if self._wire.severed:
             raise BrokerUnavailable("this client was cut off")
@@ -229,13 +229,13 @@ class SimulatedConsumer:
         return share
 
     def _hear(self, news: News) -> None:
-        """The next heartbeat brings this news."""
+        """Deliver the news with the next heartbeat."""
         network, heard = self._broker.network, self._news
         delay_s = network.random() * HEARTBEAT_S
         network.loop.call_later(delay_s, _settle, heard, news, context=self._wire.process.context)
 
     def _something_is_there(self) -> bool:
-        """Whether a fetch would bring records, which takes its time; a poll for nothing only waits."""
+        """Whether a fetch would return records, which takes a round trip; otherwise a poll only waits."""
         log = self._broker.logs.log
         return any(self._position(tp) < log(tp).last_stable for tp in self._assigned if tp not in self._paused)
 
@@ -251,7 +251,7 @@ class SimulatedConsumer:
             try:
                 records, self._positions[tp] = log.read(at, most)
             except OffsetOutOfRange:
-                if found:  # deliver what there is; the error is still there at the next poll
+                if found:  # deliver these records; the next poll raises the error
                     return found
                 raise
             if records:
@@ -260,7 +260,7 @@ class SimulatedConsumer:
         return found
 
     def _stalls(self, tp: TopicPartition, now_s: float) -> bool:
-        """Whether the leader of this partition lets its readers wait."""
+        """Whether fetches of this partition are stalled now; may begin a stall."""
         network = self._broker.network
         until_s = self._stalled.get(tp)
         if until_s is not None:
@@ -280,7 +280,7 @@ class SimulatedConsumer:
         return self._positions[tp]
 
     def _follow(self, partitions: tuple[TopicPartition, ...]) -> None:
-        """Be woken by what is written to these partitions from now on."""
+        """Let writes to these partitions wake this consumer from now on."""
         readers = self._broker.logs.readers
         for tp in self._assigned:
             readers.get(tp, {}).pop(self._wake, None)
@@ -289,7 +289,7 @@ class SimulatedConsumer:
             readers.setdefault(tp, {})[self._wake] = None
 
     def _wake(self) -> None:
-        """Let polls look again, after the time that a reply takes."""
+        """Wake waiting polls, after the latency of a reply."""
         if self._waiting:
             network = self._broker.network
             waiting, self._waiting = self._waiting, []

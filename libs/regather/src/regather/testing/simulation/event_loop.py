@@ -1,8 +1,8 @@
-"""An asyncio event loop with a virtual clock, which runs several processes side by side.
+"""An asyncio event loop with a virtual clock, which runs several simulated processes side by side.
 
-Each simulated process has its own queue of callbacks, first in first out, as asyncio promises to those who live in it.
-Which process runs its next callback is drawn from the seed; when nobody has anything to do, the clock jumps to the next
-timer. A process may be frozen: its callbacks and timers wait, as those of a process under SIGSTOP do.
+Each process has its own queue of callbacks, first in first out, as asyncio guarantees within a process. The seed
+decides which process runs its next callback. When no process has a callback to run, the clock jumps to the next timer.
+A process can be frozen: its callbacks and timers then wait, like those of a process after SIGSTOP.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ _MAX_STEPS_AT_ONE_MOMENT = 100_000
 
 
 class VirtualTimeError(Exception):
-    """The simulation cannot go on: nobody has anything to do, nobody lets the clock go on, or it went on for too long."""
+    """The simulation cannot go on: it has no callback and no timer, keeps the clock from advancing, or runs too long."""
 
 
 class _Task(asyncio.Task[Any]):
-    """A task whose place in a set does not depend on its address, so that a run can be repeated."""
+    """A task whose hash does not depend on its address, so that the order in sets is the same in every run."""
 
     def __init__(self, number: int, process: "Process", coro: Coroutine[Any, Any, Any], **arguments: Any) -> None:
         self._number = number
@@ -37,7 +37,7 @@ class _Task(asyncio.Task[Any]):
 
 
 class _Future(asyncio.Future[Any]):
-    """The same for futures."""
+    """A future whose hash does not depend on its address."""
 
     def __init__(self, number: int, loop: asyncio.AbstractEventLoop) -> None:
         self._number = number
@@ -59,7 +59,7 @@ class Process:
         self.listed = False
         self.steps = 0
         self.fuse: int | None = None
-        """The process's `on_fuse` is called once it has run so many callbacks."""
+        """Number of callbacks after which the loop calls `on_fuse`, once; None: never."""
         self.on_fuse: Callable[[], object] = lambda: None
         self._loop = loop
         self._tasks: list[weakref.ref[asyncio.Task[Any]]] = []
@@ -75,12 +75,12 @@ class Process:
         self._loop.unlist(self)
 
     def thaw(self) -> None:
-        """Go on; every timer that was due meanwhile fires now."""
+        """Run again; timers that were due meanwhile fire now."""
         self.frozen = False
         self._loop.list_if_ready(self)
 
     def cancel_all(self) -> int:
-        """Cancel every task of this process; how many there were."""
+        """Cancel every task of this process; return their number."""
         self.thaw()
         tasks = self.tasks()
         for task in tasks:
@@ -88,13 +88,13 @@ class Process:
         return len(tasks)
 
     def tasks(self) -> list["asyncio.Task[Any]"]:
-        """Tasks that have not ended."""
+        """Return the tasks that have not ended."""
         alive = [task for ref in self._tasks if (task := ref()) is not None and not task.done()]
         self._tasks = [weakref.ref(task) for task in alive]
         return alive
 
     def adopt(self, task: "asyncio.Task[Any]") -> None:
-        """A task was started in this process."""
+        """Note a task that was started in this process."""
         self._tasks.append(weakref.ref(task))
         if len(self._tasks) >= self._compact_at:
             self._compact_at = max(64, 2 * len(self.tasks()))
@@ -109,7 +109,7 @@ def current_process() -> Process:
 
 
 class VirtualLoop(asyncio.AbstractEventLoop):
-    """See the module. Only what coroutines need is there: no sockets, no threads, no signals."""
+    """The event loop of a simulation; it has no sockets, threads or signals."""
 
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance.random
@@ -120,22 +120,22 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._running = False
         self.steps = 0
         self._steps_before = 0
-        """Steps up to the present moment."""
+        """Number of steps before the clock reached its current time."""
         self.errors: list[tuple[str, str]] = []
-        """Process and description of every error that nobody took."""
+        """Process and description of every error that no code handled."""
         self.outside = Process(self, "outside")
         self._current = self.outside
 
     # The part that services use through asyncio.
 
     def time(self) -> float:
-        """Virtual seconds since the beginning."""
+        """Return the virtual seconds since the beginning."""
         return self._now_s
 
     def call_soon(
         self, callback: Callable[[*Args], object], *args: *Args, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
-        """Queue a callback behind those of its process."""
+        """Queue a callback at the end of its process's queue."""
         if context is None:
             context = contextvars.copy_context()
         process = context.get(_CURRENT, self.outside)
@@ -153,7 +153,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         *args: *Args,
         context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
-        """Queue a callback after so many virtual seconds."""
+        """Queue a callback after `delay` virtual seconds."""
         return self.call_at(self._now_s + delay, callback, *args, context=context)
 
     def call_at(
@@ -186,7 +186,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         return task
 
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> "asyncio.Future[T]":  # type: ignore[override]
-        """Run a function here instead of in a thread, after a moment: `asyncio.to_thread` comes this way."""
+        """Run a function in this thread, up to 5 virtual ms later; `asyncio.to_thread` uses this."""
         done: asyncio.Future[T] = self.create_future()
 
         def work() -> None:
@@ -201,25 +201,25 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         return done
 
     def get_debug(self) -> bool:
-        """There is no debug mode."""
+        """Return False: there is no debug mode."""
         return False
 
     def is_running(self) -> bool:
-        """Whether run() is on the stack."""
+        """Return whether run() is running."""
         return self._running
 
     def is_closed(self) -> bool:
-        """It never is: there is nothing to close."""
+        """Return False: the loop has nothing to close."""
         return False
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Keep what nobody took."""
+        """Add an unhandled error to `errors`."""
         task, error = context.get("task") or context.get("future"), context.get("exception")
         process = task.process if isinstance(task, _Task) else _CURRENT.get(self.outside)
         self.errors.append((process.name, f"{context.get('message')}: {error!r}"))
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """Cancelled timers are dropped when their time comes."""
+        """Do nothing: _advance() drops cancelled timers."""
 
     # The part that simulations use.
 
@@ -228,7 +228,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         return Process(self, name)
 
     def run(self, main: Coroutine[Any, Any, T], *, limit_s: float) -> T:
-        """Run until `main`, in the process `outside`, has ended; VirtualTimeError after so many virtual seconds."""
+        """Run until `main`, in the process `outside`, has ended; VirtualTimeError after `limit_s` virtual seconds."""
         task = self.outside.start(main, "main")
         asyncio._set_running_loop(self)
         self._running = True
@@ -243,13 +243,13 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         return task.result()
 
     def list_if_ready(self, process: Process) -> None:
-        """Let a process run if it has something to do."""
+        """Make a process runnable if it has a callback."""
         if process.ready and not process.listed:
             process.listed = True
             self._runnable.append(process)
 
     def unlist(self, process: Process) -> None:
-        """Let a process not run."""
+        """Make a process not runnable."""
         if process.listed:
             process.listed = False
             self._runnable.remove(process)
@@ -276,15 +276,15 @@ class VirtualLoop(asyncio.AbstractEventLoop):
                 process.fuse = None
                 process.on_fuse()
             if self.steps > most:
-                raise VirtualTimeError(f"{process.name} goes round in circles at {self._now_s:.3f} s: {handle!r}")
+                raise VirtualTimeError(f"{process.name} loops without a pause at {self._now_s:.3f} s: {handle!r}")
 
     def _advance(self, limit_s: float) -> None:
-        """Let the clock jump to the next timer, and queue everything that is due then."""
+        """Advance the clock to the next timer, and queue every callback that is due then."""
         timers = self._timers
         while timers and timers[0][2]._cancelled:
             heapq.heappop(timers)
         if not timers:
-            raise VirtualTimeError("nobody has anything to do and no timer is set")
+            raise VirtualTimeError("no process has a callback to run, and no timer is set")
         if timers[0][0] > self._now_s:
             self._now_s = timers[0][0]
             self._steps_before = self.steps

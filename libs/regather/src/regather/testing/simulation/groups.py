@@ -1,7 +1,7 @@
 """The broker's group coordinator: the classic, eager protocol, with all its ways of losing a member.
 
-A member that is told of a rebalance hears it with its next heartbeat; until then it goes on with partitions that may have
-another owner already. One that is expelled hears that as late.
+A member learns of a rebalance or of its expulsion only with its next heartbeat. Until then it goes on with partitions
+that may already have another owner.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,11 +18,11 @@ SESSION_S = 8.0
 REBALANCE_LIMIT_S = 60.0
 
 Observer = Callable[[str, Mapping[TopicPartition, Committed]], None]
-"""Is told of every commit that was taken: group and offsets."""
+"""Called with the group and the offsets of every accepted commit."""
 
 
 class News(StrEnum):
-    """What a heartbeat brings."""
+    """What the answer to a heartbeat reports."""
 
     REBALANCE = "rebalance"
     EXPELLED = "expelled"
@@ -30,7 +30,7 @@ class News(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class Membership:
-    """One consumer in a group, as the coordinator knows it; `hear` runs in the consumer's process."""
+    """The coordinator's record of one consumer in a group; `hear` runs in the consumer's process."""
 
     name: str
     topics: tuple[str, ...]
@@ -42,7 +42,7 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What a member gets: a generation and its partitions."""
+    """A member's assignment: the generation and its partitions."""
 
     generation: int
     partitions: tuple[TopicPartition, ...]
@@ -50,7 +50,7 @@ class Share:
 
 @dataclass(slots=True, eq=False)
 class Group:
-    """One group."""
+    """One consumer group."""
 
     network: Network
     logs: Logs
@@ -63,7 +63,7 @@ class Group:
     rebalances: int = 0
 
     def join(self, member: Membership, answer: Answer) -> None:
-        """A member wants a share; everybody else has to ask anew, and then all are answered."""
+        """Let a member join: all others must join again as well, and then every member gets its assignment."""
         self.members[member] = None
         member.joining = answer
         if not self.preparing:
@@ -71,14 +71,14 @@ class Group:
         self._complete_if_all_joined()
 
     def leave(self, member: Membership, answer: Answer) -> None:
-        """A member goes."""
+        """Remove a member and rebalance the others."""
         if member in self.members:
             del self.members[member]
             self._without()
         answer(None)
 
     def expel(self, member: Membership) -> None:
-        """A member was silent for too long; it hears of that when it is back."""
+        """Remove a member whose session has expired; it learns of that with its next heartbeat."""
         if member in self.members:
             del self.members[member]
             self.network.history.note("broker", "expelled", self.name, member.name)
@@ -88,7 +88,7 @@ class Group:
     def commit(
         self, member: Membership | None, generation: int, offsets: Mapping[TopicPartition, Committed], answer: Answer
     ) -> None:
-        """Take offsets of the present generation; without a member only while the group is empty."""
+        """Accept offsets of the current generation; without a member only while the group is empty."""
         outsider = member is None and not self.members
         if not outsider and (member not in self.members or generation != self.generation):
             answer(CommitRejected(f"generation {generation} is over; the group is at {self.generation} (simulated)"))

@@ -1,4 +1,4 @@
-"""What happened in a run, in order: the whole of it gives a hash, and for people it becomes a trace."""
+"""The events of a run in order: a hash compares two runs, a trace shows a run to people."""
 
 import hashlib
 from collections import Counter
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Moment(NamedTuple):
-    """One thing that happened: when (virtual seconds), in which process, what, and its particulars."""
+    """One event: the virtual time in seconds, the process, the event's name and its details."""
 
     at_s: float
     process: str
@@ -16,7 +16,7 @@ class Moment(NamedTuple):
 
 
 class History:
-    """Everything that happened so far, and how often each sort of fault did."""
+    """All events so far, and the number of faults of each kind."""
 
     def __init__(self, now_s: Callable[[], float]) -> None:
         self._now_s = now_s
@@ -24,16 +24,16 @@ class History:
         self.faults: Counter[str] = Counter()
 
     def note(self, process: str, what: str, *details: object) -> None:
-        """Add one thing; its details must have a repr() that does not depend on addresses."""
+        """Add an event; the repr() of its details must not depend on addresses."""
         self.moments.append(Moment(self._now_s(), process, what, details))
 
     def fault(self, process: str, kind: str, *details: object) -> None:
-        """A fault happened."""
+        """Add a fault and count it."""
         self.faults[kind] += 1
         self.note(process, "fault", kind, *details)
 
     def digest(self) -> str:
-        """Return a hash of all that happened, with its times."""
+        """Return a hash of all events with their times."""
         digest = hashlib.blake2b(digest_size=16)
         for moment in self.moments:
             digest.update(repr(moment).encode())

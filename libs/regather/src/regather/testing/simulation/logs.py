@@ -1,4 +1,4 @@
-"""The broker's topics: logs, their limits, and who is told when something is written."""
+"""The broker's topics: logs, their record size limits, and the readers to wake after a write."""
 
 import random
 from collections.abc import Callable, Mapping
@@ -16,17 +16,17 @@ Content = tuple[bytes | None, bytes | None, Headers]
 
 
 class LogObserver(Protocol):
-    """Is told what happens to logs, at the moment when it does."""
+    """Called at the moment when a log changes."""
 
     def appended(self, record: Record, transaction: Transaction | None) -> None:
-        """A record was written."""
+        """Called after a record is written."""
 
     def marked(self, tp: TopicPartition, transaction: Transaction, state: TransactionState) -> None:
-        """A transaction was ended in this partition."""
+        """Called after a transaction is ended in this partition."""
 
 
 class Logs:
-    """Every partition. `now_ms` is the broker's clock."""
+    """The logs of all partitions. `now_ms` is the broker's clock."""
 
     def __init__(self, now_ms: Callable[[], int], chance: random.Random, history: History) -> None:
         self._now_ms = now_ms
@@ -35,7 +35,7 @@ class Logs:
         self._logs: dict[str, list[PartitionLog]] = {}
         self._limits: dict[str, int] = {}
         self.readers: dict[TopicPartition, dict[Callable[[], None], None]] = {}
-        """Whom to wake when there is something new."""
+        """Functions to call after a write to the partition."""
         self.observers: list[LogObserver] = []
 
     def create(self, spec: TopicSpec) -> bool:
@@ -47,35 +47,35 @@ class Logs:
         return True
 
     def counts(self) -> Mapping[str, int]:
-        """Partitions of every topic."""
+        """Return the partition count of every topic."""
         return {name: len(logs) for name, logs in self._logs.items()}
 
     def partitions(self, topic: str) -> list[TopicPartition]:
-        """Partitions of one topic."""
+        """Return the partitions of one topic."""
         return [TopicPartition(topic, number) for number in range(len(self._logs[topic]))]
 
     def log(self, tp: TopicPartition) -> PartitionLog:
-        """One partition's log."""
+        """Return the log of one partition; BrokerUnavailable if it does not exist."""
         try:
             return self._logs[tp.topic][tp.partition]
         except (KeyError, IndexError):
-            raise BrokerUnavailable(f"there is no partition {tp}") from None
+            raise BrokerUnavailable(f"partition {tp} does not exist") from None
 
     def committed(self, topic: str) -> list[Record]:
-        """Everything that a read_committed reader of a topic gets, by partition and offset."""
+        """Return all records that a read_committed reader of a topic gets, by partition and offset."""
         return [record for log in self._logs[topic] for record in log.read(log.beginning, None)[0]]
 
     def committed_at(self, tp: TopicPartition, offset: int) -> Record | None:
-        """The record at one place if a read_committed reader gets it."""
+        """Return the record at one offset if a read_committed reader gets it, else None."""
         log = self.log(tp)
         found = log.read(offset, 1)[0] if log.beginning <= offset < log.end else []
         return found[0] if found and found[0].offset == offset else None
 
     def place(self, topic: str, key: bytes | None, partition: int | None) -> TopicPartition:
-        """The partition that a record goes to: as told, by its key, or any."""
+        """Return the partition of a record: the given one, else chosen by its key, else any."""
         count = len(self._logs.get(topic, ()))
         if not count:
-            raise BrokerUnavailable(f"there is no topic {topic}")
+            raise BrokerUnavailable(f"topic {topic} does not exist")
         if partition is None:
             partition = int(self._chance.random() * count) if key is None else sum(key) % count
         if not 0 <= partition < count:

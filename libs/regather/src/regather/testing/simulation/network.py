@@ -1,7 +1,7 @@
-"""The way between clients and broker: every request and every reply takes its time, and some get lost.
+"""The network between clients and broker: every request and every reply takes time, and some get lost.
 
-What happens at the broker happens there, whatever becomes of the client meanwhile: a request that has left a process
-arrives although that process is frozen or dead, even when the client has long given up.
+The broker acts independently of the client: a request that has left a process arrives even if that process is frozen or
+dead by then, or if the client has given up.
 """
 
 import random
@@ -16,13 +16,13 @@ from regather.testing.simulation.event_loop import Process, VirtualLoop
 from regather.testing.simulation.history import History
 
 CALL_LIMIT_S = 15.0
-"""After so long a client gives up, as the adapter of the real client does."""
+"""Time after which a client gives up on a call, as in the adapter of the real client."""
 
 Answer = Callable[[object], None]
-"""Takes what the broker answers: a value, or an exception for the caller."""
+"""Called with the broker's answer: a value, or an exception for the caller."""
 
 Action = Callable[[Answer], None]
-"""What the broker does with a request."""
+"""The broker's handler of a request."""
 
 
 class Fate(StrEnum):
@@ -32,12 +32,12 @@ class Fate(StrEnum):
     REQUEST_LOST = "request-lost"
     REPLY_LOST = "reply-lost"
     REQUEST_LATE = "request-late"
-    """It arrives after the caller has given up."""
+    """The request arrives after the caller has given up."""
 
 
 @dataclass(slots=True)
 class Weather:
-    """How often what goes wrong: a probability for each call, poll, fetch, record or transaction."""
+    """The fault profile: the probability of each fault, for each call, poll, fetch, record or transaction."""
 
     slow: float = 0.0
     request_lost: float = 0.0
@@ -46,19 +46,19 @@ class Weather:
     record_refused: float = 0.0
     """A record is not written, nor is any later one of that producer on that partition."""
     commit_ignored: float = 0.0
-    """The commit of a transaction is answered and not carried out: it stays open, or is aborted."""
+    """The broker answers the commit of a transaction, but leaves it open or aborts it."""
     markers_slow: float = 0.0
     poll_raises: float = 0.0
     fetch_stalls: float = 0.0
 
     def calm(self) -> None:
-        """Let nothing go wrong any more."""
+        """Set every probability to 0."""
         for name in self.__slots__:
             setattr(self, name, 0.0)
 
 
 class Network:
-    """Between every client and the one broker."""
+    """The network between all clients and the one broker."""
 
     def __init__(self, loop: VirtualLoop, chance: random.Random, history: History, weather: Weather) -> None:
         self.loop = loop
@@ -69,27 +69,27 @@ class Network:
         self.broker = loop.process("broker")
         self._down_until_s = 0.0
         self.late: dict[float, None] = {}
-        """When requests will arrive whose callers will have given up by then."""
+        """Arrival times of requests that arrive after their callers have given up."""
 
     @property
     def late_requests(self) -> int:
-        """How many requests may still do something that nobody waits for."""
+        """Number of requests still in transit whose callers do not wait for them."""
         return sum(arrival_s > self.loop.time() for arrival_s in self.late)
 
     def outage(self, duration_s: float) -> None:
-        """No request arrives before this time is over."""
+        """Let no request arrive for `duration_s` seconds."""
         self._down_until_s = self.loop.time() + duration_s
 
     def latency_s(self) -> float:
-        """How long one way takes on a good day."""
+        """Draw the latency of one way without a fault."""
         return 0.0002 + 0.002 * self.random()
 
     def at_broker(self, delay_s: float, callback: Callable[..., object], *args: Any) -> None:
-        """Let something happen at the broker."""
+        """Call a function in the broker's process after `delay_s`."""
         self.loop.call_later(delay_s, callback, *args, context=self.broker.context)
 
     def fate(self) -> Fate | None:
-        """Draw what happens to one call."""
+        """Draw the fault of one call; None for no fault."""
         weather = self.weather
         left = self.random()
         for share, fate in (
@@ -104,7 +104,7 @@ class Network:
         return None
 
     def arrival_s(self, fate: Fate | None) -> float:
-        """When a request that leaves now arrives."""
+        """Return the arrival time of a request that is sent now."""
         now_s = self.loop.time()
         arrival_s = now_s + self.latency_s()
         if fate is Fate.SLOW:
@@ -117,7 +117,7 @@ class Network:
 
 
 class Wire:
-    """One client's way to the broker. Requests of one lane arrive in the order in which they were sent (None: in any)."""
+    """One client's connection to the broker. Requests of one lane arrive in the order sent (None: in any order)."""
 
     def __init__(self, network: Network, process: Process, name: str) -> None:
         self.network = network
@@ -127,9 +127,9 @@ class Wire:
         self._lanes: dict[Hashable, float] = {}
 
     def call(self, kind: str, action: Action, *, lane: Hashable = None, waits: bool = False) -> Any:
-        """Let the broker do something; the future of its answer.
+        """Send a request to the broker; return the future of its answer.
 
-        `waits`: the broker may take its time, so the limit needs a clock of its own.
+        With `waits` the broker may delay its answer, so the call gets a timer for its time limit.
         """
         network, loop = self.network, self.network.loop
         future = loop.create_future()
@@ -146,7 +146,7 @@ class Wire:
         if fate is Fate.REQUEST_LOST:
             self._give_up_at(future, self._when_lost_s(limit_s))
             return future
-        if lane is not None and arrival_s < limit_s:  # else a new connection overtakes what is still on its way
+        if lane is not None and arrival_s < limit_s:  # past the limit, a new connection overtakes this request
             self._lanes[lane] = arrival_s
         reply_s = network.latency_s() + (network.random() * 3 if fate is Fate.SLOW else 0.0)
         call = _Call(self, future, reply_s, limit_s, lost=fate is Fate.REPLY_LOST)
@@ -160,7 +160,7 @@ class Wire:
         return future
 
     def _when_lost_s(self, limit_s: float) -> float:
-        """A connection that breaks is noticed at once, one that is silent only at the limit."""
+        """Draw when the client notices the loss: soon if the connection breaks, at the limit if it stays silent."""
         now_s = self.network.loop.time()
         return limit_s if self.network.random() < 0.3 else now_s + 0.05 + self.network.random()
 
@@ -170,7 +170,7 @@ class Wire:
 
 
 class _Call:
-    """One request on its way back."""
+    """One request that awaits its answer."""
 
     __slots__ = ("_context", "_future", "_limit_s", "_loop", "_lost", "_reply_s")
 
@@ -183,18 +183,18 @@ class _Call:
         self._lost = lost
 
     def answer(self, outcome: object) -> None:
-        """Send the broker's answer back; one that comes too late finds nobody."""
+        """Send the broker's answer back, unless it is lost or would arrive after the time limit."""
         arrives_s = self._loop.time() + self._reply_s
         if not self._lost and arrives_s < self._limit_s:
             self._loop.call_at(arrives_s, resolve, self._future, outcome, context=self._context)
 
 
 def resolve(future: Any, outcome: object) -> None:
-    """Give a future its value or its error, if it still waits."""
+    """Set a future's value or error, if it is not done."""
     if future.done():
         return
     if isinstance(outcome, BaseException):
         future.set_exception(outcome)
-        future.exception()  # whoever awaits it gets it; nobody has to
+        future.exception()  # mark it as retrieved: awaiting the future is optional
     else:
         future.set_result(outcome)

@@ -1,4 +1,4 @@
-"""Producers as services see them, over a network that loses things."""
+"""Producers as services see them, over a network that loses requests and replies."""
 
 import asyncio
 from collections.abc import Awaitable, Generator
@@ -15,7 +15,7 @@ _PRUNE_AT = 64
 
 
 class _Ack:
-    """Resolves at a record's ack; whoever awaits it and gets an error has a dead producer, as in the adapter."""
+    """Resolves at a record's ack; awaiting one that failed marks the producer as dead, as in the adapter."""
 
     __slots__ = ("_future", "_producer")
 
@@ -32,7 +32,7 @@ class _Ack:
 
 
 class SimulatedProducer:
-    """An idempotent producer: any failed record makes it dead, and what it had on its way may still be written."""
+    """An idempotent producer: any failed record makes it dead; records in transit may still be written."""
 
     def __init__(self, broker: Broker, wire: Wire, max_record_bytes: int) -> None:
         self._broker = broker
@@ -49,7 +49,7 @@ class SimulatedProducer:
         return self._dead
 
     def died(self) -> None:
-        """A record failed."""
+        """Mark the producer as dead, because a record failed."""
         self._dead = True
 
     async def start(self) -> None:
@@ -57,7 +57,7 @@ class SimulatedProducer:
         self._session = await self._wire.call("connect", lambda answer: answer(Session()))
 
     async def stop(self) -> None:
-        """Disconnect; whoever still waits for an ack is told that there will be none."""
+        """Disconnect; acks that are still awaited raise ProducerDead."""
         self._dead = True
         for acked in self._unacked:
             resolve(acked, ProducerDead("the producer was stopped before the ack came"))
@@ -74,7 +74,7 @@ class SimulatedProducer:
         headers: Headers = (),
         partition: int | None = None,
     ) -> Awaitable[RecordAddress]:
-        """Send one record; the error comes when the ack is awaited, except what the client itself refuses."""
+        """Send one record; errors are raised by the ack, except those that the client itself detects."""
         session = self._living()
         if value is not None and len(value) > self._max_record_bytes:
             self._dead = True
@@ -100,8 +100,8 @@ class SimulatedProducer:
 class SimulatedTransactionalProducer(SimulatedProducer):
     """A fencing producer.
 
-    With `commit_awaits` a commit raises where a record failed, as the adapter promises. Without it the commit says OK all
-    the same, as the client below does: whoever relies on that alone is found out.
+    With `commit_awaits` a commit raises if a record failed, as the adapter promises. Without it the commit succeeds
+    anyway, as the underlying client does; this exposes code that relies on a successful commit alone.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class SimulatedTransactionalProducer(SimulatedProducer):
         )
 
     async def begin(self) -> None:
-        """Begin a transaction; the broker hears of it with its first record."""
+        """Begin a transaction; at the broker it begins with its first record."""
         self._living()
         if self._number is not None:
             self._dead = True

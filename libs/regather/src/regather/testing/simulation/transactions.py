@@ -1,8 +1,8 @@
-"""The broker's transaction coordinator, for clients that speak the first version of the protocol (KIP-98).
+"""The broker's transaction coordinator, for clients that use the first version of the protocol (KIP-98).
 
-A transaction is ended by markers, one in each partition, each of which takes its own time; until the last one is written
-neither the next transaction nor the next producer of that id begins. A request says which producer epoch it comes from and
-nothing else, so a late one ends whatever transaction of that epoch is open then.
+Markers end a transaction, one in each partition, and each takes its own time. Until the last one is written, neither
+the next transaction nor the next producer of that id begins. A request names only its producer epoch, not its
+transaction: a late request ends whatever transaction of that epoch is open then.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ _SLOW_MARKER_S = 4.0
 
 @dataclass(slots=True, eq=False)
 class OpenTransaction:
-    """A transaction that has records; `number` is the client's own count, which the broker does not know."""
+    """A transaction that has records; `number` is the client's count, which a real broker does not get."""
 
     number: int
     began_s: float
@@ -29,20 +29,20 @@ class OpenTransaction:
 
 @dataclass(slots=True, eq=False)
 class Markers:
-    """Markers of one transactional id that are not written yet, and who waits for that."""
+    """Markers of one transactional id that are not written yet, and the callbacks that wait for them."""
 
     due: int = 0
     waiting: list[Callable[[], None]] = field(default_factory=list)
 
     def when_written(self, go_on: Callable[[], None]) -> None:
-        """Call once no marker is due."""
+        """Call `go_on` once no marker is due."""
         if self.due:
             self.waiting.append(go_on)
         else:
             go_on()
 
     def written(self) -> None:
-        """One marker was written."""
+        """Note that one marker was written."""
         self.due -= 1
         if not self.due:
             waiting, self.waiting = self.waiting, []
@@ -59,7 +59,7 @@ class Session:
     markers: Markers = field(default_factory=Markers)
     open: OpenTransaction | None = None
     ended: int = 0
-    """Transactions up to this number are over: a record of theirs that comes late is refused."""
+    """Transactions up to this number have ended: a late record of one of them is refused."""
     poisoned: set[TopicPartition] = field(default_factory=set)
 
 
@@ -74,11 +74,11 @@ class Transactions:
 
     @property
     def open(self) -> list[OpenTransaction]:
-        """Transactions that nobody has ended yet."""
+        """Transactions that have not ended yet."""
         return [session.open for session in self._sessions.values() if session.open is not None]
 
     def longest_open_s(self) -> float:
-        """The longest time that a transaction has kept readers waiting; one that is open yet counts up to now."""
+        """Return the longest time in seconds that a transaction was open; one still open counts until now."""
         now_s = self._network.loop.time()
         return max(self._longest_open_s, *(now_s - transaction.began_s for transaction in self.open), 0.0)
 
@@ -110,7 +110,7 @@ class Transactions:
             self._logs.append(tp, content, session.open.transaction, answer)
 
     def end(self, session: Session, number: int, state: TransactionState, answer: Answer) -> None:
-        """End whatever transaction of this session is open; the answer comes before the markers are written."""
+        """End the open transaction of this session, if any; answer before the markers are written."""
         if self._fenced(session, answer):
             return
         session.ended = max(session.ended, number)
@@ -126,7 +126,7 @@ class Transactions:
             return
         self._network.history.fault("broker", "transaction-expired", session.transactional_id)
         self._end(session, TransactionState.ABORTED)
-        if self._sessions[session.transactional_id] is session:  # its producer is fenced, too
+        if self._sessions[session.transactional_id] is session:  # fence its producer as well
             self._sessions[session.transactional_id] = _next_epoch(session)
 
     def _fenced(self, session: Session, answer: Answer) -> bool:

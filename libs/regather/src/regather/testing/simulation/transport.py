@@ -1,4 +1,4 @@
-"""Makes the clients of one simulated process."""
+"""Creates the clients of one simulated process."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -13,7 +13,7 @@ from regather.transport.base import Consumer, Producer, TransactionalProducer
 
 
 class SimulatedTransport:
-    """Clients of one process. `commit_awaits`: see SimulatedTransactionalProducer."""
+    """Transport of one process. `commit_awaits`: see SimulatedTransactionalProducer."""
 
     def __init__(self, broker: Broker, process: Process, *, commit_awaits: bool = True) -> None:
         self._broker = broker
@@ -24,7 +24,7 @@ class SimulatedTransport:
         self._severed = False
 
     def sever(self) -> None:
-        """Cut off every client, made and to be made, as the death of their process does: nobody says goodbye."""
+        """Cut off every present and future client, as the death of its process does: none leaves its group."""
         self._severed = True
         for wire in self._wires:
             wire.severed = True
@@ -32,16 +32,16 @@ class SimulatedTransport:
             consumer.sever()
 
     def expire(self) -> None:
-        """The broker drops every consumer of this process from its group."""
+        """Let the broker expel every consumer of this process from its group."""
         for consumer in self._consumers:
             consumer.expire()
 
     def producer(self, *, max_record_bytes: int) -> Producer:
-        """An idempotent producer."""
+        """Return an idempotent producer."""
         return SimulatedProducer(self._broker, self._wire("producer"), max_record_bytes)
 
     def transactional_producer(self, transactional_id: str, *, max_record_bytes: int) -> TransactionalProducer:
-        """A fencing producer."""
+        """Return a fencing producer."""
         return SimulatedTransactionalProducer(
             self._broker,
             self._wire(transactional_id),
@@ -51,18 +51,18 @@ class SimulatedTransport:
         )
 
     def consumer(self, *, group: str | None = None, fetch_max_bytes: int = 16 * 1024 * 1024) -> Consumer:
-        """A read_committed consumer that starts at the earliest record."""
+        """Return a read_committed consumer that starts at the earliest record."""
         found = self._broker.group(group) if group else None
         consumer = SimulatedConsumer(self._broker, self._wire(group or "reader"), found)
         self._consumers.append(consumer)
         return consumer
 
     async def create_topics(self, specs: Sequence[TopicSpec]) -> list[str]:
-        """Create what is missing; names of the topics created."""
+        """Create missing topics; return their names."""
         return [spec.name for spec in specs if self._broker.logs.create(spec)]
 
     async def partition_counts(self, topics: Iterable[str]) -> Mapping[str, int]:
-        """Partitions of each topic that exists."""
+        """Return the partition count of each topic that exists."""
         wanted, logs = list(topics), self._broker.logs
 
         def count() -> Mapping[str, int]:
@@ -73,19 +73,19 @@ class SimulatedTransport:
         return found
 
     async def grow_topic(self, topic: str, partitions: int) -> None:
-        """Topics of a simulated installation keep the size that they were made with."""
+        """Raise BrokerUnavailable: topics of a simulation cannot grow."""
         raise BrokerUnavailable(f"{topic} cannot grow to {partitions} partitions in a simulation")
 
     async def topic_states(self, topics: Iterable[str]) -> Mapping[str, TopicState]:
-        """Of topics only their partitions are simulated."""
+        """Return the topics' partitions, each with one replica and without settings."""
         return {topic: TopicState([[1]] * n, {}) for topic, n in (await self.partition_counts(topics)).items()}
 
     async def broker_settings(self, names: Iterable[str]) -> BrokerSettings:
-        """The one broker is set as it must be, as far as it is asked."""
+        """Return the one broker's settings: the required value of the verification setting, if asked for."""
         return {1: {VERIFICATION: "true"} if VERIFICATION in set(names) else {}}
 
     async def close(self) -> None:
-        """Nothing is held between calls."""
+        """Do nothing: the transport holds nothing between calls."""
 
     def _wire(self, name: str) -> Wire:
         wire = Wire(self._broker.network, self._process, name)
