@@ -47,7 +47,7 @@ async def test_a_client_that_leaves_in_mid_file_abandons_the_job(gateway: Any) -
 
     await gateway.request("/v1/jobs", messages(), announced(IMAGE), QUERY)
     opened, abandoned = await gateway.events()
-    assert abandoned == Abandoned(opened.owner, "the client went away before the upload had ended")
+    assert abandoned == Abandoned(opened.owner, "the client disconnected before the end of the upload")
 
 
 async def test_a_file_that_its_beginning_shows_to_be_cut_off_leaves_no_job_behind(gateway: Any) -> None:

@@ -138,7 +138,7 @@ async def test_client_gone_in_mid_upload_abandons_the_job(gateway: Any) -> None:
 
     opened, abandoned = await gateway.events()
     assert isinstance(opened, Opened)
-    assert abandoned == Abandoned(opened.owner, "the client went away before the upload had ended")
+    assert abandoned == Abandoned(opened.owner, "the client disconnected before the end of the upload")
     assert await gateway.shards()
 
 

@@ -33,7 +33,7 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, RequestValidationError):
         return _invalid(error)
     if isinstance(error, ClientDisconnect):
-        return Problem(400, "client-gone", "the client went away before the upload had ended")
+        return Problem(400, "client-gone", "the client disconnected before the end of the upload")
     if isinstance(error, HTTPException):
         phrase = HTTPStatus(error.status_code).phrase
         return Problem(error.status_code, phrase.lower().replace(" ", "-"), str(error.detail))

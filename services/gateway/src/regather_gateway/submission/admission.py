@@ -1,4 +1,4 @@
-"""How much the gateway takes on at once."""
+"""The limit of uploads and waits that the gateway accepts at once."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ _RETRY_AFTER_S = 2
 
 
 class Admission:
-    """Counts uploads and waits; refuses what is above the limit, and everything once the gateway drains."""
+    """Counts uploads and waits. Refuses those above the limit, and all of them once the gateway drains."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -21,12 +21,12 @@ class Admission:
 
     @property
     def full(self) -> bool:
-        """True while nothing more is taken on."""
+        """True while no further request is accepted."""
         return self.draining or self.active >= self._limit
 
     @contextlib.contextmanager
     def enter(self) -> Iterator[None]:
-        """Take one place for the block, or raise the 503."""
+        """Count one request for the duration of the block; Problem 503 while full."""
         if self.full:
             raise self._refusal()
         self.active += 1
@@ -40,7 +40,7 @@ class Admission:
 
     def _refusal(self) -> Problem:
         if self.draining:
-            detail = "this gateway is shutting down; repeat the request, another one will answer"
+            detail = "this gateway is shutting down; repeat the request to reach another one"
         else:
-            detail = f"{self._limit} uploads and waits are under way, which is the limit; repeat the request"
+            detail = f"this gateway has reached its limit of {self._limit} uploads and waits; repeat the request later"
         return Problem(503, "busy", detail, retry_after_s=_RETRY_AFTER_S)

@@ -1,4 +1,4 @@
-"""What the aggregator has said of a submission: asked where a seal is in doubt (docs/protocol.md#submission)."""
+"""Waits for the aggregator's status of a submission whose seal is in doubt (docs/protocol.md#submission)."""
 
 from regather.core.model import Identity, JobState, Reason
 from regather.core.status import JobStatus
@@ -13,7 +13,7 @@ _WHY = {
 
 
 async def aggregator_answered(view: StatusView, owner: Identity, timeout_s: float) -> bool:
-    """Wait until the aggregator has said what this version is; False if it did not within `timeout_s`."""
+    """Wait for a status of the aggregator for this version or a later one; return False after `timeout_s`."""
 
     def answered(status: JobStatus | None) -> bool:
         if status is None or status.owner.version < owner.version:
@@ -27,7 +27,7 @@ async def aggregator_answered(view: StatusView, owner: Identity, timeout_s: floa
 def no_answer(owner: Identity, doubt: Doubt) -> Problem:
     """Build the Problem 503 of a seal that stays in doubt."""
     return broker_unavailable(
-        f"{_WHY[doubt]}, and the aggregator has not answered yet: ask for the job, or repeat the request",
+        f"{_WHY[doubt]}, and the aggregator has not answered yet: poll status_url, or repeat the request",
         code="state-unknown",
         job_id=owner.job_id,
         status_url=f"/v1/jobs/{owner.job_id}",

@@ -1,4 +1,4 @@
-"""Cancelling a job: the gateway asks for its end, and the aggregator decides in the order of the log."""
+"""Cancels a job: the gateway writes a `cancel` event, and the aggregator decides in log order whether it counts."""
 
 import asyncio
 
@@ -14,14 +14,14 @@ log = get_logger()
 
 
 class Canceller:
-    """Writes `cancel` events; an ack has to come within `ack_timeout_s`."""
+    """Writes `cancel` events and waits up to `ack_timeout_s` for each ack."""
 
     def __init__(self, producers: ProducerKeeper, ack_timeout_s: float) -> None:
         self._producers = producers
         self._ack_timeout_s = ack_timeout_s
 
     async def cancel(self, owner: Identity) -> None:
-        """Ask for the end of a job; Problem 503 without an ack in time."""
+        """Write the `cancel` event of a job; Problem 503 without an ack in time."""
         session = self._producers.current()
         headers, value = encode_event(Cancel(owner))
         partition = event_partition(owner.job_id, session.event_partitions)

@@ -1,4 +1,4 @@
-"""Cutting one body into pieces: while it arrives, or as a file in a killable child."""
+"""Cuts one body into pieces: while it arrives, or as a file in a killable child."""
 
 import contextlib
 import hashlib
@@ -16,7 +16,7 @@ Runs = AsyncGenerator[Iterable[Piece], None]
 
 
 class CountedBody:
-    """A body that passes, with its length and its digest so far."""
+    """Iterates over a body and keeps its length and digest so far."""
 
     def __init__(self, chunks: AsyncIterator[bytes]) -> None:
         self._chunks = chunks
@@ -25,7 +25,7 @@ class CountedBody:
 
     @property
     def digest(self) -> bytes:
-        """SHA-256 of what has passed."""
+        """SHA-256 of the bytes read so far."""
         return self._digest.digest()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -38,7 +38,7 @@ class CountedBody:
         return chunk
 
     async def head(self, size_bytes: int) -> bytes:
-        """Return the first chunks, until they are `size_bytes` long or the body has ended."""
+        """Return the next chunks, at least `size_bytes` in all unless the body ends before."""
         chunks: list[bytes] = []
         while size_bytes > 0 and (chunk := await anext(self, b"")):
             chunks.append(chunk)
@@ -54,7 +54,7 @@ class Cutting:
     files: FileCutter
 
     async def pieces(self, spec: JobSpec, body: CountedBody) -> Runs:
-        """Yield the pieces in runs. Raises BadInput for a body that cannot be cut, Problem 503 where a child was lost."""
+        """Yield the pieces in runs. Raises BadInput for a body that cannot be cut, Problem 503 if a child was lost."""
         head = await body.head(HEAD_BYTES)
         spec = spec.begun()
         splitter = spec.splitter(head[:HEAD_BYTES])
@@ -65,7 +65,7 @@ class Cutting:
         runs = (
             self._of_file(spec, head, body) if isinstance(splitter, FileSplitter) else _of_stream(splitter, head, body)
         )
-        del spec  # and with it the side file: what is needed of it is in the plan
+        del spec  # frees the side file; the plan has everything that is needed of it
         async with contextlib.aclosing(runs):
             async for run in runs:
                 yield run
@@ -73,7 +73,7 @@ class Cutting:
     async def _inspected(
         self, spec: JobSpec, splitter: Splitter | FileSplitter, head: bytes, wanted_bytes: int
     ) -> Splitter | FileSplitter:
-        """Return the splitter that a child's look at the head asks for."""
+        """Let a child inspect the head, and return the splitter for the resulting plan."""
         try:
             plan = await self.files.inspect(spec.kind, spec.options_json, spec.split, head[:wanted_bytes])
         except CutLost as error:
@@ -102,7 +102,7 @@ class Cutting:
 
 
 def _inspected_bytes(spec: JobSpec, splitter: Splitter | FileSplitter) -> int:
-    """Return how much of the body a child looks at before it is cut; 0 for nothing."""
+    """Return how many bytes of the body a child inspects before the cut; 0 for none."""
     if isinstance(splitter, ArrivingFileSplitter):
         return splitter.inspect_bytes
     return 0 if isinstance(splitter, FileSplitter) else spec.processor.inspect_bytes
@@ -117,5 +117,5 @@ async def _of_stream(splitter: Splitter, head: bytes, body: CountedBody) -> Runs
     async for chunk in body:
         yield splitter.feed(last)
         last = chunk
-    # The last chunk is cut when the whole body was found right, so that a small wrong one leaves nothing behind.
+    # Cut the last chunk only after the whole body has passed its checks: a small, wrong body then sends no shard.
     yield [*splitter.feed(last), *splitter.finish()]

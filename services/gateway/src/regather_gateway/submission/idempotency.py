@@ -1,4 +1,4 @@
-"""Which job a submission is: a new one, or the one that its idempotency key names already."""
+"""Decides which job a submission belongs to: a new one, or an existing one with the same idempotency key."""
 
 from collections.abc import Container
 from dataclasses import dataclass, replace
@@ -15,19 +15,19 @@ from regather_gateway.submission.opening import still_open
 from regather_gateway.views.status_view import StatusView
 
 _ALONE_IN_ACK_TIMEOUTS = 3
-"""A job that for so many of them is no more than `accepted` was never opened: its gateway died between two records."""
+"""A job that stays `accepted` for this many ack time-outs was never opened: its gateway died between two records."""
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """A job that is committed; `replayed` where the idempotency key named one that was there already."""
+    """A committed job; `replayed` is true if the idempotency key belongs to an existing job."""
 
     status: JobStatus
     replayed: bool = False
 
 
 class JobKeys:
-    """Finds the job of a key in the view, and names the jobs that are new."""
+    """Finds the job of a key in the view, and chooses the ids of new jobs."""
 
     def __init__(self, settings: GatewaySettings, view: StatusView, environment: Environment) -> None:
         self._settings = settings
@@ -35,10 +35,10 @@ class JobKeys:
         self._environment = environment
 
     async def replay(self, spec: JobSpec, under_way: Container[JobId]) -> Receipt | None:
-        """Return the job that the spec's key names already; None if there is none, or one that may begin again.
+        """Return the existing job of the spec's key; None if there is none, or if it may begin again.
 
-        Raises Problem 409 while another submission of it is open, here (`under_way`) or at another gateway, 422 where
-        the key stands for another job.
+        Raises Problem 409 while another submission with this key is open, here (`under_way`) or at another gateway, and
+        422 if the key belongs to a different job.
         """
         if spec.key is None:
             return None
@@ -49,7 +49,7 @@ class JobKeys:
         if status is None or self._may_begin_again(status):
             return None
         if status.kind != spec.kind:
-            raise Problem(422, "idempotency-key-reused", f"the key names a job of kind {status.kind}", job_id=job_id)
+            raise Problem(422, "idempotency-key-reused", f"the key belongs to a {status.kind} job", job_id=job_id)
         if status.total is None and not status.state.ended:
             raise still_open(job_id)
         if spec.digest and status.digest and status.digest != digest_text(spec.digest):
@@ -57,7 +57,7 @@ class JobKeys:
         return Receipt(status, replayed=True)
 
     def accepted(self, spec: JobSpec) -> JobStatus:
-        """Return the first status of the spec's job, with a submission id of its own."""
+        """Return the first status of the spec's job, with a new submission id."""
         now_ms = self._environment.now_ms()
         randomness = self._environment.random_bytes(18)
         job_id = uuid7(now_ms, randomness) if spec.key is None else keyed_job_id(TENANT, spec.key)
@@ -74,7 +74,7 @@ class JobKeys:
         )
 
     def receipt(self, accepted: JobStatus, sealed: Sealed) -> Receipt:
-        """Return what the client is told after the seal counts; Problem 409 where the job was closed before it."""
+        """Return the receipt after the seal; Problem 409 if the job was closed before the seal."""
         owner = accepted.owner
         mine = replace(accepted, total=sealed.shards, size_bytes=sealed.size_bytes, digest=sealed.digest)
         truth = self._view.offer(mine)
@@ -100,5 +100,5 @@ class JobKeys:
 
 
 def digest_text(digest: bytes) -> str:
-    """Return a SHA-256 as it stands in the job's document: `sha256:` and 64 hexadecimal digits."""
+    """Return a SHA-256 in the format of the job's document: `sha256:` and 64 hexadecimal digits."""
     return f"sha256:{digest.hex()}"

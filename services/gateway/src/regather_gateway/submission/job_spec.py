@@ -1,4 +1,4 @@
-"""One job as it will be run: what the client asked for, checked."""
+"""The specification of one job: the client's request, checked."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -8,12 +8,12 @@ from regather.core.model import Identity, OnError, Opened
 from regather.processors.base import FileSplitter, Processor, Side, SplitRequest, Splitter
 
 TENANT = ""
-"""There is one tenant until there is authentication."""
+"""The only tenant, as long as there is no authentication."""
 
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """What came with the body in a form: the side file, if there was one, and the body's own media type."""
+    """The other content of a form: the side file, if there was one, and the body's media type."""
 
     side: Side | None
     content_type: str
@@ -21,7 +21,7 @@ class Beside:
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """What the client asked for, checked: after this only the body can be refused."""
+    """A checked request: from now on only the body can be refused."""
 
     kind: str
     processor: Processor[Any]
@@ -38,17 +38,20 @@ class JobSpec:
     digest: bytes | None = None
     """SHA-256 that the client announced for the whole input."""
     beside: Callable[[], Beside] | None = None
-    """For forms of kinds that take a side file: what stood before the body, known when the body's first bytes are."""
+    """For forms: returns the content before the body, once the body's first bytes have been read."""
 
     def begun(self) -> Self:
-        """Return the spec as it is once the body's first bytes are here."""
+        """Return the spec with the side file; call it once the body's first bytes have been read."""
         found = self.beside() if self.beside else None
         if found is None or found.side is None:
             return self
         return replace(self, split=replace(self.split, side=found.side, content_type=found.content_type))
 
     def splitter(self, head: bytes | None = None) -> Splitter | FileSplitter:
-        """Make a fresh splitter for a body that begins so; without, to check the spec. BadRequest, BadInput."""
+        """Return a new splitter for a body that begins with `head`; without `head` only to check the spec.
+
+        Raises BadRequest or BadInput.
+        """
         return self.processor.splitter(self.options, replace(self.split, head=head))
 
     def opened(self, owner: Identity) -> Opened:

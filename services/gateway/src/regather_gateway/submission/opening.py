@@ -1,4 +1,4 @@
-"""How a submission gets its job: the claim of one with a key, then `opened` and the status `accepted`."""
+"""Opens the job of a submission: claims a job with a key, then sends `opened` and the status `accepted`."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,11 +13,11 @@ from regather_gateway.submission.shard_stream import UploadLimits
 from regather_gateway.submission.submission_events import SubmissionEvents
 
 ReadPast = Callable[[int], Awaitable[None]]
-"""Returns once the view has read past an offset of the job's partition of job-status."""
+"""Called with an offset of the job's partition of job-status; returns once the view has read past it."""
 
 
 class Opening(Protocol):
-    """What an upload does before its first shard. `unacked`: the acks that its end still has to wait for."""
+    """The steps of an upload before its first shard. `unacked`: acks that must arrive before the seal."""
 
     unacked: list[Awaitable[RecordAddress]]
 
@@ -28,7 +28,7 @@ class Opening(Protocol):
         """Open the job."""
 
     def gives_way(self) -> Problem:
-        """Build the answer of a submission whose claim came second."""
+        """Build the Problem for a submission whose claim came second."""
 
 
 class JobOpening:
@@ -46,13 +46,13 @@ class JobOpening:
         return ClaimRead(first=True)
 
     async def open(self) -> None:
-        """Send `opened` and `accepted`; raises TimeoutError if `opened` has to be acked before the shards and is not."""
+        """Send `opened` and `accepted`; TimeoutError if `opened` must be acked before the shards and is not in time."""
         opened = await self._send_opened()
         self.unacked.append(await self._events.publish_status(self._accepted))
         await self._wait_for(opened)
 
     def gives_way(self) -> Problem:
-        """Build the Problem of a submission whose key another submission uses at the moment."""
+        """Build the Problem of a submission whose key another submission is using."""
         return still_open(self._events.owner.job_id)
 
     async def _send_opened(self) -> "asyncio.Future[RecordAddress]":
@@ -72,10 +72,10 @@ class JobOpening:
 class KeyedOpening(JobOpening):
     """Opens the job that an idempotency key names, if this submission claims the version first.
 
-    `seen` lists whose statuses of the job were read since before the claim was made. The claim is the job's first status,
-    acked before `opened` is sent: whoever has opened a version has claimed it before, and of all who claim it only the
-    first goes on. Without it, a client could get 202 for a submission whose `opened` came second; and if the gateway of the
-    first submission died, the job would end as not sealed.
+    `seen` lists the owners of the job's statuses that were read since before the claim. The claim is the status
+    `accepted`, acked before `opened` is sent: every submission that opens a version has claimed it before, and only the
+    first claim goes on. Without it, a client could get 202 for a submission whose `opened` came second; and if the
+    gateway of the first submission died, the job would end as not sealed.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class KeyedOpening(JobOpening):
         self._seen = seen
 
     async def claim(self) -> ClaimRead:
-        """Send `accepted` as the claim; TimeoutError without an ack, BrokerUnavailable if the view does not reach it."""
+        """Send `accepted` as the claim; TimeoutError without an ack, BrokerUnavailable if the view does not read it."""
         async with asyncio.timeout(self._limits.ack_timeout_s):
             address = await (await self._events.publish_status(self._accepted))
         await self._read_past(address.offset)
@@ -101,11 +101,11 @@ class KeyedOpening(JobOpening):
         return ClaimRead(first=next((seen for seen in self._seen if seen.version >= mine.version), mine) == mine)
 
     async def open(self) -> None:
-        """Send `opened`; the claim was the status already."""
+        """Send `opened`; the claim has already published the status."""
         await self._wait_for(await self._send_opened())
 
 
 def still_open(job_id: JobId) -> Problem:
     """Build the Problem 409 of a key whose submission has not ended."""
-    detail = "another submission with this idempotency key is under way; repeat the request when it has ended"
+    detail = "another submission with this idempotency key is still open; repeat the request when it has ended"
     return Problem(409, "submission-open", detail, retry_after_s=2, job_id=job_id)

@@ -1,4 +1,4 @@
-"""The gateway's one producer: started with back-off, replaced as soon as it is dead, and where its records go."""
+"""Keeps the gateway's one producer alive: starts it with back-off, and replaces it once it is dead."""
 
 import asyncio
 import contextlib
@@ -15,15 +15,15 @@ from regather.transport.base import Producer, Transport
 log = get_logger()
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.2, 5.0
 _LOOK_S = 1.0
-"""How often a producer is looked at that may have died of a record that nobody needs any more, as of a client that went
-away: nobody discards it then, and nobody submits to a gateway that is not ready."""
+"""How often the keeper checks the producer. A record of an upload that was given up may kill it; then no upload
+discards it, and none is submitted to a gateway that is not ready."""
 
 
 @dataclass(slots=True)
 class ProducerSession:
-    """A live producer, and how many partitions its topics have.
+    """A live producer, and the partition counts of its topics.
 
-    Jobs take turns: where one job stopped in the round of partitions, the next one goes on.
+    Jobs share one round-robin over the partitions: a job goes on where the previous one stopped.
     """
 
     producer: Producer
@@ -36,7 +36,7 @@ class ProducerSession:
 
 
 class ProducerKeeper:
-    """Keeps one producer alive, and starts the next when it dies."""
+    """Keeps one producer alive, and starts a new one when it dies."""
 
     def __init__(self, transport: Transport, topics: Topics, environment: Environment) -> None:
         self._transport = transport
@@ -62,10 +62,10 @@ class ProducerKeeper:
         return session
 
     def discard(self, session: ProducerSession) -> None:
-        """Throw this producer away after a failure; another one is started.
+        """Discard this producer after a failure, so that another one is started.
 
-        One that was replaced already is nobody's any more: an upload that had begun with it must not take along those
-        that began with its successor.
+        No effect if it has been replaced already: the failure of an upload on the old producer must not end uploads on
+        its successor.
         """
         if self._session is session:
             self._session = None

@@ -1,7 +1,7 @@
-"""Redrive: a job that has ended runs some of its shards again, as its next version (docs/protocol.md#redrive).
+"""Redrive: runs some shards of an ended job again, as its next version (docs/protocol.md#redrive).
 
-The payloads are those of the first version's own records. First in log order wins: of two redrives of one version the
-later one is refused, and none of its shards is sent.
+The payloads come from the records of the first version. Of two redrives of one version the first in log order wins; the
+other one is refused, and none of its shards is sent.
 """
 
 import contextlib
@@ -74,10 +74,10 @@ class Redriver:
         """Shards sent again, since the start."""
 
     async def redrive(self, status: JobStatus, wanted: SeqRanges, timeout_ms: int | None) -> JobStatus:
-        """Run the `wanted` shards again (none named: all without a whole outcome); the next version's status.
+        """Run the `wanted` shards again, by default all that failed, have bad rows or never ran.
 
-        Raises Problem 409 while the job is open, or where another redrive came first; 410 past the retention; 422 for
-        shards that are not there; 503 where the state is unknown.
+        Returns the next version's status. Raises Problem 409 while the job is open or if another redrive came first,
+        410 if records are past their retention, 422 for shards that do not exist, 503 if the state is unknown.
         """
         job_id = status.owner.job_id
         if job_id in self._under_way:
@@ -136,5 +136,5 @@ class Redriver:
         self._producers.discard(session)
         log.warning("redrive-unknown", job=job_id, error=repr(error))
         why = unconfirmed(error)
-        detail = f"Kafka did not answer ({why}); ask for the job: its version says whether the redrive has begun"
+        detail = f"Kafka did not answer ({why}); get the job: its version shows whether the redrive has begun"
         return broker_unavailable(detail, code="state-unknown", job_id=job_id, status_url=f"/v1/jobs/{job_id}")

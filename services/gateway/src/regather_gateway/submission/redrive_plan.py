@@ -29,10 +29,10 @@ class RedrivePlan:
 
 
 def plan_redrive(status: JobStatus, history: VersionHistory, wanted: SeqRanges, timeout_ms: int | None) -> RedrivePlan:
-    """Plan a redrive of the `wanted` shards; none wanted: of all without a whole outcome.
+    """Plan a redrive of the `wanted` shards, by default of all that failed, have bad rows or never ran.
 
-    Raises Problem 409 where the job was never sealed, has nothing to run again, or another redrive came first; 422 for
-    shards that are not there.
+    Raises Problem 409 if the job was never sealed, has nothing to run again, or another redrive came first; 422 for
+    shards that do not exist.
     """
     owner, opened, sealed = status.owner, history.opened, history.sealed
     if opened is None or sealed is None or not sealed.shard_ranges:
@@ -46,7 +46,7 @@ def plan_redrive(status: JobStatus, history: VersionHistory, wanted: SeqRanges, 
 
 
 def accepted_again(status: JobStatus, plan: RedrivePlan, now_ms: int) -> JobStatus:
-    """Return the next version's status as views show it until the aggregator writes one."""
+    """Return the next version's status, which views show until the aggregator writes one."""
     stays = plan.sealed.shards - count(plan.redriven.seqs)
     return replace(
         status,
@@ -71,20 +71,20 @@ def accepted_again(status: JobStatus, plan: RedrivePlan, now_ms: int) -> JobStat
 
 
 def redrive_conflict(job_id: JobId, version: int) -> Problem:
-    """Build the Problem 409 of a job that is open, or that another redrive has taken."""
-    detail = f"version {version} of the job is under way or came first; ask for the job before you redrive it again"
+    """Build the Problem 409 of a job that is open, or for which another redrive came first."""
+    detail = f"version {version} of the job is running or was begun first; get the job before you redrive it again"
     return Problem(409, "redrive-conflict", detail, job_id=job_id)
 
 
 def never_sealed(status: JobStatus) -> Problem:
     """Build the Problem 409 of a job whose upload did not end."""
-    detail = "the upload never came to its end, so there is nothing to run again; submit the job once more"
+    detail = "the job's upload did not finish, so it has no shards to run again; submit the job again"
     return Problem(409, "never-sealed", detail, job_id=status.owner.job_id)
 
 
 def redrive_too_late(job_id: JobId, why: str) -> Problem:
     """Build the Problem 410 of a job whose records are past their retention."""
-    detail = f"what the job was made of is not in the log any more ({why}); submit it once more"
+    detail = f"the job's records are no longer in the log ({why}); submit the job again"
     return Problem(410, "redrive-too-late", detail, job_id=job_id)
 
 
@@ -94,7 +94,7 @@ def _chosen(job_id: JobId, history: VersionHistory, opened: Opened, shards: int,
     chosen = {*numbers(wanted), *history.never_ran()} if wanted else history.to_run()
     seqs = ranges(sorted(chosen))
     if not seqs:
-        detail = "every shard has its outcome; name the shards that are to run again all the same"
+        detail = "no shard failed or has bad rows; name the shards to run again with the parameter shards"
         raise Problem(409, "nothing-to-redrive", detail, job_id=job_id)
-    # A chain goes on from its first shard that runs again: what comes after it began with another carry.
+    # In a chain every shard after the first one that runs again runs again too: it had another carry.
     return ((seqs[0][0], shards - 1),) if opened.chained else seqs

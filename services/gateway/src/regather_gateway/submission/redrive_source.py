@@ -1,4 +1,4 @@
-"""What a redrive reads from the log: the job's events, and the payloads of its first version."""
+"""Reads what a redrive needs from the log: the job's events, and the payloads of its first version."""
 
 import contextlib
 from collections.abc import AsyncGenerator
@@ -20,7 +20,7 @@ _READ_LIMIT_S = 120.0
 
 
 class JobEventsReader:
-    """A job's events, read on from where the reading stopped; `history` is what they come to."""
+    """Folds a job's events into `history`; each read() goes on where the previous one stopped."""
 
     def __init__(self, transport: Transport, tp: TopicPartition, status: JobStatus) -> None:
         if status.events_offset is None:
@@ -32,14 +32,14 @@ class JobEventsReader:
         self.history = VersionHistory(status.owner, keep_outputs=False)
 
     async def read(self, until: int | None = None) -> None:
-        """Fold the events since the last reading, up to the offset `until` (None: all there are)."""
+        """Fold the events since the last read(), up to but without the offset `until` (None: all)."""
 
         def fold(record: Record) -> bool:
             if until is not None and record.offset >= until:
                 return False
             self._next = record.offset + 1
             if self._is_mine(record.headers):
-                with contextlib.suppress(WireError):  # the aggregator folds it too, and counts and logs it
+                with contextlib.suppress(WireError):  # the aggregator folds it too, and counts and logs the error
                     self.history.take(decode_event(record.headers, record.value))
             return True
 
@@ -51,14 +51,14 @@ class JobEventsReader:
 
 
 class Payloads:
-    """The shards of a job's first version, found by the offset ranges that its seal names."""
+    """The shards of a job's first version, read by the offset ranges in its seal."""
 
     def __init__(self, transport: Transport, plan: RedrivePlan) -> None:
         self._transport = transport
         self._plan = plan
 
     async def check(self) -> None:
-        """Raise OffsetOutOfRange before anything is written, where a payload is past its retention."""
+        """Raise OffsetOutOfRange if a payload is past its retention; call it before anything is written."""
         places = self._plan.sealed.shard_ranges
         consumer = self._transport.consumer()
         try:
@@ -72,7 +72,7 @@ class Payloads:
                 raise OffsetOutOfRange(f"its shards in {tp.topic}-{tp.partition} are older than the retention")
 
     async def wanted(self) -> AsyncGenerator[Shard, None]:
-        """Yield each shard that runs again, once, as one of the next version; OffsetOutOfRange if one is missing."""
+        """Yield each shard that runs again once, as a shard of the next version; OffsetOutOfRange if one is missing."""
         plan, missing = self._plan, set(numbers(self._plan.redriven.seqs))
         async with contextlib.aclosing(self._all()) as shards:
             async for shard in shards:
@@ -81,7 +81,7 @@ class Payloads:
                     yield shard._replace(owner=plan.owner, timeout_ms=plan.timeout_ms or shard.timeout_ms)
                 if not missing:
                     return
-        raise OffsetOutOfRange(f"shards {ranges(sorted(missing))} are not where the seal says")
+        raise OffsetOutOfRange(f"shards {ranges(sorted(missing))} are not at the offsets in the seal")
 
     async def _all(self) -> AsyncGenerator[Shard, None]:
         mine = belongs_to(self._plan.first)

@@ -1,4 +1,4 @@
-"""The pieces of a body as shard records: payload and headers, numbered in order."""
+"""Turns the pieces of a body into shard records: payload and headers, numbered in order."""
 
 from collections.abc import Iterable, Iterator
 
@@ -10,7 +10,7 @@ from regather.transport.base import Headers
 from regather.wire.shards import ShardEncoder
 
 MAX_PIECE_BYTES = SHARD_RECORD_BYTES - 64 * 1024
-"""The largest shard with the halo of its neighbours, less what the headers need."""
+"""Largest payload of a shard, including the halo of its neighbours: a record less 64 KiB for headers."""
 
 
 class ShardRecords:
@@ -23,7 +23,7 @@ class ShardRecords:
         self._seq = 0
 
     def of(self, pieces: Iterable[Piece]) -> Iterator[tuple[bytes, Headers]]:
-        """Yield payload and headers of each piece; raises BadInput for one that no record holds."""
+        """Yield payload and headers of each piece; raises BadInput for one that is too large for a record."""
         for piece in pieces:
             if len(piece.payload) > MAX_PIECE_BYTES:
                 raise BadInput(_too_large(self._seq, len(piece.payload)), code="shard-too-large")

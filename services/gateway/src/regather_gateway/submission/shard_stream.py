@@ -1,4 +1,4 @@
-"""Shards on their way to Kafka: which lane and partition each takes, how many may be without an ack, where they stand."""
+"""Sends shards to Kafka: chooses lane and partition, limits the shards without an ack, notes their offsets."""
 
 import asyncio
 import contextlib
@@ -12,10 +12,10 @@ from regather.transport.base import Headers, RecordAddress, TopicPartition
 from regather_gateway.submission.producer_keeper import ProducerSession
 
 SMALL_LANE_SHARDS = 8
-"""So many shards of every job go to the lane that workers serve first (docs/protocol.md#topics)."""
+"""The first shards of every job go to the lane that workers serve first (docs/protocol.md#topics)."""
 
 _RUN_RECORDS, _RUN_BYTES = 64, 64 * 1024
-"""Bulk shards stay on one partition for so long: a batch for the client, a micro-batch for the worker."""
+"""Successive bulk shards go to one partition up to these limits: they form a batch for the client and the worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class ShardStream:
         self.sent = 0
 
     async def send(self, payload: bytes, headers: Headers) -> None:
-        """Send one more shard; waits while too much is without an ack."""
+        """Send one more shard; wait while the window of unacked shards is full."""
         size_bytes = len(payload)
         topic, partition = self._lane(size_bytes)
         acked = await self._send(topic, value=payload, headers=headers, partition=partition)
@@ -63,7 +63,7 @@ class ShardStream:
                 await self._settle_oldest()
 
     async def drop(self) -> None:
-        """Wait for what is still on its way; errors are of no interest any more."""
+        """Wait for the acks of shards in transit, and ignore their errors."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._limits.ack_timeout_s):
                 while self._window:
@@ -71,7 +71,7 @@ class ShardStream:
                         await self._settle_oldest()
 
     def shard_ranges(self) -> tuple[OffsetRange, ...]:
-        """Where the shards stand that were acked, among records of others."""
+        """Return the offset ranges of the acked shards; records of other jobs may lie between them."""
         return tuple(OffsetRange(*tp, first, last) for tp, (first, last) in sorted(self._ranges.items()))
 
     def _lane(self, size_bytes: int) -> tuple[str, int]:

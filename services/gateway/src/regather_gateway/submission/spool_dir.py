@@ -1,4 +1,4 @@
-"""A folder of this gateway's own for bodies that must be files, swept of what gateways that were killed left behind."""
+"""A folder of this gateway for bodies that must be files; removes the folders that killed gateways left behind."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ _LOCK = "lock"
 
 
 class SpoolFile:
-    """One body on its way to a file."""
+    """One body that is written to a file."""
 
     def __init__(self, path: Path, file: IO[bytes], max_bytes: int) -> None:
         self.path = path
@@ -26,7 +26,7 @@ class SpoolFile:
         self._max_bytes = max_bytes
 
     async def write(self, data: bytes) -> None:
-        """Append; Problem 413 above the limit."""
+        """Append data; Problem 413 above the limit."""
         self.size_bytes += len(data)
         if self.size_bytes > self._max_bytes:
             raise Problem(
@@ -39,12 +39,12 @@ class SpoolFile:
         await asyncio.to_thread(self._file.write, data)
 
     async def complete(self) -> None:
-        """Let others see all of it."""
+        """Flush the file, so that another process can read all of it."""
         await asyncio.to_thread(self._file.flush)
 
 
 class SpoolDir:
-    """Makes spool files. A lock that dies with its process tells folders in use from those left behind."""
+    """Creates spool files. A file lock, which ends with its process, marks a folder as in use."""
 
     def __init__(self, directory: str, *, max_bytes: int) -> None:
         self._parent = Path(directory or tempfile.gettempdir())
@@ -53,7 +53,7 @@ class SpoolDir:
         self._lock_fd = -1
 
     def open(self) -> None:
-        """Sweep, and make this process's folder."""
+        """Remove left-over folders, and create this process's folder."""
         for left in self._parent.glob(f"{_PREFIX}*"):
             _remove_if_left(left)
         self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._parent))
@@ -69,7 +69,7 @@ class SpoolDir:
 
     @property
     def folder(self) -> Path:
-        """Where the files are."""
+        """The folder of the files; created on first use."""
         if self._folder is None:
             self.open()
         assert self._folder is not None
@@ -77,7 +77,7 @@ class SpoolDir:
 
     @contextlib.asynccontextmanager
     async def file(self) -> AsyncIterator[SpoolFile]:
-        """Give a file for the length of the block; it is removed whatever happens."""
+        """Yield a new file; it is removed at the end of the block in any case."""
         fd, name = tempfile.mkstemp(dir=self.folder)
         try:
             with os.fdopen(fd, "wb", buffering=1024 * 1024) as file:
@@ -88,7 +88,7 @@ class SpoolDir:
 
 
 def _remove_if_left(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # another user's, or another gateway removes it at the same time
+    with contextlib.suppress(OSError):  # it is in use, belongs to another user, or another gateway removes it now
         fd = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -17,12 +17,12 @@ log = get_logger()
 ACCEPTED_KEY = b"accepted:"
 """Put before a job's key in job-status, so that compaction never keeps a gateway's status instead of the aggregator's.
 
-A second submission's `accepted`, or one that was long on its way, may stand behind the end of the job.
+A second submission's `accepted`, or a delayed one, may come after the end of the job in the log.
 """
 
 
 class SubmissionEvents:
-    """The events of one job, version and submission; a heartbeat every `heartbeat_s`."""
+    """Sends the events of one job, version and submission, and a heartbeat every `heartbeat_s`."""
 
     def __init__(self, session: ProducerSession, owner: Identity, *, ack_timeout_s: float, heartbeat_s: float) -> None:
         self._ack_timeout_s = ack_timeout_s
@@ -35,7 +35,7 @@ class SubmissionEvents:
         self.owner = owner
 
     async def send(self, event: Event) -> Awaitable[RecordAddress]:
-        """Send one event; what resolves at its ack."""
+        """Send one event; return an awaitable of its ack."""
         headers, value = encode_event(event)
         topic = self.session.topics.job_events
         return await self.session.producer.send(
@@ -48,7 +48,7 @@ class SubmissionEvents:
             return await (await self.send(event))
 
     async def publish_status(self, status: JobStatus) -> Awaitable[RecordAddress]:
-        """Send a status for the views of all gateways; what resolves at its ack."""
+        """Send a status for the views of all gateways; return an awaitable of its ack."""
         headers, value = encode_status(status)
         topic = self.session.topics.job_status
         return await self.session.producer.send(
@@ -56,7 +56,7 @@ class SubmissionEvents:
         )
 
     def start_heartbeat(self, sent: Callable[[], int], on_ack: Callable[[int], object]) -> None:
-        """Send heartbeats from now on; `sent` says how many shards were sent, `on_ack` gets the log time of each, in ms."""
+        """Send heartbeats from now on; `sent` returns the number of shards sent, `on_ack` gets each log time in ms."""
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(self._heartbeat_s, self._beat_later, sent, on_ack)
 
@@ -73,5 +73,5 @@ class SubmissionEvents:
     async def _beat(self, shards: int, on_ack: Callable[[int], object]) -> None:
         try:
             on_ack((await self.publish(Uploading(self.owner, shards))).timestamp_ms)
-        except (TransportError, TimeoutError) as error:  # the upload itself meets the same error and handles it
+        except (TransportError, TimeoutError) as error:  # the upload itself gets the same error and handles it
             log.warning("heartbeat-failed", job=self.owner.job_id, error=repr(error))

@@ -34,14 +34,14 @@ _COUNTED = {
 
 @dataclass(slots=True)
 class SubmissionCounts:
-    """Since the start: submissions by how they ended (sealed, replayed, refused, abandoned, unknown), what was sealed."""
+    """Counts since the start: submissions by end (sealed, replayed, refused, abandoned, unknown), shards, bytes."""
 
     ended: Counter[str] = field(default_factory=Counter)
     shards: int = 0
     size_bytes: int = 0
 
     def sealed(self, sealed: Sealed) -> None:
-        """One more submission is committed."""
+        """Count one sealed submission."""
         self.shards += sealed.shards
         self.size_bytes += sealed.size_bytes
 
@@ -58,19 +58,19 @@ class Submitter:
         self.counts = SubmissionCounts()
 
     async def replay(self, spec: JobSpec) -> Receipt | None:
-        """Return the job that the spec's idempotency key names already, before any byte of the body is read.
+        """Return the existing job of the spec's idempotency key, before any byte of the body is read; None if none.
 
-        Raises Problem 409 while another submission of it is open, 422 where the key stands for another job.
+        Raises Problem 409 while another submission with this key is open, 422 if the key belongs to a different job.
         """
         receipt = await self._keys.replay(spec, self._under_way)
         self.counts.ended["replayed"] += receipt is not None
         return receipt
 
     async def submit(self, spec: JobSpec, body: AsyncIterator[bytes]) -> Receipt:
-        """Send the body as shards and seal the job; the caller has asked replay() before.
+        """Send the body as shards and seal the job; call replay() first.
 
-        Raises UserError or Problem for a wrong body (then the job, if it was opened, ends as failed), Problem 503 where
-        the state is unknown.
+        Raises UserError or Problem for a wrong body (the job, if it was opened, then ends as failed), and Problem 503
+        if the state is unknown.
         """
         accepted = self._keys.accepted(spec)
         job_id = accepted.owner.job_id
@@ -109,7 +109,7 @@ class Submitter:
         self._later(upload.end(Unconfirmed()))
         log.warning("submission-unknown", job=job_id, error=repr(error))
         return broker_unavailable(
-            f"Kafka did not confirm the job ({unconfirmed(error)}); its state is unknown: ask for it, or repeat",
+            f"Kafka did not confirm the job ({unconfirmed(error)}); its state is unknown: poll status_url, or repeat",
             code="state-unknown",
             job_id=job_id,
             status_url=f"/v1/jobs/{job_id}",
@@ -129,7 +129,7 @@ class Submitter:
 
 def _why(error: BaseException) -> str:
     if isinstance(error, ClientDisconnect):
-        return "the client went away before the upload had ended"
+        return "the client disconnected before the end of the upload"
     if isinstance(error, asyncio.CancelledError):
         return "the gateway stopped before the upload had ended"
     if isinstance(error, UserError | Problem):

@@ -1,4 +1,4 @@
-"""From what a client asked for to a checked spec: refuses whatever can be refused before the body's first byte."""
+"""Turns a client's request into a checked spec: refuses all that can be refused before the body's first byte."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ _OPTION = "option."
 
 @dataclass(frozen=True, slots=True)
 class SubmitRequest:
-    """A job as the client asked for it; None means that the client said nothing."""
+    """A client's request for a job; None means that the client gave no value."""
 
     kind: str
     options: Mapping[str, object] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class SubmitRequest:
 
 
 def make_spec(asked: SubmitRequest, registry: Registry, settings: GatewaySettings) -> JobSpec:
-    """Check a request; BadRequest names what is wrong with it."""
+    """Check a request and return its spec; BadRequest says what is wrong."""
     processor = registry.require(asked.kind)
     if asked.shard_size is not None and asked.shards is not None:
         raise BadRequest("shard_size and shards exclude each other; give one of them", code="bad-split")
@@ -45,7 +45,7 @@ def make_spec(asked: SubmitRequest, registry: Registry, settings: GatewaySetting
         check_shard_size(asked.shard_size)
     if asked.on_error is OnError.FAIL and (asked.max_failed_count, asked.max_failed_pct) != (None, None):
         raise BadRequest(
-            "max_failed_count and max_failed_pct are for on_error=skip; with fail one dead shard is enough"
+            "max_failed_count and max_failed_pct need on_error=skip; with on_error=fail one failed shard ends the job"
         )
     deadline_s = settings.default_deadline_s if asked.deadline_s is None else asked.deadline_s
     if deadline_s > settings.max_deadline_s:
@@ -74,12 +74,12 @@ def make_spec(asked: SubmitRequest, registry: Registry, settings: GatewaySetting
         key=asked.key,
         digest=asked.digest,
     )
-    spec.splitter()  # refuses a cut that cannot be
+    spec.splitter()  # refuses options and sizes with which no body can be cut
     return spec
 
 
 def check_parameters(query: QueryParams, known: frozenset[str]) -> None:
-    """BadRequest for a parameter that nobody knows or that is repeated, where there are no options."""
+    """Raise BadRequest for an unknown or repeated parameter of a request without options."""
     for name in query:
         if name not in known:
             raise _unknown(name, ", ".join(sorted(known)))
@@ -88,7 +88,7 @@ def check_parameters(query: QueryParams, known: frozenset[str]) -> None:
 
 
 def options_of(query: QueryParams, known: frozenset[str]) -> dict[str, str]:
-    """Return the `option.NAME=value` of a query; BadRequest for a parameter that nobody knows or that is repeated."""
+    """Return the `option.NAME=value` of a query; BadRequest for an unknown parameter or a repeated option."""
     options: dict[str, str] = {}
     for name, value in query.multi_items():
         if not name.startswith(_OPTION):

@@ -1,4 +1,4 @@
-"""Carries out what the rules of a submission say (`regather.core.submission`): sends its records, awaits their acks."""
+"""Carries out the instructions of `regather.core.submission`: sends a submission's records and awaits their acks."""
 
 import asyncio
 import contextlib
@@ -31,14 +31,14 @@ from regather_gateway.submission.submission_events import SubmissionEvents
 
 log = get_logger()
 MakeSeal = Callable[[int, tuple[OffsetRange, ...]], Sealed]
-"""Makes the seal from the number of shards and the places where they stand."""
+"""Makes the seal from the number of shards and their offset ranges."""
 
 
 class Upload:
-    """Sends the records of one submission; nothing is sent before the first shard was cut.
+    """Sends the records of one submission; it sends nothing before the first shard is cut.
 
-    Every method but end() may raise TransportError or TimeoutError: then the caller calls end(Unconfirmed()). After any
-    other error it calls end(GivenUp()).
+    Every method but end() may raise TransportError or TimeoutError; the caller must then call end(Unconfirmed()). After
+    any other error it must call end(GivenUp()).
     """
 
     def __init__(
@@ -70,15 +70,15 @@ class Upload:
 
     @property
     def state(self) -> SubmissionState:
-        """Where the submission is."""
+        """The state of the submission."""
         return self._life.state
 
     async def begin(self) -> None:
-        """Claim the job, if the submission has to, and open it; raises Problem where another submission was first."""
+        """Claim the job, if the submission must, and open it; raises Problem if another submission was first."""
         await self._tell(FirstShard())
 
     async def send(self, records: Iterable[tuple[bytes, Headers]]) -> None:
-        """Send shards in order; waits while too much is without an ack. The first shard opens the job."""
+        """Send shards in order; wait while the window of unacked shards is full. The first shard opens the job."""
         for payload, headers in records:
             if self._life.state is SubmissionState.NEW:
                 await self.begin()
@@ -95,14 +95,14 @@ class Upload:
         await self._stream.settle()
 
     async def seal(self, make: MakeSeal) -> Sealed:
-        """Commit the job once all its records are acked; Problem 503 where it stays unknown whether the seal counts."""
+        """Commit the job once all its records are acked; Problem 503 if it stays unknown whether the seal counts."""
         await self.settle()
         self._sealed = make(self._stream.sent, self._stream.shard_ranges())
         await self._tell(BodyEnded())
         return self._sealed
 
     def end(self, event: GivenUp | Unconfirmed, why: str = "") -> Coroutine[Any, Any, None]:
-        """End the submission now; the coroutine writes `abandoned` with `why` where it must, and awaits the last acks."""
+        """End the submission now; the coroutine writes `abandoned` with `why` if needed, and awaits the last acks."""
         instruction = self._life.handle(event)
         self._events.stop_heartbeat()
         if instruction is Instruction.DISCARD_PRODUCER:
@@ -148,7 +148,7 @@ class Upload:
         await self._drop()
 
     async def _drop(self) -> None:
-        """Await what is still on its way: its errors concern nobody any more."""
+        """Await the acks of records in transit, and ignore their errors."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._ack_timeout_s):
                 while self._opening.unacked:

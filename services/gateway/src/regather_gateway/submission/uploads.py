@@ -1,4 +1,4 @@
-"""Puts together the upload of one submission: its rules, its records, and how it opens its job."""
+"""Wires the upload of one submission: its rules, its records, and the way it opens its job."""
 
 import contextlib
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ _MIN_WINDOW_BYTES = 1024 * 1024
 
 
 class Uploads:
-    """Makes uploads on the gateway's one producer."""
+    """Creates uploads on the gateway's one producer."""
 
     def __init__(self, settings: GatewaySettings, producers: ProducerKeeper, view: StatusView) -> None:
         self._settings = settings
@@ -30,7 +30,7 @@ class Uploads:
 
     @contextlib.contextmanager
     def new_job(self, spec: JobSpec, accepted: JobStatus, others: int) -> Iterator[Upload]:
-        """Give the upload of a new job, which shares the windows with `others` under way.
+        """Yield the upload of a new job, which shares `all_windows_bytes` with `others` running uploads.
 
         Raises BrokerUnavailable while there is no producer.
         """
