@@ -10,7 +10,7 @@ EXPORT := $(BIN)/uv export --quiet --no-emit-workspace --no-header
 PEERS := .venv-peers
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
-.PHONY: help setup up demo test test-compose test-integration fmt lint types arch lock clean bench-smoke bench-memory bench-isolation hostile-shards chaos chaos-sum simulate mutants bench-restore accept-kinds bench-kinds
+.PHONY: help setup up demo test test-all test-compose test-integration fmt lint types arch lock clean bench-smoke bench-memory bench-isolation hostile-shards chaos chaos-sum simulate mutants bench-restore accept-kinds bench-kinds
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  %-17s %s\n", $$1, $$2}'
@@ -31,8 +31,11 @@ up: $(STAMP) ## start Kafka and the three services, print their URLs, stay until
 demo: $(STAMP) ## one job of each kind and one poisoned job through the real chain, all verified
 	@$(BIN)/regather demo
 
-test: $(STAMP) ## lint, types, import rule, and every test, on a real Kafka; ONLY=path: the tests of that file or folder alone
-	@$(BIN)/python tests/run.py $(if $(ONLY),--report test-only $(ONLY))
+test: $(STAMP) ## lint, types, import rule, and the tests that are not long, on a real Kafka; ONLY=path: all tests of that file or folder
+	@$(BIN)/python tests/run.py $(if $(ONLY),--report test-only $(ONLY),-m "not long")
+
+test-all: $(STAMP) ## as test, with the long tests: killed brokers and services, thousands of seeds, every kind at every cut
+	@$(BIN)/python tests/run.py --report test-all
 
 test-compose: $(STAMP) ## docker-compose.yml for real: scaling, a killed container, a plug-in (needs Docker)
 	@$(BIN)/python tests/compose/run.py

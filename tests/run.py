@@ -70,7 +70,7 @@ def main(arguments: list[str]) -> int:
     started = time.monotonic()
     report = Report()
     name, arguments = (arguments[1], arguments[2:]) if arguments[:1] == ["--report"] else ("test", arguments)
-    checks = CHECKS if name == "test" else {}
+    checks = CHECKS if name in ("test", "test-all") else {}
     broken = [check for check, command in checks.items() if not _check(check, command, report)]
     chosen = [argument for argument in arguments if (ROOT / argument.split("::")[0]).exists()]
     options = ["-q", "--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml"), *_processes(arguments)]

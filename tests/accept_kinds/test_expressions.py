@@ -3,10 +3,14 @@
 import json
 from typing import Any
 
+import pytest
+
 from accept_kinds.expressions import try_expressions
 from accept_kinds.in_process import answer
 from accept_kinds.judge import Answer
 from regather.processors.base import SplitRequest
+
+pytestmark = pytest.mark.long
 
 FEW = 15  # the suite itself, `make accept-kinds`, tries hundreds
 

@@ -10,7 +10,7 @@ from accept_kinds.run import FAST_SIZES
 from regather.embedded.kafka_broker import Broker
 from regather.kinds.model.onnx_model import find_model
 
-pytestmark = [pytest.mark.kafka, pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.kafka, pytest.mark.e2e, pytest.mark.timeout(300)]
 
 
 async def test_no_answer_of_the_short_form_is_wrong(

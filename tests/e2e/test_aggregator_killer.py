@@ -10,7 +10,7 @@ from regather.embedded.kafka_broker import Broker
 from regather_cli.client import Client, Submission
 from regather_cli.stack import Role, Stack, StackSettings
 
-pytestmark = [pytest.mark.kafka, pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.kafka, pytest.mark.e2e, pytest.mark.timeout(300)]
 
 ENVIRONMENT = {"REGATHER_DIAGNOSTICS": "true", "REGATHER_SESSION_TIMEOUT_MS": "6000"}
 

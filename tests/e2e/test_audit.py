@@ -21,7 +21,13 @@ from regather_cli.client import Client, Submission
 from regather_cli.main import app
 from regather_cli.stack import Stack
 
-pytestmark = [pytest.mark.kafka, pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.kafka,
+    pytest.mark.e2e,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(300),
+]
 
 ROWS = 40_000
 VIOLATIONS = {name for _, seen in BREAKAGES.values() for name in seen}

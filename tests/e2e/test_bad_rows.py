@@ -8,7 +8,13 @@ from regather_cli.client import Client, Submission
 from regather_cli.letters import read_dead_letters
 from regather_cli.stack import Stack
 
-pytestmark = [pytest.mark.kafka, pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.kafka,
+    pytest.mark.e2e,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(300),
+]
 
 
 def table(rows: int, bad: dict[int, str]) -> bytes:

@@ -7,7 +7,7 @@ from regather.testing.waiting import eventually
 from regather_cli.client import ApiError, Client, Submission
 from regather_cli.stack import Stack, StackSettings
 
-pytestmark = [pytest.mark.kafka, pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.kafka, pytest.mark.e2e, pytest.mark.timeout(300)]
 SHARDS, SHARD_BYTES = 3000, 1024
 SLOW = Submission("diagnostics", {"do": "sleep", "seconds": "0.01"}, shard_size_bytes=SHARD_BYTES)
 

@@ -13,7 +13,13 @@ from regather.testing.waiting import eventually
 from regather_cli.client import Client, Submission
 from regather_cli.stack import Role, Stack
 
-pytestmark = [pytest.mark.kafka, pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.kafka,
+    pytest.mark.e2e,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(300),
+]
 
 VIDEO = np.random.default_rng(5).integers(0, 256, (400, 40, 50), np.uint8)
 SHARD_BYTES = 8_000

@@ -7,7 +7,7 @@ import pytest
 from regather.embedded.kafka_broker import Broker
 from regather_cli.stack import Stack, StackSettings
 
-pytestmark = [pytest.mark.kafka, pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.kafka, pytest.mark.e2e, pytest.mark.timeout(300)]
 
 
 async def test_hostile_shards_cost_nobody_else_anything(kafka_broker: Broker, hostile_shards: ModuleType) -> None:

@@ -15,7 +15,13 @@ from regather.testing.waiting import eventually
 from regather_cli.client import ApiError, Client, Submission, has_ended
 from regather_cli.stack import Role, Stack
 
-pytestmark = [pytest.mark.kafka, pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.kafka,
+    pytest.mark.e2e,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(900),
+]
 
 ROUNDS = int(os.environ.get("KILL_ROUNDS", "1"))
 SHARDS, SHARD_BYTES = 300, 1024

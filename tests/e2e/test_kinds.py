@@ -17,7 +17,13 @@ from reference.dicom_files import NOISE, dicom
 from regather.kinds.model.onnx_model import find_model
 from regather_cli.client import Client, Submission
 
-pytestmark = [pytest.mark.kafka, pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.kafka,
+    pytest.mark.e2e,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(600),
+]
 
 ROUNDS = int(os.environ.get("KINDS_ROUNDS", "3"))
 DRAW = random.Random(os.environ.get("KINDS_SEED", "1"))

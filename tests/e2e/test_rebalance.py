@@ -10,7 +10,13 @@ from regather.testing.waiting import eventually
 from regather_cli.client import Client, Submission
 from regather_cli.stack import Role, Stack
 
-pytestmark = [pytest.mark.kafka, pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.kafka,
+    pytest.mark.e2e,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(300),
+]
 
 SESSION_TIMEOUT_S = 6.0  # of the stack that these tests share
 LONG_S = 14.0

@@ -13,7 +13,13 @@ import pytest
 from regather_cli.client import Client, Submission
 from regather_cli.stack import Role, Stack
 
-pytestmark = [pytest.mark.kafka, pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.kafka,
+    pytest.mark.e2e,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(300),
+]
 
 CountFinals = Callable[[], Awaitable[Counter[tuple[str, int]]]]
 SLOW = {"do": "sleep", "seconds": "0.6", "only": "3,5"}

@@ -16,7 +16,13 @@ from regather_cli.client import Client, Submission
 from regather_cli.letters import read_dead_letters
 from regather_cli.stack import Stack
 
-pytestmark = [pytest.mark.kafka, pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.kafka,
+    pytest.mark.e2e,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(120),
+]
 
 PRODUCTS = b"code,label,price\np0,zero,0.5\np1,one,1.5\np1,uno,1.75\n"
 SALES = b"id,product,qty\n" + b"".join(b"%d,p%d,%d\n" % (n, n % 3, n % 5) for n in range(900))

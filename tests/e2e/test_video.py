@@ -10,7 +10,13 @@ from reference import video_files
 
 from regather_cli.client import ApiError, Client, Submission
 
-pytestmark = [pytest.mark.kafka, pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.kafka,
+    pytest.mark.e2e,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(300),
+]
 
 KINDS = (("frames.motion", reference.motion), ("frames.track", reference.track))
 

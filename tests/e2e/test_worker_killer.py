@@ -10,7 +10,7 @@ from regather_cli.client import Client, Submission
 from regather_cli.letters import read_dead_letters
 from regather_cli.stack import Role, Stack, StackSettings
 
-pytestmark = [pytest.mark.kafka, pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.long, pytest.mark.kafka, pytest.mark.e2e, pytest.mark.timeout(400)]
 
 SHARDS, GUILTY = 500, 321
 ENVIRONMENT = {

@@ -17,7 +17,7 @@ from regather.transport.base import Committed, TopicPartition
 from regather.transport.kafka import KafkaTransport
 from regather.transport.kafka.consumer import KafkaConsumer
 
-pytestmark = [pytest.mark.kafka, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.kafka, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 TOPICS = Topics("cluster.")
 
 

@@ -16,7 +16,7 @@ from regather.embedded.kafka_jars import JarLock
 from regather.embedded.kafka_process import EmbeddedKafkaError
 from regather.testing.waiting import eventually
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.long, pytest.mark.kafka]
 
 
 async def _records(bootstrap: str, topic: str) -> list[bytes]:

@@ -20,7 +20,7 @@ from regather_cli.process_table import descendants
 from regather_cli.service_process import Role, StackError
 from regather_cli.stack import Stack, StackSettings
 
-pytestmark = [pytest.mark.kafka, pytest.mark.e2e]
+pytestmark = [pytest.mark.long, pytest.mark.kafka, pytest.mark.e2e]
 
 
 def _settings(**changes: Any) -> StackSettings:

@@ -6,12 +6,15 @@ import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 
 from regather.embedded.embedded_kafka import free_port
 from regather.testing.waiting import eventually
 from regather_cli.service_process import Role, Service
 from regather_cli.supervision import Exit, Supervision
+
+pytestmark = pytest.mark.long
 
 
 @pytest_asyncio.fixture

@@ -19,7 +19,7 @@ from regather.topics.rules import VERIFICATION
 from regather_cli.main import app
 from regather_cli.service_process import Role, Service, StackError
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.kafka, pytest.mark.timeout(300)]
 
 
 async def alter(bootstrap: str, kind: ConfigResourceType, name: str, config: Mapping[str, str]) -> None:

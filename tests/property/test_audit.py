@@ -51,6 +51,8 @@ from regather.wire.documents import decode_final, encode_final
 from regather.wire.events import decode_event, encode_event
 from regather.wire.identity import HEADER, pack_identity, unpack_identity
 
+pytestmark = pytest.mark.long
+
 Step = Callable[[Installation], None]
 LATER_MS = 7_200_000
 

@@ -23,6 +23,8 @@ from regather.processors.splitting.json_array import MAX_DEPTH, JsonArraySplitte
 from regather.processors.splitting.row_packer import RowSpan
 from regather.processors.splitting.text_rows import LINES, NDJSON, TextRowSplitter, csv_dialect
 
+pytestmark = pytest.mark.long
+
 MIB = 1024 * 1024
 KIB = SplitRequest(1024)
 BOM = b"\xef\xbb\xbf"

@@ -25,6 +25,8 @@ from regather.processors.splitting.shard_rows import BandRows, TextRows
 from regather.processors.splitting.text_rows import LINES
 from regather.testing import run_kind
 
+pytestmark = pytest.mark.long
+
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=8)
 TABLES = st.lists(st.tuples(TEXTS, TEXTS), min_size=2, max_size=30)
 CUTS = st.lists(st.integers(0, 99), max_size=4)

@@ -19,6 +19,8 @@ from regather.processors.base import Side, SplitRequest
 from regather.testing.run_kind import run
 from regather_gateway.bodies.multipart_body import MultipartBody
 
+pytestmark = pytest.mark.long
+
 KIND = TableEtl()
 Row = dict[str, Any]
 KEYS = st.sampled_from(["a", "b", "c", "A", "ä, b", 'say "a"', None])

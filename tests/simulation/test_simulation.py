@@ -26,11 +26,13 @@ def simulate(tmp_path: Path, *arguments: str) -> dict[str, Any]:
     return document
 
 
+@pytest.mark.long
 def test_two_thousand_seeds_of_the_rules_violate_nothing(tmp_path: Path) -> None:
     document = simulate(tmp_path, "--level", "rules", "--seeds", "2000")
     assert (document["seeds"], document["violations"]) == (2000, {})
 
 
+@pytest.mark.long
 def test_fifty_seeds_of_the_loops_violate_nothing(tmp_path: Path) -> None:
     document = simulate(tmp_path, "--level", "loops", "--seeds", "50")
     assert (document["seeds"], document["violations"]) == (50, {})

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 PASSES = "def test_passes() -> None:\n    pass\n"
 CRASHES = "import os\n\ndef test_crashes() -> None:\n    os._exit(3)\n"
 FAILS = "def test_fails() -> None:\n    raise ValueError\n"

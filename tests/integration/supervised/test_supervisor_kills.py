@@ -18,6 +18,8 @@ from regather.core.execution import Done, Failed, NotRun, Result
 from regather.core.model import Reason
 from regather.testing.waiting import eventually
 
+pytestmark = pytest.mark.long
+
 MakeWork = Callable[..., Work]
 StartSupervisor = Callable[..., Awaitable[Supervisor]]
 LATE_S = 1.0  # how late a kill may be on a machine that is busy with other things; the median is below 20 ms

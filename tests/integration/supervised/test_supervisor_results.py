@@ -16,6 +16,8 @@ from regather.children.zygote_link import ChildrenUnavailable
 from regather.core.execution import Done, Failed, NotRun, Result
 from regather.core.model import Reason
 
+pytestmark = pytest.mark.long
+
 MakeWork = Callable[..., Work]
 StartSupervisor = Callable[..., Awaitable[Supervisor]]
 

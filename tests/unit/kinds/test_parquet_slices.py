@@ -37,6 +37,8 @@ from regather.processors.registry import parse_options
 from regather.processors.splitting.row_packer import RowSpan
 from regather.testing.run_kind import cut, run
 
+pytestmark = pytest.mark.long
+
 KIND = TableEtl()
 GROUPS = {
     "derive": "total = price * qty",

@@ -12,6 +12,8 @@ from regather.kinds.table.sql import TableSql
 from regather.processors.base import SplitRequest
 from regather.testing.run_kind import run
 
+pytestmark = pytest.mark.long
+
 SIZES = [1024, None]
 
 

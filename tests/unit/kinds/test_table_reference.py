@@ -24,6 +24,8 @@ from regather.processors.registry import parse_options
 from regather.processors.splitting.row_packer import RowSpan
 from regather.testing.run_kind import cut, merged, processed, run
 
+pytestmark = pytest.mark.long
+
 KIND = TableEtl()
 TYPES = "id:str, price:float, qty:int"
 GROUPS = {
