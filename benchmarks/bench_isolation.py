@@ -27,7 +27,7 @@ from hostile_shards import SHARD_BYTES, body_of, children_of
 
 from regather.testing.waiting import eventually
 from regather_cli.client import Client, has_ended
-from regather_cli.letters import DeadLetter, read_dead_letters
+from regather_cli.dead_letters import DeadLetter, read_dead_letters
 from regather_cli.process_table import descendants
 from regather_cli.report import write_report
 from regather_cli.stack import Role, Stack, StackSettings

@@ -21,7 +21,7 @@ import httpx2
 
 from regather.testing.waiting import eventually
 from regather_cli.client import Client
-from regather_cli.letters import read_dead_letters
+from regather_cli.dead_letters import read_dead_letters
 from regather_cli.process_table import descendants
 from regather_cli.report import write_report
 from regather_cli.stack import Role, Stack, StackSettings

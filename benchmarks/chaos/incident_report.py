@@ -12,7 +12,7 @@ from chaos.report import Run
 _MOST = 40
 
 
-def write_dossiers(folder: Path, evidence: Evidence, verdict: Verdict, run: Run) -> None:
+def write_incident_report(folder: Path, evidence: Evidence, verdict: Verdict, run: Run) -> None:
     """Write `faults.txt`, `clients.txt`, `events.txt`, a page for each job that a violation names, and `executions.txt`.
 
     The last one is the page of the job with the shard that ran most often.

@@ -22,7 +22,7 @@ from typing import Any
 from chaos.checker import Evidence, Verdict, check
 from chaos.drain import Quiet, wait_quiet
 from chaos.faults.base import Context, Fault
-from chaos.incident_report import write_dossiers
+from chaos.incident_report import write_incident_report
 from chaos.jobs import workload_jobs
 from chaos.ledger import Ledger
 from chaos.monitor import Monitor
@@ -185,7 +185,7 @@ async def main(given: argparse.Namespace) -> int:
         print(f"VIOLATION {violation}", flush=True)
     kept = bool(verdict.violations) or given.keep
     if kept:
-        write_dossiers(home / "dossiers", evidence, verdict, run)
+        write_incident_report(home / "incident", evidence, verdict, run)
     document = report_of(run, verdict, wanted=given.faults, logs=str(home) if kept else "") | code.tested()
     if not kept:
         shutil.rmtree(home, ignore_errors=True)

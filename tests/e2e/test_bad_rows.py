@@ -5,7 +5,7 @@ import json
 import pytest
 
 from regather_cli.client import Client, Submission
-from regather_cli.letters import read_dead_letters
+from regather_cli.dead_letters import read_dead_letters
 from regather_cli.stack import Stack
 
 pytestmark = [

@@ -14,7 +14,7 @@ import pytest
 
 from regather.testing.waiting import eventually
 from regather_cli.client import Client, Submission, has_ended
-from regather_cli.letters import read_dead_letters
+from regather_cli.dead_letters import read_dead_letters
 from regather_cli.stack import Stack
 
 pytestmark = [pytest.mark.kafka, pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]

@@ -7,7 +7,7 @@ from e2e.kept_alive import kept_alive
 
 from regather.embedded.kafka_broker import Broker
 from regather_cli.client import Client, Submission
-from regather_cli.letters import read_dead_letters
+from regather_cli.dead_letters import read_dead_letters
 from regather_cli.stack import Role, Stack, StackSettings
 
 pytestmark = [pytest.mark.long, pytest.mark.kafka, pytest.mark.e2e, pytest.mark.timeout(400)]

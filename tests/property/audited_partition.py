@@ -161,10 +161,10 @@ class Installation:
         return []
 
     def _base(self, instruction: LoadInherited) -> Mapping[int, Outcome]:
-        lineage = VersionHistory(instruction.job.owner, keep_outputs=True)
+        versions = VersionHistory(instruction.job.owner, keep_outputs=True)
         for event in self.events[instruction.first : instruction.end]:
-            lineage.take(decode_event(event.headers.items(), event.value))
-        return lineage.outcomes
+            versions.take(decode_event(event.headers.items(), event.value))
+        return versions.outcomes
 
     def _stored(self, status: JobStatus, result: bytes) -> tuple[JobStatus, bytes]:
         address = ResultAddress(0, None, len(result), "text/plain")

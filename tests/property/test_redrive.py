@@ -87,10 +87,10 @@ class Log:
     def load_bases(self) -> None:
         bases, self.bases = self.bases, []
         for base in bases:
-            lineage = VersionHistory(FIRST, keep_outputs=True)
+            versions = VersionHistory(FIRST, keep_outputs=True)
             for event in self.records[base.first : base.end]:
-                lineage.take(event)
-            self.carry_out(self.fold.advance(base.job, InheritedLoaded(lineage.outcomes, lineage.sealed)))
+                versions.take(event)
+            self.carry_out(self.fold.advance(base.job, InheritedLoaded(versions.outcomes, versions.sealed)))
 
 
 WHATS = st.sampled_from(["done", "failed", "damaged"])
@@ -192,12 +192,12 @@ def test_overlapping_pairs_merge_to_the_ranges_of_their_numbers(pairs: list[tupl
 
 
 def test_what_has_to_run_is_what_failed_never_ran_or_has_bad_rows() -> None:
-    lineage = VersionHistory(FIRST, keep_outputs=False)
+    versions = VersionHistory(FIRST, keep_outputs=False)
     for event in (OPENED, outcome(0, 1, "done"), outcome(1, 1, "failed"), outcome(3, 1, "damaged")):
-        lineage.take(event)
-    lineage.take(Sealed(FIRST, 5, 10, "d"))
-    assert lineage.to_run() == [1, 2, 3, 4]
-    assert all(not found.output for found in lineage.outcomes.values())
+        versions.take(event)
+    versions.take(Sealed(FIRST, 5, 10, "d"))
+    assert versions.to_run() == [1, 2, 3, 4]
+    assert all(not found.output for found in versions.outcomes.values())
 
 
 def test_a_shard_that_nobody_runs_ends_the_job_instead_of_keeping_it_open() -> None:

@@ -38,10 +38,10 @@ def check_drops(invariants: Invariants, policy: FoldPolicy, log: Iterable[tuple[
 
 def base_of(owner: Identity, events: Iterable[Event]) -> InheritedLoaded:
     """What the events before a redrive have left, as an aggregator reads them."""
-    lineage = VersionHistory(owner, keep_outputs=True)
+    versions = VersionHistory(owner, keep_outputs=True)
     for event in events:
-        lineage.take(event)
-    return InheritedLoaded(lineage.outcomes, lineage.sealed)
+        versions.take(event)
+    return InheritedLoaded(versions.outcomes, versions.sealed)
 
 
 class _Book:

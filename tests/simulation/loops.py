@@ -10,7 +10,7 @@ from regather.core.errors import TransportError
 from regather.testing.simulation.broker import Broker
 from regather.testing.simulation.event_loop import VirtualLoop, VirtualTimeError
 from regather.testing.simulation.history import History
-from regather.testing.simulation.network import Network, Weather
+from regather.testing.simulation.network import FaultProfile, Network
 from regather.topics.layout import Size, Topics, topic_specs
 from regather.topics.rules import TopicSpec
 from regather.transport.base import Committed, Record, TopicPartition
@@ -22,7 +22,7 @@ from simulation.installation import EPOCH_MS, Installation
 from simulation.invariants import Invariants
 from simulation.kinds import Row
 from simulation.ledger import Ledger, label_of
-from simulation.nemesis import Nemesis, draw_sorts, draw_weather
+from simulation.nemesis import Nemesis, draw_fault_profile, draw_sorts
 from simulation.verdict import Verdict
 from simulation.workload import Clients, JobPlan, draw_jobs
 
@@ -54,18 +54,20 @@ class Outcome:
 
 
 class Run:
-    """One run of one seed. With `plans` and `weather` given, those are what happens, and no other harm is done."""
+    """One run of one seed. With `plans` and `profile` given, those are what happens, and no other harm is done."""
 
-    def __init__(self, seed: int, *, plans: Sequence[JobPlan] | None = None, weather: Weather | None = None) -> None:
+    def __init__(
+        self, seed: int, *, plans: Sequence[JobPlan] | None = None, profile: FaultProfile | None = None
+    ) -> None:
         self.seed = seed
         self.chance = chance = random.Random(seed)
         self.loop = VirtualLoop(chance)  # type: ignore[abstract]  # typeshed has every method of AbstractEventLoop abstract
         self.history = History(self.loop.time)
         self.topics = Topics()
         self._harm = plans is None
-        weather = weather or draw_weather(chance)
-        self.weather = str(weather)
-        self.network = Network(self.loop, chance, self.history, weather)
+        profile = profile or draw_fault_profile(chance)
+        self.profile = str(profile)
+        self.network = Network(self.loop, chance, self.history, profile)
         self.broker = Broker(self.network, chance, self.history, self._broker_ms)
         self.invariants = Invariants()
         self.ledger = Ledger(self.topics, self.loop.time)
@@ -145,7 +147,7 @@ class Run:
         clients = loop.process("clients")
         submissions = [clients.start(self.clients.carry_out(plan), plan.label) for plan in self.plans]
         await asyncio.sleep(self.faults_end_s)
-        self.network.weather.calm()
+        self.network.profile.calm()
         self.history.note("nemesis", "calm")
         probe = JobPlan("probe", "merged", tuple(Row("probe", n, "ok", 0) for n in range(12)), 1, start_s=2.0)
         self.plans.append(probe)

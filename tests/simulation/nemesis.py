@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from regather.testing.simulation.network import Weather
+from regather.testing.simulation.network import FaultProfile
 from regather.transport.base import TopicPartition
 from simulation.commits import CommitWatch
 from simulation.installation import Installation, Service
@@ -88,13 +88,13 @@ def draw_sorts(chance: random.Random) -> tuple[str, ...]:
     return tuple(sort for sort in _SORTS if chance.random() < 0.5)
 
 
-def draw_weather(chance: random.Random) -> Weather:
+def draw_fault_profile(chance: random.Random) -> FaultProfile:
     """The network of one run: some things go wrong often, others never."""
 
     def often(most: float) -> float:
         return most * chance.random() if chance.random() < 0.5 else 0.0
 
-    return Weather(
+    return FaultProfile(
         slow=often(0.05),
         request_lost=often(0.02),
         reply_lost=often(0.03),

@@ -172,7 +172,7 @@ def _replay_loops(seed: int) -> Iterator[str]:
     trace.listen(run.history)
     outcome = run.go()
     yield from (f"plan: {plan}" for plan in run.plans)
-    yield f"weather at the beginning: {run.weather}; nemesis: {run.nemesis.sorts}"
+    yield f"faults at the beginning: {run.profile}; nemesis: {run.nemesis.sorts}"
     yield from trace.lines(run.history, run.broker.logs)
     yield f"faults: {dict(sorted(outcome.history.faults.items()))}"
     yield from (f"VIOLATED {name}: {what}" for name, what in outcome.invariants.violations)

@@ -7,7 +7,7 @@ import pytest
 
 from regather.core.merge_attempts import MOST_BEGUN
 from regather.core.model import JobState, OnError
-from regather.testing.simulation.network import Weather
+from regather.testing.simulation.network import FaultProfile
 from simulation import loops, trace
 from simulation.kinds import Row
 from simulation.workload import JobPlan
@@ -19,9 +19,9 @@ def plan(number: int, fates: list[tuple[str, int]], kind: str = "rows", **more: 
     return JobPlan(label, kind, rows, 1, start_s=0.1 * number, **more)
 
 
-def go(seed: int, plans: list[JobPlan], **weather: float) -> loops.Run:
+def go(seed: int, plans: list[JobPlan], **profile: float) -> loops.Run:
     trace.silence(cached=False)
-    run = loops.Run(seed, plans=plans, weather=Weather(**weather))
+    run = loops.Run(seed, plans=plans, profile=FaultProfile(**profile))
     run.play()
     run.judge()
     assert run.invariants.violations == []
@@ -78,7 +78,7 @@ def test_an_aggregator_that_comes_back_loses_no_job_that_was_redriven_meanwhile(
         replace(plan(n, slow_to_fail, "merged", on_error=OnError.SKIP), per_shard=2, start_s=4 + n, redrives=((), ()))
         for n in range(4)
     ]
-    run = loops.Run(seed, plans=plans, weather=Weather(reply_lost=0.02, slow=0.05))
+    run = loops.Run(seed, plans=plans, profile=FaultProfile(reply_lost=0.02, slow=0.05))
     for at_s in (3.5, 40.0):
         run.installation.later(at_s, freeze_an_owner, run)
     run.play()

@@ -12,7 +12,7 @@ from regather.testing.contract import World
 from regather.testing.simulation.broker import Broker
 from regather.testing.simulation.event_loop import VirtualLoop
 from regather.testing.simulation.history import History
-from regather.testing.simulation.network import Network, Weather
+from regather.testing.simulation.network import FaultProfile, Network
 from regather.testing.simulation.transport import SimulatedTransport
 from regather.transport.base import TopicPartition
 from simulation.installation import EPOCH_MS
@@ -43,7 +43,7 @@ def test_contract(case: Callable[..., Any], arguments: dict[str, Any]) -> None:
     chance = random.Random(1)
     loop = VirtualLoop(chance)  # type: ignore[abstract]  # typeshed has every method of AbstractEventLoop abstract
     history = History(loop.time)
-    network = Network(loop, chance, history, Weather())
+    network = Network(loop, chance, history, FaultProfile())
     broker = Broker(network, chance, history, lambda: EPOCH_MS + int(loop.time() * 1000))
 
     async def delete(tp: TopicPartition, before: int) -> None:

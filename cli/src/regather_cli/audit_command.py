@@ -35,7 +35,7 @@ _MEANS = {
     Violation.SEGMENTS_WRONG: "segments that do not match their final",
     Violation.EXECUTIONS: "shards that were executed more than four times",
 }
-_WHY_UNTOLD = {
+_WHY_INCONCLUSIVE = {
     Inconclusive.OPENED_GONE: "retention deleted the job's first event",
     Inconclusive.LETTER_GONE: "retention deleted the dead letter",
     Inconclusive.SEGMENT_GONE: "retention deleted the segments",
@@ -98,7 +98,7 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
     for violation, means in _MEANS.items():
         if document[violation.value]:
             yield f"WRONG   {document[violation.value]:>6}  {means}"
-    for why, means in _WHY_UNTOLD.items():
+    for why, means in _WHY_INCONCLUSIVE.items():
         if document["inconclusive"].get(why.value):
             yield f"inconclusive  {document['inconclusive'][why.value]:>6}  {means}"
     for entry in document["violations"]:

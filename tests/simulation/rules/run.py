@@ -225,13 +225,13 @@ class Run:
         final = self.chance.choice(finals)
         if self.model.strays is not None:
             return
-        lineage = VersionHistory(final.owner, keep_outputs=False)
+        versions = VersionHistory(final.owner, keep_outputs=False)
         for entry in self.model.events:
-            lineage.take(entry.event)
-        opened, sealed = lineage.opened, lineage.sealed
-        if opened is None or sealed is None or lineage.newest != final.owner.version:
+            versions.take(entry.event)
+        opened, sealed = versions.opened, versions.sealed
+        if opened is None or sealed is None or versions.newest != final.owner.version:
             return
-        named = [self.chance.randrange(sealed.shards)] if self.chance.random() < 0.3 else lineage.to_run()
+        named = [self.chance.randrange(sealed.shards)] if self.chance.random() < 0.3 else versions.to_run()
         seqs = ((named[0], sealed.shards - 1),) if opened.chained and named else ranges(named)
         if seqs:
             again = replace(opened, owner=final.owner._replace(version=final.owner.version + 1))

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from regather.core.model import AttemptError, Reason
+from regather_cli.dead_letters import DeadLetter
 from regather_cli.demo import image as demo_image
 from regather_cli.demo import poison as demo_poison
 from regather_cli.demo.reference import digest_of
-from regather_cli.letters import DeadLetter
 
 
 def _document(**changes: Any) -> dict[str, Any]:

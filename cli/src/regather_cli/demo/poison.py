@@ -2,7 +2,7 @@
 
 from regather.core.model import MAX_ATTEMPTS
 from regather_cli.client import JobDocument, Submission
-from regather_cli.letters import DeadLetter
+from regather_cli.dead_letters import DeadLetter
 
 SHARDS, SHARD_BYTES, POISONED_SEQ = 16, 1024, 5
 BODY = bytes(number * 31 % 251 for number in range(SHARDS * SHARD_BYTES))

@@ -12,10 +12,10 @@ from typing import Any
 from regather.core.errors import TransportError
 from regather.service.lifecycle import on_stop
 from regather_cli.client import ApiError, Client, JobDocument, Submission, WaitTimeout
+from regather_cli.dead_letters import read_dead_letters
 from regather_cli.demo import frames, image, model, poison, table
 from regather_cli.demo.reference import NoReference, digest_of
 from regather_cli.demo.verified import VerifiedJob
-from regather_cli.letters import read_dead_letters
 from regather_cli.progress import Progress
 from regather_cli.report import write_report
 from regather_cli.stack import START_ERRORS, Stack, StackSettings

@@ -43,14 +43,14 @@ class InheritedOutcomes:
         return await retrying(read, "base-unread", first_s=_RETRY_S, job=owner.job_id)
 
     async def _read(self, tp: TopicPartition, owner: Identity, instruction: LoadInherited) -> InheritedLoaded | None:
-        lineage = VersionHistory(owner, keep_outputs=True)
+        versions = VersionHistory(owner, keep_outputs=True)
         mine = belongs_to(owner, any_version=True)
 
         def take(record: Record) -> bool:
             if record.offset >= instruction.end:
                 return False
             if mine(record.headers):
-                _fold(lineage, record)
+                _fold(versions, record)
             return True
 
         reader = LogReader(self._transport, fetch_max_bytes=_FETCH_BYTES, limit_s=_LIMIT_S)
@@ -58,11 +58,11 @@ class InheritedOutcomes:
             await reader.scan(tp, instruction.first, take)
         finally:
             await reader.stop()
-        return InheritedLoaded(lineage.outcomes, lineage.sealed) if lineage.opened is not None else None
+        return InheritedLoaded(versions.outcomes, versions.sealed) if versions.opened is not None else None
 
 
-def _fold(lineage: VersionHistory, record: Record) -> None:
+def _fold(versions: VersionHistory, record: Record) -> None:
     try:
-        lineage.take(decode_event(record.headers, record.value))
+        versions.take(decode_event(record.headers, record.value))
     except WireError as error:
         log.warning("event-unreadable", partition=record.partition, offset=record.offset, error=str(error))

@@ -94,12 +94,16 @@ def create_app(
         admission=Admission(settings.max_concurrent_jobs),
         side_room=SideRoom(settings.all_sides_bytes),
     )
+    _add_routes(app, gateway)
+    return app
+
+
+def _add_routes(app: FastAPI, gateway: Gateway) -> None:
     app.add_middleware(Lingering)
     problem_responses.install(app)
     app.include_router(probes_router(Probes("gateway", lambda: gateway.not_ready_because, lambda: samples(gateway))))
     app.include_router(routes.router)
     app.include_router(sync_routes.router)
-    return app
 
 
 async def _pass_on(source: asyncio.Event, target: asyncio.Event) -> None:

@@ -323,8 +323,8 @@ class JobFold:
         base, own = self._base_sealed, self.sealed
         if base is None or own is None or _sealed_as(own) == _sealed_as(base):
             return None
-        text = f"sealed as {own.shards} shards, digest {own.digest}, but first as {base.shards}, digest {base.digest}"
-        return JobBroken(Reason.INTERNAL, text)
+        found, first = (f"{s.shards} shards, {s.size_bytes} bytes, digest {s.digest}" for s in (own, base))
+        return JobBroken(Reason.INTERNAL, f"sealed as {found}, but first as {first}")
 
     def _accept(self, outcome: Outcome) -> None:
         seq = outcome.seq

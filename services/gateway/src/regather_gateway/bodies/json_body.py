@@ -163,7 +163,7 @@ class JsonBody:
     def _in_element(self, data: bytes, at: int, found: list[bytes]) -> int:
         at = self._value.feed(data, at)
         if self._value.complete:
-            found.append(self._value.session() + b"\n")
+            found.append(self._value.text() + b"\n")
             self._step = self._after_element
         return at
 

@@ -44,7 +44,7 @@ class JsonValueReader:
         """Return the complete value, parsed; BadInput for invalid JSON, numbers too large and unpaired surrogates."""
         return self._parsed()[1]
 
-    def session(self) -> bytes:
+    def text(self) -> bytes:
         """Return the complete value's own text in UTF-8 without white space and escapes, with its numbers unchanged."""
         text, _ = self._parsed()
         return _TOKEN.sub(_plain, text).encode()

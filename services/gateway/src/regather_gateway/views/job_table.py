@@ -41,7 +41,7 @@ class JobTable:
         self._max_inline_bytes = max_inline_bytes
         self._entries: dict[JobId, JobEntry] = {}
         self._ended: OrderedDict[JobId, None] = OrderedDict()
-        self._spec: list[PageKey] = []
+        self._keys: list[PageKey] = []
         self._inline: OrderedDict[JobId, bytes] = OrderedDict()
         self._inline_bytes = 0
 
@@ -65,7 +65,7 @@ class JobTable:
         if entry is None:
             key = PageKey(status.created_ms, job_id)
             self._entries[job_id] = entry = JobEntry(status, key, address)
-            bisect.insort(self._spec, key)
+            bisect.insort(self._keys, key)
         elif newer(entry.status, status) is status:
             entry.status, entry.address = status, address or entry.address
         else:
@@ -80,10 +80,10 @@ class JobTable:
 
     def newest_first(self, before: PageKey | None) -> Iterator[JobEntry]:
         """Yield the jobs from the newest to the oldest, starting after the position `before`."""
-        at = len(self._spec) if before is None else bisect.bisect_left(self._spec, before)
+        at = len(self._keys) if before is None else bisect.bisect_left(self._keys, before)
         while at > 0:
             at -= 1
-            yield self._entries[JobId(self._spec[at].job_id)]
+            yield self._entries[JobId(self._keys[at].job_id)]
 
     def _keep_inline(self, job_id: JobId, inline: bytes | None) -> None:
         self._inline_bytes -= len(self._inline.pop(job_id, b""))
@@ -99,5 +99,5 @@ class JobTable:
         while len(self._ended) > self._max_ended:
             job_id, _ = self._ended.popitem(last=False)
             entry = self._entries.pop(job_id)
-            del self._spec[bisect.bisect_left(self._spec, entry.key)]
+            del self._keys[bisect.bisect_left(self._keys, entry.key)]
             self._inline_bytes -= len(self._inline.pop(job_id, b""))

@@ -32,7 +32,7 @@ class Broker:
     ) -> None:
         """Write one record, into the session's transaction `number` if it has one."""
         network = self.network
-        if network.random() < network.weather.record_refused:
+        if network.random() < network.profile.record_refused:
             network.history.fault("broker", "record-refused", *tp)
             session.poisoned.add(tp)
         if tp in session.poisoned:

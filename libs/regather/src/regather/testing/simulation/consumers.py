@@ -101,7 +101,7 @@ class SimulatedConsumer:
         end_s = loop.time() + timeout_s
         limit_s = end_s + _POLL_LIMIT_S
         await asyncio.sleep(network.latency_s() if self._something_is_there() else 0)
-        if network.random() < network.weather.poll_raises:
+        if network.random() < network.profile.poll_raises:
             network.history.fault(self._wire.process.name, "poll-raised", self._wire.name)
             raise BrokerUnavailable("the poll failed (simulated)")
         while True:
@@ -267,7 +267,7 @@ class SimulatedConsumer:
             if until_s > now_s:
                 return True
             del self._stalled[tp]
-        elif network.weather.fetch_stalls and network.random() < network.weather.fetch_stalls:
+        elif network.profile.fetch_stalls and network.random() < network.profile.fetch_stalls:
             network.history.fault(self._wire.process.name, "fetch-stalled", *tp)
             self._stalled[tp] = now_s + network.random() * _LONGEST_STALL_S
             return True

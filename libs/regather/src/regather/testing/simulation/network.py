@@ -36,7 +36,7 @@ class Fate(StrEnum):
 
 
 @dataclass(slots=True)
-class Weather:
+class FaultProfile:
     """The fault profile: the probability of each fault, for each call, poll, fetch, record or transaction."""
 
     slow: float = 0.0
@@ -60,12 +60,12 @@ class Weather:
 class Network:
     """The network between all clients and the one broker."""
 
-    def __init__(self, loop: VirtualLoop, chance: random.Random, history: History, weather: Weather) -> None:
+    def __init__(self, loop: VirtualLoop, chance: random.Random, history: History, profile: FaultProfile) -> None:
         self.loop = loop
         self.chance = chance
         self.random = chance.random
         self.history = history
-        self.weather = weather
+        self.profile = profile
         self.broker = loop.process("broker")
         self._down_until_s = 0.0
         self.late: dict[float, None] = {}
@@ -90,13 +90,13 @@ class Network:
 
     def fate(self) -> Fate | None:
         """Draw the fault of one call; None for no fault."""
-        weather = self.weather
+        profile = self.profile
         left = self.random()
         for share, fate in (
-            (weather.slow, Fate.SLOW),
-            (weather.request_lost, Fate.REQUEST_LOST),
-            (weather.reply_lost, Fate.REPLY_LOST),
-            (weather.request_late, Fate.REQUEST_LATE),
+            (profile.slow, Fate.SLOW),
+            (profile.request_lost, Fate.REQUEST_LOST),
+            (profile.reply_lost, Fate.REPLY_LOST),
+            (profile.request_late, Fate.REQUEST_LATE),
         ):
             left -= share
             if left < 0:

@@ -170,7 +170,7 @@ class SimulatedTransactionalProducer(SimulatedProducer):
         if not self._acks:
             return
         network = self._broker.network
-        ignored = network.random() < network.weather.commit_ignored
+        ignored = network.random() < network.profile.commit_ignored
 
         def end(answer: Answer) -> None:
             if not ignored:

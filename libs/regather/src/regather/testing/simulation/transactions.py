@@ -145,7 +145,7 @@ class Transactions:
         network = self._network
         self._longest_open_s = max(self._longest_open_s, network.loop.time() - ended.began_s)
         for tp in ended.touched:
-            slow = network.random() < network.weather.markers_slow
+            slow = network.random() < network.profile.markers_slow
             if slow:
                 network.history.fault("broker", "marker-slow", *tp)
             delay_s = network.latency_s() + (network.random() * _SLOW_MARKER_S if slow else 0.0)
