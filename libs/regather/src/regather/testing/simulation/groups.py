@@ -12,6 +12,7 @@ from regather.core.errors import CommitRejected
 from regather.testing.simulation.logs import Logs
 from regather.testing.simulation.network import Answer, Network
 from regather.transport.base import Committed, TopicPartition
+from regather.transport.memory.groups import shares_of
 
 HEARTBEAT_S = 2.0
 SESSION_S = 8.0
@@ -126,14 +127,9 @@ class Group:
         self.generation += 1
         members = list(self.members)
         self.network.chance.shuffle(members)
-        shares: dict[Membership, list[TopicPartition]] = {member: [] for member in members}
-        topics = sorted({topic for member in members for topic in member.topics})
-        everything = [tp for topic in topics for tp in self.logs.partitions(topic)]
-        for turn, tp in enumerate(everything):
-            takers = [member for member in members if tp.topic in member.topics]
-            shares[takers[turn % len(takers)]].append(tp)
-        for member in members:
-            member.generation, member.assignment = self.generation, tuple(shares[member])
+        shares = shares_of([member.topics for member in members], self.logs.counts())
+        for member, share in zip(members, shares, strict=True):
+            member.generation, member.assignment = self.generation, share
             answer, member.joining = member.joining, None
             assert answer is not None
             answer(Share(self.generation, member.assignment))

@@ -4,12 +4,12 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from regather.core.errors import BrokerUnavailable, RecordTooLarge
 from regather.testing.simulation.history import History
 from regather.testing.simulation.network import Answer
 from regather.topics.rules import TopicSpec
 from regather.transport.base import Headers, Record, RecordAddress, TopicPartition
 from regather.transport.memory.log import PartitionLog, Transaction, TransactionState
+from regather.transport.memory.topic_logs import TopicLogs
 
 Content = tuple[bytes | None, bytes | None, Headers]
 """Key, value and headers of a record."""
@@ -30,40 +30,31 @@ class Logs:
 
     def __init__(self, now_ms: Callable[[], int], chance: random.Random, history: History) -> None:
         self._now_ms = now_ms
-        self._chance = chance
         self._history = history
-        self._logs: dict[str, list[PartitionLog]] = {}
-        self._limits: dict[str, int] = {}
+        self._topics = TopicLogs(lambda count: int(chance.random() * count))
         self.readers: dict[TopicPartition, dict[Callable[[], None], None]] = {}
         """Functions to call after a write to the partition."""
         self.observers: list[LogObserver] = []
 
     def create(self, spec: TopicSpec) -> bool:
         """Create a topic; False if it exists."""
-        if spec.name in self._logs:
-            return False
-        self._logs[spec.name] = [PartitionLog(TopicPartition(spec.name, n)) for n in range(spec.partitions)]
-        self._limits[spec.name] = spec.max_record_bytes
-        return True
+        return self._topics.create(spec)
 
     def counts(self) -> Mapping[str, int]:
         """Return the partition count of every topic."""
-        return {name: len(logs) for name, logs in self._logs.items()}
+        return self._topics.counts()
 
     def partitions(self, topic: str) -> list[TopicPartition]:
         """Return the partitions of one topic."""
-        return [TopicPartition(topic, number) for number in range(len(self._logs[topic]))]
+        return [TopicPartition(topic, number) for number in range(len(self._topics.of(topic)))]
 
     def log(self, tp: TopicPartition) -> PartitionLog:
         """Return the log of one partition; BrokerUnavailable if it does not exist."""
-        try:
-            return self._logs[tp.topic][tp.partition]
-        except (KeyError, IndexError):
-            raise BrokerUnavailable(f"partition {tp} does not exist") from None
+        return self._topics.log(tp)
 
     def committed(self, topic: str) -> list[Record]:
         """Return all records that a read_committed reader of a topic gets, by partition and offset."""
-        return [record for log in self._logs[topic] for record in log.read(log.beginning, None)[0]]
+        return [record for log in self._topics.of(topic) for record in log.read(log.beginning, None)[0]]
 
     def committed_at(self, tp: TopicPartition, offset: int) -> Record | None:
         """Return the record at one offset if a read_committed reader gets it, else None."""
@@ -73,20 +64,14 @@ class Logs:
 
     def place(self, topic: str, key: bytes | None, partition: int | None) -> TopicPartition:
         """Return the partition of a record: the given one, else chosen by its key, else any."""
-        count = len(self._logs.get(topic, ()))
-        if not count:
-            raise BrokerUnavailable(f"topic {topic} does not exist")
-        if partition is None:
-            partition = int(self._chance.random() * count) if key is None else sum(key) % count
-        if not 0 <= partition < count:
-            raise BrokerUnavailable(f"topic {topic} has {count} partitions, not {partition + 1}")
-        return TopicPartition(topic, partition)
+        return self._topics.place(topic, key, partition)
 
     def append(self, tp: TopicPartition, content: Content, transaction: Transaction | None, answer: Answer) -> None:
         """Write one record and answer with its address, or with RecordTooLarge."""
         key, value, headers = content
-        if len(value or b"") > self._limits[tp.topic]:
-            answer(RecordTooLarge(f"{len(value or b'')} bytes for {tp.topic}, which takes {self._limits[tp.topic]}"))
+        too_large = self._topics.too_large(tp.topic, value)
+        if too_large is not None:
+            answer(too_large)
             return
         record = self.log(tp).append(key, value, headers, self._now_ms(), transaction)
         self._history.note("broker", "append", *tp, record.offset)

@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from regather.core.errors import BrokerUnavailable, Fenced, ProducerDead, RecordTooLarge, TransportError
+from regather.core.errors import BrokerUnavailable, Fenced, ProducerDead
 from regather.topics.rules import UNCLEAN_ELECTION, VERIFICATION, TopicSpec, TopicState
 from regather.transport.base import Headers, Record, TopicPartition
 from regather.transport.memory.groups import Group
 from regather.transport.memory.log import PartitionLog, Transaction, TransactionState
+from regather.transport.memory.topic_logs import TopicLogs
 
 
 @dataclass(slots=True)
@@ -44,42 +45,32 @@ class MemoryBroker:
         self.faults = Faults()
         self.settings = {VERIFICATION: "true", UNCLEAN_ELECTION: "false", "auto.create.topics.enable": "false"}
         self._now_ms = now_ms
-        self._logs: dict[str, list[PartitionLog]] = {}
-        self._specs: dict[str, TopicSpec] = {}
+        spread = itertools.count()
+        self._topics = TopicLogs(lambda count: next(spread) % count)
         self._groups: dict[str, Group] = {}
         self._epochs: dict[str, ProducerEpoch] = {}
         self._waiting: set[asyncio.Future[None]] = set()
-        self._spread = itertools.count()
 
     def create(self, spec: TopicSpec) -> bool:
         """Create a topic; return False if it exists."""
-        if spec.name in self._logs:
-            return False
-        self._logs[spec.name] = [PartitionLog(TopicPartition(spec.name, n)) for n in range(spec.partitions)]
-        self._specs[spec.name] = spec
-        return True
+        return self._topics.create(spec)
 
     def grow(self, topic: str, partitions: int) -> None:
         """Add empty partitions; raise TransportError for a topic that is missing or has as many already."""
-        logs = self._logs.get(topic, [])
-        if not 0 < len(logs) < partitions:
-            raise TransportError(f"topic {topic} has {len(logs)} partitions and cannot have {partitions}")
-        logs += [PartitionLog(TopicPartition(topic, number)) for number in range(len(logs), partitions)]
+        self._topics.grow(topic, partitions)
 
     def topic_states(self) -> Mapping[str, TopicState]:
         """Return every topic, with the settings that it was created with."""
-        return {name: TopicState([[1]] * len(logs), self._specs[name].config) for name, logs in self._logs.items()}
+        counts, specs = self._topics.counts(), self._topics.specs
+        return {name: TopicState([[1]] * count, specs[name].config) for name, count in counts.items()}
 
     def partition_counts(self) -> Mapping[str, int]:
         """Return the number of partitions of every topic."""
-        return {name: len(logs) for name, logs in self._logs.items()}
+        return self._topics.counts()
 
     def log(self, tp: TopicPartition) -> PartitionLog:
         """Return one partition's log; raise BrokerUnavailable if it is missing, as a client does after a time-out."""
-        try:
-            return self._logs[tp.topic][tp.partition]
-        except (KeyError, IndexError):
-            raise BrokerUnavailable(f"there is no partition {tp}") from None
+        return self._topics.log(tp)
 
     def delete_records(self, tp: TopicPartition, before_offset: int) -> None:
         """Truncate a partition from its beginning, as retention does."""
@@ -105,10 +96,10 @@ class MemoryBroker:
     ) -> Record:
         """Write one record; raise RecordTooLarge, Fenced, BrokerUnavailable or ProducerDead if that fails."""
         self.check_available()
-        tp = self._place(topic, key, partition)
-        limit = self._specs[topic].max_record_bytes
-        if len(value or b"") > limit:
-            raise RecordTooLarge(f"{len(value or b'')} bytes for {topic}, which accepts {limit}")
+        tp = self._topics.place(topic, key, partition)
+        too_large = self._topics.too_large(topic, value)
+        if too_large is not None:
+            raise too_large
         if self.faults.fail_sends:
             self.faults.fail_sends -= 1
             raise ProducerDead("the record was not written (injected)")
@@ -160,16 +151,6 @@ class MemoryBroker:
         self._waiting.add(future)
         await asyncio.wait([future], timeout=timeout_s)
         self._waiting.discard(future)
-
-    def _place(self, topic: str, key: bytes | None, partition: int | None) -> TopicPartition:
-        count = len(self._logs.get(topic, ()))
-        if not count:
-            raise BrokerUnavailable(f"there is no topic {topic}")
-        if partition is None:
-            partition = (next(self._spread) if key is None else sum(key)) % count
-        if not 0 <= partition < count:
-            raise BrokerUnavailable(f"topic {topic} has {count} partitions, not {partition + 1}")
-        return TopicPartition(topic, partition)
 
     def _end(self, epoch: ProducerEpoch, state: TransactionState) -> None:
         transaction = epoch.transaction

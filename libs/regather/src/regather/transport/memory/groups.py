@@ -1,6 +1,6 @@
 """Consumer groups with Kafka's classic, eager protocol: all members give up all partitions, then get a new share."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from regather.core.errors import CommitRejected
@@ -52,15 +52,9 @@ class Group:
             return
         self.generation += 1
         self.balanced = True
-        shares: dict[int, list[TopicPartition]] = {id(member): [] for member in self.members}
-        topics = sorted({topic for member in self.members for topic in member.topics})
-        everything = [TopicPartition(topic, n) for topic in topics for n in range(partitions.get(topic, 0))]
-        for turn, tp in enumerate(everything):
-            takers = [member for member in self.members if tp.topic in member.topics]
-            shares[id(takers[turn % len(takers)])].append(tp)
-        for member in self.members:
-            member.assignment = tuple(shares[id(member)])
-            member.generation = self.generation
+        shares = shares_of([member.topics for member in self.members], partitions)
+        for member, share in zip(self.members, shares, strict=True):
+            member.assignment, member.generation = share, self.generation
 
     def commit(self, member: Member, offsets: Mapping[TopicPartition, Committed]) -> None:
         """Commit offsets of partitions that the member owns in this generation; raise CommitRejected for others."""
@@ -76,3 +70,16 @@ class Group:
         for member in self.members:
             if member is not besides:
                 member.rejoined = False
+
+
+def shares_of(
+    topics_of_members: Sequence[Sequence[str]], partitions: Mapping[str, int]
+) -> list[tuple[TopicPartition, ...]]:
+    """Return each member's share, in the order of the members: round robin over all partitions of its topics."""
+    shares: list[list[TopicPartition]] = [[] for _ in topics_of_members]
+    topics = sorted({topic for topics in topics_of_members for topic in topics})
+    everything = [TopicPartition(topic, n) for topic in topics for n in range(partitions.get(topic, 0))]
+    for turn, tp in enumerate(everything):
+        takers = [share for share, wanted in zip(shares, topics_of_members, strict=True) if tp.topic in wanted]
+        takers[turn % len(takers)].append(tp)
+    return [tuple(share) for share in shares]
