@@ -287,6 +287,17 @@ def test_bytes_that_are_no_footer_are_refused(data: bytes) -> None:
         Footer(io.BytesIO(body))
 
 
+def test_a_column_that_is_described_by_a_flag_gives_no_slices() -> None:
+    body = bytearray(written(table(60), row_group_size=20))
+    struct = decode(bytes(body[-8 - int.from_bytes(body[-8:-4], "little") : -8]))[0]
+    (_, (_, groups)) = struct[4]
+    (_, (_, chunks)) = groups[0][1]
+    chunks[0][3] = (TRUE, True)
+    footer = encode(struct)
+    with pytest.raises(NoSlices, match="the description of a column has the type 1"):
+        Footer(io.BytesIO(b"PAR1" + bytes(2000) + footer + len(footer).to_bytes(4, "little") + b"PAR1"))
+
+
 @settings(max_examples=60)
 @given(st.data())
 def test_a_damaged_footer_gives_no_wrong_slices(data: st.DataObject) -> None:

@@ -219,7 +219,9 @@ def _group(group: Struct, end: int) -> RowGroup:
 def _chunk(struct: Struct, end: int) -> Chunk:
     if struct.keys() & {_FILE, _CRYPTO, _ENCRYPTED}:
         raise NoSlices("a column is encrypted, or is in another file")
-    meta: Struct = struct[_META][1]
+    kind, meta = struct[_META]
+    if kind != STRUCT:
+        raise NoSlices(f"the description of a column has the type {kind}")
     begin, data, size_bytes = _begin(meta), meta[_DATA][1], meta[_SIZE][1]
     if begin < len(MAGIC) or size_bytes <= 0 or begin + size_bytes > end:
         raise NoSlices("a column is outside of the file")
