@@ -1,4 +1,8 @@
-"""Trying again until Kafka answers: the one loop that every part uses whose work has to go on."""
+"""Tries again until an attempt succeeds, and waits between attempts.
+
+A loop that also ends for a reason of its own (a stop, a deadline, a shard that is no longer wanted) stands where that
+reason is.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -76,7 +76,7 @@ class Tailer:
         return None if followed is None else followed.position
 
     async def step_over_markers(self, tp: TopicPartition) -> int:
-        """Return the position of a partition that is followed, markers at its end counted in; 0 while nothing reads."""
+        """Return the position of a partition that is followed, counting markers at its end while a consumer reads."""
         followed, consumer = self._followed[tp], self._consumer
         if consumer is None:
             return followed.position

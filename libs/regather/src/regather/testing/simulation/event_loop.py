@@ -181,10 +181,12 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         """Run a coroutine as a task of the current process, or of the context's."""
         context = contextvars.copy_context() if context is None else context.copy()
         number, process = next(self._numbers), context.get(_CURRENT, self.outside)
+        # arg-type: typeshed gives Task a loop, a name and a context of narrower types than this loop's
         task = _Task(number, process, coro, loop=self, name=name or f"task-{number}", context=context)  # type: ignore[arg-type]
         process.adopt(task)
         return task
 
+    # override: typeshed types `args` by TypeVarTuple, which a loop that only passes them on does not need
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> "asyncio.Future[T]":  # type: ignore[override]
         """Run a function in this thread, up to 5 virtual ms later; `asyncio.to_thread` uses this."""
         done: asyncio.Future[T] = self.create_future()
