@@ -4,6 +4,7 @@ import random
 from pathlib import Path
 
 import pytest
+from property.transition_tables import shown, steps_of
 
 from regather.core.submission import (
     TRANSITIONS,
@@ -24,7 +25,6 @@ from regather.core.submission import (
 
 HEARTBEAT_MS = 10_000
 WALKS, STEPS = 4_000, 12
-EVENTS = (FirstShard, ClaimRead, Acked, BodyEnded, SealAcked, AggregatorAnswered, GivenUp, Unconfirmed)
 Step = tuple[SubmissionState, str, SubmissionState]
 
 
@@ -63,7 +63,7 @@ def walk(chance: random.Random) -> tuple[set[Step], list[Instruction]]:
 def test_every_step_stands_in_the_table_and_every_entry_is_reached() -> None:
     chance = random.Random(7)
     seen: set[Step] = set().union(*(walk(chance)[0] for _ in range(WALKS)))
-    table = {(state, kind.__name__, end) for (state, kind), row in TRANSITIONS.items() for end in row.leads_to}
+    table = steps_of(TRANSITIONS)
     assert seen - table == set()
     assert table - seen == set()
 
@@ -143,14 +143,4 @@ def test_abandoned_is_written_only_where_the_job_may_have_been_opened() -> None:
 
 
 def test_the_protocol_shows_the_table(repository_root: Path) -> None:
-    rows = [
-        f"| `{state.value}` | {_words(kind)} | {', '.join(f'`{end.value}`' for end in SubmissionState if end in ends)} |"
-        for (state, kind), (_, ends) in TRANSITIONS.items()
-    ]
-    text = (repository_root / "docs/protocol.md").read_text()
-    assert "\n".join(rows) in text
-
-
-def _words(kind: type) -> str:
-    """`ClaimRead` as `claim read`."""
-    return "".join(f" {char.lower()}" if char.isupper() else char for char in kind.__name__).strip()
+    assert shown(TRANSITIONS, SubmissionState) in (repository_root / "docs/protocol.md").read_text()

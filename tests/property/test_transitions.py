@@ -3,6 +3,8 @@
 import random
 from pathlib import Path
 
+from property.transition_tables import shown, steps_of
+
 from regather.core.checkpoint import CheckpointMark
 from regather.core.job_events import Assembled, InheritedLoaded, JobBroken, JobEvent, Restored
 from regather.core.model import (
@@ -85,7 +87,7 @@ def walk(chance: random.Random) -> set[Step]:
 def test_every_step_stands_in_the_table_and_every_entry_is_reached() -> None:
     chance = random.Random(7)
     seen = set().union(*(walk(chance) for _ in range(WALKS)))
-    table = {(state, kind.__name__, end) for (state, kind), row in TRANSITIONS.items() for end in row.leads_to}
+    table = steps_of(TRANSITIONS)
     assert seen - table == set()
     assert table - seen == set()
 
@@ -95,14 +97,4 @@ def test_no_event_moves_a_job_that_has_ended() -> None:
 
 
 def test_the_protocol_shows_the_table(repository_root: Path) -> None:
-    rows = [
-        f"| `{state.value}` | {_words(kind)} | {', '.join(f'`{end.value}`' for end in JobState if end in row.leads_to)} |"
-        for (state, kind), row in TRANSITIONS.items()
-    ]
-    text = (repository_root / "docs/protocol.md").read_text()
-    assert "\n".join(rows) in text
-
-
-def _words(kind: type) -> str:
-    """`AttemptFailed` as `attempt failed`."""
-    return "".join(f" {char.lower()}" if char.isupper() else char for char in kind.__name__).strip()
+    assert shown(TRANSITIONS, JobState) in (repository_root / "docs/protocol.md").read_text()

@@ -185,7 +185,7 @@ class Gateway:
         cutting = Cutting(SpoolDir("", max_bytes=1), FileCutter(_no_files(), WorkLimits()))
         uploads = Uploads(settings, self.producers, self.view)
         self.submitter = Submitter(uploads, JobKeys(settings, self.view, environment), cutting)
-        self.canceller = Canceller(self.producers, settings.ack_timeout_s)
+        self.canceller = Canceller(self.producers, uploads)
         self.redriver = Redriver(self.producers, uploads, self.view, transport)
 
     async def run(self, stop: asyncio.Event) -> None:

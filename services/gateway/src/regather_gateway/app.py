@@ -87,7 +87,7 @@ def create_app(
         view=view,
         workers=workers,
         submitter=submitter,
-        canceller=Canceller(producers, settings.ack_timeout_s),
+        canceller=Canceller(producers, uploads),
         redriver=Redriver(producers, uploads, view, transport),
         results=Results(finals, table, topics),
         events=events,

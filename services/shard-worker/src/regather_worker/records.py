@@ -33,7 +33,7 @@ class RecordMaker:
 
     def outcomes(self, owner: Identity, outcomes: Sequence[Outcome]) -> Iterator[OutRecord]:
         """Return the events with the outcomes of one job's shards, as many outcomes in each as fit."""
-        for part in groups(outcomes, lambda outcome: len(outcome.output) + len(outcome.carry), _EVENT_BYTES):
+        for part in groups(outcomes, lambda outcome: outcome.size_bytes, _EVENT_BYTES):
             yield self.event(Outcomes(owner, self.worker, part), owner)
 
     def retry(self, retried: Retried) -> Iterator[OutRecord]:

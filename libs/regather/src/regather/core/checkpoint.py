@@ -30,5 +30,5 @@ class CheckpointMark:
 
 def packs(owner: Identity, outcomes: Iterable[Outcome]) -> Iterator[Outcomes]:
     """Yield the outcomes as events with at most PACK_BYTES of outputs; a larger output gets an event of its own."""
-    for pack in groups(outcomes, lambda outcome: len(outcome.output) + len(outcome.carry), PACK_BYTES):
+    for pack in groups(outcomes, lambda outcome: outcome.size_bytes, PACK_BYTES):
         yield Outcomes(owner, "", pack)

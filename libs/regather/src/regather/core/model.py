@@ -159,6 +159,11 @@ class Outcome(NamedTuple):
     carry: bytes = b""
     bad_rows: "tuple[BadRow, ...]" = ()
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of output and carry: what a record of outcomes is filled with."""
+        return len(self.output) + len(self.carry)
+
 
 @dataclass(frozen=True, slots=True)
 class BadRow:

@@ -17,10 +17,9 @@ the job has ended, and its outputs are released. Checkpoints call mark() and tak
 Rejected: checkpoints of the ordered result (ADR 0013), and outputs kept as segments for later redrives (ADR 0012).
 """
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, NamedTuple
 
 from regather.core.checkpoint import CheckpointMark, packs
 from regather.core.job_events import Assembled, InheritedLoaded, JobBroken, JobEvent, Restored
@@ -44,6 +43,7 @@ from regather.core.model import (
 from regather.core.seq_ranges import contains
 from regather.core.settled import MAX_ERROR_CHARS, SettledShards
 from regather.core.status import MAX_ERRORS_SHOWN, JobStatus, ResultAddress
+from regather.core.transition_row import Row, row
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,42 +348,28 @@ class JobFold:
 
 
 _ENDS = {Reason.DEADLINE: JobState.EXPIRED, Reason.CANCELLED: JobState.CANCELLED}
-Transition = Callable[[JobFold, Any], Instruction | None]
-# Any: each handler takes the event type of its own row, which the type of a mapping cannot express.
-
 _SPLITTING, _RUNNING, _ASSEMBLING = JobState.SPLITTING, JobState.RUNNING, JobState.ASSEMBLING
 _FAILED = JobState.FAILED
 
 
-class Row(NamedTuple):
-    """The handler of an event in a state, and the states that the job may be in afterwards."""
-
-    apply: Transition
-    leads_to: frozenset[JobState]
-
-
-def _row(apply: Transition, *leads_to: JobState) -> Row:
-    return Row(apply, frozenset(leads_to))
-
-
-TRANSITIONS: Mapping[tuple[JobState, type], Row] = {
-    (_SPLITTING, Uploading): _row(JobFold._on_uploading, _SPLITTING),
-    (_SPLITTING, Outcomes): _row(JobFold._on_outcomes, _SPLITTING, _FAILED),
-    (_SPLITTING, AttemptFailed): _row(JobFold._on_attempt_failed, _SPLITTING),
-    (_SPLITTING, Parked): _row(JobFold._on_parked, _SPLITTING),
-    (_SPLITTING, Sealed): _row(JobFold._on_sealed, _RUNNING, _ASSEMBLING, _FAILED),
-    (_SPLITTING, Abandoned): _row(JobFold._on_abandoned, _FAILED),
-    (_SPLITTING, InheritedLoaded): _row(JobFold._on_base_loaded, _SPLITTING, _FAILED),
-    (_SPLITTING, Restored): _row(JobFold._on_restored, _SPLITTING, _RUNNING, _ASSEMBLING),
-    (_RUNNING, Outcomes): _row(JobFold._on_outcomes, _RUNNING, _ASSEMBLING, _FAILED),
-    (_RUNNING, AttemptFailed): _row(JobFold._on_attempt_failed, _RUNNING),
-    (_RUNNING, Parked): _row(JobFold._on_parked, _RUNNING),
-    (_RUNNING, InheritedLoaded): _row(JobFold._on_base_loaded, _RUNNING, _ASSEMBLING, _FAILED),
-    (_RUNNING, Restored): _row(JobFold._on_restored, _RUNNING, _ASSEMBLING),
-    (_ASSEMBLING, Assembled): _row(JobFold._on_assembled, JobState.SUCCEEDED, JobState.PARTIAL),
-    **{(state, Cancel): _row(JobFold._on_cancel, JobState.CANCELLED) for state in (_SPLITTING, _RUNNING, _ASSEMBLING)},
+TRANSITIONS: Mapping[tuple[JobState, type], Row[JobFold, JobState, Instruction]] = {
+    (_SPLITTING, Uploading): row(JobFold._on_uploading, _SPLITTING),
+    (_SPLITTING, Outcomes): row(JobFold._on_outcomes, _SPLITTING, _FAILED),
+    (_SPLITTING, AttemptFailed): row(JobFold._on_attempt_failed, _SPLITTING),
+    (_SPLITTING, Parked): row(JobFold._on_parked, _SPLITTING),
+    (_SPLITTING, Sealed): row(JobFold._on_sealed, _RUNNING, _ASSEMBLING, _FAILED),
+    (_SPLITTING, Abandoned): row(JobFold._on_abandoned, _FAILED),
+    (_SPLITTING, InheritedLoaded): row(JobFold._on_base_loaded, _SPLITTING, _FAILED),
+    (_SPLITTING, Restored): row(JobFold._on_restored, _SPLITTING, _RUNNING, _ASSEMBLING),
+    (_RUNNING, Outcomes): row(JobFold._on_outcomes, _RUNNING, _ASSEMBLING, _FAILED),
+    (_RUNNING, AttemptFailed): row(JobFold._on_attempt_failed, _RUNNING),
+    (_RUNNING, Parked): row(JobFold._on_parked, _RUNNING),
+    (_RUNNING, InheritedLoaded): row(JobFold._on_base_loaded, _RUNNING, _ASSEMBLING, _FAILED),
+    (_RUNNING, Restored): row(JobFold._on_restored, _RUNNING, _ASSEMBLING),
+    (_ASSEMBLING, Assembled): row(JobFold._on_assembled, JobState.SUCCEEDED, JobState.PARTIAL),
+    **{(state, Cancel): row(JobFold._on_cancel, JobState.CANCELLED) for state in (_SPLITTING, _RUNNING, _ASSEMBLING)},
     **{
-        (state, JobBroken): _row(JobFold._break, _FAILED, JobState.EXPIRED)
+        (state, JobBroken): row(JobFold._break, _FAILED, JobState.EXPIRED)
         for state in (_SPLITTING, _RUNNING, _ASSEMBLING)
     },
 }

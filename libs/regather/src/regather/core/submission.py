@@ -1,6 +1,7 @@
 """The life of one submission, from its first shard to its seal, as a table: events in, instructions out.
 
-A submission is what one upload, or one redrive, writes to the log for one version of a job. Three questions make it hard:
+A submission is what one upload, or one redrive under the upload's id, writes to the log for one version of a job.
+Three questions make it hard:
 
 - **Whose is the job?** With an idempotency key, two gateways may take the same job at once, and two redrives may begin the
   same version. Each first writes a claim, reads the log up to it, and goes on only if its claim is the first.
@@ -8,10 +9,11 @@ A submission is what one upload, or one redrive, writes to the log for one versi
   log, so a gateway whose own records stand too far apart cannot know whether its seal came in time. The same holds for a
   second submission of a version that another gateway may have opened before it died. Then the submission is in doubt: the
   client gets an answer only after the aggregator has said what the job is.
-- **What may the client be told?** Before anything is written, a wrong body is refused and nothing else happens. After
-  `opened`, giving up must reach the log too, or the job waits a minute for its heartbeats. When Kafka confirms nothing in
-  time, a record may stand in the log or not: the state is unknown, the producer is thrown away, and nothing more is
-  written, because a later record could be confirmed where an earlier one was lost.
+- **What may the client be told?** Before the job is opened, a wrong body is refused and nothing else happens; at most
+  a claim stands in the log. After `opened`, giving up must reach the log too, or the job waits a minute for its
+  heartbeats. When Kafka confirms nothing in time, a record may stand in the log or not: the state is unknown, the
+  producer is thrown away, and nothing more is written, because a later record could be confirmed where an earlier one
+  was lost.
 
     NEW --first shard--> CLAIMING --claim read--> OPEN --body ended--> SEALING --seal acked--> SEALED
      |   (no claim) ---------------------------->  |                      |                      ^
@@ -24,15 +26,16 @@ keeps no state of its own: `handle()` returns the one thing that it has to do ne
 shows the table.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from itertools import pairwise
-from typing import Any, NamedTuple
+
+from regather.core.transition_row import Row, row
 
 
 class SubmissionState(StrEnum):
-    """Where a submission is. `ended`: it sends nothing more."""
+    """Where a submission is. Once it has `ended`, no event changes it; an abandoned one still writes `abandoned`."""
 
     NEW = "new"
     CLAIMING = "claiming"
@@ -206,37 +209,22 @@ class Submission:
         return Instruction.DISCARD_PRODUCER
 
 
-Transition = Callable[[Submission, Any], Instruction | None]
-# Any: each handler takes the narrower event of its own row, which a mapping's type cannot say.
-
-
-class Row(NamedTuple):
-    """What an event does in a state, and the states that the submission may be in afterwards."""
-
-    apply: Transition
-    leads_to: frozenset[SubmissionState]
-
-
-def _row(apply: Transition, *leads_to: SubmissionState) -> Row:
-    return Row(apply, frozenset(leads_to))
-
-
-TRANSITIONS: Mapping[tuple[SubmissionState, type], Row] = {
-    (_S.NEW, FirstShard): _row(Submission._on_first_shard, _S.CLAIMING, _S.OPEN),
-    (_S.NEW, GivenUp): _row(Submission._refuse, _S.REFUSED),
-    (_S.NEW, Unconfirmed): _row(Submission._on_unconfirmed, _S.UNKNOWN),
-    (_S.CLAIMING, ClaimRead): _row(Submission._on_claim_read, _S.OPEN, _S.GAVE_WAY),
-    (_S.CLAIMING, GivenUp): _row(Submission._refuse, _S.REFUSED),
-    (_S.CLAIMING, Unconfirmed): _row(Submission._on_unconfirmed, _S.UNKNOWN),
-    (_S.OPEN, Acked): _row(Submission._on_acked, _S.OPEN),
-    (_S.OPEN, BodyEnded): _row(Submission._on_body_ended, _S.SEALING),
-    (_S.OPEN, GivenUp): _row(Submission._abandon, _S.ABANDONED),
-    (_S.OPEN, Unconfirmed): _row(Submission._on_unconfirmed, _S.UNKNOWN),
-    (_S.SEALING, Acked): _row(Submission._on_acked, _S.SEALING),
-    (_S.SEALING, SealAcked): _row(Submission._on_seal_acked, _S.SEALED, _S.IN_DOUBT),
-    (_S.SEALING, GivenUp): _row(Submission._abandon, _S.ABANDONED),
-    (_S.SEALING, Unconfirmed): _row(Submission._on_unconfirmed, _S.UNKNOWN),
-    (_S.IN_DOUBT, AggregatorAnswered): _row(Submission._on_answered, _S.SEALED, _S.UNKNOWN),
-    (_S.IN_DOUBT, Unconfirmed): _row(Submission._on_unconfirmed, _S.UNKNOWN),
+TRANSITIONS: Mapping[tuple[SubmissionState, type], Row[Submission, SubmissionState, Instruction]] = {
+    (_S.NEW, FirstShard): row(Submission._on_first_shard, _S.CLAIMING, _S.OPEN),
+    (_S.NEW, GivenUp): row(Submission._refuse, _S.REFUSED),
+    (_S.NEW, Unconfirmed): row(Submission._on_unconfirmed, _S.UNKNOWN),
+    (_S.CLAIMING, ClaimRead): row(Submission._on_claim_read, _S.OPEN, _S.GAVE_WAY),
+    (_S.CLAIMING, GivenUp): row(Submission._refuse, _S.REFUSED),
+    (_S.CLAIMING, Unconfirmed): row(Submission._on_unconfirmed, _S.UNKNOWN),
+    (_S.OPEN, Acked): row(Submission._on_acked, _S.OPEN),
+    (_S.OPEN, BodyEnded): row(Submission._on_body_ended, _S.SEALING),
+    (_S.OPEN, GivenUp): row(Submission._abandon, _S.ABANDONED),
+    (_S.OPEN, Unconfirmed): row(Submission._on_unconfirmed, _S.UNKNOWN),
+    (_S.SEALING, Acked): row(Submission._on_acked, _S.SEALING),
+    (_S.SEALING, SealAcked): row(Submission._on_seal_acked, _S.SEALED, _S.IN_DOUBT),
+    (_S.SEALING, GivenUp): row(Submission._abandon, _S.ABANDONED),
+    (_S.SEALING, Unconfirmed): row(Submission._on_unconfirmed, _S.UNKNOWN),
+    (_S.IN_DOUBT, AggregatorAnswered): row(Submission._on_answered, _S.SEALED, _S.UNKNOWN),
+    (_S.IN_DOUBT, Unconfirmed): row(Submission._on_unconfirmed, _S.UNKNOWN),
 }
 """Every pair of state and event that means something, and where it may lead."""

@@ -11,7 +11,6 @@ from regather.core.submission import (
     Acked,
     AggregatorAnswered,
     BodyEnded,
-    ClaimRead,
     Doubt,
     FirstShard,
     GivenUp,
@@ -61,7 +60,7 @@ class Upload:
         self._discard_producer = discard_producer
         self._sealed: Sealed | None = None
         self._carry_out: dict[Instruction, Callable[[], Awaitable[SubmissionEvent | None]]] = {
-            Instruction.CLAIM: self._claim,
+            Instruction.CLAIM: opening.claim,
             Instruction.GIVE_WAY: self._give_way,
             Instruction.OPEN: self._open,
             Instruction.SEAL: self._send_seal,
@@ -99,6 +98,8 @@ class Upload:
         await self.settle()
         self._sealed = make(self._stream.sent, self._stream.shard_ranges())
         await self._tell(BodyEnded())
+        if self._life.state is SubmissionState.UNKNOWN:
+            raise no_answer(self._events.owner, self._doubt)
         return self._sealed
 
     def end(self, event: GivenUp | Unconfirmed, why: str = "") -> Coroutine[Any, Any, None]:
@@ -115,9 +116,6 @@ class Upload:
             answer = await self._carry_out[instruction]()
             instruction = None if answer is None else self._life.handle(answer)
 
-    async def _claim(self) -> ClaimRead:
-        return await self._opening.claim()
-
     async def _give_way(self) -> None:
         raise self._opening.gives_way()
 
@@ -130,12 +128,13 @@ class Upload:
         return SealAcked((await self._events.publish(self._sealed)).timestamp_ms)
 
     async def _await_aggregator(self) -> AggregatorAnswered:
-        doubt = self._life.doubt or Doubt.HEARTBEAT_MISSED
-        log.warning("seal-in-doubt", job=self._events.owner.job_id, why=doubt.name.lower())
-        if not await self._aggregator_answered():
-            self._life.handle(AggregatorAnswered(in_time=False))
-            raise no_answer(self._events.owner, doubt)
-        return AggregatorAnswered(in_time=True)
+        log.warning("seal-in-doubt", job=self._events.owner.job_id, why=self._doubt.name.lower())
+        return AggregatorAnswered(in_time=await self._aggregator_answered())
+
+    @property
+    def _doubt(self) -> Doubt:
+        assert self._life.doubt is not None  # the rules ask for the aggregator only in doubt
+        return self._life.doubt
 
     async def _finish(self, abandoned: str | None) -> None:
         owner = self._events.owner
