@@ -31,7 +31,7 @@ from regather_gateway.submission.producer_keeper import ProducerKeeper
 from regather_gateway.submission.redrive import Redriver
 from regather_gateway.submission.spool_dir import SpoolDir
 from regather_gateway.submission.submit import Submitter
-from regather_gateway.submission.uploads import Uploads
+from regather_gateway.submission.upload_factory import UploadFactory
 from regather_gateway.views.job_table import JobTable
 from regather_gateway.views.status_view import StatusView
 from regather_worker import app as worker_app
@@ -183,17 +183,17 @@ class Gateway:
         table = JobTable(max_ended=settings.max_ended_jobs, max_inline_bytes=settings.max_inline_bytes)
         self.view = StatusView(transport, topics.job_status, table)
         cutting = Cutting(SpoolDir("", max_bytes=1), FileCutter(_no_files(), WorkLimits()))
-        uploads = Uploads(settings, self.producers, self.view)
-        self.submitter = Submitter(uploads, JobKeys(settings, self.view, environment), cutting)
-        self.canceller = Canceller(self.producers, uploads)
-        self.redriver = Redriver(self.producers, uploads, self.view, transport)
+        self.uploads = UploadFactory(settings, self.producers, self.view)
+        self.submitter = Submitter(self.uploads, JobKeys(settings, self.view, environment), cutting)
+        self.canceller = Canceller(self.producers, self.uploads)
+        self.redriver = Redriver(self.producers, self.uploads, self.view, transport)
 
     async def run(self, stop: asyncio.Event) -> None:
         async with WatchedTasks() as tasks:
             tasks.start("producer", self.producers.run())
             tasks.start("status-view", self.view.run())
             await stop.wait()
-            await self.submitter.stop()
+            await self.uploads.stop()
 
     async def submit(self, spec: JobSpec, body: AsyncIterator[bytes]) -> Receipt:
         """Do what the route does."""

@@ -202,9 +202,15 @@ def broker_clock() -> BrokerClock:
 
 
 @pytest.fixture
-async def transport(broker_clock: BrokerClock) -> MemoryTransport:
+def broker(broker_clock: BrokerClock) -> MemoryBroker:
+    """The broker of `transport`; tests set its faults."""
+    return MemoryBroker(broker_clock)
+
+
+@pytest.fixture
+async def transport(broker: MemoryBroker) -> MemoryTransport:
     """A fresh log with all topics of an embedded installation."""
-    transport = MemoryTransport(MemoryBroker(broker_clock))
+    transport = MemoryTransport(broker)
     await transport.create_topics(topic_specs(Topics(), Size.EMBEDDED))
     return transport
 

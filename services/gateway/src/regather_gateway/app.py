@@ -29,7 +29,7 @@ from regather_gateway.submission.producer_keeper import ProducerKeeper
 from regather_gateway.submission.redrive import Redriver
 from regather_gateway.submission.spool_dir import SpoolDir
 from regather_gateway.submission.submit import Submitter
-from regather_gateway.submission.uploads import Uploads
+from regather_gateway.submission.upload_factory import UploadFactory
 from regather_gateway.views.job_table import JobTable
 from regather_gateway.views.results import Results
 from regather_gateway.views.status_view import StatusView
@@ -59,7 +59,7 @@ def create_app(
     spool = SpoolDir(settings.spool_dir, max_bytes=settings.max_spool_bytes)
     limits = WorkLimits(wall_s=settings.cut_timeout_s, memory_bytes=settings.cut_memory_bytes or None)
     cutting = Cutting(spool, FileCutter(executor, limits))
-    uploads = Uploads(settings, producers, view)
+    uploads = UploadFactory(settings, producers, view)
     submitter = Submitter(uploads, JobKeys(settings, view, environment), cutting)
     finals = LogReader(transport, fetch_max_bytes=_RESULT_FETCH_BYTES)
     events = LogReader(transport, fetch_max_bytes=_EVENT_FETCH_BYTES)
@@ -74,7 +74,7 @@ def create_app(
             if failed is not None:
                 tasks.start("watch", _pass_on(tasks.failed, failed))
             yield
-            await submitter.stop()
+            await uploads.stop()
             await finals.stop()
             await events.stop()
         spool.close()

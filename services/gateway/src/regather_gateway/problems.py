@@ -22,7 +22,7 @@ class Problem(Exception):
         return {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
 
 
-def unconfirmed(error: Exception) -> str:
+def unconfirmed(error: BaseException) -> str:
     """Describe an unconfirmed write; our own time-outs carry no message."""
     return str(error) or "no ack in time"
 

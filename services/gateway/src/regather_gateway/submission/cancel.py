@@ -5,7 +5,7 @@ from regather.core.model import Cancel, Identity
 from regather.service.logs import get_logger
 from regather_gateway.problems import broker_unavailable, unconfirmed
 from regather_gateway.submission.producer_keeper import ProducerKeeper
-from regather_gateway.submission.uploads import Uploads
+from regather_gateway.submission.upload_factory import UploadFactory
 
 log = get_logger()
 
@@ -13,7 +13,7 @@ log = get_logger()
 class Canceller:
     """Writes `cancel` events on the gateway's one producer."""
 
-    def __init__(self, producers: ProducerKeeper, uploads: Uploads) -> None:
+    def __init__(self, producers: ProducerKeeper, uploads: UploadFactory) -> None:
         self._producers = producers
         self._uploads = uploads
 

@@ -1,14 +1,15 @@
 """Opens the job of a submission: claims a job with a key, then sends `opened` and the status `accepted`."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
 
+from regather.core.errors import TransportError
 from regather.core.model import Identity, JobId, Opened
 from regather.core.status import JobStatus
-from regather.core.submission import ClaimRead
+from regather.core.submission import Acked, ClaimRead
 from regather.transport.base import RecordAddress
-from regather_gateway.problems import Problem
+from regather_gateway.problems import Problem, broker_unavailable
 from regather_gateway.submission.shard_stream import UploadLimits
 from regather_gateway.submission.submission_events import SubmissionEvents
 
@@ -16,30 +17,16 @@ ReadPast = Callable[[int], Awaitable[None]]
 """Called with an offset of the job's partition of job-status; returns once the view has read past it."""
 
 
-class Opening(Protocol):
-    """The steps of an upload before its first shard. `unacked`: acks that must arrive before the seal."""
-
-    unacked: list[Awaitable[RecordAddress]]
-
-    async def claim(self) -> ClaimRead:
-        """Write the claim and read the log up to it."""
-
-    async def open(self) -> None:
-        """Open the job."""
-
-    def gives_way(self) -> Problem:
-        """Build the Problem for a submission whose claim came second."""
-
-
 class JobOpening:
-    """Opens a new job. The first of `unacked` is the ack of `opened`."""
+    """Opens a new job."""
 
     def __init__(self, events: SubmissionEvents, opened: Opened, accepted: JobStatus, limits: UploadLimits) -> None:
         self._events = events
         self._opened = opened
         self._accepted = accepted
         self._limits = limits
-        self.unacked: list[Awaitable[RecordAddress]] = []
+        self._opened_ack: asyncio.Future[RecordAddress] | None = None
+        self._status_ack: Awaitable[RecordAddress] | None = None
 
     async def claim(self) -> ClaimRead:
         """Claim nothing: no other submission knows the id of a job without a key."""
@@ -47,26 +34,46 @@ class JobOpening:
 
     async def open(self) -> None:
         """Send `opened` and `accepted`; TimeoutError if `opened` must be acked before the shards and is not in time."""
-        opened = await self._send_opened()
-        self.unacked.append(await self._events.publish_status(self._accepted))
-        await self._wait_for(opened)
+        opened_ack = await self._send_opened()
+        self._status_ack = await self._events.publish_status(self._accepted)
+        await self._wait_for(opened_ack)
+
+    async def confirmed(self) -> Acked | None:
+        """Wait until `opened` and `accepted` are acked; return when `opened` was appended."""
+        opened = None if self._opened_ack is None else Acked((await self._opened_ack).timestamp_ms)
+        if self._status_ack is not None:
+            await self._status_ack
+        self._opened_ack = self._status_ack = None
+        return opened
+
+    async def drop(self) -> None:
+        """Wait for the acks that are still missing, and ignore their errors."""
+        for ack in (self._opened_ack, self._status_ack):
+            if ack is not None:
+                with contextlib.suppress(TransportError):
+                    await ack
 
     def gives_way(self) -> Problem:
         """Build the Problem of a submission whose key another submission is using."""
         return still_open(self._events.owner.job_id)
 
-    async def _send_opened(self) -> "asyncio.Future[RecordAddress]":
-        opened = asyncio.ensure_future(await self._events.send(self._opened))
-        self.unacked.append(opened)
-        return opened
+    def unknown(self, why: str) -> Problem:
+        """Build the Problem of an upload that may have been committed or not."""
+        job_id = self._events.owner.job_id
+        detail = f"Kafka did not confirm the job ({why}); its state is unknown: poll status_url, or repeat"
+        return broker_unavailable(detail, code="state-unknown", job_id=job_id, status_url=f"/v1/jobs/{job_id}")
 
-    async def _wait_for(self, opened: "asyncio.Future[RecordAddress]") -> None:
+    async def _send_opened(self) -> "asyncio.Future[RecordAddress]":
+        self._opened_ack = asyncio.ensure_future(await self._events.send(self._opened))
+        return self._opened_ack
+
+    async def _wait_for(self, opened_ack: "asyncio.Future[RecordAddress]") -> None:
         if not self._limits.opened_before_shards:
             return
-        await asyncio.wait([opened], timeout=self._limits.ack_timeout_s)
-        if not opened.done():
+        await asyncio.wait([opened_ack], timeout=self._limits.ack_timeout_s)
+        if not opened_ack.done():
             raise TimeoutError
-        opened.result()
+        opened_ack.result()
 
 
 class KeyedOpening(JobOpening):

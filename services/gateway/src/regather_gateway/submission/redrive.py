@@ -5,19 +5,18 @@ other one is refused, and none of its shards is sent.
 """
 
 import contextlib
-from collections.abc import Awaitable
 from dataclasses import replace
 
-from regather.core.errors import OffsetOutOfRange, TransportError
+from regather.core.errors import OffsetOutOfRange
 from regather.core.ids import event_partition
 from regather.core.model import JobId
 from regather.core.seq_ranges import SeqRanges, count
 from regather.core.status import JobStatus
-from regather.core.submission import ClaimRead, GivenUp
+from regather.core.submission import Acked, ClaimRead
 from regather.service.logs import get_logger
-from regather.transport.base import RecordAddress, TopicPartition, Transport
+from regather.transport.base import TopicPartition, Transport
 from regather.wire.shards import shard_headers
-from regather_gateway.problems import Problem, broker_unavailable, unconfirmed
+from regather_gateway.problems import Problem, broker_unavailable
 from regather_gateway.submission.aggregator_answer import check_not_closed
 from regather_gateway.submission.producer_keeper import ProducerKeeper, ProducerSession
 from regather_gateway.submission.redrive_plan import (
@@ -29,7 +28,8 @@ from regather_gateway.submission.redrive_plan import (
 )
 from regather_gateway.submission.redrive_source import JobEventsReader, Payloads
 from regather_gateway.submission.submission_events import SubmissionEvents
-from regather_gateway.submission.uploads import Uploads
+from regather_gateway.submission.upload import Shards
+from regather_gateway.submission.upload_factory import UploadFactory
 from regather_gateway.views.status_view import StatusView
 
 log = get_logger()
@@ -42,7 +42,6 @@ class RedriveOpening:
         self._events = events
         self._reader = reader
         self._plan = plan
-        self.unacked: list[Awaitable[RecordAddress]] = []
         self.claimed_ms = 0
         """When the claim was appended to the log."""
 
@@ -56,15 +55,30 @@ class RedriveOpening:
     async def open(self) -> None:
         """Write nothing: the claim has opened the version."""
 
+    async def confirmed(self) -> Acked | None:
+        """Wait for nothing: the ack of `redriven` came with the claim."""
+        return None
+
+    async def drop(self) -> None:
+        """Wait for nothing: open() sent nothing."""
+
     def gives_way(self) -> Problem:
         """Build the Problem of a redrive that came second."""
         return redrive_conflict(self._plan.owner.job_id, self._plan.owner.version)
+
+    def unknown(self, why: str) -> Problem:
+        """Build the Problem of a redrive that may have begun or not."""
+        job_id = self._plan.owner.job_id
+        detail = f"Kafka did not answer ({why}); get the job: its version shows whether the redrive has begun"
+        return broker_unavailable(detail, code="state-unknown", job_id=job_id, status_url=f"/v1/jobs/{job_id}")
 
 
 class Redriver:
     """Begins further versions of jobs."""
 
-    def __init__(self, producers: ProducerKeeper, uploads: Uploads, view: StatusView, transport: Transport) -> None:
+    def __init__(
+        self, producers: ProducerKeeper, uploads: UploadFactory, view: StatusView, transport: Transport
+    ) -> None:
         self._producers = producers
         self._uploads = uploads
         self._view = view
@@ -100,10 +114,6 @@ class Redriver:
             await reader.read()
             plan = plan_redrive(status, reader.history, wanted, timeout_ms)
             return await self._run(session, reader, plan, status)
-        except (TransportError, TimeoutError) as error:
-            if isinstance(error, OffsetOutOfRange):
-                raise
-            raise self._unknown(session, status.owner.job_id, error) from error
         finally:
             await reader.close()
 
@@ -115,16 +125,9 @@ class Redriver:
         events = self._uploads.events(session, plan.owner)
         opening = RedriveOpening(events, reader, plan)
         upload = self._uploads.upload(events, opening, claims=True)
-        await upload.begin()
-        try:
-            async with contextlib.aclosing(payloads.wanted()) as shards:
-                async for shard in shards:
-                    await upload.send([(shard.payload, shard_headers(shard))])
-            await upload.settle()
-        except BaseException as error:
-            await upload.end(GivenUp(), f"the shards could not be read again: {error!r}")
-            raise
-        await upload.seal(lambda _, __: replace(plan.sealed, owner=plan.owner, shard_ranges=()))
+        await upload.run(
+            _records(payloads), lambda _shards, _ranges: replace(plan.sealed, owner=plan.owner, shard_ranges=())
+        )
         shards_sent = count(plan.redriven.seqs)
         self.redriven += shards_sent
         log.info("job-redriven", job=plan.owner.job_id, version=plan.owner.version, shards=shards_sent)
@@ -132,9 +135,8 @@ class Redriver:
         check_not_closed(truth)
         return truth
 
-    def _unknown(self, session: ProducerSession, job_id: JobId, error: Exception) -> Problem:
-        self._producers.discard(session)
-        log.warning("redrive-unknown", job=job_id, error=repr(error))
-        why = unconfirmed(error)
-        detail = f"Kafka did not answer ({why}); get the job: its version shows whether the redrive has begun"
-        return broker_unavailable(detail, code="state-unknown", job_id=job_id, status_url=f"/v1/jobs/{job_id}")
+
+async def _records(payloads: Payloads) -> Shards:
+    async with contextlib.aclosing(payloads.wanted()) as shards:
+        async for shard in shards:
+            yield [(shard.payload, shard_headers(shard))]

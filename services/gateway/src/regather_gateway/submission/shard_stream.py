@@ -56,11 +56,11 @@ class ShardStream:
         if self._window_bytes > self._limits.window_bytes or len(self._window) > self._limits.window_records:
             await self._wait_for_room()
 
-    async def settle(self) -> None:
+    async def flush(self) -> None:
         """Wait for the ack of everything sent so far."""
         async with asyncio.timeout(self._limits.ack_timeout_s):
             while self._window:
-                await self._settle_oldest()
+                await self._await_oldest()
 
     async def drop(self) -> None:
         """Wait for the acks of shards in transit, and ignore their errors."""
@@ -68,7 +68,7 @@ class ShardStream:
             async with asyncio.timeout(self._limits.ack_timeout_s):
                 while self._window:
                     with contextlib.suppress(TransportError):
-                        await self._settle_oldest()
+                        await self._await_oldest()
 
     def shard_ranges(self) -> tuple[OffsetRange, ...]:
         """Return the offset ranges of the acked shards; records of other jobs may lie between them."""
@@ -89,9 +89,9 @@ class ShardStream:
         limits = self._limits
         async with asyncio.timeout(limits.ack_timeout_s):
             while self._window_bytes > limits.window_bytes or len(self._window) > limits.window_records:
-                await self._settle_oldest()
+                await self._await_oldest()
 
-    async def _settle_oldest(self) -> None:
+    async def _await_oldest(self) -> None:
         acked, size_bytes = self._window.popleft()
         self._window_bytes -= size_bytes
         topic, partition, offset, _ = await acked

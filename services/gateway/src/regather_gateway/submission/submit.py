@@ -1,26 +1,20 @@
 """Submitting a job: the body becomes shards while it arrives; the seal commits it (docs/protocol.md#gateway)."""
 
-import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any
 
-from starlette.requests import ClientDisconnect
-
-from regather.core.errors import TransportError, UserError
 from regather.core.model import JobId, OffsetRange, Sealed
 from regather.core.status import JobStatus
-from regather.core.submission import GivenUp, SubmissionState, Unconfirmed
+from regather.core.submission import SubmissionState
 from regather.service.logs import get_logger
-from regather_gateway.problems import Problem, broker_unavailable, unconfirmed
 from regather_gateway.submission.cutting import CountedBody, Cutting
 from regather_gateway.submission.idempotency import JobKeys, Receipt, digest_text
 from regather_gateway.submission.job_spec import JobSpec
 from regather_gateway.submission.shard_records import ShardRecords
-from regather_gateway.submission.upload import Upload
-from regather_gateway.submission.uploads import Uploads
+from regather_gateway.submission.upload import Shards, Upload
+from regather_gateway.submission.upload_factory import UploadFactory
 
 log = get_logger()
 
@@ -49,12 +43,11 @@ class SubmissionCounts:
 class Submitter:
     """Turns specs and bodies into jobs."""
 
-    def __init__(self, uploads: Uploads, keys: JobKeys, cutting: Cutting) -> None:
+    def __init__(self, uploads: UploadFactory, keys: JobKeys, cutting: Cutting) -> None:
         self._uploads = uploads
         self._keys = keys
         self._cutting = cutting
         self._under_way: set[JobId] = set()
-        self._endings: set[asyncio.Task[None]] = set()
         self.counts = SubmissionCounts()
 
     async def replay(self, spec: JobSpec) -> Receipt | None:
@@ -77,12 +70,7 @@ class Submitter:
         with self._uploads.new_job(spec, accepted, len(self._under_way)) as upload:
             self._under_way.add(job_id)
             try:
-                sealed = await self._transfer(upload, spec, accepted, CountedBody(body))
-            except (TransportError, TimeoutError) as error:
-                raise self._unknown(upload, job_id, error) from error
-            except BaseException as error:
-                await self._give_up(upload, error)
-                raise
+                sealed = await self._run(upload, spec, accepted, CountedBody(body))
             finally:
                 self._under_way.discard(job_id)
                 self.counts.ended[_COUNTED.get(upload.state, "unknown")] += 1
@@ -90,48 +78,15 @@ class Submitter:
         log.info("job-sealed", job=sealed.owner.job_id, kind=spec.kind, shards=sealed.shards, bytes=sealed.size_bytes)
         return self._keys.receipt(accepted, sealed)
 
-    async def stop(self) -> None:
-        """Wait for the last records of submissions that were given up."""
-        await asyncio.gather(*self._endings, return_exceptions=True)
-
-    async def _transfer(self, upload: Upload, spec: JobSpec, accepted: JobStatus, body: CountedBody) -> Sealed:
+    async def _run(self, upload: Upload, spec: JobSpec, accepted: JobStatus, body: CountedBody) -> Sealed:
         records = ShardRecords(spec.opened(accepted.owner), spec.timeout_ms)
-        async with contextlib.aclosing(self._cutting.pieces(spec, body)) as runs:
-            async for run in runs:
-                await upload.send(records.of(run))
 
-        def seal(shards: int, ranges: tuple[OffsetRange, ...]) -> Sealed:
-            return Sealed(accepted.owner, shards, body.size_bytes, digest_text(body.digest), ranges)
+        async def shards() -> Shards:
+            async with contextlib.aclosing(self._cutting.pieces(spec, body)) as runs:
+                async for run in runs:
+                    yield records.of(run)
 
-        return await upload.seal(seal)
+        def seal(count: int, ranges: tuple[OffsetRange, ...]) -> Sealed:
+            return Sealed(accepted.owner, count, body.size_bytes, digest_text(body.digest), ranges)
 
-    def _unknown(self, upload: Upload, job_id: JobId, error: Exception) -> Problem:
-        self._later(upload.end(Unconfirmed()))
-        log.warning("submission-unknown", job=job_id, error=repr(error))
-        return broker_unavailable(
-            f"Kafka did not confirm the job ({unconfirmed(error)}); its state is unknown: poll status_url, or repeat",
-            code="state-unknown",
-            job_id=job_id,
-            status_url=f"/v1/jobs/{job_id}",
-        )
-
-    async def _give_up(self, upload: Upload, error: BaseException) -> None:
-        ending = self._later(upload.end(GivenUp(), _why(error)))
-        if not isinstance(error, asyncio.CancelledError):
-            await asyncio.shield(ending)
-
-    def _later(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        task = asyncio.create_task(work, name="end-of-submission")
-        self._endings.add(task)
-        task.add_done_callback(self._endings.discard)
-        return task
-
-
-def _why(error: BaseException) -> str:
-    if isinstance(error, ClientDisconnect):
-        return "the client disconnected before the end of the upload"
-    if isinstance(error, asyncio.CancelledError):
-        return "the gateway stopped before the upload had ended"
-    if isinstance(error, UserError | Problem):
-        return str(error)
-    return f"the gateway failed while it cut the body: {error!r}"
+        return await upload.run(shards(), seal)

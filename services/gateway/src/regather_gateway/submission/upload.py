@@ -1,16 +1,26 @@
-"""Carries out the instructions of `regather.core.submission`: sends a submission's records and awaits their acks."""
+"""Carries out the instructions of `regather.core.submission`: sends a submission's records and awaits their acks.
+
+New jobs and redrives live the same life here. run() sends the shards and the seal, and is the only way to begin a
+submission. However it fails, it reports the failure to the rules, once, and does what they say: after a record that
+Kafka did not confirm, nothing more is written and the producer is discarded; after any other error the job is
+abandoned, if this submission has opened it. What differs between a new job and a redrive is how the job is opened:
+`Opening`.
+"""
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from typing import Any, Protocol
 
-from regather.core.errors import TransportError
+from starlette.requests import ClientDisconnect
+
+from regather.core.errors import TransportError, UserError
 from regather.core.model import Abandoned, OffsetRange, Sealed
 from regather.core.submission import (
     Acked,
     AggregatorAnswered,
     BodyEnded,
+    ClaimRead,
     Doubt,
     FirstShard,
     GivenUp,
@@ -23,8 +33,8 @@ from regather.core.submission import (
 )
 from regather.service.logs import get_logger
 from regather.transport.base import Headers
+from regather_gateway.problems import Problem, unconfirmed
 from regather_gateway.submission.aggregator_answer import no_answer
-from regather_gateway.submission.opening import Opening
 from regather_gateway.submission.shard_stream import ShardStream
 from regather_gateway.submission.submission_events import SubmissionEvents
 
@@ -32,13 +42,38 @@ log = get_logger()
 MakeSeal = Callable[[int, tuple[OffsetRange, ...]], Sealed]
 """Makes the seal from the number of shards and their offset ranges."""
 
+Shards = AsyncGenerator[Iterable[tuple[bytes, Headers]], None]
+"""Payload and headers of a submission's shards, in order, in runs of any length."""
+
+
+class Opening(Protocol):
+    """How a submission opens its job: what it does before its first shard, and what a client is told if it cannot."""
+
+    async def claim(self) -> ClaimRead:
+        """Write the claim and read the log up to it."""
+
+    async def open(self) -> None:
+        """Open the job."""
+
+    async def confirmed(self) -> Acked | None:
+        """Wait for the acks of what open() sent; return that of `opened`, None if open() did not send it."""
+
+    async def drop(self) -> None:
+        """Wait for the acks of what open() sent, and ignore their errors."""
+
+    def gives_way(self) -> Problem:
+        """Build the Problem for a submission whose claim came second."""
+
+    def unknown(self, why: str) -> Problem:
+        """Build the Problem 503 for a submission of which Kafka did not confirm a record."""
+
+
+class _NotConfirmed(Exception):
+    """Kafka refused a record of this submission, or did not confirm it in time; the cause is the error."""
+
 
 class Upload:
-    """Sends the records of one submission; it sends nothing before the first shard is cut.
-
-    Every method but end() may raise TransportError or TimeoutError; the caller must then call end(Unconfirmed()). After
-    any other error it must call end(GivenUp()).
-    """
+    """Sends the records of one submission; it sends nothing before the first shard is there."""
 
     def __init__(
         self,
@@ -50,6 +85,7 @@ class Upload:
         *,
         aggregator_answered: Callable[[], Awaitable[bool]],
         discard_producer: Callable[[], None],
+        run_later: Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"],
     ) -> None:
         self._life = life
         self._stream = stream
@@ -58,6 +94,7 @@ class Upload:
         self._ack_timeout_s = ack_timeout_s
         self._aggregator_answered = aggregator_answered
         self._discard_producer = discard_producer
+        self._run_later = run_later
         self._sealed: Sealed | None = None
         self._carry_out: dict[Instruction, Callable[[], Awaitable[SubmissionEvent | None]]] = {
             Instruction.CLAIM: opening.claim,
@@ -72,45 +109,52 @@ class Upload:
         """The state of the submission."""
         return self._life.state
 
-    async def begin(self) -> None:
-        """Claim the job, if the submission must, and open it; raises Problem if another submission was first."""
-        await self._tell(FirstShard())
+    async def run(self, shards: Shards, make_seal: MakeSeal) -> Sealed:
+        """Send all shards and the seal; the first shard claims the job, if the submission must, and opens it.
 
-    async def send(self, records: Iterable[tuple[bytes, Headers]]) -> None:
-        """Send shards in order; wait while the window of unacked shards is full. The first shard opens the job."""
-        for payload, headers in records:
-            if self._life.state is SubmissionState.NEW:
-                await self.begin()
-            await self._stream.send(payload, headers)
+        Raises Problem 503 if a record was not confirmed or it stays unknown whether the seal counts, Problem 409 if
+        another submission was first, and every error of `shards`.
+        """
+        try:
+            async with contextlib.aclosing(shards):
+                async for some in shards:
+                    await self._send(some)
+            return await self._seal(make_seal)
+        except _NotConfirmed as error:
+            raise self._leave_unknown(error.__cause__ or error) from error.__cause__
+        except BaseException as error:
+            await self._give_up(error)
+            raise
 
-    async def settle(self) -> None:
-        """Wait for the ack of everything sent so far. Heartbeats end here: the seal follows."""
-        self._events.stop_heartbeat()
-        async with asyncio.timeout(self._ack_timeout_s):
-            addresses = [await acked for acked in self._opening.unacked]
-        self._opening.unacked.clear()
-        for opened in addresses[:1]:
-            self._life.handle(Acked(opened.timestamp_ms))
-        await self._stream.settle()
+    async def _send(self, shards: Iterable[tuple[bytes, Headers]]) -> None:
+        """Send shards in order; wait while the window of unacked shards is full."""
+        with _needing_acks():
+            for payload, headers in shards:
+                if self._life.state is SubmissionState.NEW:
+                    await self._tell(FirstShard())
+                await self._stream.send(payload, headers)
 
-    async def seal(self, make: MakeSeal) -> Sealed:
-        """Commit the job once all its records are acked; Problem 503 if it stays unknown whether the seal counts."""
-        await self.settle()
-        self._sealed = make(self._stream.sent, self._stream.shard_ranges())
-        await self._tell(BodyEnded())
+    async def _seal(self, make: MakeSeal) -> Sealed:
+        """Commit the job once all its records are acked."""
+        with _needing_acks():
+            await self._flush()
+            self._sealed = make(self._stream.sent, self._stream.shard_ranges())
+            await self._tell(BodyEnded())
         if self._life.state is SubmissionState.UNKNOWN:
             raise no_answer(self._events.owner, self._doubt)
         return self._sealed
 
-    def end(self, event: GivenUp | Unconfirmed, why: str = "") -> Coroutine[Any, Any, None]:
-        """End the submission now; the coroutine writes `abandoned` with `why` if needed, and awaits the last acks."""
-        instruction = self._life.handle(event)
+    async def _flush(self) -> None:
+        """Wait for the ack of everything sent so far. Heartbeats end here: the seal follows."""
         self._events.stop_heartbeat()
-        if instruction is Instruction.DISCARD_PRODUCER:
-            self._discard_producer()
-        return self._finish(why if instruction is Instruction.ABANDON else None)
+        async with asyncio.timeout(self._ack_timeout_s):
+            opened = await self._opening.confirmed()
+        if opened is not None:
+            self._life.handle(opened)
+        await self._stream.flush()
 
     async def _tell(self, event: SubmissionEvent) -> None:
+        """Report an event to the rules, and carry out what they say until they ask for nothing more."""
         instruction = self._life.handle(event)
         while instruction is not None:
             answer = await self._carry_out[instruction]()
@@ -124,7 +168,7 @@ class Upload:
         await self._opening.open()
 
     async def _send_seal(self) -> SealAcked:
-        assert self._sealed is not None  # seal() is the only way here
+        assert self._sealed is not None  # _seal() is the only way here
         return SealAcked((await self._events.publish(self._sealed)).timestamp_ms)
 
     async def _await_aggregator(self) -> AggregatorAnswered:
@@ -136,21 +180,53 @@ class Upload:
         assert self._life.doubt is not None  # the rules ask for the aggregator only in doubt
         return self._life.doubt
 
+    def _leave_unknown(self, error: BaseException) -> Problem:
+        self._end(Unconfirmed())
+        owner = self._events.owner
+        log.warning("submission-unknown", job=owner.job_id, version=owner.version, error=repr(error))
+        return self._opening.unknown(unconfirmed(error))
+
+    async def _give_up(self, error: BaseException) -> None:
+        ending = self._end(GivenUp(), _why(error))
+        if not isinstance(error, asyncio.CancelledError):
+            await asyncio.shield(ending)
+
+    def _end(self, event: GivenUp | Unconfirmed, why: str = "") -> "asyncio.Task[None]":
+        """End the submission now; the task writes `abandoned` with `why` if needed, and awaits the last acks."""
+        instruction = self._life.handle(event)
+        self._events.stop_heartbeat()
+        if instruction is Instruction.DISCARD_PRODUCER:
+            self._discard_producer()
+        return self._run_later(self._finish(why if instruction is Instruction.ABANDON else None))
+
     async def _finish(self, abandoned: str | None) -> None:
         owner = self._events.owner
         if abandoned is not None:
-            log.info("job-abandoned", job=owner.job_id, error=abandoned)
+            log.info("job-abandoned", job=owner.job_id, version=owner.version, error=abandoned)
             try:
                 await self._events.publish(Abandoned(owner, abandoned))
             except (TransportError, TimeoutError) as error:  # missed heartbeats end the job a minute later
                 log.warning("abandon-failed", job=owner.job_id, error=repr(error))
-        await self._drop()
-
-    async def _drop(self) -> None:
-        """Await the acks of records in transit, and ignore their errors."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._ack_timeout_s):
-                while self._opening.unacked:
-                    with contextlib.suppress(TransportError):
-                        await self._opening.unacked.pop(0)
+                await self._opening.drop()
         await self._stream.drop()
+
+
+@contextlib.contextmanager
+def _needing_acks() -> Iterator[None]:
+    """Tell what Kafka did not confirm in this block from every other error of a submission."""
+    try:
+        yield
+    except (TransportError, TimeoutError) as error:
+        raise _NotConfirmed from error
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, ClientDisconnect):
+        return "the client disconnected before the end of the upload"
+    if isinstance(error, asyncio.CancelledError):
+        return "the gateway stopped before the upload had ended"
+    if isinstance(error, UserError | Problem):
+        return str(error)
+    return f"the gateway failed while it read or cut the input: {error!r}"

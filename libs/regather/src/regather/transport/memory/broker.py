@@ -16,16 +16,18 @@ from regather.transport.memory.topic_logs import TopicLogs
 
 @dataclass(slots=True)
 class Faults:
-    """Faults to inject. With `unavailable`, no call succeeds. The others say how many of the next calls fail.
+    """Faults to inject. With `unavailable`, no call succeeds. The numbers say how many of the next calls fail.
 
     `fail_sends`: the record is not written and its ack fails. `lose_acks`: the record is written and its ack fails.
-    `fail_commits`: the transaction is not committed and the commit raises.
+    `fail_commits`: the transaction is not committed and the commit raises. `withholds_ack`: the ack of a record for
+    which it returns True never comes, though the record is written.
     """
 
     unavailable: bool = False
     fail_sends: int = 0
     lose_acks: int = 0
     fail_commits: int = 0
+    withholds_ack: Callable[[Record], bool] = lambda _record: False
 
 
 @dataclass(slots=True, eq=False)

@@ -76,6 +76,8 @@ class MemoryProducer:
             acked.set_exception(error)
             acked.exception()  # mark it as retrieved, so that a caller need not await the ack
         else:
+            if self._broker.faults.withholds_ack(record):
+                return acked
             acked.set_result(RecordAddress(topic, record.partition, record.offset, record.timestamp_ms))
         self._remember(acked)
         return acked

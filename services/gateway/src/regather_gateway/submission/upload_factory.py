@@ -1,8 +1,10 @@
-"""Wires the upload of one submission: its rules, its records, and the way it opens its job."""
+"""Makes uploads: wires the upload of one submission: its rules, its records, and the way it opens its job."""
 
+import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from functools import partial
+from typing import Any
 
 from regather.core.model import Identity
 from regather.core.status import JobStatus
@@ -10,23 +12,28 @@ from regather.core.submission import Submission
 from regather_gateway.settings import GatewaySettings
 from regather_gateway.submission.aggregator_answer import aggregator_answered
 from regather_gateway.submission.job_spec import JobSpec
-from regather_gateway.submission.opening import JobOpening, KeyedOpening, Opening
+from regather_gateway.submission.opening import JobOpening, KeyedOpening
 from regather_gateway.submission.producer_keeper import ProducerKeeper, ProducerSession
 from regather_gateway.submission.shard_stream import ShardStream, UploadLimits
 from regather_gateway.submission.submission_events import SubmissionEvents
-from regather_gateway.submission.upload import Upload
+from regather_gateway.submission.upload import Opening, Upload
 from regather_gateway.views.status_view import StatusView
 
 _MIN_WINDOW_BYTES = 1024 * 1024
 
 
-class Uploads:
+class UploadFactory:
     """Creates uploads on the gateway's one producer."""
 
     def __init__(self, settings: GatewaySettings, producers: ProducerKeeper, view: StatusView) -> None:
         self._settings = settings
         self._producers = producers
         self._view = view
+        self._endings: set[asyncio.Task[None]] = set()
+
+    async def stop(self) -> None:
+        """Wait for the last records of submissions that have failed."""
+        await asyncio.gather(*self._endings, return_exceptions=True)
 
     @contextlib.contextmanager
     def new_job(self, spec: JobSpec, accepted: JobStatus, others: int) -> Iterator[Upload]:
@@ -63,7 +70,12 @@ class Uploads:
         opened_before: bool = False,
         limits: UploadLimits | None = None,
     ) -> Upload:
-        """Make an upload; `claims` and `opened_before` as in Submission."""
+        """Make an upload.
+
+        `claims`: it claims its version before it opens it, and gives way to an earlier claim. `opened_before`: an
+        earlier submission, whose gateway has stopped, may have opened the same version, so the seal is in doubt. Without
+        `limits` it has those of an upload that runs alone.
+        """
         limits = limits or self._limits(0)
         heartbeat_ms = round(self._settings.heartbeat_s * 1000)
         return Upload(
@@ -74,7 +86,15 @@ class Uploads:
             limits.ack_timeout_s,
             aggregator_answered=partial(aggregator_answered, self._view, events.owner, limits.ack_timeout_s),
             discard_producer=partial(self._producers.discard, events.session),
+            run_later=self._run_later,
         )
+
+    def _run_later(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """Run the end of a submission, which its cancelled request does not wait for."""
+        task = asyncio.create_task(work, name="end-of-submission")
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
+        return task
 
     def _limits(self, others: int) -> UploadLimits:
         settings = self._settings
