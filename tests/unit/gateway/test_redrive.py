@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from regather.core.job_events import Assembled, InheritedLoaded
-from regather.core.model import Abandoned, Failure, Outcome, Outcomes, Reason, Redriven, Sealed, Tick
+from regather.core.model import Abandoned, Failure, JobState, Opened, Outcome, Outcomes, Reason, Redriven, Sealed, Tick
 from regather.core.partition_fold import FoldPolicy, PartitionFold
 from regather.core.reassembly import Assemble, EmitFinal, LoadInherited
 from regather.core.redrive import VersionHistory
@@ -192,6 +193,31 @@ async def abandoned_redrive(gateway: Any, broker: MemoryBroker) -> str:
 
 async def _abandoned(gateway: Any) -> bool:
     return any(isinstance(event, Abandoned) for event in await gateway.events())
+
+
+async def test_a_key_whose_redrive_was_abandoned_does_not_run_its_job_from_the_start(
+    gateway: Any, broker: MemoryBroker
+) -> None:
+    job_id = await abandoned_redrive(gateway, broker)
+
+    again = await gateway.client.post("/v1/jobs?kind=bytes.digest", content=bytes(SHARDS * 1024), headers=KEY)
+
+    assert (again.status_code, again.headers.get("idempotent-replayed")) == (200, "true")
+    assert (again.json()["job_id"], again.json()["version"], again.json()["reason"]) == (job_id, 2, "not-sealed")
+    assert len([event for event in await gateway.events() if isinstance(event, Opened)]) == 1
+
+
+async def test_a_key_whose_job_is_being_redriven_names_that_job(gateway: Any) -> None:
+    job_id = await partial_job(gateway)
+    ended = gateway.app.state.gateway.view.get(job_id)
+    begun = replace(ended, owner=ended.owner._replace(version=2), state=JobState.SPLITTING, total=None, redriven=True)
+    await gateway.publish(begun)
+    await gateway.seen(job_id, lambda document: document["version"] == 2)
+
+    again = await gateway.client.post("/v1/jobs?kind=bytes.digest", content=bytes(SHARDS * 1024), headers=KEY)
+
+    assert (again.status_code, again.headers.get("idempotent-replayed")) == (202, "true")
+    assert (again.json()["job_id"], again.json()["version"]) == (job_id, 2)
 
 
 async def test_a_job_whose_redrive_was_abandoned_can_be_redriven_again(gateway: Any, broker: MemoryBroker) -> None:

@@ -216,6 +216,7 @@ class JobFold:
             error=self.broken.error if self.broken else "",
             result=result,
             events_offset=self.redriven.origin if self.redriven else self.first_offset,
+            redriven=self.redriven is not None,
         )
 
     def _on_uploading(self, _event: Uploading) -> None:

@@ -44,8 +44,8 @@ class JobStatus:
 
     `gaps` holds the sequence numbers of shards that failed for good, as inclusive ranges. `frontier` is the length of
     the gap-free prefix of settled shards. `bad_rows` counts rows that failed by themselves in shards that are done
-    without them. `events_offset` is the offset of the job's first event in its partition of job-events. Times are
-    milliseconds since 1970 by the broker's clock.
+    without them. `events_offset` is the offset of the job's first event in its partition of job-events. `redriven`: a
+    redrive began this version, so the job's upload has ended. Times are milliseconds since 1970 by the broker's clock.
     """
 
     owner: Identity
@@ -71,11 +71,22 @@ class JobStatus:
     error: str = ""
     result: ResultAddress | None = None
     events_offset: int | None = None
+    redriven: bool = False
 
     @property
     def ended_early(self) -> bool:
         """Whether the job is over while shards of it may still wait for a worker or run in one."""
         return self.state.ended and (self.total is None or self.done + self.failed < self.total)
+
+    @property
+    def uploading(self) -> bool:
+        """Whether the upload of the job's body has not ended yet, as far as this status says."""
+        return self.total is None and not self.state.ended and not self.redriven
+
+    @property
+    def never_uploaded(self) -> bool:
+        """Whether the job ended without the whole of its input, so that it can only be submitted again."""
+        return self.state is JobState.FAILED and self.reason is Reason.NOT_SEALED and not self.redriven
 
     @property
     def precedence(self) -> tuple[int, int, bool, int]:

@@ -4,7 +4,7 @@ from collections.abc import Container
 from dataclasses import dataclass, replace
 
 from regather.core.ids import keyed_job_id, submission_id, uuid7
-from regather.core.model import Identity, JobId, JobState, Reason, Sealed
+from regather.core.model import Identity, JobId, JobState, Sealed
 from regather.core.status import JobStatus
 from regather.service.environment import Environment
 from regather_gateway.problems import Problem
@@ -50,7 +50,7 @@ class JobKeys:
             return None
         if status.kind != spec.kind:
             raise Problem(422, "idempotency-key-reused", f"the key belongs to a {status.kind} job", job_id=job_id)
-        if status.total is None and not status.state.ended:
+        if status.uploading:
             raise still_open(job_id)
         if spec.digest and status.digest and status.digest != digest_text(spec.digest):
             raise Problem(422, "idempotency-key-reused", "the key names a job with another body", job_id=job_id)
@@ -81,7 +81,7 @@ class JobKeys:
         check_not_closed(truth)
         if truth.owner == owner or truth.state is JobState.ACCEPTED:
             return Receipt(truth)
-        if truth.total is None and not truth.state.ended:
+        if truth.uploading:
             raise still_open(owner.job_id)
         return Receipt(truth, replayed=True)
 
@@ -93,7 +93,7 @@ class JobKeys:
 
     def _may_begin_again(self, status: JobStatus) -> bool:
         if status.state.ended:
-            return status.state is JobState.FAILED and status.reason is Reason.NOT_SEALED
+            return status.never_uploaded
         alone_ms = self._environment.now_ms() - status.created_ms
         dead_ms = _ALONE_IN_ACK_TIMEOUTS * self._settings.ack_timeout_s * 1000
         return status.state is JobState.ACCEPTED and status.total is None and alone_ms > dead_ms

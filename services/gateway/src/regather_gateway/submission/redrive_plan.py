@@ -67,6 +67,7 @@ def accepted_again(status: JobStatus, plan: RedrivePlan, now_ms: int) -> JobStat
         reason=None,
         error="",
         result=None,
+        redriven=True,
     )
 
 
