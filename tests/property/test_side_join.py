@@ -148,9 +148,9 @@ def test_a_side_file_and_its_body_survive_any_cut(side: bytes, body: bytes, cuts
         before = bool(found)
         found += reader.feed(form[begin:end])
         if found and not before:  # as the gateway does: with the body's first byte the side file is whole
-            taken = reader.take_side()
+            taken = reader.pop_side()
     found += reader.finish()
-    taken = taken or reader.take_side()
+    taken = taken or reader.pop_side()
     assert taken is not None
     assert (taken.content, found) == (side, body)
 

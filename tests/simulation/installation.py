@@ -25,15 +25,16 @@ from regather_aggregator.settings import AggregatorSettings
 from regather_gateway.settings import GatewaySettings
 from regather_gateway.submission.cancel import Canceller
 from regather_gateway.submission.cutting import Cutting
-from regather_gateway.submission.idempotency import JobKeys, Receipt
 from regather_gateway.submission.job_spec import JobSpec
-from regather_gateway.submission.producer_keeper import ProducerKeeper
+from regather_gateway.submission.opening import JobKeys, Receipt
+from regather_gateway.submission.producing import ProducerKeeper
 from regather_gateway.submission.redrive import Redriver
+from regather_gateway.submission.redrive_events import JobEvents
+from regather_gateway.submission.redrive_payloads import Payloads
 from regather_gateway.submission.spool_dir import SpoolDir
 from regather_gateway.submission.submit import Submitter
-from regather_gateway.submission.upload_factory import UploadFactory
-from regather_gateway.views.job_table import JobTable
-from regather_gateway.views.status_view import StatusView
+from regather_gateway.submission.upload import UploadFactory
+from regather_gateway.views.status_view import JobTable, StatusView
 from regather_worker import app as worker_app
 from regather_worker.settings import WorkerSettings
 from simulation.executor import SimulatedExecutor
@@ -186,7 +187,8 @@ class Gateway:
         self.uploads = UploadFactory(settings, self.producers, self.view)
         self.submitter = Submitter(self.uploads, JobKeys(settings, self.view, environment), cutting)
         self.canceller = Canceller(self.producers, self.uploads)
-        self.redriver = Redriver(self.producers, self.uploads, self.view, transport)
+        events, payloads = JobEvents(transport, topics.job_events), Payloads(transport)
+        self.redriver = Redriver(self.producers, self.uploads, self.view, events, payloads)
 
     async def run(self, stop: asyncio.Event) -> None:
         async with WatchedTasks() as tasks:

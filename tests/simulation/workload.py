@@ -15,9 +15,8 @@ from regather.core.seq_ranges import SeqRanges
 from regather.core.status import JobStatus
 from regather_gateway.http.problem_responses import problem_of
 from regather_gateway.problems import Problem
-from regather_gateway.submission.idempotency import Receipt
-from regather_gateway.submission.job_spec import TENANT
-from regather_gateway.submission.submit_request import SubmitRequest, make_spec
+from regather_gateway.submission.job_spec import TENANT, SubmitRequest, make_spec
+from regather_gateway.submission.opening import Receipt
 from simulation.installation import Gateway, Installation, Service
 from simulation.kinds import Row, encode_row
 

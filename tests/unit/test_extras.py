@@ -41,7 +41,7 @@ lacking = {kind: refusal(kind) for kind in known.incomplete}
 print(json.dumps({"kinds": known.kinds(), "broken": known.broken, "lacking": lacking}))
 """
 LISTED = """
-from regather_gateway.http.kind_list import list_of_kinds
+from regather_gateway.http.kinds import list_of_kinds
 print(list_of_kinds(all_kinds()).model_dump_json())
 """
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from regather.core.model import JobState
-from regather_gateway.views.job_table import JobTable, PageKey, StatusAddress
+from regather_gateway.views.status_view import JobTable, PageKey, StatusAddress
 
 MakeStatus = Callable[..., Any]
 

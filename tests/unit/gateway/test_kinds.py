@@ -6,7 +6,7 @@ import pytest
 
 from regather.processors.base import Options, Processor, ShardView, SplitRequest, Splitter
 from regather.processors.registry import Registry, all_kinds, parse_options
-from regather_gateway.http.kind_list import list_of_kinds
+from regather_gateway.http.kinds import list_of_kinds
 
 REQUIRED = {"table.sql": {"map": "SELECT 1 FROM shard"}, "image.map": {"operator": "invert"}}
 

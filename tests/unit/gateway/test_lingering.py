@@ -15,9 +15,8 @@ import requests
 from fastapi import FastAPI, Request
 
 from regather.service.health import serve
-from regather_gateway.http.lingering import Lingering
 from regather_gateway.http.problem_responses import json_response
-from regather_gateway.http.request_body import drain
+from regather_gateway.http.request_body import Lingering, drain
 
 MIB = 1024 * 1024
 

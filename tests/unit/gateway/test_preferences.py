@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from regather_gateway.http.preferences import idempotency_key, matches, retry_after_s, wished_wait_s
+from regather_gateway.http.job_answers import matches, retry_after_s, wished_wait_s
+from regather_gateway.http.submit_job import idempotency_key
 from regather_gateway.problems import Problem
 
 

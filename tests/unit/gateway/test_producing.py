@@ -8,7 +8,7 @@ from regather.service.environment import Environment
 from regather.testing.waiting import eventually
 from regather.topics.layout import Size, Topics, topic_specs
 from regather.transport.memory import MemoryBroker, MemoryTransport
-from regather_gateway.submission.producer_keeper import ProducerKeeper
+from regather_gateway.submission.producing import ProducerKeeper
 
 
 @contextlib.asynccontextmanager

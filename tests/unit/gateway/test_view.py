@@ -9,8 +9,7 @@ from regather.testing.simulation.event_loop import VirtualLoop
 from regather.testing.waiting import eventually
 from regather.topics.rules import TopicSpec
 from regather.transport.memory import MemoryBroker, MemoryTransport
-from regather_gateway.views.job_table import JobTable
-from regather_gateway.views.status_view import StatusView
+from regather_gateway.views.status_view import JobTable, StatusView
 
 TOPIC = "job-status"
 UNKNOWN = JobId("01a213da-5d73-7db9-ba01-915d67659584")

@@ -15,24 +15,24 @@ from regather.service.health import Probes, probes_router
 from regather.service.lifecycle import WatchedTasks
 from regather.transport.base import Transport
 from regather.transport.log_reader import LogReader
-from regather_gateway.bodies.side_room import SideRoom
+from regather_gateway.admission import Admission, SideRoom
 from regather_gateway.gateway import Gateway
-from regather_gateway.http import problem_responses, routes, sync_routes
-from regather_gateway.http.lingering import Lingering
+from regather_gateway.http import jobs, kinds, problem_responses, results, shards, submit_job, sync_routes, workers
+from regather_gateway.http.request_body import Lingering
 from regather_gateway.metrics import samples
 from regather_gateway.settings import GatewaySettings
-from regather_gateway.submission.admission import Admission
 from regather_gateway.submission.cancel import Canceller
 from regather_gateway.submission.cutting import Cutting
-from regather_gateway.submission.idempotency import JobKeys
-from regather_gateway.submission.producer_keeper import ProducerKeeper
+from regather_gateway.submission.opening import JobKeys
+from regather_gateway.submission.producing import ProducerKeeper
 from regather_gateway.submission.redrive import Redriver
+from regather_gateway.submission.redrive_events import JobEvents
+from regather_gateway.submission.redrive_payloads import Payloads
 from regather_gateway.submission.spool_dir import SpoolDir
 from regather_gateway.submission.submit import Submitter
-from regather_gateway.submission.upload_factory import UploadFactory
-from regather_gateway.views.job_table import JobTable
+from regather_gateway.submission.upload import UploadFactory
 from regather_gateway.views.results import Results
-from regather_gateway.views.status_view import StatusView
+from regather_gateway.views.status_view import JobTable, StatusView
 from regather_gateway.views.worker_view import WorkersView
 
 _RESULT_FETCH_BYTES = 2 * 1024 * 1024
@@ -88,7 +88,7 @@ def create_app(
         workers=workers,
         submitter=submitter,
         canceller=Canceller(producers, uploads),
-        redriver=Redriver(producers, uploads, view, transport),
+        redriver=Redriver(producers, uploads, view, JobEvents(transport, topics.job_events), Payloads(transport)),
         results=Results(finals, table, topics),
         events=events,
         admission=Admission(settings.max_concurrent_jobs),
@@ -102,8 +102,8 @@ def _add_routes(app: FastAPI, gateway: Gateway) -> None:
     app.add_middleware(Lingering)
     problem_responses.install(app)
     app.include_router(probes_router(Probes("gateway", lambda: gateway.not_ready_because, lambda: samples(gateway))))
-    app.include_router(routes.router)
-    app.include_router(sync_routes.router)
+    for routes in (submit_job, jobs, results, shards, kinds, workers, sync_routes):
+        app.include_router(routes.router)
 
 
 async def _pass_on(source: asyncio.Event, target: asyncio.Event) -> None:

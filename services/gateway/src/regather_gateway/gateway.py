@@ -1,16 +1,16 @@
 """The parts that the routes use, wired once by the composition root."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from starlette.requests import Request
+from fastapi import Depends, Request
 
 from regather.processors.registry import Registry
 from regather.transport.log_reader import LogReader
-from regather_gateway.bodies.side_room import SideRoom
+from regather_gateway.admission import Admission, SideRoom
 from regather_gateway.settings import GatewaySettings
-from regather_gateway.submission.admission import Admission
 from regather_gateway.submission.cancel import Canceller
-from regather_gateway.submission.producer_keeper import ProducerKeeper
+from regather_gateway.submission.producing import ProducerKeeper
 from regather_gateway.submission.redrive import Redriver
 from regather_gateway.submission.submit import Submitter
 from regather_gateway.views.results import Results
@@ -51,3 +51,7 @@ async def gateway_of(request: Request) -> Gateway:
     """Return the parts of the application that got this request. Async, because FastAPI runs sync ones in a thread."""
     gateway: Gateway = request.app.state.gateway
     return gateway
+
+
+Parts = Annotated[Gateway, Depends(gateway_of)]
+"""The parameter of a route that needs the parts."""

@@ -26,20 +26,3 @@ class BodyReader(Protocol):
     @property
     def content_type(self) -> str | None:
         """Media type of the data as stated inside the body; None if it states none."""
-
-
-class RawBody:
-    """The request body is the input."""
-
-    content_type: str | None = None
-
-    def __init__(self) -> None:
-        self.fields: dict[str, object] = {}
-
-    def feed(self, chunk: bytes) -> bytes:
-        """Return the chunk."""
-        return chunk
-
-    def finish(self) -> bytes:
-        """Return nothing: feed() keeps nothing back."""
-        return b""

@@ -5,8 +5,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from regather.core.errors import BadInput
 from regather.processors.base import Side
+from regather_gateway.admission import ReserveRoom
 from regather_gateway.bodies.base import MAX_FIELD_BYTES
-from regather_gateway.bodies.side_room import TakeRoom
 
 _MAX_FIELDS = 32
 _MAX_HEADER_BYTES = 8 * 1024
@@ -24,7 +24,7 @@ class MultipartBody:
     """
 
     def __init__(
-        self, content_type: str, *, side_bytes: int = 0, take_room: TakeRoom = lambda size_bytes: None
+        self, content_type: str, *, side_bytes: int = 0, reserve_room: ReserveRoom = lambda size_bytes: None
     ) -> None:
         _, parameters = parse_options_header(content_type)
         boundary = parameters.get(b"boundary")
@@ -33,7 +33,7 @@ class MultipartBody:
         self.fields: dict[str, object] = {}
         self.content_type: str | None = None
         self._side_bytes = side_bytes
-        self._take_room = take_room
+        self._reserve_room = reserve_room
         self._side: bytearray | None = None
         self._side_type = ""
         self._file_seen = False
@@ -58,7 +58,7 @@ class MultipartBody:
             },
         )
 
-    def take_side(self) -> Side | None:
+    def pop_side(self) -> Side | None:
         """Return the side file and release its memory; None without one. It is whole once feed() has returned input."""
         if self._side is None:
             return None
@@ -169,7 +169,7 @@ class MultipartBody:
                 f"the file `side` is longer than {self._side_bytes} bytes, the limit of this kind",
                 code="side-too-large",
             )
-        self._take_room(len(data))
+        self._reserve_room(len(data))
         side += data
 
     def _check_side(self) -> None:

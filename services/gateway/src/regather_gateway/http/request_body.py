@@ -1,4 +1,10 @@
-"""Reads a request body, one chunk at a time: checks size, idle time, announced length and announced digest."""
+"""Reads a request: its body, one chunk at a time within limits, and what is left of it when the answer comes early.
+
+Closing a socket that holds unread bytes resets the connection. A client that is still sending then sees the reset
+instead of the answer. So drain() reads the rest of a small refused request before the answer, and `Lingering` (as
+nginx's lingering_close) sends the whole answer, reads and discards the rest of the request within time limits, and only
+then ends the answer. After that uvicorn closes a connection that is not kept alive.
+"""
 
 import asyncio
 import base64
@@ -9,13 +15,14 @@ import re
 from collections.abc import AsyncIterator
 
 from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from regather.core.errors import BadInput
 from regather.processors.splitting.inflate import CODECS, Inflater
 from regather_gateway.bodies.base import BodyReader
 from regather_gateway.problems import Problem
 
 _SHA256 = re.compile(r"(?:^|,)\s*sha-256\s*=\s*:([^:]*):")
+_LINGER_S, _SILENT_S = 10.0, 3.0
 _DRAIN_BYTES, _DRAIN_S = 8 * 1024 * 1024, 3.0
 
 
@@ -52,6 +59,23 @@ def content_encoding(request: Request) -> str | None:
 def input_length(request: Request) -> int | None:
     """Return the input's length, which is the raw body's; None for a compressed body, whose input size is unknown."""
     return announced_length(request) if content_encoding(request) is None else None
+
+
+class RawBody:
+    """The request body is the input."""
+
+    content_type: str | None = None
+
+    def __init__(self) -> None:
+        self.fields: dict[str, object] = {}
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Return the chunk."""
+        return chunk
+
+    def finish(self) -> bytes:
+        """Return nothing: feed() keeps nothing back."""
+        return b""
 
 
 class RequestBody:
@@ -133,4 +157,53 @@ async def drain(request: Request) -> None:
                     return
 
 
-__all__ = ["BadInput", "RequestBody", "announced_digest", "announced_length", "drain"]
+class Lingering:
+    """ASGI middleware that delays the end of an answer until the request is read, within time limits."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application; linger only on HTTP requests that may have a body."""
+        if scope["type"] != "http" or not _may_be_sending(scope):
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(receive, send)
+        await self._app(scope, exchange.receive, exchange.send)
+
+
+class _Exchange:
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self._received_all = False
+        self._has_length = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._received_all |= message["type"] != "http.request" or not message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._has_length = any(name.lower() == b"content-length" for name, _ in message.get("headers", ()))
+        ends = message["type"] == "http.response.body" and not message.get("more_body", False)
+        if ends and self._has_length and not self._received_all:  # without a length the client waits for the end
+            await self._send({**message, "more_body": True})
+            await self._read_on()
+            message = {"type": "http.response.body", "body": b""}
+        await self._send(message)
+
+    async def _read_on(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_S):
+                while not self._received_all:
+                    async with asyncio.timeout(_SILENT_S):
+                        await self.receive()
+
+
+def _may_be_sending(scope: Scope) -> bool:
+    """Whether the client sends a body in any case; with `Expect` it sends none before the server allows it."""
+    headers = dict(scope["headers"])
+    has_body = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
+    return has_body and b"expect" not in headers

@@ -1,4 +1,4 @@
-"""The answer of a synchronous endpoint: the job's result inside a JSON object, with every digit unchanged.
+"""Runs a job for a synchronous endpoint; the answer is its result in a JSON object, with every digit unchanged.
 
 Theory of operation. Parsing a result and serializing it again would change it: 1e400 becomes infinity, which JSON does
 not have; an integer of 5,000 digits cannot be printed; 1.10 becomes 1.1. So this module only checks the result, and
@@ -9,10 +9,71 @@ name.
 import base64
 import json
 import re
+from collections.abc import AsyncIterator
 
+from pydantic import BaseModel, ConfigDict
+from starlette.responses import Response
+
+from regather.core.model import Reason
+from regather.core.status import JobStatus
+from regather_gateway.gateway import Gateway
+from regather_gateway.http.sync_errors import unprocessable
 from regather_gateway.problems import Problem
+from regather_gateway.submission.job_spec import SubmitRequest, make_spec
 
+_RETRY_AFTER_S = 2
+_DATA_REASONS = frozenset({Reason.PERMANENT, Reason.RETURNED_TOO_MUCH, Reason.RESULT_TOO_LARGE})
 _CONSTANT = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|-?Infinity|NaN')
+
+
+class SyncAnswer(BaseModel):
+    """Answer of a synchronous endpoint; a further field holds the result."""
+
+    model_config = ConfigDict(extra="allow")
+
+    job_id: str
+    shards: int
+
+
+async def run_job(gateway: Gateway, asked: SubmitRequest, body: AsyncIterator[bytes]) -> JobStatus:
+    """Submit a job and wait for its end; after the time limit Problem 503, with the job's status_url."""
+    spec = make_spec(asked, gateway.registry, gateway.settings)
+    owner = (await gateway.submitter.submit(spec, body)).status.owner
+    limit_s = gateway.settings.sync_wait_s
+    await gateway.view.wait_ended(owner.job_id, owner.version, limit_s)
+    status = gateway.view.get(owner.job_id)
+    if status is None or not status.state.ended:
+        raise Problem(
+            503,
+            "wait-limit",
+            f"the job was accepted and still runs after {limit_s:g} s, the limit of this endpoint; poll status_url",
+            retry_after_s=_RETRY_AFTER_S,
+            job_id=owner.job_id,
+            status_url=_url(owner.job_id),
+        )
+    return status
+
+
+async def answer(gateway: Gateway, status: JobStatus, field: str) -> Response:
+    """Answer with the result of a job that has ended, as `field` of a JSON object; raises its failure if it has none."""
+    if status.result is None:
+        raise _failure(status)
+    content, media_type = await gateway.results.read(status), status.result.media_type
+    body = answer_json(field, content, media_type, job_id=status.owner.job_id, shards=status.total or 0)
+    return Response(body, media_type="application/json")
+
+
+def _failure(status: JobStatus) -> Exception:
+    """Return a 422 if the data or the size of its result is the reason, a 500 for any other failure."""
+    job_id = status.owner.job_id
+    why = status.error or f"the job {status.state}"
+    if status.reason in _DATA_REASONS or any(error.reason in _DATA_REASONS for error in status.errors):
+        return unprocessable("bad-data", ("body",), why, job_id=job_id, status_url=_url(job_id))
+    return Problem(500, "job-failed", why, reason=status.reason, job_id=job_id, status_url=_url(job_id))
+
+
+def _url(job_id: str) -> str:
+    return f"/v1/jobs/{job_id}"
 
 
 def answer_json(field: str, content: bytes, media_type: str, *, job_id: str, shards: int) -> bytes:

@@ -4,8 +4,8 @@ from regather.core.errors import TransportError
 from regather.core.model import Cancel, Identity
 from regather.service.logs import get_logger
 from regather_gateway.problems import broker_unavailable, unconfirmed
-from regather_gateway.submission.producer_keeper import ProducerKeeper
-from regather_gateway.submission.upload_factory import UploadFactory
+from regather_gateway.submission.producing import ProducerKeeper
+from regather_gateway.submission.upload import UploadFactory
 
 log = get_logger()
 

@@ -1,17 +1,25 @@
-"""Cuts one body into pieces: while it arrives, or as a file in a killable child."""
+"""Cuts one body into pieces, while it arrives or as a file in a killable child, and makes shard records of them."""
 
 import contextlib
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from regather.children.file_cut import CutLost, FileCutter
+from regather.core.errors import BadInput
+from regather.core.model import OnError, Opened
 from regather.processors.base import HEAD_BYTES, ArrivingFileSplitter, FileSplitter, Piece, Splitter
+from regather.topics.layout import SHARD_RECORD_BYTES
+from regather.transport.base import Headers
+from regather.wire.shards import ShardEncoder
 from regather_gateway.problems import Problem
 from regather_gateway.submission.job_spec import JobSpec
 from regather_gateway.submission.spool_dir import SpoolDir
 
 _RETRY_AFTER_S = 2
+MAX_PIECE_BYTES = SHARD_RECORD_BYTES - 64 * 1024
+"""Largest payload of a shard, including the halo of its neighbours: a record less 64 KiB for headers."""
+
 Runs = AsyncGenerator[Iterable[Piece], None]
 
 
@@ -101,6 +109,25 @@ class Cutting:
                 raise _lost(error) from error
 
 
+class ShardRecords:
+    """Makes the records of one job's shards; `timeout_ms` is the execution limit of each."""
+
+    def __init__(self, opened: Opened, timeout_ms: int) -> None:
+        skip = opened.on_error is OnError.SKIP
+        owner, kind, options = opened.owner, opened.kind, opened.options
+        self._headers = ShardEncoder(owner, kind, options, timeout_ms, chained=opened.chained, skip=skip).headers
+        self._seq = 0
+
+    def of(self, pieces: Iterable[Piece]) -> Iterator[tuple[bytes, Headers]]:
+        """Yield payload and headers of each piece; raises BadInput for one that is too large for a record."""
+        for piece in pieces:
+            if len(piece.payload) > MAX_PIECE_BYTES:
+                raise BadInput(_too_large(self._seq, len(piece.payload)), code="shard-too-large")
+            headers = self._headers(self._seq, piece.meta)
+            self._seq += 1
+            yield piece.payload, headers
+
+
 def _inspected_bytes(spec: JobSpec, splitter: Splitter | FileSplitter) -> int:
     """Return how many bytes of the body a child inspects before the cut; 0 for none."""
     if isinstance(splitter, ArrivingFileSplitter):
@@ -119,3 +146,10 @@ async def _of_stream(splitter: Splitter, head: bytes, body: CountedBody) -> Runs
         last = chunk
     # Cut the last chunk only after the whole body has passed its checks: a small, wrong body then sends no shard.
     yield [*splitter.feed(last), *splitter.finish()]
+
+
+def _too_large(seq: int, size_bytes: int) -> str:
+    return (
+        f"shard {seq} would have {size_bytes} bytes, above the limit of {MAX_PIECE_BYTES}: ask for a smaller "
+        "shard_size; if one row is that long, the input cannot be processed"
+    )

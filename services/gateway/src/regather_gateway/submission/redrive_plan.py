@@ -27,6 +27,11 @@ class RedrivePlan:
         """The next version."""
         return self.redriven.owner
 
+    @property
+    def seal(self) -> Sealed:
+        """The seal of the next version: that of the first one, whose shard records it names no second time."""
+        return replace(self.sealed, owner=self.owner, shard_ranges=())
+
 
 def plan_redrive(status: JobStatus, history: VersionHistory, wanted: SeqRanges, timeout_ms: int | None) -> RedrivePlan:
     """Plan a redrive of the `wanted` shards, by default of all that failed, have bad rows or never ran.

@@ -9,12 +9,10 @@ from regather.core.model import JobId, OffsetRange, Sealed
 from regather.core.status import JobStatus
 from regather.core.submission import SubmissionState
 from regather.service.logs import get_logger
-from regather_gateway.submission.cutting import CountedBody, Cutting
-from regather_gateway.submission.idempotency import JobKeys, Receipt, digest_text
+from regather_gateway.submission.cutting import CountedBody, Cutting, ShardRecords
 from regather_gateway.submission.job_spec import JobSpec
-from regather_gateway.submission.shard_records import ShardRecords
-from regather_gateway.submission.upload import Shards, Upload
-from regather_gateway.submission.upload_factory import UploadFactory
+from regather_gateway.submission.opening import JobKeys, Receipt, digest_text
+from regather_gateway.submission.upload import Shards, Upload, UploadFactory
 
 log = get_logger()
 

@@ -13,7 +13,7 @@ from regather.transport.log_reader import LogReader
 from regather.wire.documents import decode_status
 from regather.wire.identity import HEADER, header_map, pack_identity
 from regather_gateway.problems import Problem
-from regather_gateway.views.job_table import JobTable
+from regather_gateway.views.status_view import JobTable
 
 _TOO_EARLY_S = 1
 

@@ -35,7 +35,7 @@ class WorkersView:
 
     def __init__(self, transport: Transport, topic: str) -> None:
         self._tail = Tailer(transport, topic, skip=True)
-        self._tail.follow(TopicPartition(topic, 0), self._take)
+        self._tail.follow(TopicPartition(topic, 0), self._on_record)
         self._seen: dict[str, tuple[WorkerReport, float]] = {}
 
     def workers(self) -> list[SeenWorker]:
@@ -54,7 +54,7 @@ class WorkersView:
         """Follow the topic until cancelled."""
         await self._tail.run()
 
-    def _take(self, record: Record) -> None:
+    def _on_record(self, record: Record) -> None:
         name = (record.key or b"").decode(errors="replace")
         if record.value is None:
             self._seen.pop(name, None)

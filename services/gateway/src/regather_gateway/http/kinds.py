@@ -1,15 +1,51 @@
-"""Builds the answer of `GET /v1/kinds` from the processors alone, without importing an engine."""
+"""The list of kinds: `GET /v1/kinds`, built from the processors alone, without importing an engine."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from pydantic import ValidationError
+from fastapi import APIRouter
+from pydantic import BaseModel, Field, ValidationError
 
 from regather.processors.base import Options, Processor
 from regather.processors.registry import Registry, what_is_missing
-from regather_gateway.http.schemas import KindDocument, KindList, ResultTypeDocument
+from regather_gateway.gateway import Parts
+
+router = APIRouter()
+
+
+class ResultTypeDocument(BaseModel):
+    """Options that change the media type of the result, and that media type."""
+
+    options: dict[str, Any]
+    result_type: str
+
+
+class KindDocument(BaseModel):
+    """A kind of job. `installed` is false if the extra with its engines is not installed; `missing` names it."""
+
+    kind: str
+    description: str
+    installed: bool
+    missing: str | None = None
+    result_type: str = Field(description="media type of the result without options")
+    result_types: list[ResultTypeDocument] = []
+    side_bytes: int = Field(0, description="largest side file (`side` in a form), in bytes; 0: the kind takes none")
+    merges: bool = Field(description="false: without options the result is the concatenated outputs of the shards")
+    options: dict[str, Any] = Field(description="JSON Schema of the options")
+
+
+class KindList(BaseModel):
+    """All kinds that this gateway offers or lists as not installed."""
+
+    kinds: list[KindDocument]
+
+
+@router.get("/v1/kinds", response_model=KindList)
+async def list_kinds(gateway: Parts) -> KindList:
+    """List all kinds of jobs, with the media types of their results and the JSON Schema of their options."""
+    return list_of_kinds(gateway.registry)
 
 
 def list_of_kinds(registry: Registry) -> KindList:

@@ -1,17 +1,41 @@
 """The states of a job's shards, folded on demand from the job's own events."""
 
-from regather.core.errors import OffsetOutOfRange, WireError
-from regather.core.ids import event_partition
+from pydantic import BaseModel, Field
+
+from regather.core.errors import WireError
 from regather.core.model import AttemptError, AttemptFailed, Identity, Outcome, Outcomes, Redriven, Tick
 from regather.core.redrive import ShardVersions
 from regather.core.seq_ranges import contains
-from regather.core.status import JobStatus
-from regather.transport.base import Record, TopicPartition
-from regather.transport.log_reader import LogReader
+from regather.transport.base import Record
 from regather.wire.events import decode_event
 from regather.wire.identity import belongs_to
-from regather_gateway.http.schemas import AttemptDocument, ShardDocument, ShardList
-from regather_gateway.problems import Problem
+
+
+class AttemptDocument(BaseModel):
+    """One failed execution of a shard."""
+
+    attempt: int
+    reason: str
+    error: str
+    worker: str
+    started_ms: int
+    duration_ms: int
+
+
+class ShardDocument(BaseModel):
+    """One shard. `state` is waiting (no event yet), retrying, done or failed."""
+
+    seq: int
+    state: str
+    attempts: int = 0
+    worker: str | None = None
+    started_ms: int | None = None
+    duration_us: int | None = None
+    input_bytes: int | None = None
+    failures: list[AttemptDocument] = []
+    bad_rows: list[int] = Field(default=[], description="rows that are missing in the output of a done shard")
+    reason: str | None = None
+    error: str | None = None
 
 
 class ShardFold:
@@ -30,10 +54,10 @@ class ShardFold:
         self._settled = 0
         self.highest = -1
 
-    def take(self, record: Record) -> bool:
+    def fold(self, record: Record) -> bool:
         """Fold one record of job-events; False once every shard in the window is settled."""
         if self._is_mine(record.headers):
-            self._fold(record)
+            self._apply(record)
         if self._versions is not None and self._versions.newest < self._newest:
             return True  # the event of a later redrive is still ahead in the log
         end = self._window.stop if self._total is None else min(self._total, self._window.stop)
@@ -45,7 +69,7 @@ class ShardFold:
         known = range(self._window.start, min(end, self._window.stop))
         return [self._shards.get(seq) or ShardDocument(seq=seq, state="waiting") for seq in known]
 
-    def _fold(self, record: Record) -> None:
+    def _apply(self, record: Record) -> None:
         try:
             event = decode_event(record.headers, record.value)
         except WireError:  # the aggregator folds the same record, and counts and logs the error
@@ -59,7 +83,7 @@ class ShardFold:
         elif isinstance(event, Outcomes):
             for outcome in event.outcomes:
                 if versions.of(outcome.seq) == event.owner.version:
-                    self._settle(outcome, event.worker)
+                    self._end(outcome, event.worker)
         elif isinstance(event, AttemptFailed) and versions.of(event.seq) == event.owner.version:
             self._retry(event)
 
@@ -68,7 +92,7 @@ class ShardFold:
         for seq in [seq for seq in self._shards if contains(event.seqs, seq)]:
             self._settled -= self._shards.pop(seq).state in ("done", "failed")
 
-    def _settle(self, outcome: Outcome, worker: str) -> None:
+    def _end(self, outcome: Outcome, worker: str) -> None:
         self.highest = max(self.highest, outcome.seq)
         before = self._shards.get(outcome.seq)
         if outcome.seq not in self._window or (before and before.state in ("done", "failed")):
@@ -101,27 +125,6 @@ class ShardFold:
         if shard.state == "retrying":
             shard.attempts = len(shard.failures)
             shard.worker, shard.error, shard.reason = event.error.worker, event.error.error, event.error.reason.value
-
-
-async def list_shards(reader: LogReader, topic: str, partitions: int, status: JobStatus, window: range) -> ShardList:
-    """Return the shards of a job whose numbers are in `window`; Problem 410 if retention deleted its events."""
-    owner = status.owner
-    fold = ShardFold(owner, status.total, first=window.start, limit=len(window))
-    if status.events_offset is not None:
-        tp = TopicPartition(topic, event_partition(owner.job_id, partitions))
-        try:
-            await reader.scan(tp, status.events_offset, fold.take)
-        except OffsetOutOfRange:
-            detail = "the job's shards cannot be listed: its events are older than the retention of job-events"
-            raise Problem(410, "events-gone", detail, job_id=owner.job_id) from None
-    end = fold.highest + 1 if status.total is None else status.total
-    return ShardList(
-        job_id=owner.job_id,
-        version=owner.version,
-        total=status.total,
-        shards=fold.shards(),
-        next_after=window.stop - 1 if window.stop < end else None,
-    )
 
 
 def _attempt(error: AttemptError) -> AttemptDocument:

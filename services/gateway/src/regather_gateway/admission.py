@@ -1,12 +1,14 @@
-"""The limit of uploads and waits that the gateway accepts at once."""
+"""What the gateway accepts at once: uploads and waits, and the memory of all their side files."""
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from regather_gateway.problems import Problem
 
 _RETRY_AFTER_S = 2
+ReserveRoom = Callable[[int], None]
+"""Reserves bytes for the side file of one upload; Problem 503 if too few are free."""
 
 
 class Admission:
@@ -44,3 +46,28 @@ class Admission:
         else:
             detail = f"this gateway has reached its limit of {self._limit} uploads and waits; repeat the request later"
         return Problem(503, "busy", detail, retry_after_s=_RETRY_AFTER_S)
+
+
+class SideRoom:
+    """Counts the bytes free for side files. A side file stays in memory, plain or packed, during its upload."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._free_bytes = max_bytes
+
+    @contextlib.contextmanager
+    def enter(self) -> Iterator[ReserveRoom]:
+        """Yield a function that reserves bytes for one upload until the block ends; Problem 503 if too few are free."""
+        reserved_bytes = 0
+
+        def reserve(size_bytes: int) -> None:
+            nonlocal reserved_bytes
+            if size_bytes > self._free_bytes:
+                detail = "the side files of running uploads use all memory for them (REGATHER_ALL_SIDES_BYTES); retry"
+                raise Problem(503, "busy", detail, retry_after_s=_RETRY_AFTER_S)
+            self._free_bytes -= size_bytes
+            reserved_bytes += size_bytes
+
+        try:
+            yield reserve
+        finally:
+            self._free_bytes += reserved_bytes
