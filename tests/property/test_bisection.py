@@ -32,12 +32,12 @@ def shards(draw: st.DrawFn) -> tuple[range, set[int]]:
 
 
 @given(shards())
-def test_exactly_the_bad_rows_are_found_within_twice_log2_runs_for_each(shard: tuple[range, set[int]]) -> None:
+def test_exactly_the_bad_rows_are_found_within_log2_plus_two_runs_for_each(shard: tuple[range, set[int]]) -> None:
     rows, bad = shard
     found = search(rows, contains(bad))
     assert found.verdict is Verdict.FOUND
     assert set(found.bad) == bad
-    assert found.runs <= 2 * ceil(log2(len(rows))) * len(bad) + 1
+    assert found.runs <= (ceil(log2(len(rows))) + 2) * len(bad) + 1
 
 
 @given(shards())

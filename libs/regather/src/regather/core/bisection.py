@@ -26,8 +26,8 @@ class Bisection(Generic[ErrorT]):
     """Mutable, without IO. Run the rows of `next_run` and pass the result to took(), until `verdict` is set.
 
     `rows` are the shard's row numbers. The search gives up when it has found more than `most_bad` bad rows, or when its
-    runs have taken `budget_us`. With n rows, each bad row costs at most ceil(log2 n) + 2 runs, which is at most twice
-    log2 n for four rows or more. The search ends with one run of all good rows.
+    runs have taken `budget_us`. With n rows, each bad row costs at most ceil(log2 n) + 2 runs. The search ends with one
+    run of all good rows.
     """
 
     def __init__(self, rows: range, *, most_bad: int, budget_us: int) -> None:

@@ -1,6 +1,7 @@
 """The life of one submission, from its first shard to its seal, as a table: events in, instructions out.
 
-A submission is what one upload, or one redrive under the upload's id, writes to the log for one version of a job.
+A submission is what one upload writes to the log for one version of a job. So is a redrive, for the version that it
+begins; it keeps the submission id of the upload whose shards it runs again.
 Three questions make it hard:
 
 - **Whose is the job?** With an idempotency key, two gateways may take the same job at once, and two redrives may begin the
@@ -9,11 +10,13 @@ Three questions make it hard:
   log, so a gateway whose own records stand too far apart cannot know whether its seal came in time. The same holds for a
   second submission of a version that another gateway may have opened before it died. Then the submission is in doubt: the
   client gets an answer only after the aggregator has said what the job is.
-- **What may the client be told?** Before the job is opened, a wrong body is refused and nothing else happens; at most
-  a claim stands in the log. After `opened`, giving up must reach the log too, or the job waits a minute for its
-  heartbeats. When Kafka confirms nothing in time, a record may stand in the log or not: the state is unknown, the
-  producer is thrown away, and nothing more is written, because a later record could be confirmed where an earlier one
-  was lost.
+- **What may the client be told?** Before the job is opened, a wrong body is refused and nothing more is written. A
+  claim that was sent by then stays in the log: that of a key expires; that of a redrive, if it is the first, opens the
+  version, which ends without heartbeats after a minute. The redrive must not abandon it: a rival redrive has the same
+  identity, and the version may be the rival's. After the job is opened, giving up must reach the log too, or the job
+  waits a minute for its heartbeats. When Kafka confirms nothing in time, a record may stand in the log or not: the state
+  is unknown, the producer is thrown away, and nothing more is written, because a later record could be confirmed where
+  an earlier one was lost.
 
     NEW --first shard--> CLAIMING --claim read--> OPEN --body ended--> SEALING --seal acked--> SEALED
      |   (no claim) ---------------------------->  |                      |                      ^
@@ -35,7 +38,7 @@ from regather.core.transition_row import Row, row
 
 
 class SubmissionState(StrEnum):
-    """Where a submission is. Once it has `ended`, no event changes it; an abandoned one still writes `abandoned`."""
+    """Where a submission is. Once it has `ended`, no event changes it."""
 
     NEW = "new"
     CLAIMING = "claiming"
@@ -44,13 +47,17 @@ class SubmissionState(StrEnum):
     IN_DOUBT = "in doubt"
     SEALED = "sealed"
     REFUSED = "refused"
+    """Given up before it opened the job. Its claim may stand in the log."""
     GAVE_WAY = "gave way"
+    """Another submission claimed the version first."""
     ABANDONED = "abandoned"
+    """Given up after it opened the job. The shell still has to write `abandoned`."""
     UNKNOWN = "unknown"
+    """Kafka did not confirm a record, or the aggregator did not answer: what stands in the log is not known."""
 
     @property
     def ended(self) -> bool:
-        """True once nothing changes the state any more."""
+        """True once no event changes the state. In ABANDONED one record is still to be written."""
         return self not in (_S.NEW, _S.CLAIMING, _S.OPEN, _S.SEALING, _S.IN_DOUBT)
 
 

@@ -76,7 +76,10 @@ class Tailer:
         return None if followed is None else followed.position
 
     async def step_over_markers(self, tp: TopicPartition) -> int:
-        """Return the position of a partition that is followed, counting markers at its end while a consumer reads."""
+        """Move the position of a followed partition past markers at its end, and return it.
+
+        While no consumer reads, return the position as it was last known.
+        """
         followed, consumer = self._followed[tp], self._consumer
         if consumer is None:
             return followed.position

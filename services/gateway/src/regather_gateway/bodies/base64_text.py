@@ -15,7 +15,7 @@ class Base64Decoder:
         self._field = field
         self._rest = b""
         self._padded = False
-        self._taken = 0
+        self._decoded_chars = 0
 
     def feed(self, text: bytes) -> bytes:
         """Return the bytes of all groups of four characters that are complete now."""
@@ -31,7 +31,7 @@ class Base64Decoder:
             decoded = binascii.a2b_base64(block, strict_mode=True)
         except binascii.Error as error:
             raise self._wrong(str(error)) from error
-        self._taken += cut
+        self._decoded_chars += cut
         return decoded
 
     def finish(self) -> bytes:
@@ -42,6 +42,6 @@ class Base64Decoder:
 
     def _wrong(self, why: str) -> BadInput:
         return BadInput(
-            f"{self._field} is not valid base64 after character {self._taken} (white space not counted): {why}",
+            f"{self._field} is not valid base64 after character {self._decoded_chars} (white space not counted): {why}",
             code="base64-invalid",
         )

@@ -79,12 +79,12 @@ class JsonStringReader:
     def _escaped(self, data: bytes, at: int, found: list[bytes]) -> int:
         self._whole_characters()
         wanted = _UNICODE_ESCAPE_BYTES if (self._escape + data[at : at + 1])[1:2] == b"u" else 2
-        taken = data[at : at + wanted - len(self._escape)]
-        self._escape += taken
+        part = data[at : at + wanted - len(self._escape)]
+        self._escape += part
         if len(self._escape) == wanted:
             found.append(self._unescape(self._escape))
             self._escape = b""
-        return at + len(taken)
+        return at + len(part)
 
     def _unescape(self, escape: bytes) -> bytes:
         if escape[1:2] == b"u":
