@@ -138,11 +138,11 @@ class JobOpening:
         acks = [asyncio.ensure_future(ack) for ack in (self._opened_ack, self._status_ack) if ack is not None]
         await asyncio.gather(*acks, return_exceptions=True)  # a time-out in confirmed() has cancelled one of them
 
-    def gives_way(self) -> Problem:
+    def second_claim_problem(self) -> Problem:
         """Build the Problem of a submission whose key another submission is using."""
         return still_open(self._events.owner.job_id)
 
-    def unknown(self, why: str) -> Problem:
+    def unconfirmed_problem(self, why: str) -> Problem:
         """Build the Problem of an upload that may have been committed or not."""
         job_id = self._events.owner.job_id
         detail = f"Kafka did not confirm the job ({why}); its state is unknown: poll status_url, or repeat"

@@ -90,11 +90,11 @@ class RedriveOpening:
     async def drop(self) -> None:
         """Wait for nothing: open() sent nothing."""
 
-    def gives_way(self) -> Problem:
+    def second_claim_problem(self) -> Problem:
         """Build the Problem of a redrive that came second."""
         return redrive_conflict(self._plan.owner.job_id, self._plan.owner.version)
 
-    def unknown(self, why: str) -> Problem:
+    def unconfirmed_problem(self, why: str) -> Problem:
         """Build the Problem of a redrive that may have begun or not."""
         job_id = self._plan.owner.job_id
         detail = f"Kafka did not answer ({why}); get the job: its version shows whether the redrive has begun"

@@ -77,10 +77,10 @@ class Opening(Protocol):
     async def drop(self) -> None:
         """Wait for the acks of what open() sent, and ignore their errors."""
 
-    def gives_way(self) -> Problem:
+    def second_claim_problem(self) -> Problem:
         """Build the Problem for a submission whose claim came second."""
 
-    def unknown(self, why: str) -> Problem:
+    def unconfirmed_problem(self, why: str) -> Problem:
         """Build the Problem 503 for a submission of which Kafka did not confirm a record."""
 
 
@@ -147,7 +147,7 @@ class Upload:
         with _needing_acks():
             for payload, headers in shards:
                 if self._life.state is SubmissionState.NEW:
-                    await self._tell(FirstShard())
+                    await self._advance(FirstShard())
                 await self._stream.send(payload, headers)
 
     async def _seal(self, make: MakeSeal) -> Sealed:
@@ -155,7 +155,7 @@ class Upload:
         with _needing_acks():
             await self._flush()
             self._sealed = make(self._stream.sent, self._stream.shard_ranges())
-            await self._tell(BodyEnded())
+            await self._advance(BodyEnded())
         if self._life.state is SubmissionState.UNKNOWN:
             raise _no_answer(self._events.owner, self._doubt)
         return self._sealed
@@ -169,7 +169,7 @@ class Upload:
             self._life.handle(opened)
         await self._stream.flush()
 
-    async def _tell(self, event: SubmissionEvent) -> None:
+    async def _advance(self, event: SubmissionEvent) -> None:
         """Report an event to the rules, and carry out what they say until they ask for nothing more."""
         instruction = self._life.handle(event)
         while instruction is not None:
@@ -177,7 +177,7 @@ class Upload:
             instruction = None if answer is None else self._life.handle(answer)
 
     async def _give_way(self) -> None:
-        raise self._opening.gives_way()
+        raise self._opening.second_claim_problem()
 
     async def _open(self) -> None:
         self._events.start_heartbeat(lambda: self._stream.sent, lambda log_ms: self._life.handle(Acked(log_ms)))
@@ -200,7 +200,7 @@ class Upload:
         self._end(Unconfirmed())
         owner = self._events.owner
         log.warning("submission-unknown", job=owner.job_id, version=owner.version, error=repr(error))
-        return self._opening.unknown(unconfirmed(error))
+        return self._opening.unconfirmed_problem(unconfirmed(error))
 
     async def _give_up(self, error: BaseException) -> None:
         ending = self._end(GivenUp(), _why(error))
