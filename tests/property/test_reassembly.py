@@ -30,6 +30,7 @@ from regather.core.model import (
 from regather.core.partition_fold import FoldPolicy, PartitionFold
 from regather.core.reassembly import Assemble, EmitFinal
 from regather.core.seq_ranges import ranges
+from regather.core.settled import SettledShards
 from regather.core.status import JobStatus
 
 JOB = JobId("00000000-0000-7000-8000-000000000001")
@@ -252,3 +253,12 @@ def test_a_job_that_is_not_over_is_not_followed_by_its_next_version() -> None:
     fold.handle(opened(), offset=0, append_ms=1)
     fold.handle(opened(owner=Identity(JOB, SubmissionId("aa" * 8), version=2)), offset=1, append_ms=2)
     assert (fold.open_jobs, fold.dropped["foreign-submission"]) == (1, 1)
+
+
+def test_outputs_beyond_the_seal_count_no_bytes() -> None:
+    shards = SettledShards({})
+    for seq, output in enumerate((b"four", b"sixsix")):
+        shards.accept(Outcome(seq, 1, 0, 0, 0, output))
+    assert shards.output_bytes == 10
+    assert shards.cut(1) == 1
+    assert shards.output_bytes == 4

@@ -50,7 +50,7 @@ async def settle() -> None:
 async def test_no_merge_begins_before_the_flag_of_the_owner_before_is_gone() -> None:
     merges = Merges()
     owner = turns(merges, asyncio.Lock(), suspects_below=0)
-    taking = asyncio.create_task(owner.take(job(1)))
+    taking = asyncio.create_task(owner.assemble(job(1)))
     await settle()
     assert (merges.running, owner.waits_for_commit) == ([], True)
     commit(owner, clean_shutdown=True)
@@ -68,8 +68,8 @@ async def test_suspects_of_all_partitions_merge_one_at_a_time_each_behind_its_ma
     first, second, stranger = job(1), job(2), job(200)
     for owner in (one, other):
         commit(owner)
-    taking = [asyncio.create_task(one.take(first)), asyncio.create_task(other.take(second))]
-    taking.append(asyncio.create_task(other.take(stranger)))
+    taking = [asyncio.create_task(one.assemble(first)), asyncio.create_task(other.assemble(second))]
+    taking.append(asyncio.create_task(other.assemble(stranger)))
     await eventually(lambda: merges.running == [stranger], what="the merge of a job that came after the death")
     assert (one.waits_for_commit, other.waits_for_commit) == (True, False)
     commit(one, clean_shutdown=True)
@@ -90,12 +90,12 @@ async def test_a_job_that_ends_while_its_merge_waits_for_its_mark_keeps_nobody_w
     owner, cancelled = turns(merges, asyncio.Lock()), job(1)
     merges.may_end.set()
     commit(owner)
-    taking = asyncio.create_task(owner.take(cancelled))
+    taking = asyncio.create_task(owner.assemble(cancelled))
     await eventually(lambda: owner.begun.marks() != {}, what="the mark")
     owner.begun.ended(cancelled.owner)  # its final was read back
     commit(owner)
     await taking
-    following = asyncio.create_task(owner.take(job(2)))
+    following = asyncio.create_task(owner.assemble(job(2)))
     await eventually(lambda: owner.begun.marks() != {}, what="the next one's mark")
     commit(owner)
     assert await following == Assembled(b"", "")
@@ -105,7 +105,7 @@ async def test_a_merge_that_was_marked_too_often_does_not_begin() -> None:
     merges, guilty = Merges(), job(1)
     owner = MergeGuard(merges.assemble, asyncio.Lock())
     owner.begun = MergeAttempts({(guilty.owner.job_id, 1): 3})
-    told = await owner.take(guilty)
+    told = await owner.assemble(guilty)
     assert isinstance(told, JobBroken)
     assert told.reason is Reason.INTERNAL
     assert "its merge began 3 times" in told.error

@@ -1,12 +1,16 @@
 """Owners of partitions and the rebalances of their group."""
 
+import asyncio
 from typing import Any
 
-from unit.aggregator.world import World, job, whole
+from unit.aggregator.world import SETTINGS, World, job, whole
 
+from regather.processors.registry import all_kinds
+from regather.testing.inline_executor import InlineExecutor
 from regather.testing.waiting import eventually
-from regather.transport.base import Consumer
+from regather.transport.base import Consumer, TransactionalProducer
 from regather.transport.memory import MemoryTransport
+from regather_aggregator.app import build
 
 
 class WatchedMembers(MemoryTransport):
@@ -42,3 +46,59 @@ async def test_an_owner_does_not_outlive_a_generation_that_its_process_has_misse
     )
     await world.tell(*whole(job()))
     await world.final()
+
+
+class SlowFences(MemoryTransport):
+    """The first transactional producer never starts, and takes until `let_go` to stop."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.let_go = asyncio.Event()
+        self.fences: list[str] = []
+        self.members: list[Consumer] = []
+
+    def consumer(self, *, group: str | None = None, fetch_max_bytes: int = 16 * 1024 * 1024) -> Consumer:
+        made = super().consumer(group=group, fetch_max_bytes=fetch_max_bytes)
+        if group is not None:
+            self.members.append(made)
+        return made
+
+    def transactional_producer(self, transactional_id: str, *, max_record_bytes: int) -> TransactionalProducer:
+        made = super().transactional_producer(transactional_id, max_record_bytes=max_record_bytes)
+        return SlowProducer(self) if not self.fences else made  # type: ignore[return-value] # it never gets further
+
+
+class SlowProducer:
+    """A producer whose broker does not answer."""
+
+    def __init__(self, transport: SlowFences) -> None:
+        self._transport = transport
+
+    async def start(self) -> None:
+        self._transport.fences.append("begun")
+        await asyncio.Event().wait()
+
+    async def stop(self) -> None:
+        self._transport.fences.append("stopping")
+        await self._transport.let_go.wait()
+        self._transport.fences.append("stopped")
+
+
+async def test_an_owner_begins_only_when_the_former_one_of_its_process_has_ended(world: World) -> None:
+    world.transport = slow = SlowFences(world.broker)
+    aggregator = build(SETTINGS, slow, InlineExecutor(all_kinds()), all_kinds())
+    stop = asyncio.Event()
+    running = asyncio.create_task(aggregator.run(stop))
+    await eventually(lambda: slow.fences == ["begun"], what="the first fence")
+    former = aggregator.events.owners[0]
+    slow.members[0].expire()  # type: ignore[attr-defined] # of the memory's own class
+    await eventually(lambda: slow.fences[-1] == "stopping", what="the end of the former owner")
+    await eventually(lambda: aggregator.events.owners.get(0) not in (None, former), what="a new owner")
+    assert not aggregator.events.ready
+    slow.let_go.set()
+    await eventually(lambda: aggregator.events.ready, what="the new owner's restore")
+    await world.tell(*whole(job()))
+    await world.final()
+    await eventually(lambda: aggregator.counts.finals == 1, what="the final read back")
+    stop.set()
+    await running

@@ -11,10 +11,11 @@ from regather.service.logs import get_logger
 from regather.service.metrics import Sample, by_label
 from regather.transport.base import Transport
 from regather_aggregator.assembly import Assembly, Processors
+from regather_aggregator.inherited_outcomes import InheritedOutcomes
 from regather_aggregator.owner import PartitionOwner
 from regather_aggregator.owner_deps import OwnerCounts, OwnerDeps
 from regather_aggregator.ownership_loop import OwnershipLoop
-from regather_aggregator.readback import OwnOutput, ReadBack
+from regather_aggregator.readback import ReadBack, ReadBacks
 from regather_aggregator.retention import RetentionWatch
 from regather_aggregator.settings import AggregatorSettings
 from regather_aggregator.spill import SpillSpace
@@ -37,7 +38,7 @@ class Aggregator:
             memory_bytes=settings.outputs_memory_bytes,
             disk_bytes=settings.spill_bytes,
         )
-        self._output = OwnOutput(
+        self._read_back = ReadBacks(
             finals=ReadBack(transport, settings.topics.results),
             segments=ReadBack(transport, settings.topics.segments),
             checkpoints=ReadBack(transport, settings.topics.checkpoints),
@@ -58,7 +59,8 @@ class Aggregator:
             topics=settings.topics,
             settings=settings,
             assembly=assembly,
-            output=self._output,
+            inherited=InheritedOutcomes(transport, settings.topics.job_events),
+            read_back=self._read_back,
             counts=self.counts,
             merges_alone=asyncio.Lock(),
             make_fold=lambda: PartitionFold(policy, self.counts.dropped, self._spill.outputs),
@@ -99,9 +101,9 @@ class Aggregator:
         await self._executor.start()
         try:
             async with WatchedTasks() as tasks:
-                tasks.start("read-back", self._output.finals.run())
-                tasks.start("segments-read-back", self._output.segments.run())
-                tasks.start("checkpoints-read-back", self._output.checkpoints.run())
+                tasks.start("read-back", self._read_back.finals.run())
+                tasks.start("segments-read-back", self._read_back.segments.run())
+                tasks.start("checkpoints-read-back", self._read_back.checkpoints.run())
                 tasks.start("ticks", self.events.tick_forever())
                 tasks.start("retention", self.retention.run())
                 tasks.start("stop-on-failure", _stop_on_failure(tasks, stop))

@@ -28,8 +28,8 @@ class EmissionLoop:
         self._settings = deps.settings
         self._counts = deps.counts
         self._emitter = Emitter(producer, deps.topics, partition)
-        self._large = SegmentWriter(SegmentLog(producer, partition, deps.output.segments))
-        self._saves = SegmentLog(producer, partition, deps.output.checkpoints)
+        self._large = SegmentWriter(SegmentLog(producer, partition, deps.read_back.segments))
+        self._saves = SegmentLog(producer, partition, deps.read_back.checkpoints)
         self._releases = LogReader(deps.transport, fetch_max_bytes=RETRY_RECORD_BYTES)
         self._progress_due_s = 0.0
 
@@ -44,12 +44,12 @@ class EmissionLoop:
             releases = epoch.queue.take_releases(epoch.fold.is_open)
             if not (finals or progress or releases):
                 continue
-            epoch.finals.expect(plan.status.owner for plan in finals)
+            epoch.own_finals.expect(plan.status.owner for plan in finals)
             released = await self._emitter.emit(finals, progress, releases)
             self._counts.transactions += 1
             async with asyncio.timeout(_READ_BACK_LIMIT_S):
-                if epoch.finals.awaited:
-                    await epoch.finals.wait()
+                if epoch.own_finals.awaited:
+                    await epoch.own_finals.wait()
                 elif released:
                     await self._see(released[0])
 

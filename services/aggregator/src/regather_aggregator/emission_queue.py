@@ -1,6 +1,7 @@
 """The queue for the next transaction of a partition: finals, and shards that a chain releases."""
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 
@@ -28,19 +29,16 @@ class EmissionQueue:
         self._wake.set()
 
     def wake(self) -> None:
-        """End the wait() that is under way."""
+        """End the wait() that is under way, or else the next one."""
         self._wake.set()
 
     async def wait(self, limit_s: float) -> None:
         """Return once something is queued, on wake(), or after `limit_s` seconds."""
-        if self._finals or self._releases:
-            return
+        if not (self._finals or self._releases):
+            with contextlib.suppress(TimeoutError):  # time for a progress report
+                async with asyncio.timeout(limit_s):
+                    await self._wake.wait()
         self._wake.clear()
-        try:
-            async with asyncio.timeout(limit_s):
-                await self._wake.wait()
-        except TimeoutError:
-            return  # time for a progress report
 
     def take_finals(self) -> list[PlannedFinal]:
         """Remove and return as many finals as fill a transaction; segments do not count: they are written before."""

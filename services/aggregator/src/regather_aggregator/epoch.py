@@ -1,9 +1,19 @@
 """The state of one ownership epoch: from the fence of a partition's producer to its loss."""
 
-from regather.core.partition_fold import PartitionFold
+from regather.core.errors import WireError
+from regather.core.model import Identity
+from regather.core.partition_fold import PartitionFold, reopenable
+from regather.core.reassembly import Instruction
+from regather.service.logs import get_logger
+from regather.transport.base import Record
+from regather.wire.documents import decode_final
+from regather.wire.events import decode_event
+from regather.wire.identity import HEADER, header_map, required, unpack_identity
 from regather_aggregator.checkpoints import Checkpoints
 from regather_aggregator.emission_queue import EmissionQueue
 from regather_aggregator.own_finals import OwnFinals
+
+log = get_logger()
 
 
 class Epoch:
@@ -15,10 +25,39 @@ class Epoch:
     def __init__(self, fold: PartitionFold) -> None:
         self.fold = fold
         self.queue = EmissionQueue()
-        self.finals = OwnFinals()
+        self.own_finals = OwnFinals()
         self.checkpoints = Checkpoints()
         self.next_offset = 0
         self.accepting = False
+
+    def fold_event(self, record: Record) -> list[Instruction]:
+        """Fold a record of job-events, unless it was folded before; return the instructions that follow from it."""
+        if not self.accepting or record.offset < self.next_offset:
+            return []
+        self.next_offset = record.offset + 1
+        try:
+            event = decode_event(record.headers, record.value)
+        except WireError as error:
+            self.fold.dropped["unreadable"] += 1
+            log.warning("event-unreadable", partition=record.partition, offset=record.offset, error=str(error))
+            return []
+        size_bytes = len(record.value or b"")
+        return self.fold.handle(event, offset=record.offset, append_ms=record.timestamp_ms, size_bytes=size_bytes)
+
+    def note_final(self, record: Record) -> Identity | None:
+        """Note a final that was read back, and forget those of long ago; return its owner, None if it is unreadable."""
+        headers = header_map(record.headers)
+        try:
+            owner = unpack_identity(required(headers, HEADER))
+            again = headers.get("state") == b"failed" and reopenable(decode_final(record.headers).reason)
+        except WireError as error:
+            log.error("final-unreadable", partition=record.partition, offset=record.offset, error=str(error))
+            return None
+        self.fold.final_seen(owner.job_id, owner.version, reopenable=again, submission=owner.submission)
+        self.own_finals.add(owner, record.offset, record.timestamp_ms)
+        # Not past the time of the folded events: a restore that begins far back folds events of old jobs again.
+        self.fold.forget(self.own_finals.forget_old(min(record.timestamp_ms, self.fold.log_ms)))
+        return owner
 
     def end(self) -> None:
         """Stop accepting records and free the fold's memory and spill files."""

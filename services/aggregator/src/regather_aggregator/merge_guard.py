@@ -35,7 +35,7 @@ class MergeGuard:
         """True until this owner's first commit, and while a merge waits for the commit of its mark."""
         return self._wanted is not None or not self._announced.is_set()
 
-    async def take(self, job: JobFold) -> Assembled | JobBroken:
+    async def assemble(self, job: JobFold) -> Assembled | JobBroken:
         """Assemble a job after this owner's first commit; a suspect's merge runs alone, after a commit of its mark.
 
         Returns JobBroken, without a merge, if earlier merges of this job and version crashed too many aggregators.

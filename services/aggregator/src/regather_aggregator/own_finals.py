@@ -9,13 +9,15 @@ from regather.core.model import Identity, JobId
 _REMEMBER_MS = 26 * 3600 * 1000
 """More than the lifetime of an idempotency key (24 h) plus the longest job (1 h)."""
 
+Version = tuple[JobId, int]
+
 
 class OwnFinals:
     """The finals of one partition that were read back. Mutable, without IO."""
 
     def __init__(self) -> None:
-        self._kept: deque[tuple[int, int, JobId]] = deque()
-        self._awaited: set[tuple[JobId, int]] = set()
+        self._kept: deque[tuple[int, int, Version]] = deque()
+        self._awaited: set[Version] = set()
         self._all_seen = asyncio.Event()
 
     def __len__(self) -> int:
@@ -42,14 +44,14 @@ class OwnFinals:
 
     def add(self, owner: Identity, offset: int, append_ms: int) -> None:
         """Note a final that was read back."""
-        self._kept.append((offset, append_ms, owner.job_id))
+        self._kept.append((offset, append_ms, (owner.job_id, owner.version)))
         self._awaited.discard((owner.job_id, owner.version))
         if not self._awaited:
             self._all_seen.set()
 
-    def forget_old(self, now_ms: int) -> list[JobId]:
-        """Drop the finals that were appended more than 26 h before `now_ms`; return their jobs."""
-        forgotten: list[JobId] = []
+    def forget_old(self, now_ms: int) -> list[Version]:
+        """Drop the finals that were appended more than 26 h before `now_ms`; return their jobs and versions."""
+        forgotten: list[Version] = []
         while self._kept and self._kept[0][1] < now_ms - _REMEMBER_MS:
             forgotten.append(self._kept.popleft()[2])
         return forgotten

@@ -9,7 +9,8 @@ from regather.core.partition_fold import PartitionFold
 from regather.topics.layout import Topics
 from regather.transport.base import Transport
 from regather_aggregator.assembly import Assembly
-from regather_aggregator.readback import OwnOutput
+from regather_aggregator.inherited_outcomes import InheritedOutcomes
+from regather_aggregator.readback import ReadBacks
 from regather_aggregator.settings import AggregatorSettings
 
 
@@ -37,7 +38,8 @@ class OwnerDeps:
     topics: Topics
     settings: AggregatorSettings
     assembly: Assembly
-    output: OwnOutput
+    inherited: InheritedOutcomes
+    read_back: ReadBacks
     counts: OwnerCounts
     make_fold: Callable[[], PartitionFold]
     merges_alone: asyncio.Lock

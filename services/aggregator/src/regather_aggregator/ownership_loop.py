@@ -38,7 +38,8 @@ class OwnershipLoop:
         self._consumer: Consumer | None = None
         self._joined = False
         self._committed: dict[int, Committed] = {}
-        self._ending: set[asyncio.Task[None]] = set()
+        self._ending: dict[asyncio.Task[None], int] = {}
+        """The partition of each owner that was given up and has not ended yet."""
         self._clocks: dict[int, ClockJumpDetector] = {}
         self.turns = 0
         """Iterations of the loop, including restarts while no broker answers."""
@@ -124,7 +125,7 @@ class OwnershipLoop:
             for tp, records in (await consumer.poll(_POLL_S)).items():
                 owner = self._owners.get(tp.partition)
                 if owner is not None:
-                    owner.take(records)
+                    owner.fold(records)
             for task in self._tasks.values():
                 if task.done():
                     task.result()  # an owner ends only with an unexpected error: raise it, which stops the process
@@ -179,10 +180,14 @@ class OwnershipLoop:
         self._committed.pop(number, None)
         task = self._tasks.pop(number)
         task.cancel()
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
+        self._ending[task] = number
+        task.add_done_callback(self._ending.pop)
 
     async def _own(self, number: int, owner: PartitionOwner) -> None:
+        """Own a partition, once its former owners of this process have ended: they still write and follow its output."""
+        former = [task for task, ending in self._ending.items() if ending == number]
+        if former:
+            await asyncio.wait(former)
         try:
             await owner.run(await self._start_of(number))
         except Exception:

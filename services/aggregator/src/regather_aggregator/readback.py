@@ -1,4 +1,8 @@
-"""Reads our own output back: the only proof that a transaction was committed (docs/protocol.md#emit)."""
+"""Reads our own output back as a committed reader: the proof that a transaction was committed (docs/protocol.md#emit).
+
+An acknowledged commit is no proof: the broker may abort the transaction all the same. Finals, segments and checkpoints are
+read back from their topics here; the emission loop does the same for the shards that it releases.
+"""
 
 import asyncio
 from dataclasses import dataclass
@@ -11,7 +15,7 @@ _STALL_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class OwnOutput:
+class ReadBacks:
     """Readers of the topics that this process writes in transactions."""
 
     finals: "ReadBack"
@@ -31,7 +35,7 @@ class ReadBack:
         """Pass every record at or above `from_offset` to `handler`; return once the current end is reached.
 
         The handler gets later records as well, until leave(). Raises BrokerUnavailable if the reader makes no progress
-        towards that end for `stall_s` seconds.
+        towards that end for `stall_s` seconds, or if another handler replaces this one meanwhile.
         """
         tp = TopicPartition(self.topic, partition)
         self._tail.follow(tp, handler, from_offset)
@@ -43,11 +47,12 @@ class ReadBack:
                 await asyncio.wait([caught_up], timeout=self._stall_s)
                 if self._tail.position(tp) == before and not caught_up.done():
                     raise BrokerUnavailable(f"reading {self.topic} back makes no progress at offset {before}")
-            caught_up.result()
+            if caught_up.cancelled():
+                raise BrokerUnavailable(f"partition {partition} of {self.topic} is no longer followed")
 
-    def leave(self, partition: int) -> None:
-        """Stop following this partition; cancels a follow() that still waits."""
-        self._tail.leave(TopicPartition(self.topic, partition))
+    def leave(self, partition: int, handler: Handler) -> None:
+        """Stop following this partition, unless another handler follows it by now; ends a follow() that still waits."""
+        self._tail.leave(TopicPartition(self.topic, partition), handler)
 
     async def beginning(self, partition: int) -> int:
         """Return the first offset of this partition that is still in the log."""

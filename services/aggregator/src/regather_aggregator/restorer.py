@@ -24,8 +24,8 @@ class Restorer:
     def __init__(self, partition: int, deps: OwnerDeps) -> None:
         self._partition = partition
         self._topics = deps.topics
-        self._finals = deps.output.finals
-        self._checkpoints = deps.output.checkpoints
+        self._finals = deps.read_back.finals
+        self._checkpoints = deps.read_back.checkpoints
         self._counts = deps.counts
 
     async def restore(
@@ -65,7 +65,7 @@ class Restorer:
         try:
             await self._checkpoints.follow(self._partition, max(first, beginning), take)
         finally:
-            self._checkpoints.leave(self._partition)
+            self._checkpoints.leave(self._partition, take)
         epoch.fold.end_restore()
         return instructions
 

@@ -56,6 +56,6 @@ class SegmentLog:
             async with asyncio.timeout(_READ_BACK_LIMIT_S):
                 await self._read_back.follow(self._partition, offsets[0], see)
         finally:
-            self._read_back.leave(self._partition)
+            self._read_back.leave(self._partition, see)
         if not seen.issuperset(offsets):
             raise ProducerDead(f"a transaction on {self._topic} was committed, but its records cannot be read back")

@@ -6,7 +6,8 @@ from regather.core.errors import WireError
 from regather.core.merge_attempts import MergeAttempts
 from regather.service.logs import get_logger
 from regather.transport.base import Committed
-from regather.wire.restart_point import RestartPoint, decode_restart_point
+from regather.wire.restart_point import RestartPoint, decode_restart_point, encode_restart_point
+from regather_aggregator.epoch import Epoch
 
 log = get_logger()
 
@@ -33,3 +34,14 @@ def point_of(committed: Committed | None) -> RestartPoint:
     except WireError as error:
         log.error("commit-metadata-unreadable", error=str(error))
         return RestartPoint()
+
+
+def commit_of(epoch: Epoch, merges: MergeAttempts, *, clean_shutdown: bool) -> Committed:
+    """Return the offset to commit, with what a restart needs in the metadata."""
+    point = RestartPoint(
+        results_from=epoch.own_finals.first_offset,
+        checkpoints_from=epoch.checkpoints.first_offset(epoch.fold),
+        clean_shutdown=clean_shutdown,
+        merges=merges.clean_shutdown() if clean_shutdown else merges.marks(),
+    )
+    return Committed(epoch.fold.low_offset(epoch.next_offset), encode_restart_point(point))

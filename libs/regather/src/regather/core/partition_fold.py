@@ -134,10 +134,15 @@ class PartitionFold:
             job.shards.release()
             self.dropped["unknown-job"] += 1
 
-    def forget(self, job_ids: Iterable[JobId]) -> None:
-        """Forget the finals of these jobs. The caller names those that no event can refer to any more."""
-        for job_id in job_ids:
-            self._finished.pop(job_id, None)
+    def forget(self, versions: Iterable[tuple[JobId, int]]) -> None:
+        """Forget the finals of these jobs and versions, but not of newer versions of these jobs.
+
+        The caller names those that no event can refer to any more.
+        """
+        for job_id, version in versions:
+            finished = self._finished.get(job_id)
+            if finished is not None and finished.version <= version:
+                del self._finished[job_id]
 
     def low_offset(self, next_offset: int) -> int:
         """Return where a restart has to begin reading: where the oldest open job needs it, at most at `next_offset`.

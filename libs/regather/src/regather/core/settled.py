@@ -67,7 +67,7 @@ class SettledShards:
         """Drop the outcomes beyond the job's number of shards; return how many there were."""
         beyond = [seq for seq in (*self._outputs, *self._failed) if seq >= shards]
         for seq in beyond:
-            self._outputs.pop(seq, None)
+            self.output_bytes -= len(self._outputs.pop(seq, b""))
             self._failed.pop(seq, None)
             self._damaged.pop(seq, None)
         self._unsaved = [seq for seq in self._unsaved if seq < shards]

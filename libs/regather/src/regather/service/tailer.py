@@ -60,11 +60,16 @@ class Tailer:
 
     def follow(self, tp: TopicPartition, handler: Handler, from_offset: int = 0) -> None:
         """Give every record at or above `from_offset` to `handler`, instead of what followed this partition before."""
-        self.leave(tp)
+        self._end(tp)
         self._followed[tp] = _Followed(handler, from_offset)
 
-    def leave(self, tp: TopicPartition) -> None:
-        """Follow this partition no longer; whoever waits for it is cancelled."""
+    def leave(self, tp: TopicPartition, handler: Handler) -> None:
+        """Follow this partition no longer, if it is `handler` that follows it; whoever waits for it is cancelled."""
+        followed = self._followed.get(tp)
+        if followed is not None and followed.handler == handler:
+            self._end(tp)
+
+    def _end(self, tp: TopicPartition) -> None:
         followed = self._followed.pop(tp, None)
         for _, waiter in followed.waiting if followed else ():
             waiter.cancel()
