@@ -246,7 +246,7 @@ async def test_trap_13_what_is_settled_late_moves_no_offset_of_a_later_assignmen
     await guest.leave()
     await eventually(lambda: keeper.owned and book.owned.get(tp), what="the second assignment")
     for offset in range(3):
-        first.watermark.settle(offset)
+        first.watermark.ack(offset)
     await book.commit()
     found = (await keeper.consumer.committed([tp]))[tp]
     assert found is not None

@@ -301,8 +301,8 @@ class Worker:
         self.model.append(Outcomes(shard.owner, self.name, [outcome]))
 
     def _settle(self, taken: Taken) -> None:
-        taken.intake.watermark.settle(taken.offset)
-        taken.intake.crash_tracker.settle(taken.offset)
+        taken.intake.watermark.ack(taken.offset)
+        taken.intake.crash_tracker.ack(taken.offset)
 
 
 def _lane(taken: Taken) -> Lane:

@@ -27,10 +27,19 @@ class InFlight:
     _arrivals: deque[tuple[int, int]] = field(default_factory=deque)
     """Offset and broker timestamp (ms) of each record read, in offset order; oldest_ms() drops settled ones."""
 
-    def took(self, record: Record) -> None:
-        """Count a record as open."""
+    def deliver(self, record: Record) -> bool:
+        """Count a record as open; return False if it is settled already, or was delivered before."""
+        if not self.watermark.deliver(record.offset):
+            return False
         self.open_bytes += len(record.value or b"")
         self._arrivals.append((record.offset, record.timestamp_ms))
+        return True
+
+    def ack(self, record: Record) -> None:
+        """Acknowledge a record, so that later commits may go past it. Repeats are harmless."""
+        if self.watermark.ack(record.offset):
+            self.open_bytes -= len(record.value or b"")
+            self.crash_tracker.ack(record.offset)
 
     def oldest_ms(self) -> int | None:
         """Return the broker timestamp of the oldest open record (ms since 1970); None without one."""
@@ -48,10 +57,8 @@ class Delivery:
     record: Record
 
     def ack(self) -> None:
-        """Acknowledge the record, so that later commits may go past it."""
-        self.in_flight.watermark.settle(self.record.offset)
-        self.in_flight.crash_tracker.settle(self.record.offset)
-        self.in_flight.open_bytes -= len(self.record.value or b"")
+        """Acknowledge the record, so that later commits may go past it. Repeats are harmless."""
+        self.in_flight.ack(self.record)
 
 
 ShardKey = tuple[Identity, int, int]

@@ -137,9 +137,8 @@ class ShardLoop:
     def _take(self, in_flight: InFlight, records: Sequence[Record]) -> None:
         bulk = in_flight.tp.topic == self._topics.shards_bulk
         for record in records:
-            if not in_flight.watermark.deliver(record.offset):
+            if not in_flight.deliver(record):
                 continue
-            in_flight.took(record)
             delivery = Delivery(in_flight, record)
             try:
                 shard = decode_shard(record.headers, record.value)
