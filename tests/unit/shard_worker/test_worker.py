@@ -247,6 +247,40 @@ async def test_only_the_guilty_member_of_a_lost_batch_spends_an_attempt_and_the_
     assert all(len(batch) == 1 for batch in executor.batches[1:])
 
 
+class UnluckyExecutor(InlineExecutor):
+    """Loses the child of the first `lost` pieces of work, before or after it began with an item."""
+
+    def __init__(self, lost: int, not_run: NotRun) -> None:
+        super().__init__(all_kinds())
+        self._lost = lost
+        self._not_run = not_run
+
+    async def run(self, work: Work) -> list[Result]:
+        self._lost -= 1
+        return [self._not_run for _ in work.items] if self._lost >= 0 else await super().run(work)
+
+
+async def test_a_shard_that_no_child_began_spends_nothing_however_often_its_child_is_lost(
+    world: World, workers: Workers
+) -> None:
+    await world.send(1)
+    executor = await workers.start(UnluckyExecutor(50, NotRun()))
+    await eventually(world.outcomes, what="the outcome")
+    assert [(outcome.failure, outcome.attempts) for outcome in world.outcomes()] == [(None, 1)]
+    assert executor.executions == [(0, 0)]
+
+
+@pytest.mark.parametrize(("lost", "attempts"), [(20, 1), (21, 2)])
+async def test_a_shard_whose_child_is_lost_while_it_runs_spends_an_attempt_at_the_21st_time(
+    world: World, workers: Workers, lost: int, attempts: int
+) -> None:
+    await world.send(1)
+    await workers.start(UnluckyExecutor(lost, NotRun(begun=True)))
+    await eventually(world.outcomes, what="the outcome")
+    assert [(outcome.failure, outcome.attempts) for outcome in world.outcomes()] == [(None, attempts)]
+    assert [failed.error.reason for failed in world.events(AttemptFailed)] == [Reason.CRASHED] * (attempts - 1)
+
+
 class HeldExecutor(InlineExecutor):
     """Holds every batch until it is released."""
 

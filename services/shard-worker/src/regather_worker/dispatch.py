@@ -292,14 +292,17 @@ class Dispatcher:
             log.error("micro-batch-broken", error=repr(self.failed), exc_info=self.failed)
 
     def _count_lost(self, queued: QueuedShard, result: Result) -> Result:
-        """Count an execution that did not happen; past the limit fail the attempt: it must not repeat for ever."""
+        """Count a child that was lost while it ran this shard; past the limit fail the attempt, which may be the cause.
+
+        A shard that was not begun spends nothing, however often it waits for another child.
+        """
         if not isinstance(result, NotRun):
             return result
         queued.unbatched = True
-        queued.lost += 1
-        if queued.lost <= _MAX_LOST:
+        queued.lost += result.begun
+        if not result.begun or queued.lost <= _MAX_LOST:
             return result
-        return Failed(Reason.CRASHED, f"its child was lost {_MAX_LOST + 1} times", self._now_ms(), 0)
+        return Failed(Reason.CRASHED, f"its child was lost {queued.lost} times while it ran", self._now_ms(), 0)
 
     def _due_s(self, queued: QueuedShard) -> float:
         """Return the loop time at which a retry is due: first delivery + delay, at most append time + delay + 60 s.

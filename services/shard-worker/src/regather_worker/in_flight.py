@@ -76,10 +76,10 @@ class QueuedShard:
     shard: Shard
     deliveries: list[Delivery] = field(default_factory=list)
     unbatched: bool = False
-    """True after its child ended before this shard ran: it does not share a micro-batch again."""
+    """True after a micro-batch ended without a result for it: it does not share one again."""
 
     lost: int = 0
-    """How often an execution ended before this shard ran, because its child was lost."""
+    """How often a child was lost while it ran this shard, for another reason."""
 
     search: RowSearch | None = None
     """The search for its bad rows, once the whole shard has failed for good."""
