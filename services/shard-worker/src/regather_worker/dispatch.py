@@ -103,6 +103,11 @@ class Dispatcher:
         else:
             self._push(queued, lane)
 
+    def discard(self, queued: QueuedShard) -> None:
+        """Acknowledge a shard without running it, because its job has ended, and count it as dropped."""
+        queued.ack()
+        self.dropped += 1
+
     async def run(self, stop: asyncio.Event) -> None:
         """Start micro-batches until `stop` is set."""
         while not stop.is_set():
@@ -134,9 +139,8 @@ class Dispatcher:
         self._delayed = [entry for entry in self._delayed if entry[2].shard.owner != owner]
         heapq.heapify(self._delayed)
         for queued in waiting:
-            queued.ack()
+            self.discard(queued)
         running = self._cancel(owner)
-        self.dropped += len(waiting) + sum(len(batch.shards) for batch in running)
         if waiting or running:
             log.info("job-dropped", job=owner.job_id, waiting=len(waiting), running=len(running))
 
@@ -286,7 +290,7 @@ class Dispatcher:
             self._free_slot(task)
             self._unclaim(batch)
             for queued in batch.shards if batch.dropped else ():
-                queued.ack()
+                self.discard(queued)
         elif task.exception() is not None:
             self.failed = task.exception()
             log.error("micro-batch-broken", error=repr(self.failed), exc_info=self.failed)

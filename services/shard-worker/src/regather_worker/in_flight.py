@@ -41,6 +41,12 @@ class InFlight:
             self.open_bytes -= len(record.value or b"")
             self.crash_tracker.ack(record.offset)
 
+    def is_full(self, most_records: int, most_bytes: int) -> bool:
+        """Whether the partition must be paused: from the limit on, until half of it is left; a pause drops a buffer."""
+        if self.paused:
+            return self.watermark.open_count > most_records // 2 or self.open_bytes > most_bytes // 2
+        return self.watermark.open_count >= most_records or self.open_bytes >= most_bytes
+
     def oldest_ms(self) -> int | None:
         """Return the broker timestamp of the oldest open record (ms since 1970); None without one."""
         low, _ = self.watermark.committable()

@@ -45,6 +45,16 @@ class Ownership:
         """Whether the starting offset of a partition is still unknown."""
         return bool(self._starting)
 
+    @property
+    def open_records(self) -> int:
+        """Records read and not yet acknowledged."""
+        return sum(in_flight.watermark.open_count for in_flight in self.owned.values())
+
+    def lag_s(self) -> float:
+        """Return the age in seconds of the oldest unacknowledged record, by its broker timestamp; 0 without one."""
+        oldest_ms = min((oldest for one in self.owned.values() if (oldest := one.oldest_ms())), default=None)
+        return 0.0 if oldest_ms is None else max(0.0, (self._now_ms() - oldest_ms) / 1000)
+
     def uses(self, consumer: Consumer) -> bool:
         """Whether commits go through this consumer."""
         return self._consumer is consumer

@@ -67,13 +67,17 @@ class Publisher:
         failed = Failed(Reason.WORKER_LOST, text, crash.since_ms, duration_ms * 1000)
         await self._carry_out([(queued, self._settled(queued, failed, crash.worker))])
 
-    async def lost_payload(self, queued: QueuedShard, error: str) -> None:
-        """Publish that a released shard failed for good because its payload is no longer in the log."""
+    async def lost_payload(self, queued: QueuedShard, source: RecordPlace) -> None:
+        """Publish that a released shard failed for good because its payload is no longer at `source` in the log."""
+        where = f"offset {source.offset} of {source.topic}-{source.partition}"
+        error = f"the payload at {where} is no longer in the log: retention deleted it"
         failed = Failed(Reason.UNREADABLE, error, self._environment.now_ms(), 0, retryable=False)
         await self._carry_out([(queued, self._settled(queued, failed, self._environment.process))])
 
     async def dead_letter_unreadable(self, delivery: Delivery, error: str) -> None:
         """Write a record that cannot be decoded to the dead letters, unchanged, and acknowledge its delivery."""
+        topic, partition, offset = delivery.record[:3]
+        log.warning("record-unreadable", topic=topic, partition=partition, offset=offset, error=error)
         await self._outbox.publish([self._records.unreadable(delivery.record, error)])
         self.counts.letters[Reason.UNREADABLE] += 1
         delivery.ack()
