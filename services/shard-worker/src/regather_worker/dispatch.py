@@ -238,19 +238,19 @@ class Dispatcher:
         try:
             results = await self._execute(batch.shards, alone=True)
             await self._publish(batch, results)
-            await self._ownership.unname(batch.shards, alone=True)
+            await self._ownership.record_end(batch.shards, alone=True)
         finally:
             self._free_slot(asyncio.current_task())
 
     async def _execute(self, batch: Sequence[QueuedShard], *, alone: bool) -> list[Result]:
-        named = alone or batch[0].watched
-        if named and not await self._ownership.name(batch, alone=alone):
+        recorded = alone or batch[0].watched
+        if recorded and not await self._ownership.record_start(batch, alone=alone):
             return [NotRun()] * len(batch)
         results = await self._executor.run(self._work(batch))
         executed = [result for result in results if not isinstance(result, NotRun)]
         self._batch_sizer.saw(batch[0].sort, len(executed), sum(result.duration_us for result in executed))
-        if named and not alone:
-            await self._ownership.unname(batch, alone=False)
+        if recorded and not alone:
+            await self._ownership.record_end(batch, alone=False)
         return [self._count_lost(queued, result) for queued, result in zip(batch, results, strict=True)]
 
     async def _publish(self, batch: _Batch, results: Sequence[Result]) -> None:

@@ -78,12 +78,12 @@ class ShardLoop:
     async def on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
         """Start a task that determines each partition's starting offset."""
         self._joined = True
-        self._ownership.take(partitions)
+        self._ownership.assign(partitions)
 
     async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        """Commit what is settled, with the clean-shutdown flag, and forget the partitions; running shards go on."""
+        """Commit what is settled, with the clean-shutdown flag, and give the partitions up; running shards go on."""
         await self._commit_clean_shutdown()
-        self._ownership.forget(partitions)
+        self._ownership.revoke(partitions)
 
     async def _poll_until(self, consumer: Consumer, stop: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
@@ -130,5 +130,5 @@ class ShardLoop:
             await self._commit_clean_shutdown()
         self._ownership.use(None)
         self._joined = False
-        self._ownership.forget()
+        self._ownership.revoke()
         await consumer.stop()
