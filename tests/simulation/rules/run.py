@@ -13,7 +13,7 @@ from simulation.rules.gateway import SMALL_SHARDS, Redrive, Submission, identity
 from simulation.rules.model import FINE, PARTITIONS, ROWS, Destiny, Fate, Job, Model
 from simulation.rules.owner import Owner
 from simulation.rules.verdict import judge
-from simulation.rules.worker import MOST_SMALL_TURNS, Worker
+from simulation.rules.worker import MOST_PRIORITY_TURNS, Worker
 
 _DRAIN_ROUNDS = 400
 
@@ -89,7 +89,7 @@ class Run:
 
     def _draw_crowd(self) -> None:
         """Many tiny jobs at once, and one that has shards in both lanes."""
-        for number in range(100, 100 + 3 * MOST_SMALL_TURNS):
+        for number in range(100, 100 + 3 * MOST_PRIORITY_TURNS):
             destinies = (FINE,) * (SMALL_SHARDS + 3 if number == 100 else 1)
             job = Job(number, destinies, OnError.FAIL, None, 3_600_000, chained=False)
             self.submissions.append(Submission(self.model, job, identity(job, 16 * number)))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from regather.core.batch_sizer import MAX_BATCH_ITEMS, BatchSizer
 from regather.core.bisection import Bisection, Verdict
 from regather.core.crash_attribution import CrashTracker
-from regather.core.lanes import BULK_TURN, Lane, LaneQueue
+from regather.core.lanes import REGULAR_TURN, Lane, LaneQueue
 from regather.core.model import (
     AttemptError,
     AttemptFailed,
@@ -28,8 +28,8 @@ _POLICY = RetryPolicy(base_ms=100, cap_ms=1_000)
 _JOBS = 24
 """At most so many groups share the lanes."""
 
-MOST_SMALL_TURNS = 7
-"""So many turns in a row may go to the small lane while the other one waits: a number of its own, not the one of core."""
+MOST_PRIORITY_TURNS = 7
+"""So many turns in a row may go to the priority lane while the other one waits: a number of its own, not that of core."""
 
 
 @dataclass(slots=True, eq=False)
@@ -71,9 +71,9 @@ class Worker:
     running: list[Taken] = field(default_factory=list)
     finished: list[tuple[Taken, bool]] = field(default_factory=list)
     begun: int = 0
-    bulk_waits: int = 0
-    small_turns: int = 0
-    """How many turns in a row have gone to the small lane while the other one waited."""
+    regular_waits: int = 0
+    priority_turns: int = 0
+    """How many turns in a row have gone to the priority lane while the other one waited."""
     dead: bool = False
 
     # Ownership.
@@ -203,7 +203,7 @@ class Worker:
         """Forget what waits of jobs that are over."""
         ended = self.model.ended
         for taken in self.queue.remove(lambda taken: taken.shard.owner in ended):
-            self.bulk_waits -= _lane(taken) is Lane.BULK
+            self.regular_waits -= _lane(taken) is Lane.REGULAR
             self._settle(taken)
         for taken in [taken for taken in self.exclusive if taken.shard.owner in ended and taken not in self.running]:
             self.exclusive.remove(taken)
@@ -227,21 +227,23 @@ class Worker:
             self.exclusive.append(taken)
         else:
             taken.queued_at, taken.ahead = self.begun, len(self.queue)
-            self.bulk_waits += _lane(taken) is Lane.BULK
+            self.regular_waits += _lane(taken) is Lane.REGULAR
             self.queue.push(_lane(taken), shard.owner, taken, len(shard.payload))
 
     def _check_lanes(self, batch: Sequence[Taken]) -> None:
-        """However many small jobs there are, bulk gets its turn."""
-        bulk = sum(_lane(taken) is Lane.BULK for taken in batch)
-        self.small_turns = self.small_turns + 1 if self.bulk_waits and batch and not bulk else 0
-        self.bulk_waits -= bulk
-        fair = self.small_turns <= MOST_SMALL_TURNS
-        self.model.invariants.check("I9", fair, "bulk has waited for", self.small_turns, "turns of small shards")
+        """However many small jobs there are, the regular lane gets its turn."""
+        regular = sum(_lane(taken) is Lane.REGULAR for taken in batch)
+        self.priority_turns = self.priority_turns + 1 if self.regular_waits and batch and not regular else 0
+        self.regular_waits -= regular
+        fair = self.priority_turns <= MOST_PRIORITY_TURNS
+        self.model.invariants.check(
+            "I9", fair, "the regular lane has waited for", self.priority_turns, "turns of the other"
+        )
 
     def _check_turn(self, taken: Taken) -> None:
         """No group waits for longer than a round of all groups, eight turns each, for every item before it."""
         waited = self.begun - taken.queued_at
-        most = (taken.ahead + 2) * _JOBS * BULK_TURN
+        most = (taken.ahead + 2) * _JOBS * REGULAR_TURN
         self.model.invariants.check("I9", waited <= most, "a shard waited for", waited, "turns behind", taken.ahead)
 
     def _begin(self, taken: Taken) -> None:
@@ -306,7 +308,7 @@ class Worker:
 
 
 def _lane(taken: Taken) -> Lane:
-    return Lane.BULK if taken.intake.partition == 1 else Lane.SMALL
+    return Lane.REGULAR if taken.intake.partition == 1 else Lane.PRIORITY
 
 
 def _output(shard: Shard) -> bytes:

@@ -88,7 +88,7 @@ class World:
         record = Record(TP.topic, TP.partition, seq, 0, None, b"payload", [])
         self.in_flight.deliver(record)
         shard = Shard(owner, seq, "k", b"{}", b"payload", delay_ms=delay_ms, history=history)
-        self.dispatcher.accept(QueuedShard(shard, [Delivery(self.in_flight, record)]), Lane.SMALL)
+        self.dispatcher.accept(QueuedShard(shard, [Delivery(self.in_flight, record)]), Lane.PRIORITY)
 
     @property
     def open(self) -> tuple[int, int]:

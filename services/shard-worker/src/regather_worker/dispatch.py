@@ -167,7 +167,7 @@ class Dispatcher:
     def _release_due(self) -> None:
         now_s = asyncio.get_running_loop().time()
         while self._delayed and self._delayed[0][0] <= now_s:
-            self._push(heapq.heappop(self._delayed)[2], Lane.SMALL)
+            self._push(heapq.heappop(self._delayed)[2], Lane.PRIORITY)
 
     async def _wait(self, stop: asyncio.Event) -> None:
         if stop.is_set():
@@ -260,7 +260,7 @@ class Dispatcher:
             self._unclaim(batch)
         batch.published = True
         for queued in again:
-            self._push(queued, Lane.SMALL)
+            self._push(queued, Lane.PRIORITY)
 
     def _work(self, batch: Sequence[QueuedShard]) -> Work:
         first, search = batch[0].shard, batch[0].search

@@ -21,16 +21,16 @@ from regather_worker.publish import Publisher
 
 
 class Router:
-    """Routes records. Shards of the topic `bulk` go to the lane for bulk."""
+    """Routes records. Shards of the topic `regular` go to the regular lane, all others to the priority lane."""
 
     def __init__(
-        self, dispatcher: Dispatcher, publisher: Publisher, control: Control, payloads: PayloadReader, *, bulk: str
+        self, dispatcher: Dispatcher, publisher: Publisher, control: Control, payloads: PayloadReader, *, regular: str
     ) -> None:
         self._dispatcher = dispatcher
         self._publisher = publisher
         self._control = control
         self._payloads = payloads
-        self._bulk = bulk
+        self._regular = regular
         self._tasks: set[asyncio.Task[None]] = set()
         self.failed: BaseException | None = None
         """The error that ended a task beside the loop."""
@@ -56,7 +56,7 @@ class Router:
         elif shard.chained and shard.seq > 0:
             self._start(self._publisher.park(shard, delivery))
         else:
-            self._queue(queued, Lane.BULK if record.topic == self._bulk else Lane.SMALL)
+            self._queue(queued, Lane.REGULAR if record.topic == self._regular else Lane.PRIORITY)
 
     async def stop(self) -> None:
         """Cancel the tasks beside the loop and acknowledge nothing: the next owner of the partitions repeats them."""
@@ -87,7 +87,7 @@ class Router:
             await self._publisher.lost_payload(queued, source)
         else:
             queued.shard = queued.shard._replace(payload=payload)
-            self._queue(queued, Lane.SMALL)
+            self._queue(queued, Lane.PRIORITY)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name="beside-the-loop")
