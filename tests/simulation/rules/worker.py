@@ -284,7 +284,7 @@ class Worker:
         search: Bisection[str] = Bisection(range(ROWS), most_bad=ROWS, budget_us=10**9)
         while search.verdict is None:
             bad = any(row in bad_rows for run in search.next_run for row in run)
-            search.took("bad" if bad else None, 1)
+            search.apply("bad" if bad else None, 1)
         model.invariants.check("I2", search.verdict is Verdict.FOUND, "a search ended with", search.verdict)
         model.invariants.check("I2", set(search.bad) == bad_rows, search.bad, "found,", bad_rows, "are bad")
         model.invariants.check("I10", search.runs <= 5 * len(bad_rows) + 1, search.runs, "runs for", bad_rows)
