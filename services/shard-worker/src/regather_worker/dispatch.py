@@ -70,7 +70,11 @@ class Dispatcher:
         """The shards of all batches until they are published: another delivery of the same attempt joins them."""
 
         self._batches: dict[asyncio.Task[None], _Batch] = {}
+        """Every batch by its task: it executes, its results are published, or the commit after it is under way."""
+
         self._slot_holders: set[asyncio.Task[None]] = set()
+        """Those tasks that hold a slot: a batch gives it back before its results are published, unless it ran alone."""
+
         self._wake = asyncio.Event()
         self._order = count()
         self.failed: BaseException | None = None
@@ -186,7 +190,7 @@ class Dispatcher:
             return False
         if self._exclusive and (self._others_turns <= 0 or not len(self._queue)):
             if not self.busy:
-                self._start(self._unclaimed([self._exclusive.popleft()]), alone=True)
+                self._start(self._claim_wanted([self._exclusive.popleft()]), alone=True)
             return not self.busy
         if self.busy >= self._executor.slots or not len(self._queue):
             return False
@@ -199,9 +203,9 @@ class Dispatcher:
         batch = self._queue.pop_batch(
             idle_slots=idle, most_items=lambda queued: self._batch_sizer.batch_items(queued.sort)
         )
-        self._start(self._unclaimed(batch), alone=False)
+        self._start(self._claim_wanted(batch), alone=False)
 
-    def _unclaimed(self, batch: Sequence[QueuedShard]) -> list[QueuedShard]:
+    def _claim_wanted(self, batch: Sequence[QueuedShard]) -> list[QueuedShard]:
         return [queued for queued in batch if queued.wanted and self._claim(queued)]
 
     def _start(self, shards: Sequence[QueuedShard], *, alone: bool) -> None:
@@ -282,7 +286,8 @@ class Dispatcher:
 
     def _unclaim(self, batch: _Batch) -> None:
         for queued in batch.shards:
-            self._claimed.pop(queued.key, None)
+            if self._claimed.get(queued.key) is queued:  # else another batch has claimed the same attempt since
+                del self._claimed[queued.key]
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         batch = self._batches.pop(task)
