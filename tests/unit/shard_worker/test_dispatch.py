@@ -1,4 +1,4 @@
-"""Dropping a job that is over, at every moment of a micro-batch: its slot is free and its places are settled."""
+"""Dropping a job that is over, at every moment of a micro-batch: its slot is free and its deliveries are acknowledged."""
 
 import asyncio
 from collections.abc import Mapping
@@ -113,7 +113,7 @@ async def test_a_batch_that_was_given_a_slot_and_has_not_begun(world: World) -> 
     world.accept(OWNER, 0)
     world.dispatcher._start_batch()  # the task exists, and the event loop had no turn yet
     world.dispatcher.drop(OWNER)
-    await eventually(lambda: world.open == (0, 0), what="a settled place")
+    await eventually(lambda: world.open == (0, 0), what="an acknowledged delivery")
     assert (world.dispatcher.busy, world.executor.started) == (0, 0)
 
 
@@ -121,7 +121,7 @@ async def test_a_batch_that_runs(world: World) -> None:
     world.accept(OWNER, 0)
     await eventually(lambda: world.executor.started == 1)
     world.dispatcher.drop(OWNER)
-    await eventually(lambda: world.open == (0, 0), what="a settled place")
+    await eventually(lambda: world.open == (0, 0), what="an acknowledged delivery")
     assert world.dispatcher.busy == 0
 
 
@@ -131,10 +131,10 @@ async def test_a_batch_whose_outcomes_are_being_published(world: World) -> None:
     await eventually(lambda: world.publisher.settling == 1)
     assert world.dispatcher.busy == 0
     world.dispatcher.drop(OWNER)
-    await eventually(lambda: world.open == (0, 0), what="a settled place")
+    await eventually(lambda: world.open == (0, 0), what="an acknowledged delivery")
 
 
-async def test_what_waits_is_settled_and_others_go_on(world: World) -> None:
+async def test_what_waits_is_acknowledged_and_others_go_on(world: World) -> None:
     world.accept(OTHER, 0)
     await eventually(lambda: world.executor.started == 1)
     for seq in range(1, 5):

@@ -62,7 +62,7 @@ async def assigned(ownership: Ownership) -> InFlight:
 
 
 def deliver(in_flight: InFlight, *offsets: int) -> list[Delivery]:
-    """What is taken in of these, as the loop does it."""
+    """The deliveries of those that are not settled yet, as the router makes them."""
     found = [offset for offset in offsets if in_flight.watermark.deliver(offset)]
     return [Delivery(in_flight, Record(*TP, offset, 0, None, b"", [])) for offset in found]
 
@@ -84,7 +84,7 @@ async def filled(count: int) -> tuple[MemoryBroker, Ownership]:
     return broker, ownership
 
 
-async def test_what_was_settled_here_and_not_committed_before_an_eviction_is_not_taken_in_again() -> None:
+async def test_what_was_settled_here_and_not_committed_before_an_eviction_is_not_delivered_again() -> None:
     broker, ownership = await filled(6)
     first = deliver(await assigned(ownership), 0, 1, 2, 3, 4)
     for number in (0, 1, 3):
