@@ -16,7 +16,7 @@ def search(rows: range, fails: Fails, *, most_bad: int = 10_000, budget_us: int 
     while bisection.verdict is None:
         run = bisection.next_run
         assert all(part and part.start >= rows.start and part.stop <= rows.stop for part in run)
-        bisection.took("boom" if fails(run) else None, 1000)
+        bisection.apply("boom" if fails(run) else None, 1000)
     return bisection
 
 

@@ -45,8 +45,8 @@ class Partition:
                 return False
             for number in batch:
                 waiting.remove(number)
-                watermark.settle(number)
-                crash_tracker.settle(number)
+                watermark.ack(number)
+                crash_tracker.ack(number)
             if crash_tracker.is_watched(batch[0]) or self.draw.random() < 0.5:
                 self.commit(watermark, crash_tracker)
         self.commit(watermark, crash_tracker, clean_shutdown=True)
@@ -112,7 +112,7 @@ def test_a_loss_that_was_not_charged_is_handed_on() -> None:
     assert (crash.worker, crash.since_ms) == ("lost", 77)
     third = CrashTracker("third", second.attribution(3, clean_shutdown=False), end=9)
     assert third.crash_at(4) == crash
-    third.settle(4)
+    third.ack(4)
     assert CrashTracker("fourth", third.attribution(5, clean_shutdown=False), end=9).crash_at(4) is None
 
 
@@ -134,6 +134,6 @@ def test_what_ran_beside_an_uncharged_loss_is_watched() -> None:
     assert crash_tracker.unblamed
     assert crash_tracker.is_watched(8)
     assert not crash_tracker.is_watched(9)
-    crash_tracker.settle(4)
+    crash_tracker.ack(4)
     assert not crash_tracker.unblamed
     assert crash_tracker.is_watched(8)

@@ -1,4 +1,4 @@
-"""Lanes and micro-batches: nothing lost, nothing mixed, small first, bulk not starved, jobs in turn."""
+"""Lanes and micro-batches: nothing lost, nothing mixed, priority first, the regular lane not starved, jobs in turn."""
 
 from typing import TypeVar
 
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regather.core.batch_sizer import MAX_BATCH_ITEMS
-from regather.core.lanes import BULK_TURN, MAX_BATCH_BYTES, Lane, LaneQueue
+from regather.core.lanes import MAX_BATCH_BYTES, REGULAR_TURN, Lane, LaneQueue
 
 T = TypeVar("T")
 shards = st.tuples(st.sampled_from(Lane), st.sampled_from("abc"), st.integers(0, 2 * MAX_BATCH_BYTES))
@@ -46,35 +46,35 @@ def test_the_order_within_a_group_is_kept(queued: list[tuple[Lane, str, int]]) -
         assert numbers == sorted(numbers)
 
 
-def test_small_goes_before_bulk_and_bulk_is_not_starved() -> None:
+def test_the_priority_lane_goes_first_and_the_regular_one_is_not_starved() -> None:
     queue: LaneQueue[str] = LaneQueue()
     for number in range(20):
-        queue.push(Lane.BULK, f"big-{number}", "bulk", 1)
-        queue.push(Lane.SMALL, f"job-{number}", "small", 1)
-    first = [queue.pop_batch()[0] for _ in range(2 * BULK_TURN)]
-    assert first.count("bulk") == 2
-    assert first[: BULK_TURN - 1] == ["small"] * (BULK_TURN - 1)
+        queue.push(Lane.REGULAR, f"big-{number}", "regular", 1)
+        queue.push(Lane.PRIORITY, f"job-{number}", "priority", 1)
+    first = [queue.pop_batch()[0] for _ in range(2 * REGULAR_TURN)]
+    assert first.count("regular") == 2
+    assert first[: REGULAR_TURN - 1] == ["priority"] * (REGULAR_TURN - 1)
 
 
 def test_a_small_job_does_not_wait_behind_a_big_one_of_its_lane() -> None:
     queue: LaneQueue[str] = LaneQueue()
     for _ in range(1000):
-        queue.push(Lane.BULK, "big", "big", 1024)
-    queue.push(Lane.BULK, "small", "small", 1024)
+        queue.push(Lane.REGULAR, "big", "big", 1024)
+    queue.push(Lane.REGULAR, "small", "small", 1024)
     assert [queue.pop_batch()[0] for _ in range(2)] == ["big", "small"]
 
 
 def test_few_shards_are_shared_out_among_idle_slots() -> None:
     queue: LaneQueue[int] = LaneQueue()
     for number in range(10):
-        queue.push(Lane.SMALL, "job", number, 1024)
+        queue.push(Lane.PRIORITY, "job", number, 1024)
     assert len(queue.pop_batch(idle_slots=2)) == 5
     assert len(queue.pop_batch(idle_slots=1)) == 5
 
 
 def test_a_shard_above_the_batch_limit_goes_alone() -> None:
     queue: LaneQueue[str] = LaneQueue()
-    queue.push(Lane.SMALL, "job", "tiny", 10)
-    queue.push(Lane.SMALL, "job", "huge", MAX_BATCH_BYTES + 1)
-    queue.push(Lane.SMALL, "job", "tiny", 10)
+    queue.push(Lane.PRIORITY, "job", "tiny", 10)
+    queue.push(Lane.PRIORITY, "job", "huge", MAX_BATCH_BYTES + 1)
+    queue.push(Lane.PRIORITY, "job", "tiny", 10)
     assert drain(queue) == [["tiny"], ["huge"], ["tiny"]]

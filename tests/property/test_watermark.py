@@ -19,7 +19,7 @@ def test_a_commit_never_passes_an_open_offset(delivered: list[int], data: st.Dat
         assert watermark.deliver(offset)
     settled = data.draw(st.lists(st.sampled_from(delivered), unique=True))
     for offset in data.draw(st.permutations(settled * 2)):
-        watermark.settle(offset)
+        watermark.ack(offset)
     still_open = sorted(set(delivered) - set(settled))
     committed, _ = watermark.committable()
     assert committed == (still_open[0] if still_open else delivered[-1] + 1)
@@ -33,7 +33,7 @@ def test_a_successor_repeats_exactly_what_was_open(delivered: list[int], data: s
         watermark.deliver(offset)
     settled = set(data.draw(st.lists(st.sampled_from(delivered), unique=True)))
     for offset in settled:
-        watermark.settle(offset)
+        watermark.ack(offset)
     committed, above = watermark.committable()
     successor = Watermark(committed, above)
     again = [offset for offset in delivered if offset >= committed and successor.deliver(offset)]
@@ -47,7 +47,7 @@ def test_two_takeovers_in_a_row_forget_nothing(delivered: list[int], data: st.Da
         first.deliver(offset)
     settled = set(data.draw(st.lists(st.sampled_from(delivered), unique=True)))
     for offset in settled:
-        first.settle(offset)
+        first.ack(offset)
     second = Watermark(*first.committable())
     read = data.draw(st.integers(0, len(delivered)))
     for offset in [offset for offset in delivered if offset >= second.committable()[0]][:read]:
@@ -115,7 +115,7 @@ def test_an_offset_that_was_settled_and_lies_in_a_gap_is_not_named_below_the_wat
     watermark = Watermark(0, {1, 2, 6})
     assert watermark.deliver(0)
     assert watermark.deliver(4)
-    watermark.settle(0)
+    watermark.ack(0)
     assert watermark.committable() == (4, {6})
-    watermark.settle(4)
+    watermark.ack(4)
     assert watermark.committable() == (5, {6})

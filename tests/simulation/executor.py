@@ -93,7 +93,7 @@ class SimulatedExecutor:
             self._watcher.deadly(item.payload)
             await asyncio.sleep(3600)
         if self._chance.random() < self.lost:
-            return NotRun()
+            return NotRun(begun=True)
         duration_us = int(duration_s * 1e6)
         if fatal is not None:
             return Failed(_FATAL[fatal.fate], f"row {fatal.number}", started_ms, duration_us)
@@ -110,7 +110,7 @@ class SimulatedExecutor:
             self._watcher.deadly_merge()
             await asyncio.sleep(3600)
         if self._chance.random() < self.lost:
-            return NotRun()
+            return NotRun(begun=True)
         outputs = [None if item.missing else item.payload for item in work.items]
         return _attempt(lambda: processor.merge(outputs, options), started_ms, int(duration_s * 1e6))
 

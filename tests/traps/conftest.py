@@ -199,7 +199,7 @@ class Installation:
         return Opened(_job(number), "diagnostics", b"{}", "", 3_600_000, OnError.FAIL)
 
     async def shards(self, count: int, *, first: int = 0) -> None:
-        """Shards of a job each, so that none shares a micro-batch, all in partition 0 of the small lane."""
+        """Shards of a job each, so that none shares a micro-batch, all in partition 0 of `shards.small`."""
         producer = await self._direct.producer(max_record_bytes=SHARD_RECORD_BYTES)
         for number in range(first, first + count):
             headers = ShardEncoder(_job(number), "diagnostics", b"{}", 15_000).headers(0)

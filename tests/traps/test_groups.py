@@ -223,11 +223,11 @@ class Bookkeeper(Member):
 
     async def on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
         await super().on_assigned(partitions)
-        self.book.take(partitions)
+        self.book.assign(partitions)
 
     async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
         await super().on_revoked(partitions)
-        self.book.forget(partitions)
+        self.book.revoke(partitions)
 
 
 async def test_trap_13_what_is_settled_late_moves_no_offset_of_a_later_assignment(
@@ -246,7 +246,7 @@ async def test_trap_13_what_is_settled_late_moves_no_offset_of_a_later_assignmen
     await guest.leave()
     await eventually(lambda: keeper.owned and book.owned.get(tp), what="the second assignment")
     for offset in range(3):
-        first.watermark.settle(offset)
+        first.watermark.ack(offset)
     await book.commit()
     found = (await keeper.consumer.committed([tp]))[tp]
     assert found is not None

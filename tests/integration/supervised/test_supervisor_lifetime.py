@@ -125,7 +125,7 @@ async def test_a_lost_zygote_charges_nobody_and_is_started_again(
     running = asyncio.create_task(supervisor.run(work("family", wall_s=60, folder=str(tmp_path))))
     await eventually((tmp_path / "complete").exists, what="the family")
     os.kill(zygote, signal.SIGKILL)
-    assert await running == [NotRun()]
+    assert await running == [NotRun(begun=True)]
     both = await asyncio.gather(*(supervisor.run(work("identity")) for _ in range(2)))
     zygotes = {json.loads(result.output)["zygote"] for (result,) in both if isinstance(result, Done)}
     assert len(zygotes) == 1

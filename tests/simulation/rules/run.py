@@ -13,7 +13,7 @@ from simulation.rules.gateway import SMALL_SHARDS, Redrive, Submission, identity
 from simulation.rules.model import FINE, PARTITIONS, ROWS, Destiny, Fate, Job, Model
 from simulation.rules.owner import Owner
 from simulation.rules.verdict import judge
-from simulation.rules.worker import MOST_SMALL_TURNS, Worker
+from simulation.rules.worker import MOST_PRIORITY_TURNS, Worker
 
 _DRAIN_ROUNDS = 400
 
@@ -89,7 +89,7 @@ class Run:
 
     def _draw_crowd(self) -> None:
         """Many tiny jobs at once, and one that has shards in both lanes."""
-        for number in range(100, 100 + 3 * MOST_SMALL_TURNS):
+        for number in range(100, 100 + 3 * MOST_PRIORITY_TURNS):
             destinies = (FINE,) * (SMALL_SHARDS + 3 if number == 100 else 1)
             job = Job(number, destinies, OnError.FAIL, None, 3_600_000, chained=False)
             self.submissions.append(Submission(self.model, job, identity(job, 16 * number)))
@@ -162,7 +162,7 @@ class Run:
 
     def _replace(self, at: int) -> None:
         lost, self.workers[at] = self.workers[at], self._new_worker()
-        for partition in [partition for partition, intake in lost.intakes.items() if lost.owns(intake)]:
+        for partition in [partition for partition, in_flight in lost.owned.items() if lost.owns(in_flight)]:
             self.chance.choice(self.workers).take_over(partition)
 
     def _bury_dead(self) -> None:
@@ -173,12 +173,12 @@ class Run:
         self.zombies = [zombie for zombie in self.zombies if not zombie.dead]
 
     def _move_partition(self) -> None:
-        """A rebalance, with a farewell or, because the coordinator did not hear it, without."""
+        """A rebalance, with the clean-shutdown flag or, because the coordinator did not hear it, without."""
         partition = int(self.chance.random() * PARTITIONS)
         self.model.faults["rebalance"] += 1
         for worker in self.workers:
-            intake = worker.intakes.get(partition)
-            if intake is not None and worker.owns(intake):
+            in_flight = worker.owned.get(partition)
+            if in_flight is not None and worker.owns(in_flight):
                 if self.chance.random() < 0.7:
                     worker.leave(partition)
                 break

@@ -107,6 +107,11 @@ def test_work_that_never_reached_the_child_is_not_run(cause: Cause, count: int) 
     )
 
 
+def test_of_a_batch_whose_child_was_lost_the_executing_item_alone_was_begun() -> None:
+    judged = judge(batch(4), [DONE, None, None, None], Death(Cause.LOST, 1))
+    assert judged == [DONE, NotRun(begun=True), NotRun(), NotRun()]
+
+
 @pytest.mark.parametrize("index", [ProgressCell.READING, ProgressCell.ANSWERING])
 def test_a_death_between_items_is_charged_to_a_single_item_only(index: int) -> None:
     assert judge(batch(3), [None] * 3, Death(Cause.ITSELF, index, status=SEGFAULT)) is None

@@ -1,4 +1,4 @@
-"""What runs is named before, and what ran here does not run here again."""
+"""What runs is recorded before, and what ran here does not run here again."""
 
 import asyncio
 
@@ -43,26 +43,26 @@ async def test_nothing_runs_alone_before_the_loss_of_another_shard_is_charged_an
         in_flight.watermark.deliver(offset)
         deliveries.append(Delivery(in_flight, Record(*TP, offset, 0, None, b"", [])))
     suspect = QueuedShard(Shard(OWNER, 1, "k", b"{}", b""), [deliveries[1]])
-    naming = asyncio.create_task(ownership.name([suspect], alone=True))
+    recording = asyncio.create_task(ownership.record_start([suspect], alone=True))
     for _ in range(20):
         await asyncio.sleep(0)
-    assert not naming.done()
+    assert not recording.done()
     deliveries[0].ack()  # the loss was charged: its retry is published
-    assert await naming
+    assert await recording
     committed = await eventually(lambda: broker.group("workers").committed.get(TP), what="the commit")
     attribution, _ = decode_commit(committed.offset, committed.metadata)
     assert (committed.offset, attribution.worker, attribution.running) == (1, "next", frozenset({1}))
     await consumer.stop()
 
 
-async def taken(ownership: Ownership) -> InFlight:
-    ownership.take([TP])
+async def assigned(ownership: Ownership) -> InFlight:
+    ownership.assign([TP])
     await eventually(lambda: TP in ownership.owned, what="the partition")
     return ownership.owned[TP]
 
 
 def deliver(in_flight: InFlight, *offsets: int) -> list[Delivery]:
-    """What is taken in of these, as the loop does it."""
+    """The deliveries of those that are not settled yet, as the router makes them."""
     found = [offset for offset in offsets if in_flight.watermark.deliver(offset)]
     return [Delivery(in_flight, Record(*TP, offset, 0, None, b"", [])) for offset in found]
 
@@ -84,14 +84,14 @@ async def filled(count: int) -> tuple[MemoryBroker, Ownership]:
     return broker, ownership
 
 
-async def test_what_was_settled_here_and_not_committed_before_an_eviction_is_not_taken_in_again() -> None:
+async def test_what_was_settled_here_and_not_committed_before_an_eviction_is_not_delivered_again() -> None:
     broker, ownership = await filled(6)
-    first = deliver(await taken(ownership), 0, 1, 2, 3, 4)
+    first = deliver(await assigned(ownership), 0, 1, 2, 3, 4)
     for number in (0, 1, 3):
         first[number].ack()
-    ownership.forget()  # evicted: no commit gets through
+    ownership.revoke()  # evicted: no commit gets through
     first[4].ack()  # it went on, and ended
-    again = await taken(ownership)
+    again = await assigned(ownership)
     assert [delivery.record.offset for delivery in deliver(again, 0, 1, 2, 3, 4, 5)] == [2, 5]
     assert again.watermark.committable() == (2, {3, 4})
     await ownership.commit()
@@ -101,11 +101,11 @@ async def test_what_was_settled_here_and_not_committed_before_an_eviction_is_not
 async def test_what_this_worker_was_told_of_another_log_is_forgotten() -> None:
     broker, ownership = await filled(6)
     broker.group("workers").committed[TP] = Committed(3, "")
-    for delivery in deliver(await taken(ownership), 3, 4):
+    for delivery in deliver(await assigned(ownership), 3, 4):
         delivery.ack()
-    ownership.forget()
+    ownership.revoke()
     broker.group("workers").committed[TP] = Committed(1, "")  # the topic was made anew
-    assert [delivery.record.offset for delivery in deliver(await taken(ownership), 1, 2, 3, 4)] == [1, 2, 3, 4]
+    assert [delivery.record.offset for delivery in deliver(await assigned(ownership), 1, 2, 3, 4)] == [1, 2, 3, 4]
 
 
 async def test_after_an_eviction_a_marker_among_what_was_settled_here_does_no_harm() -> None:
@@ -116,11 +116,11 @@ async def test_after_an_eviction_a_marker_among_what_was_settled_here_does_no_ha
         await releases.begin()
         await (await releases.send(TP.topic, value=b"", partition=TP.partition))
         await releases.commit()
-    for delivery in deliver(await taken(ownership), 0, 1, 2):
+    for delivery in deliver(await assigned(ownership), 0, 1, 2):
         delivery.ack()
     deliver(ownership.owned[TP], 4)
-    ownership.forget()
-    (open_,) = deliver(await taken(ownership), 0, 1, 2, 4)
+    ownership.revoke()
+    (open_,) = deliver(await assigned(ownership), 0, 1, 2, 4)
     await ownership.commit()
     open_.ack()
     await ownership.commit()

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from regather.core.model import (
     AttemptFailed,
     Identity,
     JobId,
+    JobState,
     Outcome,
     Outcomes,
     Parked,
@@ -30,8 +31,10 @@ from regather.processors.splitting.rows import Band
 from regather.testing.inline_executor import InlineExecutor
 from regather.testing.waiting import eventually
 from regather.topics.layout import SHARD_RECORD_BYTES, Size, Topics, topic_specs
-from regather.transport.base import Record, TopicPartition
+from regather.transport.base import Consumer, Record, TopicPartition
 from regather.transport.memory import MemoryBroker, MemoryTransport
+from regather.transport.memory.clients import MemoryConsumer
+from regather.wire.control import encode_ended
 from regather.wire.events import decode_event
 from regather.wire.identity import header_map
 from regather.wire.shards import ShardEncoder, decode_history, released_record
@@ -108,6 +111,7 @@ class Workers:
     def __init__(self, world: World) -> None:
         self._world = world
         self._running: list[tuple[asyncio.Event, asyncio.Task[None]]] = []
+        self._latest: Worker | None = None
 
     async def start(
         self,
@@ -117,13 +121,18 @@ class Workers:
     ) -> InlineExecutor:
         executor = executor or InlineExecutor(all_kinds(), slots=2)
         settings = FAST_RETRY.model_copy(update={"drain_s": 0.01}) if transport else FAST_RETRY
-        worker = build(settings, transport or self._world.transport, executor)
+        self._latest = worker = build(settings, transport or self._world.transport, executor)
         stop = asyncio.Event()
         self._running.append((stop, asyncio.create_task(worker.run(stop))))
         await eventually(
             lambda: worker.not_ready_because is None or (dead and dead.is_set()), what="a ready worker, or a dead one"
         )
         return executor
+
+    def sample(self, name: str) -> float:
+        """A metric of the worker that was started last."""
+        assert self._latest is not None
+        return sum(sample.value for sample in self._latest.samples() if sample.name == name)
 
     async def bury(self) -> None:
         """End what is left of workers that were cut off."""
@@ -247,6 +256,40 @@ async def test_only_the_guilty_member_of_a_lost_batch_spends_an_attempt_and_the_
     assert all(len(batch) == 1 for batch in executor.batches[1:])
 
 
+class UnluckyExecutor(InlineExecutor):
+    """Loses the child of the first `lost` pieces of work, before or after it began with an item."""
+
+    def __init__(self, lost: int, not_run: NotRun) -> None:
+        super().__init__(all_kinds())
+        self._lost = lost
+        self._not_run = not_run
+
+    async def run(self, work: Work) -> list[Result]:
+        self._lost -= 1
+        return [self._not_run for _ in work.items] if self._lost >= 0 else await super().run(work)
+
+
+async def test_a_shard_that_no_child_began_spends_nothing_however_often_its_child_is_lost(
+    world: World, workers: Workers
+) -> None:
+    await world.send(1)
+    executor = await workers.start(UnluckyExecutor(50, NotRun()))
+    await eventually(world.outcomes, what="the outcome")
+    assert [(outcome.failure, outcome.attempts) for outcome in world.outcomes()] == [(None, 1)]
+    assert executor.executions == [(0, 0)]
+
+
+@pytest.mark.parametrize(("lost", "attempts"), [(20, 1), (21, 2)])
+async def test_a_shard_whose_child_is_lost_while_it_runs_spends_an_attempt_at_the_21st_time(
+    world: World, workers: Workers, lost: int, attempts: int
+) -> None:
+    await world.send(1)
+    await workers.start(UnluckyExecutor(lost, NotRun(begun=True)))
+    await eventually(world.outcomes, what="the outcome")
+    assert [(outcome.failure, outcome.attempts) for outcome in world.outcomes()] == [(None, attempts)]
+    assert [failed.error.reason for failed in world.events(AttemptFailed)] == [Reason.CRASHED] * (attempts - 1)
+
+
 class HeldExecutor(InlineExecutor):
     """Holds every batch until it is released."""
 
@@ -254,11 +297,39 @@ class HeldExecutor(InlineExecutor):
         super().__init__(all_kinds())
         self.release = asyncio.Event()
         self.begun = False
+        self.cancelled = False
 
     async def run(self, work: Work) -> list[Result]:
         self.begun = True
-        await self.release.wait()
+        try:
+            await self.release.wait()
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
         return await super().run(work)
+
+
+class BrokenExecutor(HeldExecutor):
+    """Has an error of its own at a shard, and holds the others."""
+
+    @property
+    def slots(self) -> int:
+        return 2
+
+    async def run(self, work: Work) -> list[Result]:
+        if work.items[0].seq == 1:
+            raise OSError("no descriptors are left")
+        return await super().run(work)
+
+
+async def test_a_worker_that_ends_with_an_error_leaves_nothing_running(world: World) -> None:
+    await world.send(2)
+    executor = BrokenExecutor()
+    worker = build(FAST_RETRY.model_copy(update={"drain_s": 0.01}), world.transport, executor)
+    with pytest.raises(RuntimeError, match="running a shard or publishing its result failed"):
+        await worker.run(asyncio.Event())
+    assert executor.begun
+    assert not {task.get_name() for task in asyncio.all_tasks()} & {"micro-batch", "beside-the-loop"}
 
 
 async def test_a_stop_lets_running_shards_end_and_spends_no_attempt(world: World, workers: Workers) -> None:
@@ -346,6 +417,60 @@ async def test_a_released_shard_whose_payload_is_gone_becomes_a_dead_letter(worl
     assert outcome.failure is not None
     assert outcome.failure.reason is Reason.UNREADABLE
     assert len(world.records(TOPICS.dead_letters)) == 1
+
+
+class HeldReader(MemoryConsumer):
+    """A consumer without a group, which learns where a shard topic ends only when it is told to."""
+
+    def __init__(self, broker: MemoryBroker, transport: "HeldReads") -> None:
+        super().__init__(broker, None)
+        self._transport = transport
+
+    async def end_offsets(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
+        if any(tp.topic == TOPICS.shards_bulk for tp in partitions):
+            self._transport.held += 1
+            await self._transport.go_on.wait()
+        return await super().end_offsets(partitions)
+
+
+class HeldReads(MemoryTransport):
+    """Holds every read of a payload."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        super().__init__(broker)
+        self._broker_here = broker
+        self.held = 0
+        self.go_on = asyncio.Event()
+
+    def consumer(self, *, group: str | None = None, fetch_max_bytes: int = 2**24) -> Consumer:
+        return super().consumer(group=group) if group else HeldReader(self._broker_here, self)
+
+
+@pytest.mark.parametrize("gone", [False, True])
+async def test_a_released_shard_whose_job_is_cancelled_while_its_payload_is_read_neither_runs_nor_has_an_outcome(
+    world: World, workers: Workers, gone: bool
+) -> None:
+    producer = world.transport.producer(max_record_bytes=SHARD_RECORD_BYTES)
+    await producer.start()
+    await (await producer.send(TOPICS.shards_bulk, value=b"\1\2\3\4", headers=[("who", b"knows")], partition=0))
+    source = RecordPlace(TOPICS.shards_bulk, 0, 5 if gone else 0)
+    headers, value = released_record(Shard(OWNER, 1, "frames.track", b"{}", b"", chained=True, source=source))
+    transport, executor = HeldReads(world.broker), HeldExecutor()
+    await workers.start(executor, transport)
+    await (await producer.send(TOPICS.shards_retry, value=value, headers=headers, partition=0))
+    await world.send(1)  # a shard of the same job, which runs meanwhile
+    await eventually(lambda: transport.held and executor.begun, what="a read of the payload, and a running shard")
+    ended, state = encode_ended(OWNER, JobState.CANCELLED)
+    await (await producer.send(TOPICS.control, value=state, headers=ended, key=b"job", partition=0))
+    await producer.stop()
+    await eventually(lambda: executor.cancelled, what="the end of the running shard")
+    executor.begun = False
+    transport.go_on.set()
+    await eventually(lambda: world.lag() == 0, what="everything committed")
+    assert not executor.begun
+    assert (world.outcomes(), world.events(AttemptFailed)) == ([], [])
+    assert workers.sample("regather_shards_dropped_total") == 2
+    assert len(world.records(TOPICS.dead_letters)) == 1  # the record in the place of the payload is no shard
 
 
 class LethalExecutor(InlineExecutor):

@@ -19,9 +19,11 @@ from regather_worker.dispatch import Dispatcher
 from regather_worker.loop import ShardLoop
 from regather_worker.outbox import Outbox
 from regather_worker.ownership import Ownership
+from regather_worker.payloads import PayloadReader
 from regather_worker.publish import Publisher
 from regather_worker.records import RecordMaker
 from regather_worker.reports import Reporter, make_report
+from regather_worker.routing import Router
 from regather_worker.settings import WorkerSettings
 
 log = get_logger()
@@ -38,6 +40,7 @@ class Worker:
         self._transport = transport
         self._executor = executor
         self._loop: ShardLoop | None = None
+        self._ownership = Ownership(environment.process, environment.now_ms)
         self._dispatcher: Dispatcher | None = None
         self._publisher: Publisher | None = None
         self._waits = 0
@@ -59,7 +62,7 @@ class Worker:
     def samples(self) -> Iterator[Sample]:
         """Return the worker's current metrics; only `regather_slots` before a broker has answered."""
         yield Sample("regather_slots", self._executor.slots)
-        if self._loop is None or self._dispatcher is None or self._publisher is None:
+        if self._dispatcher is None or self._publisher is None:
             return
         counts = self._publisher.counts
         yield Sample("regather_slots_busy", self._dispatcher.busy)
@@ -70,12 +73,12 @@ class Worker:
         yield from by_label("regather_attempts_failed_total", counts.attempts_failed)
         yield from by_label("regather_dead_letters_total", counts.letters)
         yield Sample("regather_shard_seconds_total", counts.run_us / 1e6)
-        yield Sample("regather_partitions", self._loop.partitions)
-        yield Sample("regather_records_open", self._loop.open_records)
-        yield from by_label("regather_records_lost_total", self._loop.lost)
+        yield Sample("regather_partitions", len(self._ownership.owned))
+        yield Sample("regather_records_open", self._ownership.open_records)
+        lost = {topic: self._ownership.lost[topic] for topic in self._settings.topics.shards}
+        yield from by_label("regather_records_lost_total", lost)
 
     def _report(self) -> WorkerReport:
-        assert self._loop is not None
         assert self._dispatcher is not None
         return make_report(
             self._environment,
@@ -83,8 +86,8 @@ class Worker:
             slots=self._executor.slots,
             busy=self._dispatcher.busy,
             queued=self._dispatcher.queued,
-            partitions=self._loop.partitions,
-            lag_s=self._loop.lag_s(self._environment.now_ms()),
+            partitions=len(self._ownership.owned),
+            lag_s=self._ownership.lag_s(),
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -107,11 +110,12 @@ class Worker:
         records = RecordMaker(settings.topics, event_partitions, self.name)
         publisher = Publisher(outbox, records, settlement, self._environment)
         limits = WorkLimits(memory_bytes=settings.memory_limit_bytes or None, cpu_s=settings.cpu_limit_s or None)
-        ownership = Ownership(self.name, self._environment.now_ms)
-        dispatcher = Dispatcher(self._executor, publisher, limits, ownership, self._environment.now_ms)
+        dispatcher = Dispatcher(self._executor, publisher, limits, self._ownership, self._environment.now_ms)
         self._dispatcher, self._publisher = dispatcher, publisher
         control = Control(self._transport, settings.topics, dispatcher.drop)
-        self._loop = ShardLoop(self._transport, settings.topics, settings, dispatcher, publisher, control, ownership)
+        payloads = PayloadReader(self._transport)
+        router = Router(dispatcher, publisher, control, payloads, regular=settings.topics.shards_bulk)
+        self._loop = ShardLoop(self._transport, settings.topics, settings, dispatcher, router, control, self._ownership)
         log.info("worker-starts", worker=self.name, slots=self._executor.slots)
         async with WatchedTasks() as tasks:
             tasks.start("dispatch", dispatcher.run(stop))

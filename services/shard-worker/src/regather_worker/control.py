@@ -21,7 +21,7 @@ class Control:
 
     def __init__(self, transport: Transport, topics: Topics, ended: Callable[[Identity], None]) -> None:
         self._tail = Tailer(transport, topics.control, skip=True)
-        self._tail.follow(TopicPartition(topics.control, 0), self._take)
+        self._tail.follow(TopicPartition(topics.control, 0), self._apply)
         self._ended = ended
         self._over: OrderedDict[Identity, None] = OrderedDict()
 
@@ -38,7 +38,7 @@ class Control:
         """Follow the topic until cancelled."""
         await self._tail.run()
 
-    def _take(self, record: Record) -> None:
+    def _apply(self, record: Record) -> None:
         if record.value is None:
             return
         try:

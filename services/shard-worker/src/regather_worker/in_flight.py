@@ -27,10 +27,25 @@ class InFlight:
     _arrivals: deque[tuple[int, int]] = field(default_factory=deque)
     """Offset and broker timestamp (ms) of each record read, in offset order; oldest_ms() drops settled ones."""
 
-    def took(self, record: Record) -> None:
-        """Count a record as open."""
+    def deliver(self, record: Record) -> bool:
+        """Count a record as open; return False if it is settled already, or was delivered before."""
+        if not self.watermark.deliver(record.offset):
+            return False
         self.open_bytes += len(record.value or b"")
         self._arrivals.append((record.offset, record.timestamp_ms))
+        return True
+
+    def ack(self, record: Record) -> None:
+        """Acknowledge a record, so that later commits may go past it. Repeats are harmless."""
+        if self.watermark.ack(record.offset):
+            self.open_bytes -= len(record.value or b"")
+            self.crash_tracker.ack(record.offset)
+
+    def is_full(self, most_records: int, most_bytes: int) -> bool:
+        """Whether the partition must be paused: from the limit on, until half of it is left; a pause drops a buffer."""
+        if self.paused:
+            return self.watermark.open_count > most_records // 2 or self.open_bytes > most_bytes // 2
+        return self.watermark.open_count >= most_records or self.open_bytes >= most_bytes
 
     def oldest_ms(self) -> int | None:
         """Return the broker timestamp of the oldest open record (ms since 1970); None without one."""
@@ -48,10 +63,8 @@ class Delivery:
     record: Record
 
     def ack(self) -> None:
-        """Acknowledge the record, so that later commits may go past it."""
-        self.in_flight.watermark.settle(self.record.offset)
-        self.in_flight.crash_tracker.settle(self.record.offset)
-        self.in_flight.open_bytes -= len(self.record.value or b"")
+        """Acknowledge the record, so that later commits may go past it. Repeats are harmless."""
+        self.in_flight.ack(self.record)
 
 
 ShardKey = tuple[Identity, int, int]
@@ -69,10 +82,10 @@ class QueuedShard:
     shard: Shard
     deliveries: list[Delivery] = field(default_factory=list)
     unbatched: bool = False
-    """True after its child ended before this shard ran: it does not share a micro-batch again."""
+    """True after a micro-batch ended without a result for it: it does not share one again."""
 
     lost: int = 0
-    """How often an execution ended before this shard ran, because its child was lost."""
+    """How often a child was lost while it ran this shard, for another reason."""
 
     search: RowSearch | None = None
     """The search for its bad rows, once the whole shard has failed for good."""

@@ -19,7 +19,7 @@ from regather_worker.in_flight import InFlight, QueuedShard
 log = get_logger()
 _RETRY_S = 1.0
 _REJECTED_S = 0.1
-_BLAMED_WITHIN_S = 5.0
+_BLAME_WITHIN_S = 5.0
 
 
 class Ownership:
@@ -36,7 +36,7 @@ class Ownership:
         self._starting: dict[TopicPartition, asyncio.Task[None]] = {}
         self._committed: dict[TopicPartition, Committed] = {}
         self._left: dict[TopicPartition, InFlight] = {}
-        """Progress in partitions that were taken away: if one comes back, its last commits may be missing."""
+        """Progress in partitions that were revoked: if one comes back, its last commits may be missing."""
 
         self._committing = asyncio.Lock()
 
@@ -44,6 +44,16 @@ class Ownership:
     def starting(self) -> bool:
         """Whether the starting offset of a partition is still unknown."""
         return bool(self._starting)
+
+    @property
+    def open_records(self) -> int:
+        """Records read and not yet acknowledged."""
+        return sum(in_flight.watermark.open_count for in_flight in self.owned.values())
+
+    def lag_s(self) -> float:
+        """Return the age in seconds of the oldest unacknowledged record, by its broker timestamp; 0 without one."""
+        oldest_ms = min((oldest for one in self.owned.values() if (oldest := one.oldest_ms())), default=None)
+        return 0.0 if oldest_ms is None else max(0.0, (self._now_ms() - oldest_ms) / 1000)
 
     def uses(self, consumer: Consumer) -> bool:
         """Whether commits go through this consumer."""
@@ -53,8 +63,8 @@ class Ownership:
         """Commit through this consumer from now on; None: do not commit."""
         self._consumer = consumer
 
-    def take(self, partitions: Sequence[TopicPartition]) -> None:
-        """Pause the partitions and start a task that determines where each begins, seeks there and resumes it."""
+    def assign(self, partitions: Sequence[TopicPartition]) -> None:
+        """Own these partitions: pause them, and start a task that finds where each begins, seeks there and resumes it."""
         consumer = self._consumer
         if consumer is None or not partitions:
             return
@@ -62,8 +72,8 @@ class Ownership:
         task = asyncio.create_task(self._take_over(consumer, partitions), name="take-over")
         self._starting.update(dict.fromkeys(partitions, task))
 
-    def forget(self, partitions: Sequence[TopicPartition] | None = None) -> None:
-        """Stop committing for partitions that were taken away (None: all); their running shards go on."""
+    def revoke(self, partitions: Sequence[TopicPartition] | None = None) -> None:
+        """Own these partitions no longer (None: all): commit nothing for them. Their running shards go on."""
         for tp in [*self.owned, *self._starting] if partitions is None else partitions:
             starting = self._starting.pop(tp, None)
             if starting is not None and starting not in self._starting.values():
@@ -84,9 +94,9 @@ class Ownership:
                 await self._consumer.commit(changed)
                 self._committed.update(changed)
 
-    async def name(self, batch: Sequence[QueuedShard], *, alone: bool) -> bool:
+    async def record_start(self, batch: Sequence[QueuedShard], *, alone: bool) -> bool:
         """Commit that these shards are about to begin, retrying; False if all their partitions were revoked first."""
-        await self._blamed()
+        await self._wait_for_blame()
         since_ms = self._now_ms() if alone else None
         for queued in batch:
             for delivery in queued.deliveries:
@@ -97,13 +107,13 @@ class Ownership:
             except CommitRejected:  # a rebalance is under way: its outcome decides whether `wanted` is still true
                 await asyncio.sleep(_REJECTED_S)
             except TransportError as error:
-                log.warning("not-named", error=repr(error))
+                log.warning("start-not-recorded", error=repr(error))
                 await asyncio.sleep(_RETRY_S)
             else:
                 return True
         return False
 
-    async def _blamed(self) -> None:
+    async def _wait_for_blame(self) -> None:
         """Wait, at most 5 s, until every crash is blamed on its shard; the next commit then records that as well.
 
         Without the wait two crashing shards could repeat for ever: the second would crash the worker each time before a
@@ -111,12 +121,12 @@ class Ownership:
         records than a worker reads at once.
         """
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_BLAMED_WITHIN_S):
+            async with asyncio.timeout(_BLAME_WITHIN_S):
                 while any(in_flight.crash_tracker.unblamed for in_flight in self.owned.values()):  # noqa: ASYNC110 - rare, short
                     await asyncio.sleep(_REJECTED_S)
 
-    async def unname(self, batch: Sequence[QueuedShard], *, alone: bool) -> None:
-        """Note that these shards no longer run; the next commit records it, and is made now for one that ran alone."""
+    async def record_end(self, batch: Sequence[QueuedShard], *, alone: bool) -> None:
+        """Record that these shards no longer run: in the next commit, or in one of its own after a shard that ran alone."""
         for queued in batch:
             for delivery in queued.deliveries:
                 delivery.in_flight.crash_tracker.end(delivery.record.offset)
@@ -144,7 +154,7 @@ class Ownership:
         mine = asyncio.current_task()
         try:
             owned = await retrying(
-                lambda: self._known(consumer, partitions),
+                lambda: self._acquire(consumer, partitions),
                 "start-unknown",
                 first_s=_REJECTED_S,
                 last_s=_RETRY_S,
@@ -159,11 +169,13 @@ class Ownership:
                 if self._starting.get(tp) is mine:
                     del self._starting[tp]
 
-    async def _known(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, InFlight]:
+    async def _acquire(
+        self, consumer: Consumer, partitions: Sequence[TopicPartition]
+    ) -> dict[TopicPartition, InFlight]:
         committed = await consumer.committed(partitions)
         beginnings = await consumer.beginning_offsets(partitions)
         ends = await consumer.end_offsets(partitions)
-        owned = {tp: self._intake(tp, committed[tp], beginnings[tp], ends[tp]) for tp in partitions}
+        owned = {tp: self._in_flight(tp, committed[tp], beginnings[tp], ends[tp]) for tp in partitions}
         changed = self._changed(owned, clean_shutdown=False)
         await consumer.commit(changed)
         self._committed.update(changed)
@@ -178,7 +190,7 @@ class Ownership:
             log.error("records-lost-to-retention", partition=str(tp), committed=stood, beginning=beginning, lost=lost)
             self.lost[tp.topic] += lost
 
-    def _intake(self, tp: TopicPartition, committed: Committed | None, beginning: int, end: int) -> InFlight:
+    def _in_flight(self, tp: TopicPartition, committed: Committed | None, beginning: int, end: int) -> InFlight:
         if committed is None or committed.offset < beginning:
             committed = Committed(beginning, "")
         previous, settled = decode_commit(committed.offset, committed.metadata)

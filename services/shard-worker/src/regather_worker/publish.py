@@ -65,15 +65,19 @@ class Publisher:
         text = f"worker {crash.worker} was lost without a clean shutdown while it ran this shard and nothing else"
         duration_ms = max(0, self._environment.now_ms() - crash.since_ms)
         failed = Failed(Reason.WORKER_LOST, text, crash.since_ms, duration_ms * 1000)
-        await self._carry_out([(queued, self._settled(queued, failed, crash.worker))])
+        await self._carry_out([(queued, self._decide_whole(queued, failed, crash.worker))])
 
-    async def lost_payload(self, queued: QueuedShard, error: str) -> None:
-        """Publish that a released shard failed for good because its payload is no longer in the log."""
+    async def lost_payload(self, queued: QueuedShard, source: RecordPlace) -> None:
+        """Publish that a released shard failed for good because its payload is no longer at `source` in the log."""
+        where = f"offset {source.offset} of {source.topic}-{source.partition}"
+        error = f"the payload at {where} is no longer in the log: retention deleted it"
         failed = Failed(Reason.UNREADABLE, error, self._environment.now_ms(), 0, retryable=False)
-        await self._carry_out([(queued, self._settled(queued, failed, self._environment.process))])
+        await self._carry_out([(queued, self._decide_whole(queued, failed, self._environment.process))])
 
     async def dead_letter_unreadable(self, delivery: Delivery, error: str) -> None:
         """Write a record that cannot be decoded to the dead letters, unchanged, and acknowledge its delivery."""
+        topic, partition, offset = delivery.record[:3]
+        log.warning("record-unreadable", topic=topic, partition=partition, offset=offset, error=error)
         await self._outbox.publish([self._records.unreadable(delivery.record, error)])
         self.counts.letters[Reason.UNREADABLE] += 1
         delivery.ack()
@@ -82,14 +86,14 @@ class Publisher:
         if not isinstance(result, NotRun):
             self.counts.run_us += result.duration_us
         if queued.search is not None:
-            return queued.search.took(result, worker)
-        decision = self._settled(queued, result, worker)
+            return queued.search.apply(result, worker)
+        decision = self._decide_whole(queued, result, worker)
         if isinstance(decision, Searched):
             most_bad = self._settlement.most_bad_rows
             queued.search = RowSearch(queued.shard, decision.failed, decision.error, most_bad=most_bad)
         return decision
 
-    def _settled(self, queued: QueuedShard, result: Result, worker: str) -> Decision:
+    def _decide_whole(self, queued: QueuedShard, result: Result, worker: str) -> Decision:
         jitter = 0.0
         if isinstance(result, Failed):
             self._note(queued.shard, result)

@@ -28,7 +28,7 @@ _PICKED_EXTRA_BYTES = 4 * 1024 * 1024  # for the header in front of each picked 
 
 
 class RowSearch:
-    """One search: run what work() returns and pass the result to took(), until took() returns a final decision.
+    """One search: run what work() returns and pass the result to apply(), until apply() returns a final decision.
 
     `failed` and `error` say how the whole shard failed.
     """
@@ -59,7 +59,7 @@ class RowSearch:
         item = WorkItem(shard.seq, shard.payload, shard.meta, shard.attempt, rows=rows)
         return Work(call, shard.kind, shard.options, [item], limits)
 
-    def took(self, result: Result, worker: str) -> Decision:
+    def apply(self, result: Result, worker: str) -> Decision:
         """Apply the result of a run on `worker`; return Rerun while there is more to run."""
         if isinstance(result, NotRun):
             return Rerun()
@@ -100,7 +100,7 @@ class RowSearch:
         self._bisection = Bisection(rows[0], most_bad=self._most_bad, budget_us=budget_us)
 
     def _step(self, bisection: Bisection[AttemptError], result: Done | Failed, error: AttemptError | None) -> None:
-        bisection.took(error, result.duration_us)
+        bisection.apply(error, result.duration_us)
         if bisection.verdict is Verdict.FOUND and isinstance(result, Done):
             self._output = result
         elif bisection.verdict is not None:

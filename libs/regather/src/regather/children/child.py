@@ -1,15 +1,13 @@
 """A child process, forked by the zygote: runs the items of each piece of work in turn and answers on its channel."""
 
-import faulthandler
 import os
-import signal
 import socket
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
-from typing import Any, BinaryIO
+from functools import partial
+from typing import BinaryIO
 
 from regather.children import child_limits
 from regather.children.child_limits import ChildRules
@@ -19,80 +17,34 @@ from regather.children.child_protocol import (
     FLUSH_BYTES,
     HELLO,
     LAST,
-    STACK_SIGNAL,
     Buffer,
     ProgressCell,
     encode_reply,
     read_work,
 )
-from regather.children.failure_text import FailureText, KindMissing, explain, too_much
-from regather.children.file_cut import CutOrder, cut_into_fifo, inspect_head
-from regather.children.row_calls import call_shard
-from regather.children.work import Call, Work, WorkItem
-from regather.core.errors import BadRequest
+from regather.children.child_setup import prepare
+from regather.children.failure_text import FailureText, explain, too_much
+from regather.children.processor_calls import ProcessorCalls
+from regather.children.work import Call, Work
 from regather.core.execution import Done, Failed, NotRun, Result
 from regather.core.model import Reason
-from regather.processors.base import Options, Processor
-from regather.processors.registry import Registry, options_from_json
-from regather.service.memory_tuning import CHILD_KEEPS_BYTES, keep_freed_memory
+from regather.processors.registry import Registry
 
 _FLUSH_AFTER_NS = 20_000_000  # results this old are sent before the next item begins, so that a kill loses few
 _BATCH_BYTES = 64 * 1024 * 1024  # outputs of one batch; the items beyond are not run
 _READ_AHEAD_BYTES = 256 * 1024
-_OPTIONS_KEPT = 16
 
 
 def run_child(channel: socket.socket, cell_fd: int, printed_fd: int, registry: Registry, rules: ChildRules) -> None:
-    """Set up the freshly forked process and serve until the supervisor closes the channel. Never returns."""
+    """Prepare the freshly forked process and serve until the supervisor closes the channel. Never returns."""
     try:
-        zygote = os.getppid()
-        child_limits.die_with(zygote)
-        os.setsid()
-        child_limits.adopt_orphans()
-        _redirect_output(printed_fd)
-        _default_signals()
-        _reseed()
-        cell = ProgressCell(cell_fd)
-        child_limits.apply(rules)
-        keep_freed_memory(CHILD_KEEPS_BYTES)
-        _Child(channel, cell, registry).serve()
+        prepare(printed_fd, rules)
+        _Child(channel, ProgressCell(cell_fd), registry).serve()
     except BaseException:  # nothing may propagate into the zygote's own frames
         traceback.print_exc()
         sys.stderr.flush()
     finally:
         os._exit(1)
-
-
-def _redirect_output(printed_fd: int) -> None:
-    """Send everything that Python or C code prints to the supervisor's pipe, and make stdin empty."""
-    null_fd = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null_fd, 0)
-    os.dup2(printed_fd, 1)
-    os.dup2(printed_fd, 2)
-    for fd in {null_fd, printed_fd} - {0, 1, 2}:
-        os.close(fd)
-    sys.stdout = open(1, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115 - by number
-    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115 - by number
-    faulthandler.enable(file=2)
-    faulthandler.register(STACK_SIGNAL, file=2, all_threads=False)
-
-
-def _default_signals() -> None:
-    """Survive a SIGTERM or SIGINT that a service manager sends to all processes: only the supervisor ends children.
-
-    A handler, not SIG_IGN: programs that user code starts would inherit SIG_IGN.
-    """
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: None)
-
-
-def _reseed() -> None:
-    """Seed numpy: children of one zygote must not draw the same numbers. The random module reseeds itself at a fork."""
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed()
 
 
 class _Child:
@@ -103,7 +55,7 @@ class _Child:
         self._channel_inode = os.fstat(channel.fileno()).st_ino
         self._cell = cell
         self._registry = registry
-        self._options = lru_cache(maxsize=_OPTIONS_KEPT)(self._parse_options)
+        self._calls = ProcessorCalls(registry)
         self._idle_bytes = child_limits.peak_bytes()
         self._out_of_memory = False
 
@@ -113,7 +65,7 @@ class _Child:
         self._send(encode_reply(0, [], flags=HELLO))
         while (work := read_work(stream, self._cell)) is not None:
             if work.call is Call.MERGE:
-                self._answer(0, [self._merge(work)])
+                self._answer(0, [self._attempt(0, partial(self._calls.merge, work), work)])
             else:
                 self._process(work)
 
@@ -122,7 +74,7 @@ class _Child:
         unsent = _Unsent()
         last = len(work.items) - 1
         for index, item in enumerate(work.items):
-            unsent.add(self._attempt(index, partial(self._call_process, work, item), work))
+            unsent.add(self._attempt(index, partial(self._calls.run, work, item), work))
             if self._out_of_memory or unsent.batch_bytes > _BATCH_BYTES:
                 unsent.results += [NotRun()] * (last - index)
                 break
@@ -131,24 +83,7 @@ class _Child:
                 unsent.sent()
         self._answer(unsent.first, unsent.results)
 
-    def _call_process(self, work: Work, item: WorkItem) -> object:
-        processor = self._processor(work.kind)
-        if work.call is Call.SPLIT:
-            return cut_into_fifo(
-                processor, self._options(work.kind, work.options), CutOrder.decode(item.payload, item.carry)
-            )
-        if work.call is Call.INSPECT:
-            return inspect_head(processor, self._options(work.kind, work.options), item)
-        return call_shard(processor, work.call, item, self._options(work.kind, work.options))
-
-    def _merge(self, work: Work) -> Result:
-        def call() -> object:
-            outputs = [None if item.missing else item.payload for item in work.items]
-            return self._processor(work.kind).merge(outputs, self._options(work.kind, work.options))
-
-        return self._attempt(0, call, work)
-
-    def _attempt(self, index: int, call: Callable[[], object], work: Work) -> Result:
+    def _attempt(self, index: int, call: Callable[[], bytes], work: Work) -> Result:
         """Run user code once, after marking its start for the supervisor; return how it ended."""
         started_ms = time.time_ns() // 1_000_000
         start_ns = time.monotonic_ns()
@@ -158,7 +93,7 @@ class _Child:
         try:
             limits = work.limits
             with child_limits.memory_limit(limits.memory_bytes), child_limits.cpu_limit(limits.cpu_s):
-                output = _as_bytes(call(), work)
+                output = call()
         except BaseException as error:  # SystemExit of user code must not end the batch either
             failure = explain(error, self._registry.get(work.kind))
         self._out_of_memory |= failure is not None and failure.reason is Reason.OUT_OF_MEMORY
@@ -169,15 +104,6 @@ class _Child:
         if failure is None:
             return Done(output, started_ms, duration_us)
         return Failed(failure.reason, failure.text, started_ms, duration_us, failure.retryable, failure.trace)
-
-    def _processor(self, kind: str) -> Processor[Any]:
-        try:
-            return self._registry.require(kind)
-        except BadRequest as error:
-            raise KindMissing(str(error)) from error
-
-    def _parse_options(self, kind: str, document: bytes) -> Options:
-        return options_from_json(self._processor(kind), document)
 
     def _check_channel(self) -> None:
         """Exit now if user code closed the channel: the cell still names the item that did it."""
@@ -232,14 +158,6 @@ class _Unsent:
     def due(self) -> bool:
         """Whether the results are large or old enough to be sent before the next item begins."""
         return self._bytes >= FLUSH_BYTES or time.monotonic_ns() - self._since_ns > _FLUSH_AFTER_NS
-
-
-def _as_bytes(output: object, work: Work) -> bytes:
-    if isinstance(output, bytes):
-        return output
-    if isinstance(output, bytearray | memoryview):
-        return bytes(output)
-    raise TypeError(f"{work.call}() of kind {work.kind!r} returned {type(output).__name__}; it must return bytes")
 
 
 def _left_processes() -> bool:

@@ -212,7 +212,7 @@ class ChildHandle:
             self._stats.overrun_ms.append((time.monotonic() - self._kill.due_s) * 1000)
         self._end()
         self._printed.close()
-        self._settle(status)
+        self._resolve(status)
         self._give_back()
 
     # Sending and receiving.
@@ -249,9 +249,9 @@ class ChildHandle:
             return
         self._moved_s = self._loop.time()
         for reply in replies:
-            self._take(reply)
+            self._receive(reply)
 
-    def _take(self, reply: Reply) -> None:
+    def _receive(self, reply: Reply) -> None:
         if reply.flags & HELLO and not self.greeted:
             self.greeted = True
             self._deadline.cancel()
@@ -260,9 +260,9 @@ class ChildHandle:
         elif self._running is None:
             self.kill()
         else:
-            self._take_results(self._running, reply)
+            self._accept_results(self._running, reply)
 
-    def _take_results(self, running: _Running, reply: Reply) -> None:
+    def _accept_results(self, running: _Running, reply: Reply) -> None:
         running.known[reply.first : reply.first + len(reply.results)] = reply.results
         if not reply.flags & LAST:
             return
@@ -285,7 +285,7 @@ class ChildHandle:
         with contextlib.suppress(EOFError, BrokenReply):
             for reply in self._reader.read():
                 if self._running is not None:
-                    self._take_results(self._running, reply)
+                    self._accept_results(self._running, reply)
 
     # Deadline and end.
 
@@ -334,7 +334,7 @@ class ChildHandle:
             self.ended = True
             self._events.child_ending(self)
 
-    def _settle(self, status: int | None) -> None:
+    def _resolve(self, status: int | None) -> None:
         running = self._running
         if running is not None:
             self._finish(judge(running.work, running.known, self._death(status)))

@@ -120,8 +120,8 @@ class Supervisor:
         """Wait for a free slot and run one piece of work in it. Never raises because of user code.
 
         An item whose result was lost with its child is NotRun. All items are NotRun if all children were lost at once,
-        or if stop() was called. If a batch ends its child and the guilty item cannot be told, this runs each item
-        alone.
+        or if stop() was called; it is `begun` if its child was executing it. If a batch ends its child and the guilty
+        item cannot be told, this runs each item alone.
         """
         if work.call is Call.PROCESS and not work.items:
             return []

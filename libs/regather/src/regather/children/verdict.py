@@ -51,7 +51,7 @@ def judge(work: Work, known: Sequence[Result | None], death: Death) -> list[Resu
     """
     alone = len(known) == 1
     if death.cause is Cause.LOST or (death.index == ProgressCell.WAITING and death.cause is not Cause.BAD_REPLY):
-        return [NotRun() if result is None else result for result in known]
+        return [NotRun(begun=at == death.index) if result is None else result for at, result in enumerate(known)]
     if not alone and not _names_the_guilty(known, death):
         return None
     guilty = 0 if alone else death.index

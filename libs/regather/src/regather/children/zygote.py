@@ -65,14 +65,14 @@ class Zygote:
         poll.register(self._wakeup, select.POLLIN)
         while os.getppid() == self._supervisor:
             ready = {fd for fd, _ in poll.poll()}
-            if self._control.fileno() in ready and not self._take_request():
+            if self._control.fileno() in ready and not self._serve_request():
                 break
             if self._wakeup in ready:
                 _drain(self._wakeup)
                 self._reap()
         self._kill_everything()
 
-    def _take_request(self) -> bool:
+    def _serve_request(self) -> bool:
         """Fork a child; return False if the supervisor has ended."""
         try:
             data, fds, _, _ = socket.recv_fds(self._control, FORK.size, FORK_FDS, socket.MSG_CMSG_CLOEXEC)

@@ -107,13 +107,13 @@ class ZygoteLink:
                     self._lost()
                     return
                 what, first, second = MESSAGE.unpack_from(message)
-                self._take(what, first, second, message[MESSAGE.size :].decode("utf-8", "replace"))
+                self._dispatch(what, first, second, message[MESSAGE.size :].decode("utf-8", "replace"))
         except BlockingIOError:
             pass
         except OSError:
             self._lost()
 
-    def _take(self, what: int, first: int, second: int, text: str) -> None:
+    def _dispatch(self, what: int, first: int, second: int, text: str) -> None:
         if what == FORKED:
             self._events.forked(first, second)
         elif what == EXITED:

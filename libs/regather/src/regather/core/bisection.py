@@ -23,7 +23,7 @@ class Verdict(StrEnum):
 
 
 class Bisection(Generic[ErrorT]):
-    """Mutable, without IO. Run the rows of `next_run` and pass the result to took(), until `verdict` is set.
+    """Mutable, without IO. Run the rows of `next_run` and pass the result to apply(), until `verdict` is set.
 
     `rows` are the shard's row numbers. The search gives up when it has found more than `most_bad` bad rows, or when its
     runs have taken `budget_us`. With n rows, each bad row costs at most ceil(log2 n) + 2 runs. The search ends with one
@@ -52,8 +52,8 @@ class Bisection(Generic[ErrorT]):
             return (range(self._low, end),)
         return (range(self._low, self._low + max(1, (self._blamed_end - self._low) // 2)),)
 
-    def took(self, error: ErrorT | None, duration_us: int) -> None:
-        """Record the result of running `next_run`: None for a success, else the error."""
+    def apply(self, error: ErrorT | None, duration_us: int) -> None:
+        """Apply the result of running `next_run`: None for a success, else the error."""
         first = self.next_run[0]
         self.runs += 1
         self._budget_us -= duration_us

@@ -23,7 +23,7 @@ crashed the owner that had to blame the first.
 Who calls what, when. The worker makes one CrashTracker for each partition that it takes over, and commits attribution()
 before it reads the first record. When a record arrives, crash_at() says whether to publish the blamed attempt instead
 of running it. Before a record begins, is_suspect() says whether it has to run alone and is_watched() whether to call
-begin() and to commit first. end() follows when it no longer runs, settle() when its follower is acked. Every commit
+begin() and to commit first. end() follows when it no longer runs, ack() when its follower is acked. Every commit
 carries attribution(), and the last one of an orderly stop sets `clean_shutdown`.
 
 Rejected (ADR 0010): running all open records of the partition one at a time after a second loss, which takes over an
@@ -110,7 +110,7 @@ class CrashTracker:
         """Stop naming a record that no longer runs."""
         self._running.pop(offset, None)
 
-    def settle(self, offset: int) -> None:
+    def ack(self, offset: int) -> None:
         """Forget a record that is settled: it is neither suspect nor to be blamed any more."""
         self.end(offset)
         self._suspects.discard(offset)

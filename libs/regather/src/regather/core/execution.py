@@ -35,7 +35,12 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class NotRun:
-    """An item that was not the one executing when its child died: it spends no attempt."""
+    """An item that is not to blame for the loss of its child: it spends no attempt.
+
+    `begun` is True if a child was executing it, and was lost for another reason.
+    """
+
+    begun: bool = False
 
 
 Result = Done | Failed | NotRun

@@ -1,4 +1,4 @@
-"""Decides which queued shards run next: the small lane first, bulk not starved, the jobs of a lane in turn.
+"""Decides which queued shards run next: the priority lane first, the other one not starved, the jobs of a lane in turn.
 
 Items are queued in groups, and only items of one group share a micro-batch: shards of one job with the same kind,
 options and time-out.
@@ -13,17 +13,21 @@ from regather.core.batch_sizer import MAX_BATCH_ITEMS
 
 T = TypeVar("T")
 
-BULK_TURN = 8
-"""In one of this many turns bulk goes first, so that an endless stream of small jobs does not starve it."""
+REGULAR_TURN = 8
+"""In one of this many turns the regular lane goes first, so that an endless stream of small jobs does not starve it."""
 
 MAX_BATCH_BYTES = 256 * 1024
 
 
 class Lane(IntEnum):
-    """Lanes in the order in which they are served."""
+    """Lanes in the order in which they are served.
 
-    SMALL = 0
-    BULK = 1
+    PRIORITY holds the first eight shards of every job, retries and other shards that run again, and released shards.
+    REGULAR holds all others.
+    """
+
+    PRIORITY = 0
+    REGULAR = 1
 
 
 class LaneQueue(Generic[T]):
@@ -60,7 +64,7 @@ class LaneQueue(Generic[T]):
         groups = self._lanes[lane]
         group, queue = next(iter(groups.items()))
         most = MAX_BATCH_ITEMS if most_items is None else most_items(queue[0][0])
-        batch = _take(queue, min(most, _fair_share(len(queue), len(groups), idle_slots)))
+        batch = _pop_front(queue, min(most, _fair_share(len(queue), len(groups), idle_slots)))
         self._count -= len(batch)
         if queue:
             groups.move_to_end(group)
@@ -88,7 +92,8 @@ class LaneQueue(Generic[T]):
         if not self._count:
             return None
         self._turn += 1
-        order = (Lane.BULK, Lane.SMALL) if self._turn % BULK_TURN == 0 else (Lane.SMALL, Lane.BULK)
+        regular_first = self._turn % REGULAR_TURN == 0
+        order = (Lane.REGULAR, Lane.PRIORITY) if regular_first else (Lane.PRIORITY, Lane.REGULAR)
         return next(lane for lane in order if self._lanes[lane])
 
 
@@ -98,7 +103,7 @@ def _fair_share(queued: int, groups: int, idle_slots: int) -> int:
     return max(1, min(MAX_BATCH_ITEMS, -(-queued // idle_slots)))
 
 
-def _take(queue: deque[tuple[T, int]], limit: int) -> list[T]:
+def _pop_front(queue: deque[tuple[T, int]], limit: int) -> list[T]:
     batch: list[T] = []
     size_bytes = 0
     while queue and len(batch) < limit:

@@ -30,11 +30,13 @@ class Watermark:
         self._open[offset] = None
         return True
 
-    def settle(self, offset: int) -> None:
-        """Note that a delivered record is settled. Repeats are harmless."""
-        if offset in self._open:
-            del self._open[offset]
-            self._settled.add(offset)
+    def ack(self, offset: int) -> bool:
+        """Note that a delivered record is settled; return False if it was not open, because it was settled before."""
+        if offset not in self._open:
+            return False
+        del self._open[offset]
+        self._settled.add(offset)
+        return True
 
     @property
     def open_count(self) -> int:

@@ -2,15 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from regather.children.failure_text import explain
-from regather.children.file_cut import CutOrder, cut_into_fifo, inspect_head
-from regather.children.row_calls import call_shard
+from regather.children.processor_calls import ProcessorCalls
 from regather.children.work import Call, Work
 from regather.core.execution import Done, Failed, Result
 from regather.processors.base import Processor
+from regather.processors.registry import Registry
 
 
 class InlineExecutor:
@@ -18,6 +19,7 @@ class InlineExecutor:
 
     def __init__(self, processors: Mapping[str, Processor[Any]], slots: int = 1) -> None:
         self._processors = processors
+        self._calls = ProcessorCalls(processors if isinstance(processors, Registry) else Registry(processors))
         self._slots = slots
         self.executions: list[tuple[int, int]] = []
         """(seq, attempt) of every shard that ran."""
@@ -40,27 +42,19 @@ class InlineExecutor:
 
     async def run(self, work: Work) -> list[Result]:
         """Run the items in this process; return one result for each."""
-        processor = self._processors[work.kind]
-        options = processor.options_model.model_validate_json(work.options or b"{}")
         if work.call is Call.MERGE:
-            outputs = [None if item.missing else item.payload for item in work.items]
-            return [_attempt(lambda: processor.merge(outputs, options), processor)]
-        if work.call is Call.SPLIT:
-            order = CutOrder.decode(work.items[0].payload, work.items[0].carry)
-            return [await asyncio.to_thread(_attempt, lambda: cut_into_fifo(processor, options, order), processor)]
-        if work.call is Call.INSPECT:
-            return [_attempt(lambda: inspect_head(processor, options, work.items[0]), processor)]
-        results = []
-        for item in work.items:
-            self.executions.append((item.seq, item.attempt))
-            results.append(_attempt(lambda item=item: call_shard(processor, work.call, item, options), processor))
-        return results
+            return [self._attempt(work, partial(self._calls.merge, work))]
+        calls = [partial(self._calls.run, work, item) for item in work.items]
+        if work.call is Call.SPLIT:  # in a thread: it waits for the reader of its FIFO
+            return [await asyncio.to_thread(self._attempt, work, call) for call in calls]
+        if work.call is not Call.INSPECT:
+            self.executions += [(item.seq, item.attempt) for item in work.items]
+        return [self._attempt(work, call) for call in calls]
 
-
-def _attempt(call: Any, processor: Processor[Any]) -> Result:
-    started_ms = time.time_ns() // 1_000_000
-    try:
-        return Done(call(), started_ms, 1)
-    except Exception as error:
-        failure = explain(error, processor)
-        return Failed(failure.reason, failure.text, started_ms, 1, failure.retryable, failure.trace)
+    def _attempt(self, work: Work, call: Callable[[], bytes]) -> Result:
+        started_ms = time.time_ns() // 1_000_000
+        try:
+            return Done(call(), started_ms, 1)
+        except Exception as error:
+            failure = explain(error, self._processors.get(work.kind))
+            return Failed(failure.reason, failure.text, started_ms, 1, failure.retryable, failure.trace)

@@ -48,6 +48,11 @@ class Topics:
         return f"{self.prefix}shards.retry"
 
     @property
+    def shards(self) -> tuple[str, str, str]:
+        """All topics with shards: what workers read."""
+        return (self.shards_small, self.shards_bulk, self.shards_retry)
+
+    @property
     def job_events(self) -> str:
         """What happened to jobs and shards: the aggregator folds it."""
         return f"{self.prefix}job-events"
