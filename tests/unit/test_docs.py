@@ -110,12 +110,33 @@ def test_the_workflow_calls_make_targets_that_exist() -> None:
     assert set(called) - targets == set()
 
 
-@pytest.mark.parametrize("page", ["docs/architecture.md", *(page for page in PAGES if page.startswith("services/"))])
+PAGES_THAT_NAME_FILES = [
+    "CONTRIBUTING.md",
+    "docs/architecture.md",
+    "docs/protocol.md",
+    "docs/operations/accept-kinds.md",
+    "docs/operations/simulation.md",
+    "docs/reference/kinds/image.md",
+    *(page for page in PAGES if page.startswith("services/")),
+]
+
+
+@pytest.mark.parametrize("page", PAGES_THAT_NAME_FILES)
 def test_files_that_a_page_names_exist(page: str) -> None:
     named = set(re.findall(r"[\w/.-]*?([\w-]+\.py)\b", text_of(page)))
-    there = {path.name for folder in ("libs", "services", "cli", "tests") for path in (ROOT / folder).rglob("*.py")}
+    folders = ("libs", "services", "cli", "tests", "benchmarks")
+    there = {path.name for folder in folders for path in (ROOT / folder).rglob("*.py")}
     assert named
     assert named - there == set()
+
+
+def test_paths_of_the_recipes_exist() -> None:
+    """In the table of CONTRIBUTING.md; a path without a first folder is below the library's."""
+    table = text_of("CONTRIBUTING.md").partition("## Which files a change touches")[2].partition("\n## ")[0]
+    paths = re.findall(r"`([\w/.-]+/[\w.-]*)`", table)
+    roots = [ROOT, ROOT / "libs/regather/src/regather", ROOT / "benchmarks/chaos", ROOT / "tests/accept_kinds"]
+    assert len(paths) > 10
+    assert [path for path in paths if not any((root / path).exists() for root in roots)] == []
 
 
 def test_every_route_stands_in_the_reference() -> None:
@@ -150,6 +171,20 @@ def test_every_setting_stands_in_the_reference(settings: type[ServiceSettings]) 
     text = text_of("docs/reference/settings.md")
     names = [environment_name(name, field) for name, field in settings.model_fields.items()]
     assert [name for name in names if f"`{name}`" not in text] == []
+
+
+def test_every_variable_that_the_code_reads_stands_in_the_reference() -> None:
+    sources = [path for folder in ("libs", "services", "cli") for path in (ROOT / folder).glob("**/src/**/*.py")]
+    read = {name for path in sources for name in re.findall(r"\"(REGATHER_[A-Z_]+)\"", path.read_text())}
+    assert {"REGATHER_URL", "REGATHER_MODELS_DIR"} <= read
+    assert {name for name in read if f"`{name}`" not in text_of("docs/reference/settings.md")} == set()
+
+
+def test_every_kind_stands_in_the_list_and_every_page_of_a_kind_is_linked() -> None:
+    text = text_of("docs/reference/kinds.md") + text_of("docs/reference/kinds/image.md")
+    assert [kind for kind in all_kinds() if f"`{kind}`" not in text_of("docs/reference/kinds.md")] == []
+    pages = [page.name for page in (ROOT / "docs/reference/kinds").glob("*.md")]
+    assert [page for page in pages if f"{page})" not in text] == []
 
 
 def test_every_metric_stands_in_the_reference() -> None:

@@ -2,9 +2,11 @@
 
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
+from chaos.nemesis import all_faults
 from chaos.plan import BROKER_GAP_S, BROKER_KINDS, SHARES, Kind, PlannedFault, make_plan
 
 ALL = list(Kind)
@@ -52,3 +54,9 @@ def test_what_is_struck_instead_is_never_a_broker() -> None:
 def test_only_the_kinds_that_were_asked_for() -> None:
     kinds = [Kind.WORKER_KILL, Kind.BROKER_KILL]
     assert {fault.kind for fault in make_plan(1, 10, kinds=kinds, every_s=8.0)} == set(kinds)
+
+
+def test_every_kind_has_a_share_a_fault_and_a_row_in_the_page(repository_root: Path) -> None:
+    page = (repository_root / "docs/operations/chaos.md").read_text().partition("## Faults")[2].partition("## ")[0]
+    assert set(SHARES) == set(all_faults()) == set(Kind)
+    assert [kind for kind in Kind if f"`{kind.value}`" not in page] == []

@@ -23,7 +23,7 @@ class WordCount(Processor[WordOptions]):
     options_model = WordOptions
 
     def splitter(self, options: WordOptions, request: SplitRequest) -> Splitter:
-        """See Processor."""
+        """Cut by bytes alone, so that the gateway need not look for words."""
         return ByteSplitter(request)
 
     def process(self, shard: ShardView, options: WordOptions) -> bytes:

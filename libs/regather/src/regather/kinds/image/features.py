@@ -29,13 +29,13 @@ from typing_extensions import override
 
 from regather.core.errors import BadInput, BadRequest, PermanentError, UserError
 from regather.kinds.image import EXTRA
-from regather.kinds.image.arriving import ArrivingPlan, ArrivingSplitter, band_and_rule
+from regather.kinds.image.arriving import ArrivingPlan, ArrivingSplitter
 from regather.kinds.image.formats import FORMATS, Choice, ImageFormat, format_named, format_of, not_an_image
 from regather.kinds.image.image_file import ImageFileSplitter
 from regather.kinds.image.limits import check_options_agree, check_size
 from regather.processors.base import DATA_ERRORS, FileSplitter, Options, Processor, ShardView, SplitRequest, Splitter
 from regather.processors.splitting.npy import MAGIC, npy_splitter, refuse_other_arrays
-from regather.processors.splitting.rows import Band, RowLayout, RowSplitter, raw_layout
+from regather.processors.splitting.rows import RowLayout, RowSplitter, raw_layout
 
 HALO_ROWS = 3
 _MAX_CHANNELS = 16
@@ -124,16 +124,10 @@ class ImageFeatures(Processor[ImageOptions]):
 
     @override
     def process(self, shard: ShardView, options: ImageOptions) -> bytes:
-        from regather.kinds.image.bands import count_band
-        from regather.kinds.image.float_bands import count_float_band
+        from regather.kinds.image.band_output import band_output
 
         try:
-            meta, rule = band_and_rule(shard.meta)
-            band = Band.decode(meta)
-            payload = _values(shard.payload, rule) if rule else shard.payload
-            if band.dtype == "float32":
-                return count_float_band(payload, band, options.span).encode()
-            return count_band(payload, band).encode()
+            return band_output(shard.payload, shard.meta, options.span)
         except (ValueError, TypeError, KeyError) as error:
             raise PermanentError(f"shard {shard.seq} is not a band of an image: {error}") from error
 
@@ -199,12 +193,6 @@ def _file(known: ImageFormat, options: ImageOptions, request: SplitRequest) -> F
 
 def _choice(options: ImageOptions) -> Choice:
     return Choice(options.page, options.level, options.values)
-
-
-def _values(samples: bytes, rule: bytes) -> bytes:
-    from regather.kinds.image.dicom_values import SampleRule
-
-    return SampleRule.decode(rule).apply(samples)
 
 
 def _npy(options: ImageOptions, request: SplitRequest) -> Splitter | FileSplitter:

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, TypeVar
 from typing_extensions import override
 
 from regather.core.errors import PermanentError
-from regather.core.sharding import DEFAULT_SHARD_BYTES
 from regather.kinds.table import EXTRA
 from regather.kinds.table.options import ReadingOptions, SidedOptions
 from regather.kinds.table.plan import Plan, Reading, RowUse, TableMeta
-from regather.kinds.table.shard_rows import PlannedSplitter, rows_of
-from regather.kinds.table.side_room import fitted
-from regather.kinds.table.text_input import text_splitter
+from regather.kinds.table.shard_rows import rows_of
+from regather.kinds.table.text_cut import planned_text
 from regather.processors.base import DATA_ERRORS, FileSplitter, Processor, ShardRows, ShardView, SplitRequest, Splitter
 
 if TYPE_CHECKING:
@@ -53,10 +51,7 @@ class TableProcessor(Processor[OptionsT]):
         if request.head is None and options.format == "parquet":
             request = SplitRequest(request.shard_size_bytes, content_type=request.content_type)
             options = options.model_copy(update={"format": "csv"})
-        side_bytes = len(request.plan.partition(b"\n")[2])
-        rows = fitted(request, side_bytes, DEFAULT_SHARD_BYTES) if side_bytes else request
-        splitter = text_splitter(options, replace(rows, plan=b""))
-        return PlannedSplitter(splitter, request, options, values=not options.groups) if request.plan else splitter
+        return planned_text(options, request, values=not options.groups)
 
     @override
     def inspect(self, head: bytes, options: OptionsT, request: SplitRequest) -> bytes:

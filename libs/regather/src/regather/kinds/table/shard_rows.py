@@ -1,67 +1,15 @@
-"""Shards with a plan: cuts them so that their outputs fit a record, and picks some of their rows."""
+"""The rows of a shard with a plan: picks some of them, and puts the side table before them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 
 from regather.core.errors import BadInput, PermanentError
 from regather.core.sharding import MAX_SHARD_BYTES
 from regather.kinds.table.options import ReadingOptions
 from regather.kinds.table.plan import Plan, TableMeta
-from regather.processors.base import Piece, ShardRows, SplitRequest, Splitter
-from regather.processors.splitting.row_packer import RowSpan
+from regather.processors.base import Piece, ShardRows
 from regather.processors.splitting.shard_rows import ArrowRows, TextRows
 from regather.processors.splitting.text_rows import NDJSON, csv_dialect
-
-_OUTPUT_BYTES = 8 * 1024 * 1024  # below the 10 MiB of a record, because values may grow when written as JSON
-
-
-class PlannedSplitter:
-    """A splitter of text whose pieces carry the plan, and whose outputs fit a record.
-
-    Column names and states of groups make an output larger than its shard. A piece whose output may be too large is cut
-    again at row ends; BadInput if the client asked for an exact number of shards. `values`: the output has the shard's
-    own values, beside what the plan adds per row.
-    """
-
-    def __init__(self, inner: Splitter, request: SplitRequest, options: ReadingOptions, *, values: bool = True) -> None:
-        self._inner = inner
-        self._options = options
-        plan, _, self._side = request.plan.partition(b"\n")
-        self._plan = Plan.decode(plan)
-        self._encoded = b"\n" + self._plan.encode()
-        self._shards = request.shards
-        self._values = int(values)
-
-    def feed(self, data: bytes) -> Iterable[Piece]:
-        """Cut the next bytes; return the pieces that are now complete."""
-        return self._planned(self._inner.feed(data))
-
-    def finish(self) -> Iterable[Piece]:
-        """Return the last pieces."""
-        return self._planned(self._inner.finish())
-
-    def _planned(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
-        for piece in pieces:
-            span = RowSpan.decode(piece.meta)
-            output_bytes = self._plan.output_bytes(span.rows, self._values * len(piece.payload))
-            parts = min(span.rows, -(-output_bytes // _OUTPUT_BYTES))
-            if parts > 1:
-                for part in self._parts(piece, span, parts):
-                    yield behind(self._side, part)
-            else:
-                yield behind(self._side, Piece(piece.payload, piece.meta + self._encoded))
-
-    def _parts(self, piece: Piece, span: RowSpan, parts: int) -> Iterator[Piece]:
-        if self._shards is not None:
-            raise BadInput(
-                f"shards={self._shards}: the output of a shard with {span.rows} rows may not fit a record; ask for at "
-                f"least {self._shards * parts}, or leave it out",
-                code="bad-split",
-            )
-        rows = rows_of(piece.payload, TableMeta(span, self._plan), self._options)
-        edges = [span.row0 + span.rows * part // parts for part in range(parts + 1)]
-        yield from (rows.pick([range(first, end)]) for first, end in pairwise(edges))
 
 
 def behind(side: bytes, piece: Piece) -> Piece:

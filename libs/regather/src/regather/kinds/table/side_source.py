@@ -10,13 +10,13 @@ from functools import partial
 from typing import Any
 
 from regather.core.errors import BadInput, BadRequest, PermanentError, UserError
+from regather.kinds.table.bad_rows import on_rows
 from regather.kinds.table.engine import Engine, engine, quoted
 from regather.kinds.table.failures import is_of_data, said
 from regather.kinds.table.inspection import plan_of
 from regather.kinds.table.options import SideOptions
 from regather.kinds.table.plan import Column, Plan, TableMeta
 from regather.kinds.table.reading import shard_relation, value_of_arrow
-from regather.kinds.table.shards import on_rows
 from regather.kinds.table.side_room import PARQUET_BYTES, SIDE_BYTES, SIDE_ROWS
 from regather.kinds.table.text_input import text_splitter
 from regather.processors.base import HEAD_BYTES, Side, SplitRequest

@@ -54,7 +54,7 @@ class TableSql(TableProcessor[SqlOptions]):
 
     def use(self, database: "Engine", options: SqlOptions, plan: Plan) -> RowUse:
         """Return that the job reads all columns, because only DuckDB knows which of them a query uses."""
-        from regather.kinds.table.sql_shards import check_queries
+        from regather.kinds.table.sql_checks import check_queries
 
         made = check_queries(database, options, plan)
         beside = low_names(plan.side.columns if plan.side else ())
