@@ -10,7 +10,7 @@ EXPORT := $(BIN)/uv export --quiet --no-emit-workspace --no-header
 PEERS := .venv-peers
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
-.PHONY: help setup up demo test test-all test-compose test-integration fmt lint types arch lock clean bench-smoke bench-memory bench-isolation hostile-shards chaos chaos-sum simulate mutants bench-restore accept-kinds bench-kinds
+.PHONY: help setup up demo test test-all test-compose test-integration fmt lint types arch lock clean bench-smoke bench-memory bench-isolation hostile-shards chaos chaos-sum simulate mutants bench-restore accept-kinds bench-kinds fuzz-records
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  %-17s %s\n", $$1, $$2}'
@@ -72,6 +72,9 @@ chaos-sum: $(STAMP) ## add up the slices of `make chaos` of this commit
 
 simulate: $(STAMP) ## SEEDS=1000 FIRST=0 LEVEL=rules|loops: histories with faults in virtual time; SEED=s replays one
 	@PYTHONPATH=tests $(BIN)/python -m simulation --level $(or $(LEVEL),rules) $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000) --first $(or $(FIRST),0))
+
+fuzz-records: $(STAMP) ## RECORDS=100000 FIRST=0: odd records in every topic, beside jobs that must all be right
+	@PYTHONPATH=tests $(BIN)/python -m fuzz_records --records $(or $(RECORDS),100000) --first $(or $(FIRST),0)
 
 mutants: $(STAMP) ## every broken build in tests/mutants is caught by the simulation; ONLY="no-fence ..." tries some
 	@PYTHONPATH=tests $(BIN)/python -m mutants $(if $(ONLY),--only $(ONLY))

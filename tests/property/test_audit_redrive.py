@@ -191,7 +191,7 @@ def test_a_clock_that_was_set_back_hides_no_redrive() -> None:
 
 def test_a_redrive_of_a_version_that_cannot_be_is_dropped() -> None:
     installation = ended_once()
-    write(installation, redriven(FIRST, 0, [0]))
+    write(installation, redriven(FIRST, 1, [0]))
     tally = installation.audit()
     assert (tally.findings, tally.dropped["redrive-too-late"]) == ([], 1)
 

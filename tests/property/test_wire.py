@@ -35,10 +35,14 @@ from regather.core.model import (
 from regather.core.status import JobStatus, ResultAddress, ShardError, newer
 from regather.wire.documents import decode_final, decode_status, encode_final, encode_status
 from regather.wire.events import decode_event, encode_event
+from regather.wire.fields import MAX_MS
 from regather.wire.shards import decode_shard, released_record, shard_headers
 
 u32 = st.integers(0, 2**32 - 1)
-ms = st.integers(0, 2**48 - 1)
+ms = st.integers(0, MAX_MS)
+natural = st.integers(0, 2**63 - 1)
+partitions = st.integers(0, 2**31 - 1)
+topic_names = st.text("abcXYZ019._-", min_size=1, max_size=40)
 text = st.text(max_size=40)
 owners = st.builds(
     Identity,
@@ -46,13 +50,13 @@ owners = st.builds(
     st.binary(min_size=8, max_size=8).map(lambda raw: SubmissionId(raw.hex())),
     st.integers(1, 2**16 - 1),
 )
-attempt_errors = st.builds(AttemptError, st.integers(0, 3), st.sampled_from(Reason), text, text, ms, u32)
+attempt_errors = st.builds(AttemptError, st.integers(0, 3), st.sampled_from(Reason), text, text, ms, natural)
 histories = st.lists(attempt_errors, max_size=4).map(tuple)
 shards = st.builds(
     Shard, owners, u32, text, st.binary(max_size=30), st.binary(max_size=30), st.binary(max_size=9), u32,
     st.integers(0, 3), histories, u32, st.booleans(), st.just(b""), st.none(), st.booleans(),
 )  # fmt: skip
-letters = st.none() | st.builds(DeadLetterAddress, st.integers(0, 9), ms)
+letters = st.none() | st.builds(DeadLetterAddress, partitions, natural)
 failures = st.builds(Failure, st.sampled_from(Reason), text, histories, letters)
 good = st.builds(
     Outcome,
@@ -71,15 +75,16 @@ damaged = st.builds(
     Outcome, u32, st.integers(1, 4), u32, ms, u32, st.binary(max_size=30), st.none(), st.just(b""), bad_rows
 )
 bad = st.builds(Outcome, u32, st.integers(1, 4), u32, ms, u32, st.just(b""), failures, st.just(b""), st.just(()))
-places = st.builds(RecordPlace, text, u32, ms)
+places = st.builds(RecordPlace, topic_names, partitions, natural)
 worker_names = st.text(max_size=20)
+ranges_of_seqs = st.tuples(u32, u32).map(lambda ends: (min(ends), max(ends)))
 opened = st.builds(Opened, owners, text, text.map(str.encode), text, ms, st.sampled_from(OnError), text, st.booleans())
-stretches = st.lists(st.builds(OffsetRange, text, u32, ms, ms), max_size=3).map(tuple)
+stretches = st.lists(st.builds(OffsetRange, topic_names, partitions, natural, natural), max_size=3).map(tuple)
 events = st.one_of(
     opened,
-    st.builds(Redriven, opened, st.lists(st.tuples(u32, u32), max_size=3).map(tuple), ms, ms),
+    st.builds(Redriven, opened, st.lists(ranges_of_seqs, max_size=3).map(tuple), natural, ms),
     st.builds(Uploading, owners, u32),
-    st.builds(Sealed, owners, u32, ms, text, stretches),
+    st.builds(Sealed, owners, u32, natural, text, stretches),
     st.builds(Abandoned, owners, text),
     st.builds(AttemptFailed, owners, u32, attempt_errors),
     st.builds(Parked, owners, u32, places, u32, st.binary(max_size=20)),

@@ -15,6 +15,7 @@ from regather.wire.checkpoints import decode_checkpoint
 from regather.wire.control import decode_ended
 from regather.wire.documents import decode_final, decode_status
 from regather.wire.events import decode_event
+from regather.wire.identity import required, required_text
 from regather.wire.shards import decode_shard
 
 E = TypeVar("E", bound=Event)
@@ -152,8 +153,8 @@ class Ledger:
 
     def _take_letter(self, record: Record) -> None:
         headers = dict(record.headers)
-        partition, offset = (int(headers[f"kafka_dlt-original-{name}"]) for name in ("partition", "offset"))
-        self.letters[headers["kafka_dlt-original-topic"].decode(), partition, offset] += 1
+        partition, offset = (int(required(headers, f"kafka_dlt-original-{name}")) for name in ("partition", "offset"))
+        self.letters[required_text(headers, "kafka_dlt-original-topic"), partition, offset] += 1
 
     def _check_frontier(self, status: JobStatus) -> None:
         """No status names more shards without a gap than have an outcome by now."""

@@ -11,7 +11,7 @@ from regather.core.partition_fold import FoldPolicy
 from regather.core.status import JobStatus, ShardError
 from regather.testing.simulation.logs import Logs
 from regather.transport.base import Record, TopicPartition
-from regather.wire.identity import IDENTITY_BYTES, unpack_identity
+from regather.wire.identity import IDENTITY_BYTES, required, unpack_identity
 from simulation.drops import check_drops
 from simulation.installation import Executions
 from simulation.invariants import Invariants
@@ -188,11 +188,11 @@ class Verdict:
         headers = dict(record.headers)
         row = headers.get("row")
         same_row = (error.row is None) if row is None else error.row == int(row)
-        whose = unpack_identity(headers["rg"][:IDENTITY_BYTES])
+        whose = unpack_identity(required(headers, "rg")[:IDENTITY_BYTES])
         mine = (
             whose.submission == owner.submission and whose.version <= owner.version
         )  # an earlier version may have run it
-        return whose.job_id == owner.job_id and mine and int(headers["seq"]) == error.seq and same_row
+        return whose.job_id == owner.job_id and mine and int(required(headers, "seq")) == error.seq and same_row
 
     def _check_views(self) -> None:
         newest: dict[JobId, JobStatus] = {}

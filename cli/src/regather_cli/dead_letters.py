@@ -73,6 +73,6 @@ async def _read_all(consumer: Consumer, partitions: list[TopicPartition]) -> lis
 def _letter(record: Record) -> DeadLetter:
     shard = decode_shard(record.headers, record.value)
     by_name = header_map(record.headers)
-    reason, row = by_name.get("reason", b"").decode(), by_name.get("row")
+    reason, row = (by_name.get("reason") or b"").decode("utf-8", "replace"), by_name.get("row")
     address = f"{record.topic}/{record.partition}/{record.offset}"
     return DeadLetter(shard.seq, shard.payload, reason, shard.history, address, int(row) if row else None)

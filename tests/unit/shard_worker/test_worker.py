@@ -36,7 +36,7 @@ from regather.transport.memory import MemoryBroker, MemoryTransport
 from regather.transport.memory.clients import MemoryConsumer
 from regather.wire.control import encode_ended
 from regather.wire.events import decode_event
-from regather.wire.identity import header_map
+from regather.wire.identity import header_map, required
 from regather.wire.shards import ShardEncoder, decode_history, released_record
 from regather.wire.worker_reports import decode_report
 from regather_worker.app import Worker, build
@@ -169,7 +169,7 @@ async def test_a_shard_that_always_fails_runs_four_times_and_becomes_a_dead_lett
     assert [attempt for seq, attempt in executor.executions if seq == 2] == [0, 1, 2, 3]
     (letter,) = world.records(TOPICS.dead_letters)
     assert letter.value == b"shard 2"
-    history = decode_history(header_map(letter.headers)["history"])
+    history = decode_history(required(header_map(letter.headers), "history"))
     assert [(error.attempt, error.reason) for error in history] == [(n, Reason.RAISED) for n in range(4)]
     assert failed.failure is not None
     assert failed.failure.dead_letter is not None
@@ -522,7 +522,7 @@ async def test_of_500_shards_only_the_one_that_kills_its_worker_is_charged(world
     (letter,) = world.records(TOPICS.dead_letters)
     headers = header_map(letter.headers)
     assert (letter.value, headers["reason"]) == (b"shard 123", b"worker-lost")
-    history = decode_history(headers["history"])
+    history = decode_history(required(headers, "history"))
     assert [(error.attempt, error.reason) for error in history] == [(n, Reason.WORKER_LOST) for n in range(4)]
     assert len({error.worker for error in history}) == 4
     assert {error.seq for error in world.events(AttemptFailed)} == {123}

@@ -5,7 +5,7 @@ from enum import Enum, auto
 
 from regather.core.errors import WireError
 from regather.core.model import DeadLetterAddress, Identity
-from regather.wire.identity import HEADER, IDENTITY_BYTES, pack_identity, required
+from regather.wire.identity import HEADER, IDENTITY_BYTES, HeaderMap, pack_identity, required
 
 _SEQ_BYTES = 4
 _OFFSET_BITS = 48
@@ -30,13 +30,13 @@ class DeadLetterIndex:
     def __len__(self) -> int:
         return len(self._letters)
 
-    def add(self, partition: int, offset: int, headers: Mapping[str, bytes]) -> None:
+    def add(self, partition: int, offset: int, headers: HeaderMap) -> None:
         """Add one dead letter. Skip that of an undecodable record: it has no owner, and no outcome names it."""
         try:
             head = required(headers, HEADER)
         except WireError:
             return
-        about = head[: IDENTITY_BYTES + _SEQ_BYTES] + headers.get("row", b"")
+        about = head[: IDENTITY_BYTES + _SEQ_BYTES] + (headers.get("row") or b"")
         self._letters[partition << _OFFSET_BITS | offset] = about
 
     def look(self, address: DeadLetterAddress, owner: Identity, seq: int, row: int | None) -> Letter:

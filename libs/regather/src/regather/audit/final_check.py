@@ -16,7 +16,7 @@ from regather.core.model import DeadLetterAddress, Identity, JobState, OnError, 
 from regather.core.seq_ranges import ranges
 from regather.core.status import MAX_ERRORS_SHOWN, JobStatus, ShardError
 from regather.wire.documents import status_from_json
-from regather.wire.identity import HEADER, required, unpack_identity
+from regather.wire.identity import HEADER, HeaderMap, required, unpack_identity
 
 _WHOLE = (JobState.SUCCEEDED, JobState.PARTIAL)
 
@@ -24,11 +24,11 @@ _WHOLE = (JobState.SUCCEEDED, JobState.PARTIAL)
 class Final:
     """A decoded record of results; raises WireError if it cannot be decoded."""
 
-    def __init__(self, headers: Mapping[str, bytes]) -> None:
+    def __init__(self, headers: HeaderMap) -> None:
         self.owner: Identity = unpack_identity(required(headers, HEADER))
         self.status: JobStatus = status_from_json(required(headers, "document"))
         self._told = {
-            name: headers.get(name, b"").decode("utf-8", "replace") for name in ("job_id", "version", "state")
+            name: (headers.get(name) or b"").decode("utf-8", "replace") for name in ("job_id", "version", "state")
         }
 
     @property
@@ -105,7 +105,7 @@ class FinalCheck:
         elif not self.final.pieces:
             self._take(value)
 
-    def piece(self, index: int, headers: Mapping[str, bytes] | None, value: bytes) -> None:
+    def piece(self, index: int, headers: HeaderMap | None, value: bytes) -> None:
         """Check the record at the address of a segment. `headers` None: there is no record."""
         offset, size_bytes = self.final.pieces[index]
         wrong = _wrong_piece(self.final.owner, index, size_bytes, headers, value)
@@ -253,9 +253,7 @@ class FinalCheck:
         self._verdict.findings.append(Finding(violation, owner.job_id, owner.version, detail))
 
 
-def _wrong_piece(
-    owner: Identity, index: int, size_bytes: int, headers: Mapping[str, bytes] | None, value: bytes
-) -> str | None:
+def _wrong_piece(owner: Identity, index: int, size_bytes: int, headers: HeaderMap | None, value: bytes) -> str | None:
     if headers is None:
         return "does not exist"
     try:
@@ -265,7 +263,7 @@ def _wrong_piece(
     if found != owner:
         return "belongs to another job, submission or version"
     if headers.get("segment") != str(index).encode():
-        return f"is segment {headers.get('segment', b'?').decode('utf-8', 'replace')} of its result"
+        return f"is segment {(headers.get('segment') or b'?').decode('utf-8', 'replace')} of its result"
     return None if len(value) == size_bytes else f"has {len(value)} bytes, not {size_bytes}"
 
 

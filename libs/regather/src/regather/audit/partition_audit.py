@@ -9,7 +9,7 @@ A redrive builds on versions that the audit has forgotten by then. So if there w
 second time, and the audit keeps all outcomes of redriven jobs, as fingerprints, until the partition is done.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 from regather.audit.dead_letter_index import DeadLetterIndex
@@ -36,7 +36,7 @@ from regather.core.model import (
     Uploading,
 )
 from regather.wire.events import decode_event
-from regather.wire.identity import HEADER, unpack_identity
+from regather.wire.identity import HEADER, HeaderMap, unpack_identity
 
 Joins = Callable[[str, bytes], bool | None]
 """Called with kind and options: returns whether the result is the joined outputs; None if that is unknown."""
@@ -99,7 +99,7 @@ class PartitionAudit:
         self._again_ms = 0
         """The log's time in the second reading. It begins with that of the first redrive, the earliest needed."""
 
-    def event(self, headers: Mapping[str, bytes], value: bytes | None, *, append_ms: int) -> None:
+    def event(self, headers: HeaderMap, value: bytes | None, *, append_ms: int) -> None:
         """Fold one record of job-events."""
         self._tally.saw(append_ms)
         self._first_ms = append_ms if self._first_ms is None else self._first_ms
@@ -128,10 +128,10 @@ class PartitionAudit:
         self._begins_at = max(self._begins_at, begins_at)
         self._reads_again = True
 
-    def event_again(self, headers: Mapping[str, bytes], value: bytes | None, *, append_ms: int) -> None:
+    def event_again(self, headers: HeaderMap, value: bytes | None, *, append_ms: int) -> None:
         """Fold one record of job-events in the second reading: of versions that redrives build on or open."""
         self._again_ms = max(self._again_ms, append_ms)
-        if headers.get(HEADER, b"")[1 : 1 + _JOB_BYTES] not in self._redriven_jobs:
+        if (headers.get(HEADER) or b"")[1 : 1 + _JOB_BYTES] not in self._redriven_jobs:
             return
         try:
             event = decode_event(headers.items(), value)
@@ -148,7 +148,7 @@ class PartitionAudit:
             if event.owner in self._redrives:
                 self._fold(event)
 
-    def final(self, headers: Mapping[str, bytes], *, append_ms: int) -> FinalCheck | AuditResult | None:
+    def final(self, headers: HeaderMap, *, append_ms: int) -> FinalCheck | AuditResult | None:
         """Begin to check one record of results. Return a check that needs the result's bytes, or a verdict at once.
 
         None: nothing is left to check. A repeated or an unreadable final is counted here.
@@ -173,7 +173,7 @@ class PartitionAudit:
         self._unopened.discard(key)
         return self._check(final)
 
-    def again(self, headers: Mapping[str, bytes]) -> FinalCheck | AuditResult:
+    def again(self, headers: HeaderMap) -> FinalCheck | AuditResult:
         """Begin to check a final again that did not fit before, after all events were read."""
         return self._check(Final(headers))
 
@@ -324,10 +324,11 @@ class PartitionAudit:
             detail = f"a shard was executed {log.executions} times, at most {MAX_ATTEMPTS} are allowed"
             tally.add(AuditResult([_finding(Violation.EXECUTIONS, log.owner, detail)]))
 
-    def _wanted(self, headers: Mapping[str, bytes]) -> bool:
-        if self._only is None or HEADER not in headers:
+    def _wanted(self, headers: HeaderMap) -> bool:
+        head = headers.get(HEADER)
+        if self._only is None or head is None:
             return True
-        return headers[HEADER][1 : 1 + _JOB_BYTES].hex() == self._only.replace("-", "")
+        return head[1 : 1 + _JOB_BYTES].hex() == self._only.replace("-", "")
 
 
 def judge_missing(missing: list[MissingFinal], tally: AuditTally, *, grace_ms: int, now_ms: int) -> None:
@@ -362,8 +363,8 @@ def _finding(violation: Violation, owner: Identity, detail: str) -> Finding:
     return Finding(violation, owner.job_id, owner.version, detail)
 
 
-def _job_of(headers: Mapping[str, bytes]) -> JobId:
+def _job_of(headers: HeaderMap) -> JobId:
     try:
-        return unpack_identity(headers.get(HEADER, b"")).job_id
+        return unpack_identity(headers.get(HEADER) or b"").job_id
     except WireError:
         return JobId("unknown")

@@ -5,12 +5,18 @@ import re
 
 from regather.core.model import JobId, SubmissionId
 
+_SUBMISSION_ID = re.compile(r"[0-9a-f]{16}")
 _JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def is_job_id(text: str) -> bool:
     """Whether the text has the form of a job id: a UUID in lower case."""
     return _JOB_ID.fullmatch(text) is not None
+
+
+def is_submission_id(text: str) -> bool:
+    """Whether the text has the form of a submission id: 16 hexadecimal digits in lower case."""
+    return _SUBMISSION_ID.fullmatch(text) is not None
 
 
 def uuid7(now_ms: int, randomness: bytes) -> JobId:

@@ -10,7 +10,8 @@ from typing import NamedTuple, Protocol
 
 from regather.topics.rules import BrokerSettings, TopicSpec, TopicState
 
-Headers = Sequence[tuple[str, bytes]]
+Headers = Sequence[tuple[str, bytes | None]]
+"""Kafka allows a header without a value, which other producers may write."""
 
 TRANSACTION_TIMEOUT_S = 20.0
 """After this time the broker aborts an open transaction. Until then it keeps read_committed readers waiting."""

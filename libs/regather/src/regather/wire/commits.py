@@ -4,16 +4,36 @@ Kafka accepts 4,096 bytes. Offsets are relative to the committed one, and defaul
 """
 
 import base64
-import json
+import binascii
 import zlib
 from bisect import bisect_left
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any, NotRequired
+
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from regather.core.crash_attribution import Attribution
+from regather.core.errors import WireError
+from regather.wire.fields import JsonReader, Milliseconds, to_json
 
 MAX_METADATA_BYTES = 3_900
 _MAX_BITS = 24_000
+
+_Distance = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+
+class _Document(TypedDict):
+    farewell: bool
+    worker: NotRequired[str]
+    watched: NotRequired[_Distance]
+    suspects: NotRequired[frozenset[_Distance]]
+    running: NotRequired[frozenset[_Distance]]
+    alone_since_ms: NotRequired[Milliseconds | None]
+    settled: NotRequired[str]
+
+
+_read = JsonReader[_Document](_Document)
 
 
 def encode_commit(offset: int, attribution: Attribution, settled: Iterable[int]) -> str:
@@ -38,23 +58,23 @@ def decode_commit(offset: int, metadata: str) -> tuple[Attribution, set[int]]:
     if not metadata:
         return Attribution(), set()
     try:
-        document: dict[str, Any] = json.loads(metadata)
-        since_ms = document.get("alone_since_ms")
-        attribution = Attribution(
-            str(document.get("worker", "")),
-            bool(document["farewell"]),
-            offset + int(document["watched"]) if "watched" in document else 0,
-            frozenset(offset + int(named) for named in document.get("suspects", ())),
-            frozenset(offset + int(named) for named in document.get("running", ())),
-            None if since_ms is None else int(since_ms),
-        )
-        return attribution, _decode_bitmap(offset, document.get("settled", ""))
-    except (ValueError, TypeError, KeyError, AttributeError, zlib.error):
+        document = _read(metadata, "the metadata of a commit")
+        settled = _decode_bitmap(offset, document.get("settled", ""))
+    except (WireError, binascii.Error, zlib.error, ValueError):
         return Attribution(), set()
+    attribution = Attribution(
+        document.get("worker", ""),
+        document["farewell"],
+        offset + document["watched"] if "watched" in document else 0,
+        frozenset(offset + named for named in document.get("suspects", ())),
+        frozenset(offset + named for named in document.get("running", ())),
+        document.get("alone_since_ms"),
+    )
+    return attribution, settled
 
 
 def _compact(document: dict[str, Any]) -> str:
-    return json.dumps(document, separators=(",", ":"))
+    return to_json(document).decode()
 
 
 def _encode_bitmap(offset: int, ordered: list[int], room_bytes: int) -> str:
@@ -74,5 +94,7 @@ def _encode_bitmap(offset: int, ordered: list[int], room_bytes: int) -> str:
 
 
 def _decode_bitmap(offset: int, text: str) -> set[int]:
-    bitmap = zlib.decompress(base64.b64decode(text, validate=True)) if text else b""
+    if not text:
+        return set()
+    bitmap = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), _MAX_BITS // 8 + 1)
     return {offset + at * 8 + bit for at, byte in enumerate(bitmap) for bit in range(8) if byte >> bit & 1}

@@ -1,19 +1,40 @@
 """Records of job-status and results: one JSON document of the job, and the bytes of the result, unchanged."""
 
-import json
+from collections.abc import Iterator
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, get_type_hints
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter, ValidationError, create_model
 
 from regather.core.errors import WireError
+from regather.core.ids import is_job_id, is_submission_id
+from regather.core.model import Identity
 from regather.core.status import JobStatus
-from regather.wire.identity import HEADER, Headers, header_map, pack_identity
+from regather.wire.fields import MAX_I64, MAX_MS, first_error, to_json
+from regather.wire.identity import (
+    HEADER,
+    HeaderMap,
+    Headers,
+    header_map,
+    optional,
+    pack_identity,
+    required,
+    unpack_identity,
+)
 
+MAX_VERSION = 2**16 - 1
 INLINE_RESULT_BYTES = 32 * 1024
 """The status record also contains results up to this size, so that a gateway need not read them by offset."""
 
 RESULT_HEADER = "result"
 _STATUS = TypeAdapter(JobStatus)
-"""Knows the fields and types of a status, so that no list of them has to be kept here."""
+_FIELDS = [field for field in fields(JobStatus) if field.name != "owner"]
+_HINTS = get_type_hints(JobStatus)
+_SHAPE: dict[str, Any] = {name: (of, ...) for name, of in get_type_hints(Identity).items()} | {
+    field.name: (_HINTS[field.name], ... if field.default is MISSING else field.default) for field in _FIELDS
+}
+_DOCUMENT = create_model("JobDocument", __config__=ConfigDict(strict=True), **_SHAPE)
+"""Made of the fields and types of a status, so that no list of them has to be kept here."""
 
 EncodedDocument = tuple[list[tuple[str, bytes]], bytes]
 
@@ -28,7 +49,8 @@ def encode_status(status: JobStatus, inline_result: bytes | None = None) -> Enco
 
 def decode_status(headers: Headers, value: bytes | None) -> tuple[JobStatus, bytes | None]:
     """Return status and inline result of a status record; raise WireError if it cannot be read."""
-    return status_from_json(value or b""), header_map(headers).get(RESULT_HEADER)
+    by_name = header_map(headers)
+    return _of_owner(by_name, value or b""), optional(by_name, RESULT_HEADER)
 
 
 def encode_final(status: JobStatus, result: bytes, media_type: str) -> EncodedDocument:
@@ -46,10 +68,17 @@ def encode_final(status: JobStatus, result: bytes, media_type: str) -> EncodedDo
 
 def decode_final(headers: Headers) -> JobStatus:
     """Return the status that a final carries; raise WireError if it has none."""
-    document = header_map(headers).get("document")
-    if document is None:
-        raise WireError("the final has no header 'document'")
-    return status_from_json(document)
+    by_name = header_map(headers)
+    return _of_owner(by_name, required(by_name, "document"))
+
+
+def _of_owner(headers: HeaderMap, document: bytes) -> JobStatus:
+    """Return the status; raise WireError if it is of another job, submission or version than the record."""
+    status = status_from_json(document)
+    owner = unpack_identity(required(headers, HEADER))
+    if owner != status.owner:
+        raise WireError(f"a record of {owner} has the document of {status.owner}")
+    return status
 
 
 def status_to_json(status: JobStatus) -> bytes:
@@ -62,14 +91,33 @@ def status_to_json(status: JobStatus) -> bytes:
             del error["row"]
     if status.result is not None and not status.result.segments:
         del document["result"]["segments"], document["result"]["digest"]
-    return json.dumps(document, separators=(",", ":")).encode()
+    return to_json(document)
 
 
 def status_from_json(data: bytes) -> JobStatus:
     """Read what status_to_json() wrote; raise WireError for anything else. Keys that nobody knows are left out."""
     try:
-        document = json.loads(data)
-        owner = (document["job_id"], document["submission"], document["version"])
-        return _STATUS.validate_python({**document, "owner": owner})
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise WireError(f"a job's document cannot be read: {error!r}") from error
+        document: Any = _DOCUMENT.model_validate_json(data)
+    except ValidationError as error:
+        raise WireError(f"a job's document cannot be read: {first_error(error)}") from None
+    owner = Identity(document.job_id, document.submission, document.version)
+    if not (is_job_id(owner.job_id) and is_submission_id(owner.submission) and 1 <= owner.version <= MAX_VERSION):
+        raise WireError(f"a job's document is of {owner}, which is no identity of a job")
+    status = JobStatus(owner, **{field.name: getattr(document, field.name) for field in _FIELDS})
+    for name, number in _numbers("", status):
+        most = MAX_MS if name.endswith("_ms") else MAX_I64
+        if not 0 <= number <= most:
+            raise WireError(f"a job's document cannot be read: {name} is a number below 0 or above {most}")
+    return status
+
+
+def _numbers(name: str, value: object) -> Iterator[tuple[str, int]]:
+    """Yield all integers in a status with the names of their fields, also those of its errors, gaps and result."""
+    if type(value) is int:
+        yield name, value
+    elif isinstance(value, tuple):
+        for element in value:
+            yield from _numbers(name, element)
+    elif is_dataclass(value):
+        for field in fields(value):
+            yield from _numbers(field.name, getattr(value, field.name))

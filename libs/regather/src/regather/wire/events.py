@@ -1,9 +1,11 @@
 """Records of job-events: what happened to jobs and shards. The aggregator folds them."""
 
-import json
 import struct
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, NotRequired
+
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from regather.core.errors import WireError
 from regather.core.execution import pack_step, unpack_step
@@ -29,14 +31,93 @@ from regather.core.model import (
     Tick,
     Uploading,
 )
+from regather.wire.fields import (
+    MAX_MS,
+    U32,
+    AttemptDocument,
+    JsonReader,
+    Letter,
+    Milliseconds,
+    Natural,
+    PartitionNumber,
+    Place,
+    TopicName,
+    to_json,
+)
 from regather.wire.identity import HEADER, Headers, header_map, pack_identity, required, unpack_identity
-from regather.wire.shards import attempt_from_json, attempt_to_json, decode_history, encode_history
+from regather.wire.shards import attempt_error, attempt_to_json, decode_history, encode_history
 
 EVENT_HEADER = "event"
 _COUNT = struct.Struct(">BI")  # length of the worker's name, number of outcomes
 _ENTRY = struct.Struct(">IBBIQII")  # seq, flags, attempts, input_bytes, started_ms, duration_us, length of the body
 _MAX_U32 = 0xFFFF_FFFF
+_VALUE = "its value"
 _FAILED, _CARRIES, _BAD_ROWS = 1, 2, 4
+
+
+class _Opened(TypedDict):
+    kind: str
+    options: str
+    tenant: str
+    deadline_ms: Milliseconds
+    on_error: OnError
+    label: str
+    chained: NotRequired[bool]
+    max_failed: NotRequired[Natural]
+    max_failed_pct: NotRequired[Annotated[float, Field(ge=0, le=100)]]
+
+
+class _Redriven(TypedDict):
+    opened: _Opened
+    seqs: tuple[tuple[U32, U32], ...]
+    origin: Natural
+    created_ms: Milliseconds
+
+
+class _Uploading(TypedDict):
+    shards: U32
+
+
+class _Sealed(TypedDict):
+    shards: U32
+    size_bytes: Natural
+    digest: str
+    places: NotRequired[tuple[tuple[TopicName, PartitionNumber, Natural, Natural], ...]]
+
+
+class _Abandoned(TypedDict):
+    error: str
+
+
+class _AttemptFailed(AttemptDocument):
+    seq: U32
+
+
+class _Parked(TypedDict):
+    seq: U32
+    place: Place
+    timeout_ms: U32
+    meta: str
+
+
+class _Failure(TypedDict):
+    reason: Reason
+    error: str
+    history: str
+    dead_letter: Letter | None
+
+
+_BadRows = tuple[tuple[Natural, Reason, str, Letter | None], ...]
+
+_read_opened = JsonReader[_Opened](_Opened)
+_read_redriven = JsonReader[_Redriven](_Redriven)
+_read_uploading = JsonReader[_Uploading](_Uploading)
+_read_sealed = JsonReader[_Sealed](_Sealed)
+_read_abandoned = JsonReader[_Abandoned](_Abandoned)
+_read_attempt_failed = JsonReader[_AttemptFailed](_AttemptFailed)
+_read_parked = JsonReader[_Parked](_Parked)
+_read_failure = JsonReader[_Failure](_Failure)
+_read_bad_rows = JsonReader[_BadRows](_BadRows)
 
 EncodedEvent = tuple[list[tuple[str, bytes]], bytes]
 
@@ -57,20 +138,16 @@ def decode_event(headers: Headers, value: bytes | None) -> Event:
         return Tick()
     decoder = _DECODERS.get(name)
     if decoder is None:
-        raise WireError(f"unknown job event {name!r}")
+        raise WireError(f"unknown job event {name[:40]!r}")
     owner = unpack_identity(required(by_name, HEADER))
     try:
         return decoder(owner, value or b"")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error) as error:
-        raise WireError(f"job event {name.decode()} of job {owner.job_id} cannot be read: {error!r}") from error
-
-
-def _json(document: Mapping[str, object]) -> bytes:
-    return json.dumps(document, separators=(",", ":")).encode()
+    except (WireError, ValueError, struct.error) as error:
+        raise WireError(f"job event {name.decode()} of job {owner.job_id}: {error}") from error
 
 
 def _encode_opened(event: Opened) -> tuple[bytes, bytes]:
-    return b"opened", _json(_opened_document(event))
+    return b"opened", to_json(_opened_document(event))
 
 
 def _opened_document(event: Opened) -> dict[str, object]:
@@ -92,17 +169,17 @@ def _opened_document(event: Opened) -> dict[str, object]:
 
 
 def _decode_opened(owner: Identity, value: bytes) -> Opened:
-    return _opened(owner, json.loads(value))
+    return _opened(owner, _read_opened(value, _VALUE))
 
 
-def _opened(owner: Identity, document: Mapping[str, Any]) -> Opened:
+def _opened(owner: Identity, document: _Opened) -> Opened:
     return Opened(
         owner,
         kind=document["kind"],
         options=document["options"].encode(),
         tenant=document["tenant"],
         deadline_ms=document["deadline_ms"],
-        on_error=OnError(document["on_error"]),
+        on_error=document["on_error"],
         label=document["label"],
         chained=document.get("chained", False),
         max_failed=document.get("max_failed"),
@@ -117,55 +194,57 @@ def _encode_redriven(event: Redriven) -> tuple[bytes, bytes]:
         "origin": event.origin,
         "created_ms": event.created_ms,
     }
-    return b"redriven", _json(document)
+    return b"redriven", to_json(document)
 
 
 def _decode_redriven(owner: Identity, value: bytes) -> Redriven:
-    document = json.loads(value)
-    seqs = tuple((first, last) for first, last in document["seqs"])
-    return Redriven(_opened(owner, document["opened"]), seqs, document["origin"], document["created_ms"])
+    document = _read_redriven(value, _VALUE)
+    for first, last in document["seqs"]:
+        if first > last:
+            raise WireError(f"seqs: the shards {first} to {last} are no range")
+    return Redriven(_opened(owner, document["opened"]), document["seqs"], document["origin"], document["created_ms"])
 
 
 def _encode_uploading(event: Uploading) -> tuple[bytes, bytes]:
-    return b"uploading", _json({"shards": event.shards})
+    return b"uploading", to_json({"shards": event.shards})
 
 
 def _decode_uploading(owner: Identity, value: bytes) -> Uploading:
-    return Uploading(owner, json.loads(value)["shards"])
+    return Uploading(owner, _read_uploading(value, _VALUE)["shards"])
 
 
 def _encode_sealed(event: Sealed) -> tuple[bytes, bytes]:
     document: dict[str, object] = {"shards": event.shards, "size_bytes": event.size_bytes, "digest": event.digest}
     if event.shard_ranges:
         document["places"] = event.shard_ranges
-    return b"sealed", _json(document)
+    return b"sealed", to_json(document)
 
 
 def _decode_sealed(owner: Identity, value: bytes) -> Sealed:
-    document = json.loads(value)
+    document = _read_sealed(value, _VALUE)
     shard_ranges = tuple(OffsetRange(*place) for place in document.get("places", ()))
     return Sealed(owner, document["shards"], document["size_bytes"], document["digest"], shard_ranges)
 
 
 def _encode_abandoned(event: Abandoned) -> tuple[bytes, bytes]:
-    return b"abandoned", _json({"error": event.error})
+    return b"abandoned", to_json({"error": event.error})
 
 
 def _decode_abandoned(owner: Identity, value: bytes) -> Abandoned:
-    return Abandoned(owner, json.loads(value)["error"])
+    return Abandoned(owner, _read_abandoned(value, _VALUE)["error"])
 
 
 def _encode_attempt_failed(event: AttemptFailed) -> tuple[bytes, bytes]:
-    return b"attempt-failed", _json({"seq": event.seq, **attempt_to_json(event.error)})
+    return b"attempt-failed", to_json({"seq": event.seq, **attempt_to_json(event.error)})
 
 
 def _decode_attempt_failed(owner: Identity, value: bytes) -> AttemptFailed:
-    document = json.loads(value)
-    return AttemptFailed(owner, document["seq"], attempt_from_json(document))
+    document = _read_attempt_failed(value, _VALUE)
+    return AttemptFailed(owner, document["seq"], attempt_error(document))
 
 
 def _encode_outcomes(event: Outcomes) -> tuple[bytes, bytes]:
-    worker = event.worker.encode()[:255]
+    worker = event.worker.encode("utf-8", "replace")[:255].decode("utf-8", "ignore").encode()
     entries, bodies = [], []
     for outcome in event.outcomes:
         body, flags = outcome.output, 0
@@ -203,6 +282,8 @@ def _decode_outcomes(owner: Identity, value: bytes) -> Outcomes:
 def _decode_entries(value: bytes, start: int, table_end: int) -> Sequence[Outcome]:
     outcomes, at = [], table_end
     for seq, flags, attempts, size, started_ms, duration_us, length in _ENTRY.iter_unpack(value[start:table_end]):
+        if started_ms > MAX_MS:
+            raise ValueError(f"an outcome began {started_ms} ms after 1970")
         body = value[at : at + length]
         at += length
         failure, carry = None, b""
@@ -214,6 +295,8 @@ def _decode_entries(value: bytes, start: int, table_end: int) -> Sequence[Outcom
         elif flags == _BAD_ROWS:
             body, encoded = unpack_step(body)
             bad_rows = _decode_bad_rows(encoded)
+        elif flags:
+            raise ValueError(f"an outcome has the unknown flags {flags}")
         outcomes.append(Outcome(seq, attempts, size, started_ms, duration_us, body, failure, carry, bad_rows))
     if at != len(value):
         raise ValueError(f"the bodies end at byte {at} of {len(value)}")
@@ -227,11 +310,11 @@ def _encode_parked(event: Parked) -> tuple[bytes, bytes]:
         "timeout_ms": event.timeout_ms,
         "meta": event.meta.decode("latin-1"),
     }
-    return b"parked", _json(document)
+    return b"parked", to_json(document)
 
 
 def _decode_parked(owner: Identity, value: bytes) -> Parked:
-    document = json.loads(value)
+    document = _read_parked(value, _VALUE)
     place = RecordPlace(*document["place"])
     return Parked(owner, document["seq"], place, document["timeout_ms"], document["meta"].encode("latin-1"))
 
@@ -246,12 +329,13 @@ def _decode_cancel(owner: Identity, _value: bytes) -> Cancel:
 
 def _encode_bad_rows(bad_rows: Sequence[BadRow]) -> bytes:
     rows = [[bad.row, bad.reason.value, bad.error, _letter_to_json(bad.dead_letter)] for bad in bad_rows]
-    return json.dumps(rows, separators=(",", ":")).encode()
+    return to_json(rows)
 
 
 def _decode_bad_rows(data: bytes) -> tuple[BadRow, ...]:
     return tuple(
-        BadRow(row, Reason(reason), error, _letter_from_json(letter)) for row, reason, error, letter in json.loads(data)
+        BadRow(row, reason, error, _letter_from_json(letter))
+        for row, reason, error, letter in _read_bad_rows(data, "its bad rows")
     )
 
 
@@ -259,7 +343,7 @@ def _letter_to_json(letter: DeadLetterAddress | None) -> list[int] | None:
     return [letter.partition, letter.offset] if letter else None
 
 
-def _letter_from_json(entry: Sequence[int] | None) -> DeadLetterAddress | None:
+def _letter_from_json(entry: Letter | None) -> DeadLetterAddress | None:
     return DeadLetterAddress(*entry) if entry else None
 
 
@@ -270,13 +354,13 @@ def _encode_failure(failure: Failure) -> bytes:
         "history": encode_history(failure.history).decode(),
         "dead_letter": _letter_to_json(failure.dead_letter),
     }
-    return _json(document)
+    return to_json(document)
 
 
 def _decode_failure(body: bytes) -> Failure:
-    document: dict[str, Any] = json.loads(body)
+    document = _read_failure(body, "a failure")
     return Failure(
-        Reason(document["reason"]),
+        document["reason"],
         document["error"],
         decode_history(document["history"].encode()),
         _letter_from_json(document["dead_letter"]),

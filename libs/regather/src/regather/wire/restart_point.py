@@ -1,12 +1,13 @@
 """The metadata of a commit on job-events, as a small JSON document: where a restart begins to read, and merge marks."""
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NotRequired
 
-from regather.core.errors import WireError
+from typing_extensions import TypedDict
+
 from regather.core.merge_attempts import Marks
 from regather.core.model import JobId
+from regather.wire.fields import JsonReader, Natural, to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,16 @@ class RestartPoint:
     merges: Marks = field(default_factory=dict)
 
 
+class _Document(TypedDict):
+    results_from: NotRequired[Natural]
+    checkpoints_from: NotRequired[Natural]
+    farewell: NotRequired[bool]
+    merges: NotRequired[tuple[tuple[str, Natural, Natural], ...]]
+
+
+_read = JsonReader[_Document](_Document)
+
+
 def encode_restart_point(point: RestartPoint) -> str:
     """Return the metadata; empty if every field has its default."""
     document: dict[str, object] = {}
@@ -34,28 +45,17 @@ def encode_restart_point(point: RestartPoint) -> str:
         document["farewell"] = True
     if point.merges:
         document["merges"] = [[job_id, version, count] for (job_id, version), count in point.merges.items()]
-    return json.dumps(document, separators=(",", ":")) if document else ""
+    return to_json(document).decode() if document else ""
 
 
 def decode_restart_point(metadata: str) -> RestartPoint:
     """Read what encode_restart_point() wrote; raise WireError for anything else."""
     if not metadata:
         return RestartPoint()
-    try:
-        document = json.loads(metadata)
-        merges = {(JobId(str(job)), int(version)): int(count) for job, version, count in document.get("merges", ())}
-        return RestartPoint(
-            _offset(document, "results_from"),
-            _offset(document, "checkpoints_from"),
-            document.get("farewell") is True,
-            merges,
-        )
-    except (ValueError, TypeError, AttributeError) as error:
-        raise WireError(f"the metadata of a commit cannot be read: {error!r}") from error
-
-
-def _offset(document: Mapping[str, object], name: str) -> int | None:
-    found = document.get(name)
-    if found is not None and not isinstance(found, int):
-        raise TypeError(f"{name} is {found!r}")
-    return found
+    document = _read(metadata, "the metadata of a commit")
+    return RestartPoint(
+        document.get("results_from"),
+        document.get("checkpoints_from"),
+        document.get("farewell", False),
+        {(JobId(job), version): count for job, version, count in document.get("merges", ())},
+    )

@@ -3,23 +3,27 @@
 A dead letter is the same record with more headers, so that it can be run again as it stands.
 """
 
-import json
 import struct
 
 from regather.core.errors import WireError
-from regather.core.model import AttemptError, Failure, Identity, Reason, RecordPlace, Shard
+from regather.core.model import MAX_ATTEMPTS, AttemptError, Failure, Identity, RecordPlace, Shard
+from regather.wire.fields import AttemptDocument, JsonReader, Place, to_json
 from regather.wire.identity import (
     HEADER,
     IDENTITY_BYTES,
     Headers,
     header_map,
+    optional,
     pack_identity,
     required,
+    required_text,
     unpack_identity,
 )
 
 _TAIL = struct.Struct(">IBII")  # seq, attempt, timeout_ms, delay_ms
 _NO_OPTIONS = b"{}"
+_read_place = JsonReader[Place](Place)
+_read_history = JsonReader[tuple[AttemptDocument, ...]](tuple[AttemptDocument, ...])
 
 
 class ShardEncoder:
@@ -64,7 +68,7 @@ def released_record(shard: Shard) -> tuple[list[tuple[str, bytes]], bytes]:
     """Return headers and value of a released shard: the value is the carry, a header says where the payload is."""
     if shard.source is None:
         raise ValueError(f"shard {shard.seq} was not parked")
-    return [*shard_headers(shard), ("source", json.dumps(shard.source).encode())], shard.carry
+    return [*shard_headers(shard), ("source", to_json(list(shard.source)))], shard.carry
 
 
 def decode_shard(headers: Headers, value: bytes | None) -> Shard:
@@ -75,20 +79,19 @@ def decode_shard(headers: Headers, value: bytes | None) -> Shard:
         raise WireError(f"header {HEADER!r} of a shard has {len(head)} bytes, not {IDENTITY_BYTES + _TAIL.size}")
     owner = unpack_identity(head[:IDENTITY_BYTES])
     seq, attempt, timeout_ms, delay_ms = _TAIL.unpack_from(head, IDENTITY_BYTES)
-    history = by_name.get("history")
-    source = by_name.get("source")
-    try:
-        kind = required(by_name, "kind").decode()
-        place = RecordPlace(*json.loads(source)) if source else None
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise WireError(f"header 'kind' or 'source' cannot be read: {error}") from error
+    if attempt >= MAX_ATTEMPTS:
+        raise WireError(f"header {HEADER!r} of a shard is of attempt {attempt}; the last one is {MAX_ATTEMPTS - 1}")
+    options = optional(by_name, "options")
+    history = optional(by_name, "history")
+    source = optional(by_name, "source")
+    place = RecordPlace(*_read_place(source, "header 'source'")) if source else None
     return Shard(
         owner=owner,
         seq=seq,
-        kind=kind,
-        options=by_name.get("options", _NO_OPTIONS),
+        kind=required_text(by_name, "kind"),
+        options=_NO_OPTIONS if options is None else options,
         payload=b"" if place else value or b"",
-        meta=by_name.get("meta", b""),
+        meta=optional(by_name, "meta") or b"",
         timeout_ms=timeout_ms,
         attempt=attempt,
         history=decode_history(history) if history else (),
@@ -125,15 +128,12 @@ def dead_letter_headers(
 
 def encode_history(history: tuple[AttemptError, ...]) -> bytes:
     """Return attempt errors as JSON, oldest first."""
-    return json.dumps([attempt_to_json(error) for error in history], separators=(",", ":")).encode()
+    return to_json([attempt_to_json(error) for error in history])
 
 
 def decode_history(data: bytes) -> tuple[AttemptError, ...]:
     """Read what encode_history() wrote; raise WireError for anything else."""
-    try:
-        return tuple(attempt_from_json(entry) for entry in json.loads(data))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise WireError(f"header 'history' cannot be read: {error!r}") from error
+    return tuple(attempt_error(entry) for entry in _read_history(data, "header 'history'"))
 
 
 def attempt_to_json(error: AttemptError) -> dict[str, object]:
@@ -148,13 +148,13 @@ def attempt_to_json(error: AttemptError) -> dict[str, object]:
     }
 
 
-def attempt_from_json(entry: dict[str, object]) -> AttemptError:
-    """Read what attempt_to_json() wrote."""
+def attempt_error(entry: AttemptDocument) -> AttemptError:
+    """Return the failed attempt of a document that was read."""
     return AttemptError(
-        attempt=int(str(entry["attempt"])),
-        reason=Reason(str(entry["reason"])),
-        error=str(entry["error"]),
-        worker=str(entry["worker"]),
-        started_ms=int(str(entry["started_ms"])),
-        duration_ms=int(str(entry["duration_ms"])),
+        entry["attempt"],
+        entry["reason"],
+        entry["error"],
+        entry["worker"],
+        entry["started_ms"],
+        entry["duration_ms"],
     )

@@ -178,7 +178,14 @@ class SimulatedConsumer:
 
     async def _ask(self, question: Callable[[], T]) -> T:
         self._check_started()
-        found: T = await self._wire.call("ask", lambda answer: answer(question()))
+
+        def reply(answer: Answer) -> None:
+            try:
+                answer(question())
+            except BrokerUnavailable as error:  # nobody has this partition
+                answer(error)
+
+        found: T = await self._wire.call("ask", reply)
         return found
 
     async def _take_part(self, group: Group) -> None:

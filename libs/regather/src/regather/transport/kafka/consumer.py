@@ -16,10 +16,12 @@ from regather.transport.kafka.committed_offsets import ask_committed
 from regather.transport.kafka.failures import Limits, limited, stopped, translate
 from regather.transport.kafka.force_close import end_fetches, force_close_consumer
 from regather.transport.kafka.stall_detector import StallDetector
+from regather.transport.kafka.undecodable import partition_at_fault, read_one_by_one
 from regather.transport.kafka.written_offsets import ask_written_offsets
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+_TURN_OF_OTHERS_MS = 50
 MakeClient = Callable[[], AIOKafkaConsumer]
 
 
@@ -35,6 +37,7 @@ class KafkaConsumer:
         self._generation: int | None = None
         self._standstill = StallDetector(self._limits.silence_s)
         self._listener_error: BaseException | None = None
+        self._set_aside: ClientPartition | None = None
 
     async def start(self) -> None:
         """Connect; raises BrokerUnavailable."""
@@ -82,6 +85,8 @@ class KafkaConsumer:
         try:
             async with asyncio.timeout(timeout_s + self._limits.poll_slack_s):
                 found = await self._get_many(client, int(timeout_s * 1000), max_records)
+        except UnicodeDecodeError:
+            found = await self._poll_one_by_one(client, max_records)
         except Exception as error:
             self._rewind(client)
             raise translate(error) from error
@@ -89,18 +94,38 @@ class KafkaConsumer:
             self._standstill.broken()
         elif self._standstill.due:
             await self._look_for_more(client)
-        batches: dict[TopicPartition, list[Record]] = {}
-        for tp, records in found.items():
-            self._next[tp] = records[-1].offset + 1
-            batches[TopicPartition(*tp)] = [
-                Record(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, r.headers) for r in records
-            ]
-        return batches
+        return {TopicPartition(*tp): self._returned(tp, records) for tp, records in found.items()}
+
+    def _returned(self, tp: ClientPartition, records: Sequence[Any]) -> list[Record]:
+        self._next[tp] = records[-1].offset + 1
+        return [Record(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, r.headers) for r in records]
+
+    async def _poll_one_by_one(self, client: AIOKafkaConsumer, max_records: int | None) -> dict[ClientPartition, Any]:
+        """Read on where a record cannot be decoded; the next poll is for the other partitions first."""
+        at_fault = partition_at_fault(client)
+        self._rewind(client)
+        if at_fault is None:
+            return {}
+        await self._find_positions(client)
+        self._set_aside, _ = at_fault
+        try:
+            records = await self._limited(read_one_by_one(client, self._set_aside, max_records))
+        except BaseException:
+            self._rewind(client)
+            raise
+        if records:
+            client.seek(self._set_aside, records[-1].offset + 1)
+        return {self._set_aside: records} if records else {}
 
     async def _get_many(self, client: AIOKafkaConsumer, timeout_ms: int, max_records: int | None) -> Any:
         """Poll the client. It reports partitions without a position one by one, each by an error."""
+        others, self._set_aside = self._others(client), None
         while True:
             try:
+                if others:  # else a flood of undecodable records would keep them waiting
+                    found = await client.getmany(*others, timeout_ms=_TURN_OF_OTHERS_MS, max_records=max_records)
+                    if found:
+                        return found
                 return await client.getmany(timeout_ms=timeout_ms, max_records=max_records)
             except client_errors.NoOffsetForPartitionError as error:
                 for tp in error.args:
@@ -108,6 +133,10 @@ class KafkaConsumer:
                         client.seek(tp, self._next[tp])
                     else:
                         await self._begin_at_first(client, tp)
+
+    def _others(self, client: AIOKafkaConsumer) -> frozenset[ClientPartition]:
+        """Return the partitions whose turn it is because the last poll was for another one alone."""
+        return client.assignment() - {self._set_aside} if self._set_aside is not None else frozenset()
 
     async def _begin_at_first(self, client: AIOKafkaConsumer, tp: ClientPartition) -> None:
         """Start a partition that the client believes has no committed offset: ask for it, else go to the beginning."""
