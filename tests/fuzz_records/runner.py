@@ -13,7 +13,6 @@ RECORDS_OF_A_RUN = 2_000
 def play(seed: int) -> tuple[int, dict[str, Any]]:
     """Run one seed in this process."""
 
-
     trace.silence()
     return seed, asdict(Run(seed, RECORDS_OF_A_RUN).go())
 

@@ -37,7 +37,7 @@ from regather.transport.memory.clients import MemoryConsumer
 from regather.wire.control import encode_ended
 from regather.wire.events import decode_event
 from regather.wire.identity import header_map, required
-from regather.wire.shards import ShardEncoder, decode_history, released_record
+from regather.wire.shards import ShardEncoder, decode_history, released_record, shard_headers
 from regather.wire.worker_reports import decode_report
 from regather_worker.app import Worker, build
 from regather_worker.settings import WorkerSettings
@@ -45,6 +45,7 @@ from regather_worker.settings import WorkerSettings
 TOPICS = Topics()
 EventT = TypeVar("EventT")
 OWNER = Identity(JobId("00000000-0000-7000-8000-000000000001"), SubmissionId("00" * 8))
+OTHER = Identity(JobId("00000000-0000-7000-8000-000000000002"), SubmissionId("00" * 8))
 FAST_RETRY = WorkerSettings(commit_s=0.02, retry_base_ms=1, retry_cap_ms=2, drain_s=5)
 
 
@@ -417,6 +418,34 @@ async def test_a_released_shard_whose_payload_is_gone_becomes_a_dead_letter(worl
     assert outcome.failure is not None
     assert outcome.failure.reason is Reason.UNREADABLE
     assert len(world.records(TOPICS.dead_letters)) == 1
+
+
+@pytest.mark.parametrize(
+    ("place", "letters"),
+    [
+        (RecordPlace(TOPICS.job_events, 0, 0), "holds no shards"),
+        (RecordPlace(TOPICS.shards_bulk, 99, 0), "is wrong"),
+        (RecordPlace(TOPICS.shards_bulk, 0, 0), "is wrong"),
+    ],
+)
+async def test_a_released_shard_that_names_a_place_of_others_becomes_a_dead_letter(
+    world: World, workers: Workers, place: RecordPlace, letters: str
+) -> None:
+    stranger = Shard(OTHER, 0, "bytes.digest", b"{}", b"secret")
+    producer = world.transport.producer(max_record_bytes=SHARD_RECORD_BYTES)
+    await producer.start()
+    await (
+        await producer.send(TOPICS.shards_bulk, value=stranger.payload, headers=shard_headers(stranger), partition=0)
+    )
+    forged = Shard(OWNER, 1, "bytes.digest", b"{}", b"", chained=True, source=place)
+    headers, value = released_record(forged)
+    await (await producer.send(TOPICS.shards_retry, value=value, headers=headers, partition=0))
+    await producer.stop()
+    await workers.start()
+    (letter,) = await eventually(lambda: world.records(TOPICS.dead_letters), what="the dead letter")
+    assert letters in required(header_map(letter.headers), "error").decode()
+    await eventually(lambda: world.lag() == 0, what="the commit past the forged record")
+    assert [outcome.failure for outcome in world.outcomes() if outcome.seq == 0] == [None]
 
 
 class HeldReader(MemoryConsumer):

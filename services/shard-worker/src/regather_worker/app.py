@@ -114,7 +114,7 @@ class Worker:
         self._dispatcher, self._publisher = dispatcher, publisher
         control = Control(self._transport, settings.topics, dispatcher.drop)
         payloads = PayloadReader(self._transport)
-        router = Router(dispatcher, publisher, control, payloads, regular=settings.topics.shards_bulk)
+        router = Router(dispatcher, publisher, control, payloads, settings.topics)
         self._loop = ShardLoop(self._transport, settings.topics, settings, dispatcher, router, control, self._ownership)
         log.info("worker-starts", worker=self.name, slots=self._executor.slots)
         async with WatchedTasks() as tasks:

@@ -68,9 +68,9 @@ class Publisher:
         await self._carry_out([(queued, self._decide_whole(queued, failed, crash.worker))])
 
     async def lost_payload(self, queued: QueuedShard, source: RecordPlace) -> None:
-        """Publish that a released shard failed for good because its payload is no longer at `source` in the log."""
+        """Publish that a released shard failed for good because its payload is not at `source` in the log."""
         where = f"offset {source.offset} of {source.topic}-{source.partition}"
-        error = f"the payload at {where} is no longer in the log: retention deleted it"
+        error = f"the payload is not at {where}: retention deleted it, or the record that names this place is wrong"
         failed = Failed(Reason.UNREADABLE, error, self._environment.now_ms(), 0, retryable=False)
         await self._carry_out([(queued, self._decide_whole(queued, failed, self._environment.process))])
 

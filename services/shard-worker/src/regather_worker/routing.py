@@ -10,7 +10,8 @@ from typing import Any
 
 from regather.core.errors import WireError
 from regather.core.lanes import Lane
-from regather.core.model import RecordPlace
+from regather.core.model import RecordPlace, Shard
+from regather.topics.layout import Topics
 from regather.transport.base import Record
 from regather.wire.shards import decode_shard
 from regather_worker.control import Control
@@ -21,16 +22,16 @@ from regather_worker.publish import Publisher
 
 
 class Router:
-    """Routes records. Shards of the topic `regular` go to the regular lane, all others to the priority lane."""
+    """Routes records. Shards of the topic `shards.bulk` go to the regular lane, all others to the priority lane."""
 
     def __init__(
-        self, dispatcher: Dispatcher, publisher: Publisher, control: Control, payloads: PayloadReader, *, regular: str
+        self, dispatcher: Dispatcher, publisher: Publisher, control: Control, payloads: PayloadReader, topics: Topics
     ) -> None:
         self._dispatcher = dispatcher
         self._publisher = publisher
         self._control = control
         self._payloads = payloads
-        self._regular = regular
+        self._topics = topics
         self._tasks: set[asyncio.Task[None]] = set()
         self.failed: BaseException | None = None
         """The error that ended a task beside the loop."""
@@ -45,6 +46,7 @@ class Router:
         record = delivery.record
         try:
             shard = decode_shard(record.headers, record.value)
+            self._check_source(shard)
         except WireError as error:
             self._start(self._publisher.dead_letter_unreadable(delivery, str(error)))
             return
@@ -56,7 +58,12 @@ class Router:
         elif shard.chained and shard.seq > 0:
             self._start(self._publisher.park(shard, delivery))
         else:
-            self._queue(queued, Lane.REGULAR if record.topic == self._regular else Lane.PRIORITY)
+            self._queue(queued, Lane.REGULAR if record.topic == self._topics.shards_bulk else Lane.PRIORITY)
+
+    def _check_source(self, shard: Shard) -> None:
+        """Raise WireError if the payload would have to be read from a topic that holds no shards."""
+        if shard.source is not None and shard.source.topic not in self._topics.shards:
+            raise WireError(f"header 'source' names the topic {shard.source.topic!r}, which holds no shards")
 
     async def stop(self) -> None:
         """Cancel the tasks beside the loop and acknowledge nothing: the next owner of the partitions repeats them."""
@@ -78,7 +85,9 @@ class Router:
     async def _fetch(self, queued: QueuedShard, source: RecordPlace) -> None:
         """Read the payload of a released shard, then queue the shard. Meanwhile its job or this ownership may end."""
         owner = queued.shard.owner
-        payload = await self._payloads.read(source, lambda: queued.wanted and not self._control.is_over(owner))
+        payload = await self._payloads.read(
+            queued.shard, source, lambda: queued.wanted and not self._control.is_over(owner)
+        )
         if not queued.wanted:
             return
         if self._control.is_over(owner):
