@@ -27,7 +27,7 @@ from regather_worker.settings import WorkerSettings
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     page.relative_to(ROOT).as_posix()
-    for pattern in ("*.md", "docs/**/*.md", "services/*/README.md", "examples/*/README.md")
+    for pattern in ("*.md", "docs/**/*.md", "services/*/README.md", "examples/*/README.md", "benchmarks/README.md")
     for page in ROOT.glob(pattern)
 )
 
@@ -42,6 +42,17 @@ def test_relative_links_lead_somewhere(page: str) -> None:
     local = [link for link in links if "://" not in link]
     broken = [link for link in local if not ((ROOT / page).parent / link).exists()]
     assert broken == []
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    seen: set[Path] = set()
+    ahead = {ROOT / "README.md"}
+    while ahead:
+        page = ahead.pop()
+        seen.add(page)
+        links = re.findall(r"\]\(([^)#]+\.md)", page.read_text())
+        ahead |= {(page.parent / link).resolve() for link in links if "://" not in link} - seen
+    assert {page for page in PAGES if ROOT / page not in seen} == set()
 
 
 def anchors_of(page: Path) -> set[str]:
@@ -112,6 +123,7 @@ def test_the_workflow_calls_make_targets_that_exist() -> None:
 
 PAGES_THAT_NAME_FILES = [
     "CONTRIBUTING.md",
+    "benchmarks/README.md",
     "docs/architecture.md",
     "docs/protocol.md",
     "docs/operations/accept-kinds.md",
