@@ -1,6 +1,7 @@
 """Docs that a command can check: links lead somewhere, names are true, tables are whole."""
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,21 @@ def test_every_decision_stands_in_the_list() -> None:
     titles = [(path.name, path.read_text().splitlines()[0].split(": ", 1)[1].rstrip(".")) for path in adrs]
     assert len(titles) > 20
     assert [name for name, title in titles if f"({name}) | {title[0].upper()}{title[1:]} |" not in text] == []
+
+
+def test_every_dependency_stands_in_its_decision() -> None:
+    paths = [ROOT / "pyproject.toml", ROOT / "cli/pyproject.toml", *ROOT.glob("[ls]*/*/pyproject.toml")]
+    projects = [tomllib.loads(path.read_text()) for path in paths]
+    tables = [project.get("project", {}) for project in projects]
+    lists = [
+        *(table.get("dependencies", []) for table in tables),
+        *(extra for table in tables for extra in table.get("optional-dependencies", {}).values()),
+        *(group for project in projects for group in project.get("dependency-groups", {}).values()),
+    ]
+    names = {re.split(r"[^\w-]", dependency)[0].lower() for found in lists for dependency in found}
+    text = text_of("docs/decisions/0002-dependencies.md").lower()
+    assert {"aiokafka", "duckdb", "pytest"} <= names
+    assert {name for name in names if not name.startswith("regather") and name not in text} == set()
 
 
 def test_every_event_stands_in_the_protocol() -> None:
