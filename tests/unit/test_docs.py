@@ -1,6 +1,7 @@
 """Docs that a command can check: links lead somewhere, names are true, tables are whole."""
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from regather_worker.settings import WorkerSettings
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     page.relative_to(ROOT).as_posix()
-    for pattern in ("*.md", "docs/**/*.md", "services/*/README.md", "examples/*/README.md")
+    for pattern in ("*.md", "docs/**/*.md", "services/*/README.md", "examples/*/README.md", "benchmarks/README.md")
     for page in ROOT.glob(pattern)
 )
 
@@ -42,6 +43,17 @@ def test_relative_links_lead_somewhere(page: str) -> None:
     local = [link for link in links if "://" not in link]
     broken = [link for link in local if not ((ROOT / page).parent / link).exists()]
     assert broken == []
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    seen: set[Path] = set()
+    ahead = {ROOT / "README.md"}
+    while ahead:
+        page = ahead.pop()
+        seen.add(page)
+        links = re.findall(r"\]\(([^)#]+\.md)", page.read_text())
+        ahead |= {(page.parent / link).resolve() for link in links if "://" not in link} - seen
+    assert {page for page in PAGES if ROOT / page not in seen} == set()
 
 
 def anchors_of(page: Path) -> set[str]:
@@ -75,6 +87,21 @@ def test_every_decision_stands_in_the_list() -> None:
     titles = [(path.name, path.read_text().splitlines()[0].split(": ", 1)[1].rstrip(".")) for path in adrs]
     assert len(titles) > 20
     assert [name for name, title in titles if f"({name}) | {title[0].upper()}{title[1:]} |" not in text] == []
+
+
+def test_every_dependency_stands_in_its_decision() -> None:
+    paths = [ROOT / "pyproject.toml", ROOT / "cli/pyproject.toml", *ROOT.glob("[ls]*/*/pyproject.toml")]
+    projects = [tomllib.loads(path.read_text()) for path in paths]
+    tables = [project.get("project", {}) for project in projects]
+    lists = [
+        *(table.get("dependencies", []) for table in tables),
+        *(extra for table in tables for extra in table.get("optional-dependencies", {}).values()),
+        *(group for project in projects for group in project.get("dependency-groups", {}).values()),
+    ]
+    names = {re.split(r"[^\w-]", dependency)[0].lower() for found in lists for dependency in found}
+    text = text_of("docs/decisions/0002-dependencies.md").lower()
+    assert {"aiokafka", "duckdb", "pytest"} <= names
+    assert {name for name in names if not name.startswith("regather") and name not in text} == set()
 
 
 def test_every_event_stands_in_the_protocol() -> None:
@@ -112,6 +139,7 @@ def test_the_workflow_calls_make_targets_that_exist() -> None:
 
 PAGES_THAT_NAME_FILES = [
     "CONTRIBUTING.md",
+    "benchmarks/README.md",
     "docs/architecture.md",
     "docs/protocol.md",
     "docs/operations/accept-kinds.md",
