@@ -20,7 +20,7 @@ from simulation.workload import Clients, JobPlan, Promise
 from fuzz_records.odd import Content, odd
 from fuzz_records.samples import Sample, samples
 from regather.children.work import Call, Work
-from regather.core.errors import WireError
+from regather.core.errors import NewerRecord, WireError
 from regather.core.execution import Failed, Result
 from regather.core.ids import uuid7
 from regather.core.model import Identity, JobState, Reason, SubmissionId
@@ -157,12 +157,16 @@ class Run:
 
     def _write(self) -> None:
         written = self._stranger() if self.chance.random() < _STRANGER_PART else self._damaged()
-        if written is None:
+        if written is None or self._is_newer(*written):
             return
         tp, (headers, value) = written
         key = self.chance.choice((None, b"", b"\xff", b"key"))
         self.found.records += 1
         self.broker.logs.append(tp, (key, value, headers), None, lambda _: None)
+
+    def _is_newer(self, _tp: TopicPartition, content: Content) -> bool:
+        """Whether it looks like a record of a later release: at such a one a service stops on purpose."""
+        return any(_refused_as(other, content, NewerRecord) for other in samples(_NOBODY, self.topics))
 
     def _stranger(self) -> tuple[TopicPartition, Content]:
         owner = Identity(
@@ -222,12 +226,16 @@ class Run:
 _NOBODY = Identity(uuid7(0, bytes(10)), SubmissionId("00" * 8))
 
 
-def _refused(sample: Sample, content: Content) -> bool:
+def _refused_as(sample: Sample, content: Content, kind: type[Exception]) -> bool:
     try:
         sample.decode(content)
-    except Exception:  # no other error may come: the services show it
-        return True
+    except Exception as error:
+        return isinstance(error, kind)
     return False
+
+
+def _refused(sample: Sample, content: Content) -> bool:
+    return _refused_as(sample, content, Exception)  # no other error than WireError may come: the services show it
 
 
 def _plan(number: int, chance: random.Random, start_s: float | None = None) -> JobPlan:

@@ -107,7 +107,7 @@ def _events(owner: Identity, topics: Topics) -> list[Sample]:
     )
     return [
         Sample(
-            f"event {type(event).__name__}",
+            f"event {type(event).__name__}{' of a chain' if getattr(event, 'chained', False) else ''}",
             (topics.job_events,),
             encode_event(event),
             lambda content: decode_event(*content),

@@ -603,6 +603,13 @@ def test_an_event_that_cannot_be_read_could_not_be_told() -> None:
     assert installation.audit().inconclusive == Counter({Inconclusive.UNREADABLE: 1})
 
 
+def test_an_event_of_a_later_release_is_a_violation_because_it_was_skipped() -> None:
+    installation = finished()
+    headers = installation.events[0].headers | {"rg": b"\x02" + installation.events[0].headers["rg"][1:]}
+    installation.events.append(Written(headers, b"", 1_000))
+    assert installation.audit().violations == Counter({Violation.UNREAD: 1})
+
+
 @pytest.mark.parametrize(("ended", "bytes_a_job"), [(True, range(50, 250)), (False, range(500, 2_000))])
 def test_memory_goes_with_open_jobs(ended: bool, bytes_a_job: range) -> None:
     jobs = 2_000

@@ -34,6 +34,7 @@ _MEANS = {
     Violation.DEAD_LETTERS_MISSING: "dead letters that a final names, but that do not exist",
     Violation.SEGMENTS_WRONG: "segments that do not match their final",
     Violation.EXECUTIONS: "shards that were executed more than four times",
+    Violation.UNREAD: "records of a later release, which this one skips: audit with that release",
 }
 _WHY_INCONCLUSIVE = {
     Inconclusive.OPENED_GONE: "retention deleted the job's first event",

@@ -75,12 +75,15 @@ class Aggregator:
     @property
     def not_ready_because(self) -> str | None:
         """Why the aggregator is not ready; None once every partition assigned to this process is restored."""
+        if self.events.stopped_partitions:
+            return "a partition holds records of a later release: upgrade this aggregator; its log has the place"
         return None if self.events.ready else "not all partitions are restored yet, or no broker answers"
 
     def samples(self) -> Iterator[Sample]:
         """Return the aggregator's current metrics."""
         owners = self.events.owners.values()
         yield Sample("regather_partitions", len(owners))
+        yield Sample("regather_partitions_stopped", self.events.stopped_partitions)
         yield Sample("regather_jobs_open", sum(owner.open_jobs for owner in owners))
         yield from by_label("regather_events_dropped_total", self.counts.dropped)
         topics = self._settings.topics

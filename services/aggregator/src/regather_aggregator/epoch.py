@@ -1,6 +1,6 @@
 """The state of one ownership epoch: from the fence of a partition's producer to its loss."""
 
-from regather.core.errors import WireError
+from regather.core.errors import NewerRecord, WireError
 from regather.core.model import Identity
 from regather.core.partition_fold import PartitionFold, reopenable
 from regather.core.reassembly import Instruction
@@ -29,18 +29,35 @@ class Epoch:
         self.checkpoints = Checkpoints()
         self.next_offset = 0
         self.accepting = False
+        self.newer_at: int | None = None
+        """Offset of the first record of a later release, in whichever topic: from then on nothing is folded."""
+
+    def stop_at(self, record: Record, error: NewerRecord) -> None:
+        """Fold nothing from now on: an upgraded aggregator goes on at the last commit."""
+        self.newer_at = record.offset
+        log.error(
+            "record-of-a-later-release",
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            error=str(error),
+        )
 
     def fold_event(self, record: Record) -> list[Instruction]:
         """Fold a record of job-events, unless it was folded before; return the instructions that follow from it."""
-        if not self.accepting or record.offset < self.next_offset:
+        if not self.accepting or self.newer_at is not None or record.offset < self.next_offset:
             return []
-        self.next_offset = record.offset + 1
         try:
             event = decode_event(record.headers, record.value)
+        except NewerRecord as error:
+            self.stop_at(record, error)
+            return []
         except WireError as error:
+            self.next_offset = record.offset + 1
             self.fold.dropped["unreadable"] += 1
             log.warning("event-unreadable", partition=record.partition, offset=record.offset, error=str(error))
             return []
+        self.next_offset = record.offset + 1
         size_bytes = len(record.value or b"")
         return self.fold.handle(event, offset=record.offset, append_ms=record.timestamp_ms, size_bytes=size_bytes)
 
@@ -50,6 +67,9 @@ class Epoch:
         try:
             owner = unpack_identity(required(headers, HEADER))
             again = headers.get("state") == b"failed" and reopenable(decode_final(record.headers).reason)
+        except NewerRecord as error:
+            self.stop_at(record, error)
+            return None
         except WireError as error:
             log.error("final-unreadable", partition=record.partition, offset=record.offset, error=str(error))
             return None

@@ -76,6 +76,11 @@ class PartitionOwner:
         """Whether the partition is restored and its records are folded."""
         return self._epoch.accepting
 
+    @property
+    def waits_for_upgrade(self) -> bool:
+        """Whether the partition stands still, because one of its records is of a later release."""
+        return self._epoch.newer_at is not None
+
     def stop_accepting(self) -> None:
         """Stop folding, because the partition is given up."""
         self._epoch.accepting = False

@@ -56,6 +56,11 @@ class OwnershipLoop:
         """True once this member has joined the group and every partition assigned to it is restored."""
         return self._joined and all(owner.accepting for owner in self._owners.values())
 
+    @property
+    def stopped_partitions(self) -> int:
+        """How many partitions wait for an upgrade, because one of their records is of a later release."""
+        return sum(owner.waits_for_upgrade for owner in self._owners.values())
+
     async def run(self, stop: asyncio.Event) -> None:
         """Poll until `stop` is set, replacing a consumer that fails."""
         await retrying(lambda: self._consume_until(stop), "ownership-loop-restarts", first_s=_RETRY_S)
@@ -154,7 +159,7 @@ class OwnershipLoop:
         started = False
         while True:
             await asyncio.sleep(self._tick_s)
-            numbers = [number for number, owner in self._owners.items() if owner.accepting and owner.open_jobs]
+            numbers = [number for number, owner in self._owners.items() if _needs_ticks(owner)]
             if numbers and not started:
                 await producer.start()
                 started = True
@@ -225,3 +230,7 @@ class OwnershipLoop:
             self._end_owner(number)
         await asyncio.gather(*self._ending, return_exceptions=True)
         await consumer.stop()
+
+
+def _needs_ticks(owner: PartitionOwner) -> bool:
+    return owner.accepting and owner.open_jobs > 0 and not owner.waits_for_upgrade

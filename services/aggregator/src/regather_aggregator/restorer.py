@@ -3,7 +3,7 @@
 Source: docs/protocol.md#restore.
 """
 
-from regather.core.errors import WireError
+from regather.core.errors import NewerRecord, WireError
 from regather.core.model import Opened, Redriven, Tick
 from regather.core.reassembly import Instruction
 from regather.core.retention import lost_before
@@ -72,6 +72,9 @@ class Restorer:
     def _restored(self, epoch: Epoch, record: Record) -> list[Instruction]:
         try:
             found = decode_checkpoint(record.headers, record.value)
+        except NewerRecord as error:
+            epoch.stop_at(record, error)
+            return []
         except WireError as error:
             log.error("checkpoint-unreadable", partition=self._partition, offset=record.offset, error=str(error))
             return []

@@ -42,6 +42,8 @@ class Gateway:
             return "the gateway is shutting down"
         if not self.producers.ready:
             return f"no producer: {self.producers.why_not}"
+        if self.view.newer:
+            return "a job's status is of a later release: upgrade this gateway; its log has the place"
         if not self.view.ready:
             return "the statuses of jobs are not loaded, or no broker answers"
         return None

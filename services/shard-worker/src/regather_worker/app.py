@@ -50,6 +50,8 @@ class Worker:
     @property
     def not_ready_because(self) -> str | None:
         """Why the worker is not ready; None once this member has its partitions."""
+        if self._loop is not None and self._loop.stopped_partitions:
+            return "a partition holds records of a later release: upgrade this worker; its log has the place"
         if self._loop is not None and self._loop.ready:
             return None
         return "no partitions are assigned yet, or no broker answers"
@@ -74,6 +76,7 @@ class Worker:
         yield from by_label("regather_dead_letters_total", counts.letters)
         yield Sample("regather_shard_seconds_total", counts.run_us / 1e6)
         yield Sample("regather_partitions", len(self._ownership.owned))
+        yield Sample("regather_partitions_stopped", self._loop.stopped_partitions if self._loop else 0)
         yield Sample("regather_records_open", self._ownership.open_records)
         lost = {topic: self._ownership.lost[topic] for topic in self._settings.topics.shards}
         yield from by_label("regather_records_lost_total", lost)

@@ -24,12 +24,15 @@ class InFlight:
     open_bytes: int = 0
     paused: bool = False
     revoked: bool = False
+    newer_at: int | None = None
+    """Offset of the first record of a later release: nothing from there on is delivered, nor acknowledged."""
+
     _arrivals: deque[tuple[int, int]] = field(default_factory=deque)
     """Offset and broker timestamp (ms) of each record read, in offset order; oldest_ms() drops settled ones."""
 
     def deliver(self, record: Record) -> bool:
-        """Count a record as open; return False if it is settled already, or was delivered before."""
-        if not self.watermark.deliver(record.offset):
+        """Count a record as open; return False if it is settled already, was delivered before, or is behind a newer one."""
+        if self.newer_at is not None or not self.watermark.deliver(record.offset):
             return False
         self.open_bytes += len(record.value or b"")
         self._arrivals.append((record.offset, record.timestamp_ms))

@@ -53,6 +53,11 @@ class ShardLoop:
         """True once this member has its partitions and the starting offset of each."""
         return self._joined and not self._ownership.starting
 
+    @property
+    def stopped_partitions(self) -> int:
+        """How many partitions wait for an upgrade, because their next record is of a later release."""
+        return sum(in_flight.newer_at is not None for in_flight in self._ownership.owned.values())
+
     async def run(self, stop: asyncio.Event) -> None:
         """Poll until `stop` is set, replacing a consumer that fails; then drain what runs and cancel the rest."""
         await first_of(self._control.loaded, stop)  # first load the ended jobs: none of their shards may start
@@ -112,7 +117,9 @@ class ShardLoop:
     def _regulate(self, consumer: Consumer) -> None:
         """Apply back-pressure: pause and resume partitions by what they have in flight."""
         for in_flight in self._ownership.owned.values():
-            full = in_flight.is_full(self._settings.max_open_records, self._settings.max_open_bytes)
+            full = in_flight.newer_at is not None or in_flight.is_full(
+                self._settings.max_open_records, self._settings.max_open_bytes
+            )
             if full and not in_flight.paused:
                 consumer.pause([in_flight.tp])
             elif in_flight.paused and not full:

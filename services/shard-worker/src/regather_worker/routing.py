@@ -1,16 +1,18 @@
 """Decides where each record goes that a worker reads, and does what needs no slot in tasks beside the poll loop.
 
 A shard waits for a slot in the dispatcher, is parked until its chain comes to it, or gets its payload first because its
-chain has released it. A record that cannot be decoded becomes a dead letter. A shard whose job has ended is dropped.
+chain has released it. A record that cannot be decoded becomes a dead letter; at one of a later
+release its partition stops. A shard whose job has ended is dropped.
 """
 
 import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from regather.core.errors import WireError
+from regather.core.errors import NewerRecord, WireError
 from regather.core.lanes import Lane
 from regather.core.model import RecordPlace, Shard
+from regather.service.logs import get_logger
 from regather.topics.layout import Topics
 from regather.transport.base import Record
 from regather.wire.shards import decode_shard
@@ -19,6 +21,8 @@ from regather_worker.dispatch import Dispatcher
 from regather_worker.in_flight import Delivery, InFlight, QueuedShard
 from regather_worker.payloads import PayloadReader
 from regather_worker.publish import Publisher
+
+log = get_logger()
 
 
 class Router:
@@ -47,6 +51,16 @@ class Router:
         try:
             shard = decode_shard(record.headers, record.value)
             self._check_source(shard)
+        except NewerRecord as error:
+            delivery.in_flight.newer_at = record.offset
+            log.error(
+                "record-of-a-later-release",
+                topic=record.topic,
+                partition=record.partition,
+                offset=record.offset,
+                error=str(error),
+            )
+            return
         except WireError as error:
             self._start(self._publisher.dead_letter_unreadable(delivery, str(error)))
             return

@@ -19,6 +19,8 @@ class Violation(StrEnum):
     DEAD_LETTERS_MISSING = "dead_letters_missing"
     SEGMENTS_WRONG = "segments_wrong"
     EXECUTIONS = "too_many_executions"
+    UNREAD = "unread"
+    """A record of a later release: what was skipped with it may be anything. Audit with that release."""
 
 
 class Inconclusive(StrEnum):

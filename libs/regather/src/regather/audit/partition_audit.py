@@ -17,7 +17,7 @@ from regather.audit.final_check import Final, FinalCheck
 from regather.audit.findings import AuditResult, AuditTally, Finding, Inconclusive, Violation
 from regather.audit.redriven_job import RedrivenJob
 from regather.audit.version_log import VersionLog
-from regather.core.errors import WireError
+from regather.core.errors import NewerRecord, WireError
 from regather.core.model import (
     MAX_ATTEMPTS,
     Abandoned,
@@ -108,6 +108,9 @@ class PartitionAudit:
             return
         try:
             event = decode_event(headers.items(), value)
+        except NewerRecord as error:
+            self._tally.add(AuditResult([Finding(Violation.UNREAD, _job_of(headers), 0, str(error))]))
+            return
         except WireError:
             self._tally.add(AuditResult(inconclusive=[Inconclusive.UNREADABLE]))
             return

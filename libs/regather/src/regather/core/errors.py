@@ -6,6 +6,7 @@ RegatherError
 │   ├── BadRequest            an unknown kind, a wrong option, a wrong shard size
 │   └── PermanentError        raised by a processor: this shard can never succeed, do not retry it
 ├── WireError                 a record that this version cannot decode
+│   └── NewerRecord           a record of a later release: nothing is wrong with it, and an upgrade reads it
 ├── NoRoom                    a job's outputs exceed a limit of memory or disk space
 ├── UnsafeBroker              a broker's settings would break the delivery promise; nothing is written to it
 └── TransportError            Kafka, or the in-memory transport, did not do what was asked
@@ -52,6 +53,10 @@ class PermanentError(UserError):
 
 class WireError(RegatherError):
     """A record that this version cannot decode."""
+
+
+class NewerRecord(WireError):
+    """A record of a later release. Whoever reads it stops there, so that nothing is lost: an upgrade reads it."""
 
 
 class NoRoom(RegatherError):

@@ -48,6 +48,9 @@ METRICS: Mapping[str, Metric] = {
     "regather_dead_letters_total": Metric("counter", "Dead letters written, by reason", "reason"),
     "regather_records_open": Metric("gauge", "Records read and not settled"),
     "regather_partitions": Metric("gauge", "Partitions that this process owns"),
+    "regather_partitions_stopped": Metric(
+        "gauge", "Partitions that wait for an upgrade: a record is of a later release"
+    ),
     "regather_records_lost_total": Metric("counter", "Records that retention deleted before they were read", "topic"),
     # children of workers and aggregators
     "regather_children_killed_total": Metric("counter", "Children killed on purpose"),

@@ -6,7 +6,7 @@ from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, create_model
 
-from regather.core.errors import WireError
+from regather.core.errors import NewerRecord, WireError
 from regather.core.ids import is_job_id, is_submission_id
 from regather.core.model import Identity
 from regather.core.status import JobStatus
@@ -74,8 +74,8 @@ def decode_final(headers: Headers) -> JobStatus:
 
 def _of_owner(headers: HeaderMap, document: bytes) -> JobStatus:
     """Return the status; raise WireError if it is of another job, submission or version than the record."""
-    status = status_from_json(document)
     owner = unpack_identity(required(headers, HEADER))
+    status = status_from_json(document)
     if owner != status.owner:
         raise WireError(f"a record of {owner} has the document of {status.owner}")
     return status
@@ -95,11 +95,16 @@ def status_to_json(status: JobStatus) -> bytes:
 
 
 def status_from_json(data: bytes) -> JobStatus:
-    """Read what status_to_json() wrote; raise WireError for anything else. Keys that nobody knows are left out."""
+    """Read what status_to_json() wrote; raise WireError for anything else. Keys that nobody knows are left out.
+
+    Raise NewerRecord if only states or reasons in it are unknown.
+    """
     try:
         document: Any = _DOCUMENT.model_validate_json(data)
     except ValidationError as error:
-        raise WireError(f"a job's document cannot be read: {first_error(error)}") from None
+        unknown = all(one["type"] == "enum" for one in error.errors(include_url=False, include_input=False))
+        kind = NewerRecord if unknown else WireError  # a later release knows more states and reasons
+        raise kind(f"a job's document cannot be read: {first_error(error)}") from None
     owner = Identity(document.job_id, document.submission, document.version)
     if not (is_job_id(owner.job_id) and is_submission_id(owner.submission) and 1 <= owner.version <= MAX_VERSION):
         raise WireError(f"a job's document is of {owner}, which is no identity of a job")

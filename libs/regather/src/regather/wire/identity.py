@@ -4,7 +4,7 @@ import struct
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 
-from regather.core.errors import WireError
+from regather.core.errors import NewerRecord, WireError
 from regather.core.model import Identity, JobId, SubmissionId
 
 WIRE_VERSION = 1
@@ -15,6 +15,8 @@ Headers = Iterable[tuple[str, bytes | None]]
 
 HeaderMap = Mapping[str, bytes | None]
 _NAMES_SHOWN = 20
+_NEXT_VERSIONS = 8
+"""How many versions above ours count as those of later releases. Anything beyond is garbage."""
 
 _IDENTITY = struct.Struct(">B16s8sH")
 _VERSION = struct.Struct(">H")
@@ -30,7 +32,11 @@ def pack_identity(owner: Identity) -> bytes:
 
 @lru_cache(maxsize=4096)
 def unpack_identity(data: bytes) -> Identity:
-    """Read what pack_identity() wrote; raise WireError for another wire version or length."""
+    """Read what pack_identity() wrote; raise NewerRecord for one of the next wire versions, WireError for anything else."""
+    if len(data) >= IDENTITY_BYTES and WIRE_VERSION < data[0] <= WIRE_VERSION + _NEXT_VERSIONS:
+        raise NewerRecord(
+            f"the record has wire version {data[0]}, and this release reads version {WIRE_VERSION}: upgrade this service"
+        )
     if len(data) != IDENTITY_BYTES or data[0] != WIRE_VERSION:
         shown = data[: IDENTITY_BYTES + 1].hex()
         raise WireError(f"header {HEADER!r} is {shown}: expected {IDENTITY_BYTES} bytes of version {WIRE_VERSION}")

@@ -75,9 +75,9 @@ def decode_shard(headers: Headers, value: bytes | None) -> Shard:
     """Read a shard record; raise WireError if it cannot be read."""
     by_name = header_map(headers)
     head = required(by_name, HEADER)
+    owner = unpack_identity(head[:IDENTITY_BYTES])
     if len(head) != IDENTITY_BYTES + _TAIL.size:
         raise WireError(f"header {HEADER!r} of a shard has {len(head)} bytes, not {IDENTITY_BYTES + _TAIL.size}")
-    owner = unpack_identity(head[:IDENTITY_BYTES])
     seq, attempt, timeout_ms, delay_ms = _TAIL.unpack_from(head, IDENTITY_BYTES)
     if attempt >= MAX_ATTEMPTS:
         raise WireError(f"header {HEADER!r} of a shard is of attempt {attempt}; the last one is {MAX_ATTEMPTS - 1}")

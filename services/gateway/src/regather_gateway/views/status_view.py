@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from regather.core.errors import BrokerUnavailable, WireError
+from regather.core.errors import BrokerUnavailable, NewerRecord, WireError
 from regather.core.ids import event_partition
 from regather.core.model import Identity, JobId, JobState
 from regather.core.status import JobStatus, newer
@@ -135,6 +135,8 @@ class StatusView:
         self._watchers: defaultdict[JobId, list[list[Identity]]] = defaultdict(list)
         self._waiters: defaultdict[JobId, list[_Waiter]] = defaultdict(list)
         self.unreadable = 0
+        self.newer = 0
+        """How many statuses of a later release there are: what this gateway shows of their jobs is too old."""
 
     @property
     def turns(self) -> int:
@@ -248,6 +250,10 @@ class StatusView:
     def _on_record(self, record: Record) -> None:
         try:
             status, inline = decode_status(record.headers, record.value)
+        except NewerRecord as error:
+            self.newer += 1
+            log.error("status-of-a-later-release", partition=record.partition, offset=record.offset, error=str(error))
+            return
         except WireError as error:
             self.unreadable += 1
             log.error("status-unreadable", partition=record.partition, offset=record.offset, error=str(error))
