@@ -66,7 +66,7 @@ class Evidence:
 
 
 @dataclass(slots=True)
-class Verdict:
+class ChaosResult:
     """Counts of the report, and every violation."""
 
     violations: list[Violation] = field(default_factory=list)
@@ -134,7 +134,7 @@ class _Log:
         self.last_ms[shard] = max(self.last_ms.get(shard, 0), line.at_ms)
 
 
-def check(evidence: Evidence) -> Verdict:
+def check(evidence: Evidence) -> ChaosResult:
     """Judge a whole run."""
     return _Checker(evidence).verdict
 
@@ -148,7 +148,7 @@ class _Checker:
         for final in evidence.finals:
             self._finals[final.job_id, final.version].append(final)
         self._named: set[Place] = set()
-        self.verdict = Verdict()
+        self.verdict = ChaosResult()
         self._check_finals()
         self._check_told()
         self._check_opened()

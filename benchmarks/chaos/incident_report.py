@@ -5,14 +5,14 @@ from collections import defaultdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from chaos.checker import Evidence, Verdict
+from chaos.checker import ChaosResult, Evidence
 from chaos.records import Line
 from chaos.report import Run
 
 _MOST = 40
 
 
-def write_incident_report(folder: Path, evidence: Evidence, verdict: Verdict, run: Run) -> None:
+def write_incident_report(folder: Path, evidence: Evidence, verdict: ChaosResult, run: Run) -> None:
     """Write `faults.txt`, `clients.txt`, `events.txt`, a page for each job that a violation names, and `executions.txt`.
 
     The last one is the page of the job with the shard that ran most often.

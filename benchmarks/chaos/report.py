@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from chaos.checker import Verdict, Violation
+from chaos.checker import ChaosResult, Violation
 from chaos.drain import LIMIT_S
 from chaos.monitor import GROWING, Monitor
 from chaos.nemesis import Fired, Nemesis
@@ -61,7 +61,7 @@ class Run:
         return found
 
 
-def report_of(run: Run, verdict: Verdict, *, wanted: int, logs: str) -> dict[str, Any]:
+def report_of(run: Run, verdict: ChaosResult, *, wanted: int, logs: str) -> dict[str, Any]:
     """The one JSON object."""
     fired = len(run.fired)
     return {
@@ -99,7 +99,7 @@ def report_of(run: Run, verdict: Verdict, *, wanted: int, logs: str) -> dict[str
     }
 
 
-def _most_executed(verdict: Verdict) -> str:
+def _most_executed(verdict: ChaosResult) -> str:
     if verdict.most_executed is None:
         return ""
     job_id, _, version, seq = verdict.most_executed

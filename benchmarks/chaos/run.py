@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chaos.checker import Evidence, Verdict, check
+from chaos.checker import ChaosResult, Evidence, check
 from chaos.drain import Quiet, wait_quiet
 from chaos.faults.base import Context, Fault
 from chaos.incident_report import write_incident_report
@@ -83,7 +83,7 @@ class Chaos:
         self.ledger = Ledger()
         self.run = Run(seed=seed)
 
-    async def go(self) -> tuple[Run, Evidence, Verdict]:
+    async def go(self) -> tuple[Run, Evidence, ChaosResult]:
         """Run, drain, read, check."""
         with EmbeddedCluster(self.home / "kafka") as cluster:
             print(f"brokers after {self.run.seconds:.1f} s: {cluster.bootstrap_servers}", flush=True)

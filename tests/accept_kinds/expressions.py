@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from accept_kinds.case import Refusal, Want
 from accept_kinds.expect import table_equal
 from accept_kinds.in_process import answer
-from accept_kinds.judge import Answer, Verdict, judge
+from accept_kinds.judge import Answer, AnswerVerdict, judge
 from accept_kinds.made import columns
 from accept_kinds.oracles import OracleRefused
 from regather.processors.base import SplitRequest
@@ -70,7 +70,7 @@ def try_expressions(number: int, count: int, product: Product = answer) -> Tried
     return tried
 
 
-def judged(asked: dict[str, str], shard_bytes: int, product: Product = answer) -> Verdict:
+def judged(asked: dict[str, str], shard_bytes: int, product: Product = answer) -> AnswerVerdict:
     """Judge one request, options with `format`, at one shard size."""
     body = bodies()[asked["format"]]
     options = {name: value for name, value in asked.items() if name != "format"}

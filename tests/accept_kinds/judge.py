@@ -58,7 +58,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class AnswerVerdict:
     """What an answer is worth, and for a bad one what was wanted and what came."""
 
     word: str
@@ -71,7 +71,7 @@ class Verdict:
         return self.word in (EQUAL, REFUSED)
 
 
-def judge(want: Want, answer: Answer) -> Verdict:
+def judge(want: Want, answer: Answer) -> AnswerVerdict:
     """Return the verdict on one answer."""
     if isinstance(want, Either):
         return judge(want.equal, answer) if answer.result is not None else judge(want.refusal, answer)
@@ -80,7 +80,7 @@ def judge(want: Want, answer: Answer) -> Verdict:
     if isinstance(want, Refusal):
         return _judge_refusal(want, answer)
     if answer.state != "succeeded" or answer.result is None:
-        return Verdict(WRONG, f"succeeded with {_wanted(want)}", _told(answer))
+        return AnswerVerdict(WRONG, f"succeeded with {_wanted(want)}", _told(answer))
     return _judge_value(want, answer.result)
 
 
@@ -100,38 +100,40 @@ def retried_though_certain(answer: Answer) -> list[str]:
     return found
 
 
-def _judge_value(want: Equal, result: bytes) -> Verdict:
+def _judge_value(want: Equal, result: bytes) -> AnswerVerdict:
     told = difference(want, result)
-    return Verdict(EQUAL) if told is None else Verdict(WRONG, _wanted(want), told)
+    return AnswerVerdict(EQUAL) if told is None else AnswerVerdict(WRONG, _wanted(want), told)
 
 
-def _judge_partial(want: Partial, answer: Answer) -> Verdict:
+def _judge_partial(want: Partial, answer: Answer) -> AnswerVerdict:
     wanted = f"partial without the rows {sorted(want.rows)}"
     if answer.state == "succeeded":
-        return Verdict(SILENT, wanted, "succeeded")
+        return AnswerVerdict(SILENT, wanted, "succeeded")
     if answer.state != "partial" or answer.result is None:
-        return Verdict(WRONG, wanted, _told(answer))
+        return AnswerVerdict(WRONG, wanted, _told(answer))
     named = frozenset(entry["row"] for entry in answer.document.get("errors", ()))
     if named != want.rows:
-        return Verdict(WRONG, wanted, f"the rows {sorted(named, key=str)} are named")
+        return AnswerVerdict(WRONG, wanted, f"the rows {sorted(named, key=str)} are named")
     return _judge_value(want.rest, answer.result)
 
 
-def _judge_refusal(want: Refusal, answer: Answer) -> Verdict:
+def _judge_refusal(want: Refusal, answer: Answer) -> AnswerVerdict:
     wanted = f"a refusal: {want.why}"
     if answer.state in ("succeeded", "partial"):
-        return Verdict(SILENT, wanted, f"{answer.state}: {short(answer.result or b'')}")
+        return AnswerVerdict(SILENT, wanted, f"{answer.state}: {short(answer.result or b'')}")
     fault = _fault(answer)
     if fault is not None:
-        return Verdict(WRONG, wanted, fault)
+        return AnswerVerdict(WRONG, wanted, fault)
     if want.rows is not None and not (answer.rows <= want.rows and (answer.rows or want.unnamed)):
         named = sorted(answer.rows) or "none"
-        return Verdict(WRONG, f"{wanted}; bad rows {sorted(want.rows)[:10]}", f"names row {named}: {_told(answer)}")
+        return AnswerVerdict(
+            WRONG, f"{wanted}; bad rows {sorted(want.rows)[:10]}", f"names row {named}: {_told(answer)}"
+        )
     if want.says and not re.search(want.says, answer.text, re.IGNORECASE):
-        return Verdict(WRONG, f"{wanted}; the refusal says /{want.says}/", _told(answer))
+        return AnswerVerdict(WRONG, f"{wanted}; the refusal says /{want.says}/", _told(answer))
     if want.never and re.search(want.never, answer.text, re.IGNORECASE):
-        return Verdict(WRONG, f"{wanted}; the refusal does not say /{want.never}/", _told(answer))
-    return Verdict(REFUSED)
+        return AnswerVerdict(WRONG, f"{wanted}; the refusal does not say /{want.never}/", _told(answer))
+    return AnswerVerdict(REFUSED)
 
 
 def _fault(answer: Answer) -> str | None:

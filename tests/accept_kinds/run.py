@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from accept_kinds.case import Case, Want
 from accept_kinds.http import DEFAULT, ONE
-from accept_kinds.judge import EQUAL, REFUSED, SILENT, WRONG, Answer, Verdict, judge, retried_though_certain
+from accept_kinds.judge import EQUAL, REFUSED, SILENT, WRONG, Answer, AnswerVerdict, judge, retried_though_certain
 
 SIZES = ("1024", "4096", "65536", DEFAULT, ONE)
 FAST_SIZES = ("4096", DEFAULT)
@@ -58,7 +58,7 @@ class Findings:
             "failures": [*self.failures, *self.expressions.get("failures", [])],
         }
 
-    def add(self, case: Case, size: str, verdict: Verdict, answer: Answer) -> None:
+    def add(self, case: Case, size: str, verdict: AnswerVerdict, answer: Answer) -> None:
         """Count one verdict, and keep what is to be mended."""
         self.words[verdict.word] += 1
         self.groups.setdefault(case.group, Counter())[verdict.word] += 1
@@ -123,7 +123,7 @@ async def _judged(
         try:
             answer = await asked.ask(case, body, size)
         except Exception as error:  # a lost connection is an answer, too: a wrong one
-            findings.add(case, size, Verdict(WRONG, "an answer", f"{type(error).__name__}: {error}"), Answer(0))
+            findings.add(case, size, AnswerVerdict(WRONG, "an answer", f"{type(error).__name__}: {error}"), Answer(0))
             return
         verdict = await asyncio.to_thread(judge, want, answer)
         findings.add(case, size, verdict, answer)

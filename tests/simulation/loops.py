@@ -23,7 +23,7 @@ from simulation.invariants import Invariants
 from simulation.kinds import Row
 from simulation.ledger import Ledger, label_of
 from simulation.nemesis import Nemesis, draw_fault_profile, draw_sorts
-from simulation.verdict import Verdict
+from simulation.run_check import RunCheck
 from simulation.workload import Clients, JobPlan, draw_jobs
 
 SILENCE_S = 30.0
@@ -263,7 +263,7 @@ class Run:
         disturbances = sum(group.generation for group in groups) + sum(self.history.faults.values())
         open_s = self.broker.transactions.longest_open_s()
         self.invariants.check("I8", open_s <= LONGEST_TRANSACTION_S, f"a transaction was open for {open_s:.1f} s")
-        Verdict(
+        RunCheck(
             self.invariants,
             self.ledger,
             self.broker.logs,

@@ -62,17 +62,17 @@ async def audit(transport: Transport, topics: Topics, options: AuditOptions) -> 
         for consumer in consumers:
             await consumer.start()
         bounds = await _bounds(transport, consumers[0], topics)
-        letters = await _read_letters(consumers[0], bounds, topics, options, tally)
+        dead_letters = await _read_dead_letters(consumers[0], bounds, topics, options, tally)
         missing: list[MissingFinal] = []
         for number in _partitions(bounds, topics, options):
             auditor = _PartitionAuditor(number, topics, bounds, consumers, reader)
-            missing += await auditor.run(tally, letters, options.job)
+            missing += await auditor.run(tally, dead_letters, options.job)
     finally:
         for consumer in consumers:
             await consumer.stop()
         await reader.stop()
     judge_missing(missing, tally, grace_ms=int(options.grace_s * 1000), now_ms=time.time_ns() // 1_000_000)
-    return _document(tally, letters, time.monotonic() - started)
+    return _document(tally, dead_letters, time.monotonic() - started)
 
 
 class _Log:
@@ -116,12 +116,12 @@ class _PartitionAuditor:
         self._consumers = consumers
         self._reader = reader
 
-    async def run(self, tally: AuditTally, letters: DeadLetterIndex, only: JobId | None) -> list[MissingFinal]:
+    async def run(self, tally: AuditTally, dead_letters: DeadLetterIndex, only: JobId | None) -> list[MissingFinal]:
         """Read results and events side by side and check every final; return the versions without one."""
         finals = await _Log(self._consumers[0], self._results, self._bounds.ends[self._results]).begin()
         events = await _Log(self._consumers[1], self._events, self._bounds.ends[self._events]).begin()
         audit = PartitionAudit(
-            tally, letters, joins, begins_at=events.beginning, results_begin=finals.beginning, only=only
+            tally, dead_letters, joins, begins_at=events.beginning, results_begin=finals.beginning, only=only
         )
         ahead = _Ahead(events.batches(), audit)
         late: list[int] = []
@@ -243,21 +243,21 @@ def _partitions(bounds: _Bounds, topics: Topics, options: AuditOptions) -> range
     return range(number, number + 1)
 
 
-async def _read_letters(
+async def _read_dead_letters(
     consumer: Consumer, bounds: _Bounds, topics: Topics, options: AuditOptions, tally: AuditTally
 ) -> DeadLetterIndex:
     logs = [(tp, await _Log(consumer, tp, bounds.ends[tp]).begin()) for tp in bounds.of(topics.dead_letters)]
-    letters = DeadLetterIndex({tp.partition: log.beginning for tp, log in logs})
+    dead_letters = DeadLetterIndex({tp.partition: log.beginning for tp, log in logs})
     for tp, log in logs:
         async for batch in log.batches():
             for record in batch:
                 tally.saw(record.timestamp_ms)
                 if options.job is None or record.key == options.job.encode():
-                    letters.add(tp.partition, record.offset, header_map(record.headers))
-    return letters
+                    dead_letters.add(tp.partition, record.offset, header_map(record.headers))
+    return dead_letters
 
 
-def _document(tally: AuditTally, letters: DeadLetterIndex, seconds: float) -> dict[str, Any]:
+def _document(tally: AuditTally, dead_letters: DeadLetterIndex, seconds: float) -> dict[str, Any]:
     wrong = sum(tally.violations.values())
     inconclusive = {why.value: tally.inconclusive[why] for why in Inconclusive if tally.inconclusive[why]}
     return {
@@ -270,7 +270,7 @@ def _document(tally: AuditTally, letters: DeadLetterIndex, seconds: float) -> di
         "finals": tally.finals,
         "versions_checked": tally.checked,
         "shards": tally.shards,
-        "dead_letters": len(letters),
+        "dead_letters": len(dead_letters),
         **{violation.value: tally.violations[violation] for violation in Violation},
         "executions_max": tally.executions_max,
         "duplicates_folded": tally.duplicates,

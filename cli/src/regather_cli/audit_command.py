@@ -38,7 +38,7 @@ _MEANS = {
 }
 _WHY_INCONCLUSIVE = {
     Inconclusive.OPENED_GONE: "retention deleted the job's first event",
-    Inconclusive.LETTER_GONE: "retention deleted the dead letter",
+    Inconclusive.DEAD_LETTER_GONE: "retention deleted the dead letter",
     Inconclusive.SEGMENT_GONE: "retention deleted the segments",
     Inconclusive.KIND_UNKNOWN: "the kind is not installed here, so its bytes were not compared",
     Inconclusive.LOG_TIME: "overdue by this machine's clock, but the log gets no records: are the aggregators running?",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chaos.checker import Disturbance, Evidence, Verdict, check
+from chaos.checker import ChaosResult, Disturbance, Evidence, check
 from chaos.jobs import Answer, Job
 from chaos.ledger import Ledger, Told
 from chaos.records import Final, Letter, Line, Outcome, Place
@@ -71,14 +71,14 @@ def judged(
     beside: Sequence[tuple[Place, str, int]] | None = None,
     disturbances: Sequence[Disturbance] = (),
     drained: bool = True,
-) -> Verdict:
+) -> ChaosResult:
     told = told or told_of()
     if beside is None:
         beside = [(final.place, final.job_id, final.version) for final in finals]
     return check(Evidence({told.label: told}, finals, beside, letters, lines, disturbances, drained))
 
 
-def sorts(verdict: Verdict) -> list[str]:
+def sorts(verdict: ChaosResult) -> list[str]:
     return [violation.sort for violation in verdict.violations]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chaos.checker import Verdict
+from chaos.checker import ChaosResult
 from chaos.report import Run, report_of
 from chaos.sum import ADDED, WORST, added, slices_of
 
@@ -71,7 +71,7 @@ def test_a_seed_counts_once() -> None:
 
 
 def test_the_sum_has_what_a_slice_has() -> None:
-    slice_ = report_of(Run(seed=7), Verdict(), wanted=0, logs="") | {"commit": "abc", "dirty": False}
+    slice_ = report_of(Run(seed=7), ChaosResult(), wanted=0, logs="") | {"commit": "abc", "dirty": False}
     assert [name for name in OF_A_SLICE if name not in slice_] == []
     document = whole(slice_)
     assert [name for name in OF_A_SLICE if name not in document] == ["seed"]

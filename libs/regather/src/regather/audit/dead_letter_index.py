@@ -11,7 +11,7 @@ _SEQ_BYTES = 4
 _OFFSET_BITS = 48
 
 
-class Letter(Enum):
+class DeadLetterState(Enum):
     """What the audit finds at the address of a dead letter."""
 
     RIGHT = auto()
@@ -25,10 +25,10 @@ class DeadLetterIndex:
 
     def __init__(self, beginnings: Mapping[int, int]) -> None:
         self._beginnings = dict(beginnings)
-        self._letters: dict[int, bytes] = {}
+        self._dead_letters: dict[int, bytes] = {}
 
     def __len__(self) -> int:
-        return len(self._letters)
+        return len(self._dead_letters)
 
     def add(self, partition: int, offset: int, headers: HeaderMap) -> None:
         """Add one dead letter. Skip that of an undecodable record: it has no owner, and no outcome names it."""
@@ -37,13 +37,13 @@ class DeadLetterIndex:
         except WireError:
             return
         about = head[: IDENTITY_BYTES + _SEQ_BYTES] + (headers.get("row") or b"")
-        self._letters[partition << _OFFSET_BITS | offset] = about
+        self._dead_letters[partition << _OFFSET_BITS | offset] = about
 
-    def look(self, address: DeadLetterAddress, owner: Identity, seq: int, row: int | None) -> Letter:
+    def look(self, address: DeadLetterAddress, owner: Identity, seq: int, row: int | None) -> DeadLetterState:
         """Return whether the dead letter of this shard (or row) is at the address."""
-        about = self._letters.get(address.partition << _OFFSET_BITS | address.offset)
+        about = self._dead_letters.get(address.partition << _OFFSET_BITS | address.offset)
         if about is None:
             gone = address.offset < self._beginnings.get(address.partition, 0)
-            return Letter.GONE if gone else Letter.MISSING
+            return DeadLetterState.GONE if gone else DeadLetterState.MISSING
         wanted = pack_identity(owner) + seq.to_bytes(_SEQ_BYTES, "big") + (b"" if row is None else str(row).encode())
-        return Letter.RIGHT if about == wanted else Letter.ANOTHERS
+        return DeadLetterState.RIGHT if about == wanted else DeadLetterState.ANOTHERS

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from regather.audit.dead_letter_index import DeadLetterIndex, Letter
+from regather.audit.dead_letter_index import DeadLetterIndex, DeadLetterState
 from regather.audit.findings import AuditResult, Finding, Inconclusive, Violation
-from regather.audit.version_log import Fingerprint, RowLetter, Settled, VersionLog, length_of
+from regather.audit.version_log import Fingerprint, RowDeadLetter, Settled, VersionLog, length_of
 from regather.core.errors import WireError
 from regather.core.model import DeadLetterAddress, Identity, JobState, OnError, Reason
 from regather.core.seq_ranges import ranges
@@ -87,10 +87,10 @@ class JoinedContent:
 class FinalCheck:
     """The check of one final. Call whole(), and piece() for each segment if there are any, then verdict()."""
 
-    def __init__(self, final: Final, log: VersionLog, letters: DeadLetterIndex) -> None:
+    def __init__(self, final: Final, log: VersionLog, dead_letters: DeadLetterIndex) -> None:
         self.final = final
         self.log = log
-        self._letters = letters
+        self._dead_letters = dead_letters
         self._verdict = AuditResult()
         self._settled: Settled = log.settled(whole=final.status.state in _WHOLE)
         self._content = JoinedContent(self._settled.outputs) if log.joined else None
@@ -138,7 +138,7 @@ class FinalCheck:
         else:
             self._check_early()
         self._check_errors()
-        self._check_letters()
+        self._check_dead_letters()
         return self._verdict
 
     def _take(self, value: bytes) -> None:
@@ -216,22 +216,22 @@ class FinalCheck:
             detail = f"it names gaps without a failed outcome of the job: {_shown(unknown)}"
             self._say(Violation.FOREIGN if others else Violation.WRONG, detail)
 
-    def _check_letters(self) -> None:
-        for seq, row, address in sorted(set(self._named_letters()), key=lambda named: (named[0], named[1] or 0)):
+    def _check_dead_letters(self) -> None:
+        for seq, row, address in sorted(set(self._named_dead_letters()), key=lambda named: (named[0], named[1] or 0)):
             what = _where(seq, row)
             if address is None:
                 self._say(Violation.DEAD_LETTERS_MISSING, f"it names no dead letter for {what}")
                 continue
-            found = self._letters.look(address, self.log.source_version(seq), seq, row)
+            found = self._dead_letters.look(address, self.log.source_version(seq), seq, row)
             place = f"dead letter {address.partition}/{address.offset} of {what}"
-            if found is Letter.GONE:
-                self._verdict.inconclusive.append(Inconclusive.LETTER_GONE)
-            elif found is Letter.MISSING:
+            if found is DeadLetterState.GONE:
+                self._verdict.inconclusive.append(Inconclusive.DEAD_LETTER_GONE)
+            elif found is DeadLetterState.MISSING:
                 self._say(Violation.DEAD_LETTERS_MISSING, f"{place} does not exist")
-            elif found is Letter.ANOTHERS:
+            elif found is DeadLetterState.ANOTHERS:
                 self._say(Violation.DEAD_LETTERS_MISSING, f"{place} is of another shard or row")
 
-    def _named_letters(self) -> Iterator[tuple[int, int | None, DeadLetterAddress | None]]:
+    def _named_dead_letters(self) -> Iterator[tuple[int, int | None, DeadLetterAddress | None]]:
         status, settled = self.final.status, self._settled
         for seq in self._gaps():
             if seq in settled.failed:
@@ -239,7 +239,7 @@ class FinalCheck:
         if status.state in _WHOLE:
             for seq, rows in settled.damaged.items():
                 for bad in rows:
-                    yield seq, bad.row, bad.letter
+                    yield seq, bad.row, bad.dead_letter
         for error in status.errors:
             yield error.seq, error.row, DeadLetterAddress(*error.dead_letter) if error.dead_letter else None
 
@@ -327,10 +327,10 @@ def _unfounded(log: VersionLog, status: JobStatus, settled: Settled) -> str | No
 
 def _is_told(error: ShardError, settled: Settled) -> bool:
     """Whether an outcome has this error, with the same dead letter."""
-    letter = DeadLetterAddress(*error.dead_letter) if error.dead_letter else None
+    dead_letter = DeadLetterAddress(*error.dead_letter) if error.dead_letter else None
     if error.row is None:
-        return error.seq in settled.failed and settled.failed[error.seq] == letter
-    return RowLetter(error.row, letter) in settled.damaged.get(error.seq, ())
+        return error.seq in settled.failed and settled.failed[error.seq] == dead_letter
+    return RowDeadLetter(error.row, dead_letter) in settled.damaged.get(error.seq, ())
 
 
 def _where(seq: int, row: int | None) -> str:

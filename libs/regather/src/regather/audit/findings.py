@@ -29,7 +29,7 @@ class Inconclusive(StrEnum):
     OPENED_GONE = "opened_gone"
     """Retention deleted the job's first event, or the final of the previous version."""
 
-    LETTER_GONE = "letter_gone"
+    DEAD_LETTER_GONE = "letter_gone"
     SEGMENT_GONE = "segment_gone"
     KIND_UNKNOWN = "kind_unknown"
     """The kind is not installed here, so it is unknown whether its result is its joined outputs."""

@@ -71,7 +71,7 @@ class PartitionAudit:
     def __init__(
         self,
         tally: AuditTally,
-        letters: DeadLetterIndex,
+        dead_letters: DeadLetterIndex,
         joins: Joins,
         *,
         begins_at: int = 0,
@@ -79,7 +79,7 @@ class PartitionAudit:
         only: JobId | None = None,
     ) -> None:
         self._tally = tally
-        self._letters = letters
+        self._dead_letters = dead_letters
         self._joins = joins
         self._begins_at = begins_at
         self._results_begin = results_begin
@@ -274,7 +274,7 @@ class PartitionAudit:
         waits = key in self._redriven_versions and not self._reads_again
         log = None if waits else self._versions.get(key)
         if log is not None and self._may_be(log):
-            return FinalCheck(final, log, self._letters)
+            return FinalCheck(final, log, self._dead_letters)
         if not waits and (self._too_old(final) or (log is not None and self._may_be(log) is None)):
             return AuditResult(inconclusive=[Inconclusive.OPENED_GONE])
         detail = (

@@ -54,11 +54,11 @@ def length_of(print_: bytes) -> int:
     return int.from_bytes(print_[:_LENGTH_BYTES], "big")
 
 
-class RowLetter(NamedTuple):
+class RowDeadLetter(NamedTuple):
     """A bad row and the address of its dead letter, as the outcome names it."""
 
     row: int
-    letter: DeadLetterAddress | None
+    dead_letter: DeadLetterAddress | None
 
 
 class Settled(NamedTuple):
@@ -70,7 +70,7 @@ class Settled(NamedTuple):
 
     outputs: Mapping[int, bytes]
     failed: Mapping[int, DeadLetterAddress | None]
-    damaged: Mapping[int, tuple[RowLetter, ...]]
+    damaged: Mapping[int, tuple[RowDeadLetter, ...]]
 
 
 class ShardOutcomes:
@@ -80,7 +80,7 @@ class ShardOutcomes:
         self.joined = joined
         self.outputs: dict[int, bytes] = {}
         self.failed: dict[int, DeadLetterAddress | None] = {}
-        self.damaged: dict[int, tuple[RowLetter, ...]] = {}
+        self.damaged: dict[int, tuple[RowDeadLetter, ...]] = {}
 
     def __contains__(self, seq: int) -> bool:
         return seq in self.outputs or seq in self.failed
@@ -92,7 +92,7 @@ class ShardOutcomes:
             return
         self.outputs[outcome.seq] = self.print(outcome)
         if outcome.bad_rows:
-            self.damaged[outcome.seq] = tuple(RowLetter(bad.row, bad.dead_letter) for bad in outcome.bad_rows)
+            self.damaged[outcome.seq] = tuple(RowDeadLetter(bad.row, bad.dead_letter) for bad in outcome.bad_rows)
 
     def print(self, outcome: Outcome) -> bytes:
         """Return what is kept of an output."""

@@ -22,7 +22,7 @@ from simulation.workload import JobPlan, Promise
 
 
 @dataclass
-class Verdict:
+class RunCheck:
     """Everything that the end of a run is judged by."""
 
     invariants: Invariants
