@@ -136,7 +136,7 @@ class Installation:
         verdict = begun.verdict() if isinstance(begun, FinalCheck) else begun
         if verdict.findings and may_wait:
             return False
-        audit.settle(check, verdict)
+        audit.count(check, verdict)
         return True
 
     def _carry_out(self, instruction: Instruction) -> Sequence[Instruction]:
@@ -163,7 +163,7 @@ class Installation:
     def _base(self, instruction: LoadInherited) -> Mapping[int, Outcome]:
         versions = VersionHistory(instruction.job.owner, keep_outputs=True)
         for event in self.events[instruction.first : instruction.end]:
-            versions.take(decode_event(event.headers.items(), event.value))
+            versions.apply(decode_event(event.headers.items(), event.value))
         return versions.outcomes
 
     def _stored(self, status: JobStatus, result: bytes) -> tuple[JobStatus, bytes]:

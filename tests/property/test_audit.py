@@ -627,7 +627,7 @@ def test_memory_goes_with_open_jobs(ended: bool, bytes_a_job: range) -> None:
             check = audit.final(world.results[0].headers, append_ms=1)
             assert isinstance(check, FinalCheck)
             check.whole(world.results[0].value)
-            audit.settle(check, check.verdict())
+            audit.count(check, check.verdict())
     used = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     assert used // jobs in bytes_a_job

@@ -66,7 +66,7 @@ class Shell:
         """Write a checkpoint of each job that is late; a torn one stops after some records."""
         for job in self.fold.unsaved_jobs(0):
             mark, log_bytes = job.mark(), self.fold.log_bytes
-            events = [*job.take_unsaved()] or [Outcomes(job.owner, "", [])]
+            events = [*job.pop_unsaved()] or [Outcomes(job.owner, "", [])]
             records = [encode_checkpoint(event, mark) for event in events[:-1]]
             last = type(mark)(mark.first_offset, mark.opened_ms, mark.last_sign_ms, mark.retries, self.next_offset)
             records.append(encode_checkpoint(events[-1], last))
@@ -180,7 +180,7 @@ def test_what_the_checkpoint_holds_is_not_counted_again() -> None:
     failed = AttemptFailed(owner, 0, AttemptError(0, Reason.RAISED, "x", "w", 0, 1))
     for offset in (5, 6):
         fold.handle(failed, offset=offset, append_ms=1)
-    assert [job.status().retries for job in fold.take_changed()] == [2]
+    assert [job.status().retries for job in fold.pop_changed()] == [2]
 
 
 def test_a_torn_first_checkpoint_of_a_redriven_job_counts_for_nothing() -> None:

@@ -89,7 +89,7 @@ class Log:
         for base in bases:
             versions = VersionHistory(FIRST, keep_outputs=True)
             for event in self.records[base.first : base.end]:
-                versions.take(event)
+                versions.apply(event)
             self.carry_out(self.fold.advance(base.job, InheritedLoaded(versions.outcomes, versions.sealed)))
 
 
@@ -175,7 +175,7 @@ def test_a_redrive_of_a_job_that_nobody_opened_is_no_job() -> None:
     assert (fold.open_jobs, fold.low_offset(4)) == (1, 3)
     fold.unfounded(load.job)
     assert (fold.open_jobs, fold.low_offset(4), fold.dropped["unknown-job"]) == (0, 4, 1)
-    assert fold.take_changed() == []
+    assert fold.pop_changed() == []
 
 
 @given(st.sets(st.integers(0, 200)))
@@ -194,8 +194,8 @@ def test_overlapping_pairs_merge_to_the_ranges_of_their_numbers(pairs: list[tupl
 def test_what_has_to_run_is_what_failed_never_ran_or_has_bad_rows() -> None:
     versions = VersionHistory(FIRST, keep_outputs=False)
     for event in (OPENED, outcome(0, 1, "done"), outcome(1, 1, "failed"), outcome(3, 1, "damaged")):
-        versions.take(event)
-    versions.take(Sealed(FIRST, 5, 10, "d"))
+        versions.apply(event)
+    versions.apply(Sealed(FIRST, 5, 10, "d"))
     assert versions.to_run() == [1, 2, 3, 4]
     assert all(not found.output for found in versions.outcomes.values())
 

@@ -40,7 +40,7 @@ def base_of(owner: Identity, events: Iterable[Event]) -> InheritedLoaded:
     """What the events before a redrive have left, as an aggregator reads them."""
     versions = VersionHistory(owner, keep_outputs=True)
     for event in events:
-        versions.take(event)
+        versions.apply(event)
     return InheritedLoaded(versions.outcomes, versions.sealed)
 
 

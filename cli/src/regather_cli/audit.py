@@ -160,7 +160,7 @@ class _PartitionAuditor:
         verdict = begun if isinstance(begun, AuditResult) else begun.verdict()
         if verdict.findings and may_wait:
             return False
-        audit.settle(check, verdict)
+        audit.count(check, verdict)
         return True
 
     async def _feed_pieces(self, check: FinalCheck) -> None:

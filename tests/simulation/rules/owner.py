@@ -124,7 +124,7 @@ class Owner:
         if self._fenced():
             return True
         model, log_bytes, mark, first = self.model, self.fold.log_bytes, job.mark(), len(self.model.checkpoints)
-        events = list(job.take_unsaved()) or [Outcomes(job.owner, "", [])]
+        events = list(job.pop_unsaved()) or [Outcomes(job.owner, "", [])]
         marks = [mark] * (len(events) - 1) + [replace(mark, next_offset=self.next_offset)]
         transaction = Transaction(self.epoch)
         model.checkpoints += [(Saved(event, m), transaction) for event, m in zip(events, marks, strict=True)]

@@ -227,7 +227,7 @@ class Run:
             return
         versions = VersionHistory(final.owner, keep_outputs=False)
         for entry in self.model.events:
-            versions.take(entry.event)
+            versions.apply(entry.event)
         opened, sealed = versions.opened, versions.sealed
         if opened is None or sealed is None or versions.newest != final.owner.version:
             return

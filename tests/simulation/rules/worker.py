@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from regather.core.batch_sizer import MAX_BATCH_ITEMS, BatchSizer
-from regather.core.bisection import Bisection, Verdict
+from regather.core.bisection import Bisection, SearchResult
 from regather.core.crash_attribution import CrashTracker
 from regather.core.lanes import REGULAR_TURN, Lane, LaneQueue
 from regather.core.model import (
@@ -286,10 +286,10 @@ class Worker:
         """Search a shard that failed for good; its job skips errors."""
         model, shard = self.model, queued.shard
         search: Bisection[str] = Bisection(range(ROWS), most_bad=ROWS, budget_us=10**9)
-        while search.verdict is None:
+        while search.result is None:
             bad = any(row in bad_rows for run in search.next_run for row in run)
             search.apply("bad" if bad else None, 1)
-        model.invariants.check("I2", search.verdict is Verdict.FOUND, "a search ended with", search.verdict)
+        model.invariants.check("I2", search.result is SearchResult.FOUND, "a search ended with", search.result)
         model.invariants.check("I2", set(search.bad) == bad_rows, search.bad, "found,", bad_rows, "are bad")
         model.invariants.check("I10", search.runs <= 5 * len(bad_rows) + 1, search.runs, "runs for", bad_rows)
         found = tuple(

@@ -51,7 +51,7 @@ async def aggregate(gateway: Any) -> None:
                         (document["version"], document["state"]) == (ended.owner.version, ended.state)
                     ),
                 )
-        history.take(event)
+        history.apply(event)
 
 
 async def partial_job(gateway: Any) -> str:

@@ -15,7 +15,7 @@ from regather_aggregator.inherited_outcomes import InheritedOutcomes
 from regather_aggregator.owner import PartitionOwner
 from regather_aggregator.owner_deps import OwnerCounts, OwnerDeps
 from regather_aggregator.ownership_loop import OwnershipLoop
-from regather_aggregator.readback import ReadBack, ReadBacks
+from regather_aggregator.readback import OutputReaders, ReadBack
 from regather_aggregator.retention import RetentionWatch
 from regather_aggregator.settings import AggregatorSettings
 from regather_aggregator.spill import SpillSpace
@@ -38,8 +38,8 @@ class Aggregator:
             memory_bytes=settings.outputs_memory_bytes,
             disk_bytes=settings.spill_bytes,
         )
-        self._read_back = ReadBacks(
-            finals=ReadBack(transport, settings.topics.results),
+        self._output_readers = OutputReaders(
+            results=ReadBack(transport, settings.topics.results),
             segments=ReadBack(transport, settings.topics.segments),
             checkpoints=ReadBack(transport, settings.topics.checkpoints),
         )
@@ -60,7 +60,7 @@ class Aggregator:
             settings=settings,
             assembly=assembly,
             inherited=InheritedOutcomes(transport, settings.topics.job_events),
-            read_back=self._read_back,
+            output_readers=self._output_readers,
             counts=self.counts,
             merges_alone=asyncio.Lock(),
             make_fold=lambda: PartitionFold(policy, self.counts.dropped, self._spill.outputs),
@@ -104,9 +104,9 @@ class Aggregator:
         await self._executor.start()
         try:
             async with WatchedTasks() as tasks:
-                tasks.start("read-back", self._read_back.finals.run())
-                tasks.start("segments-read-back", self._read_back.segments.run())
-                tasks.start("checkpoints-read-back", self._read_back.checkpoints.run())
+                tasks.start("read-back", self._output_readers.results.run())
+                tasks.start("segments-read-back", self._output_readers.segments.run())
+                tasks.start("checkpoints-read-back", self._output_readers.checkpoints.run())
                 tasks.start("ticks", self.events.tick_forever())
                 tasks.start("retention", self.retention.run())
                 tasks.start("stop-on-failure", _stop_on_failure(tasks, stop))

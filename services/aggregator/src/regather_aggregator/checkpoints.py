@@ -53,7 +53,7 @@ class Checkpoints:
 def _records(job: JobFold, next_offset: int) -> Iterator[SegmentRecord]:
     """Yield the checkpoint's records; only the last one has the new `next_offset`, which completes the checkpoint."""
     mark, key = job.mark(), job.owner.job_id.encode()
-    events = job.take_unsaved()
+    events = job.pop_unsaved()
     held = None
     while True:
         if not job.may_be_saved:

@@ -28,8 +28,8 @@ class EmissionLoop:
         self._settings = deps.settings
         self._counts = deps.counts
         self._emitter = Emitter(producer, deps.topics, partition)
-        self._large = SegmentWriter(SegmentLog(producer, partition, deps.read_back.segments))
-        self._saves = SegmentLog(producer, partition, deps.read_back.checkpoints)
+        self._large = SegmentWriter(SegmentLog(producer, partition, deps.output_readers.segments))
+        self._saves = SegmentLog(producer, partition, deps.output_readers.checkpoints)
         self._releases = LogReader(deps.transport, fetch_max_bytes=RETRY_RECORD_BYTES)
         self._progress_due_s = 0.0
 
@@ -39,9 +39,9 @@ class EmissionLoop:
         while True:
             await epoch.queue.wait(self._settings.progress_s)
             await self._save_one()
-            finals = [await self._large.with_segments(plan) for plan in epoch.queue.take_finals()]
-            progress = self._take_progress()
-            releases = epoch.queue.take_releases(epoch.fold.is_open)
+            finals = [await self._large.with_segments(plan) for plan in epoch.queue.pop_finals()]
+            progress = self._due_progress()
+            releases = epoch.queue.pop_releases(epoch.fold.is_open)
             if not (finals or progress or releases):
                 continue
             epoch.own_finals.expect(plan.status.owner for plan in finals)
@@ -75,9 +75,9 @@ class EmissionLoop:
             self._counts.checkpoints += 1
             epoch.queue.wake()
 
-    def _take_progress(self) -> list[JobStatus]:
+    def _due_progress(self) -> list[JobStatus]:
         now_s = asyncio.get_running_loop().time()
         if now_s < self._progress_due_s:
             return []
         self._progress_due_s = now_s + self._settings.progress_s
-        return [job.status() for job in self._epoch.fold.take_changed()]
+        return [job.status() for job in self._epoch.fold.pop_changed()]

@@ -40,7 +40,7 @@ class EmissionQueue:
                     await self._wake.wait()
         self._wake.clear()
 
-    def take_finals(self) -> list[PlannedFinal]:
+    def pop_finals(self) -> list[PlannedFinal]:
         """Remove and return as many finals as fill a transaction; segments do not count: they are written before."""
         taken: list[PlannedFinal] = []
         size_bytes = 0
@@ -49,7 +49,7 @@ class EmissionQueue:
             size_bytes += taken[-1].size_bytes
         return taken
 
-    def take_releases(self, is_open: Callable[[JobFold], bool]) -> list[Shard]:
+    def pop_releases(self, is_open: Callable[[JobFold], bool]) -> list[Shard]:
         """Remove all releases; return the shards of those jobs that are still open."""
         releases, self._releases = self._releases, {}
         return [release.shard for release in releases.values() if is_open(release.job)]

@@ -63,6 +63,6 @@ class InheritedOutcomes:
 
 def _fold(versions: VersionHistory, record: Record) -> None:
     try:
-        versions.take(decode_event(record.headers, record.value))
+        versions.apply(decode_event(record.headers, record.value))
     except WireError as error:
         log.warning("event-unreadable", partition=record.partition, offset=record.offset, error=str(error))

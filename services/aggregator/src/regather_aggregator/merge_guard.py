@@ -17,8 +17,9 @@ Assemble = Callable[[JobFold], Awaitable[Assembled | JobBroken]]
 class MergeGuard:
     """Runs the merges of one partition.
 
-    All partitions of the process share the lock `alone`: only one marked merge runs at a time, so that a crash leaves
-    the mark of the merge that caused it.
+    All partitions of the process share the lock `alone`: only one marked merge runs at a time, so that a crash adds to
+    the marks of one job at most. Merges of jobs that were opened later run beside it without a mark, and one of these
+    may have caused the crash. So a job is given up only after several marks, not after the first.
     """
 
     def __init__(self, assemble: Assemble, alone: asyncio.Lock) -> None:
@@ -27,8 +28,8 @@ class MergeGuard:
         self._alone = alone
         self._wanted: tuple[Identity, asyncio.Future[None]] | None = None
         self._announced = asyncio.Event()
-        """Set after our first commit. Until then the previous owner's clean-shutdown flag is the latest: our crash would
-        look like a clean exit."""
+        """Set after our first commit. Until then the group's commit may still carry the clean-shutdown flag of the
+        previous owner, and our crash would look like a clean exit."""
 
     @property
     def waits_for_commit(self) -> bool:

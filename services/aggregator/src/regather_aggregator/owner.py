@@ -148,7 +148,7 @@ class PartitionOwner:
 
     def _discard(self) -> None:
         self._instructions.cancel()
-        self._deps.read_back.finals.leave(self.partition, self._on_final)
+        self._deps.output_readers.results.leave(self.partition, self._on_final)
         self._epoch.end()
         self._begin_epoch()
 

@@ -10,7 +10,7 @@ from regather.topics.layout import Topics
 from regather.transport.base import Transport
 from regather_aggregator.assembly import Assembly
 from regather_aggregator.inherited_outcomes import InheritedOutcomes
-from regather_aggregator.readback import ReadBacks
+from regather_aggregator.readback import OutputReaders
 from regather_aggregator.settings import AggregatorSettings
 
 
@@ -39,7 +39,7 @@ class OwnerDeps:
     settings: AggregatorSettings
     assembly: Assembly
     inherited: InheritedOutcomes
-    read_back: ReadBacks
+    output_readers: OutputReaders
     counts: OwnerCounts
     make_fold: Callable[[], PartitionFold]
     merges_alone: asyncio.Lock

@@ -19,6 +19,9 @@ log = get_logger()
 _POLL_S = 0.2
 _RETRY_S = 1.0
 _COMMIT_EVERY_S = 0.5
+_FORMER_LIMIT_S = 30.0
+"""An owner waits so long for a former one to end. After that, only the fence keeps the former one from writing."""
+
 
 MakeOwner = Callable[[int, Callable[[int, int], None]], PartitionOwner]
 
@@ -191,8 +194,8 @@ class OwnershipLoop:
     async def _own(self, number: int, owner: PartitionOwner) -> None:
         """Own a partition, once its former owners of this process have ended: they still write and follow its output."""
         former = [task for task, ending in self._ending.items() if ending == number]
-        if former:
-            await asyncio.wait(former)
+        if former and (await asyncio.wait(former, timeout=_FORMER_LIMIT_S))[1]:
+            log.error("former-owner-not-ended", partition=number, waited_s=_FORMER_LIMIT_S)
         try:
             await owner.run(await self._start_of(number))
         except Exception:

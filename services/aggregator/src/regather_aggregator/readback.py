@@ -1,7 +1,8 @@
-"""Reads our own output back as a committed reader: the proof that a transaction was committed (docs/protocol.md#emit).
+"""Reads finals, segments and checkpoints back as a committed reader (docs/protocol.md#emit).
 
-An acknowledged commit is no proof: the broker may abort the transaction all the same. Finals, segments and checkpoints are
-read back from their topics here; the emission loop does the same for the shards that it releases.
+A broker may answer a commit with OK and abort the transaction all the same, so only a record that was read back proves its
+transaction. Of a transaction with releases and no final, the emission loop reads a release back. One with nothing but
+progress reports is not read back: if it is lost, a later report replaces it.
 """
 
 import asyncio
@@ -15,10 +16,10 @@ _STALL_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class ReadBacks:
-    """Readers of the topics that this process writes in transactions."""
+class OutputReaders:
+    """One reader for each topic that this process writes in transactions, named as the topic."""
 
-    finals: "ReadBack"
+    results: "ReadBack"
     segments: "ReadBack"
     checkpoints: "ReadBack"
 

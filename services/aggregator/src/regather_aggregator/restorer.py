@@ -24,8 +24,8 @@ class Restorer:
     def __init__(self, partition: int, deps: OwnerDeps) -> None:
         self._partition = partition
         self._topics = deps.topics
-        self._finals = deps.read_back.finals
-        self._checkpoints = deps.read_back.checkpoints
+        self._finals = deps.output_readers.results
+        self._checkpoints = deps.output_readers.checkpoints
         self._counts = deps.counts
 
     async def restore(

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from regather.children.row_calls import pack_rows, unpack_pieces, unpack_rows
 from regather.children.work import Call, Work, WorkItem, WorkLimits
-from regather.core.bisection import Bisection, Verdict
+from regather.core.bisection import Bisection, SearchResult
 from regather.core.execution import Done, Failed, NotRun, Result
 from regather.core.model import AttemptError, Reason, Shard
 from regather.core.settlement import (
@@ -101,8 +101,8 @@ class RowSearch:
 
     def _step(self, bisection: Bisection[AttemptError], result: Done | Failed, error: AttemptError | None) -> None:
         bisection.apply(error, result.duration_us)
-        if bisection.verdict is Verdict.FOUND and isinstance(result, Done):
+        if bisection.result is SearchResult.FOUND and isinstance(result, Done):
             self._output = result
-        elif bisection.verdict is not None:
+        elif bisection.result is not None:
             named = ", ".join(map(str, bisection.bad))
-            self._gave_up = f"{bisection.verdict.value}" + (f": {named}" if named else "")
+            self._gave_up = f"{bisection.result.value}" + (f": {named}" if named else "")

@@ -147,7 +147,7 @@ class PartitionAudit:
         elif not isinstance(event, Tick):
             job = self._redriven_jobs[_job_key(event.owner)]
             if job is not None and isinstance(event, Outcomes):
-                job.take(event)
+                job.apply(event)
             if event.owner in self._redrives:
                 self._fold(event)
 
@@ -180,7 +180,7 @@ class PartitionAudit:
         """Begin to check a final again that did not fit before, after all events were read."""
         return self._check(Final(headers))
 
-    def settle(self, check: FinalCheck | None, verdict: AuditResult) -> None:
+    def count(self, check: FinalCheck | None, verdict: AuditResult) -> None:
         """Count a verdict that is definite, and forget the version if it is right."""
         self._tally.add(verdict)
         self._tally.checked += check is not None
@@ -221,7 +221,7 @@ class PartitionAudit:
         elif event.owner != log.owner:
             self._tally.dropped["foreign-submission"] += 1
             if isinstance(event, Outcomes):
-                log.take_foreign(event)
+                log.apply_foreign(event)
         else:
             log.fold(event)
 

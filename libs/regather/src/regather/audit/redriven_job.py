@@ -21,13 +21,13 @@ class RedrivenJob:
         """The newest version."""
         return self._runs.newest
 
-    def take(self, event: Outcomes) -> None:
+    def apply(self, event: Outcomes) -> None:
         """Fold outcomes of any version."""
         if not self._is_mine(event.owner):
             return
         for outcome in event.outcomes:
             if outcome.seq not in self._outcomes and self._runs.latest(outcome.seq) == event.owner.version:
-                self._outcomes.take(outcome)
+                self._outcomes.apply(outcome)
 
     def redrive(self, event: Redriven) -> Base | None:
         """Begin the next version; return None if the event is of another submission, or not of the next version."""

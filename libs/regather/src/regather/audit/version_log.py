@@ -85,7 +85,7 @@ class ShardOutcomes:
     def __contains__(self, seq: int) -> bool:
         return seq in self.outputs or seq in self.failed
 
-    def take(self, outcome: Outcome) -> None:
+    def apply(self, outcome: Outcome) -> None:
         """Add the outcome of a shard that has none yet."""
         if outcome.failure is not None:
             self.failed[outcome.seq] = outcome.failure.dead_letter
@@ -169,7 +169,7 @@ class VersionLog:
     def fold(self, event: Event) -> None:
         """Fold one event of the owner; ignore events that do not affect the result."""
         if isinstance(event, Outcomes):
-            self.take(event)
+            self.apply(event)
         elif isinstance(event, AttemptFailed):
             self.executed(event.error.attempt + 1)
         elif isinstance(event, Sealed):
@@ -177,7 +177,7 @@ class VersionLog:
         elif isinstance(event, Cancel):
             self.cancelled = True
 
-    def take(self, event: Outcomes) -> None:
+    def apply(self, event: Outcomes) -> None:
         """Fold outcomes of the owner."""
         for outcome in event.outcomes:
             history = outcome.failure.history if outcome.failure else ()
@@ -187,9 +187,9 @@ class VersionLog:
             elif outcome.seq in self._outcomes:
                 self.duplicates += 1
             else:
-                self._outcomes.take(outcome)
+                self._outcomes.apply(outcome)
 
-    def take_foreign(self, event: Outcomes) -> None:
+    def apply_foreign(self, event: Outcomes) -> None:
         """Keep what another submission's outcomes are, in case they got into the result."""
         for outcome in event.outcomes:
             if len(self._foreign) < _MAX_FOREIGN:

@@ -1,7 +1,7 @@
 """Bisection: find the bad rows of a shard that failed for good by running ever smaller parts of it.
 
 The search assumes that a bad row also fails when it runs alone. Where that is not so (all rows together need too much
-memory, or many slow rows exceed the time limit), no row fails alone, and the search ends with Verdict.NO_ROW.
+memory, or many slow rows exceed the time limit), no row fails alone, and the search ends with SearchResult.NO_ROW.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 ErrorT = TypeVar("ErrorT")
 
 
-class Verdict(StrEnum):
+class SearchResult(StrEnum):
     """How a search ended. Only FOUND has an output: that of the last run, of all good rows together."""
 
     FOUND = "found"
@@ -23,7 +23,7 @@ class Verdict(StrEnum):
 
 
 class Bisection(Generic[ErrorT]):
-    """Mutable, without IO. Run the rows of `next_run` and pass the result to apply(), until `verdict` is set.
+    """Mutable, without IO. Run the rows of `next_run` and pass the result to apply(), until `result` is set.
 
     `rows` are the shard's row numbers. The search gives up when it has found more than `most_bad` bad rows, or when its
     runs have taken `budget_us`. With n rows, each bad row costs at most ceil(log2 n) + 2 runs. The search ends with one
@@ -40,7 +40,7 @@ class Bisection(Generic[ErrorT]):
         """At least one row from `_low` up to here (excluded) is bad. None: nothing is known about the other rows."""
         self.bad: dict[int, ErrorT] = {}
         self.runs = 0
-        self.verdict: Verdict | None = None if len(rows) > 1 else Verdict.ALL_ROWS
+        self.result: SearchResult | None = None if len(rows) > 1 else SearchResult.ALL_ROWS
 
     @property
     def next_run(self) -> tuple[range, ...]:
@@ -58,17 +58,17 @@ class Bisection(Generic[ErrorT]):
         self.runs += 1
         self._budget_us -= duration_us
         if self._low == self._rows.stop:
-            self.verdict = Verdict.FOUND if error is None else Verdict.NO_ROW
+            self.result = SearchResult.FOUND if error is None else SearchResult.NO_ROW
         elif error is None:
             self._passed(first)
         else:
             self._failed(first, error)
-        if self.verdict is None and self._budget_us <= 0:
-            self.verdict = Verdict.TOO_LONG
+        if self.result is None and self._budget_us <= 0:
+            self.result = SearchResult.TOO_LONG
 
     def _passed(self, run: range) -> None:
         if run.stop == self._blamed_end:
-            self.verdict = Verdict.NO_ROW  # the last row that could be bad has passed
+            self.result = SearchResult.NO_ROW  # the last row that could be bad has passed
         self._low = run.stop
 
     def _failed(self, run: range, error: ErrorT) -> None:
@@ -79,9 +79,9 @@ class Bisection(Generic[ErrorT]):
         self._low = run.stop
         self._blamed_end = None
         if len(self.bad) == len(self._rows):
-            self.verdict = Verdict.ALL_ROWS
+            self.result = SearchResult.ALL_ROWS
         elif len(self.bad) > self._most_bad:
-            self.verdict = Verdict.TOO_MANY
+            self.result = SearchResult.TOO_MANY
 
     def _good(self) -> Sequence[range]:
         edges = [self._rows.start - 1, *sorted(self.bad), self._rows.stop]

@@ -135,9 +135,10 @@ class PartitionFold:
             self.dropped["unknown-job"] += 1
 
     def forget(self, versions: Iterable[tuple[JobId, int]]) -> None:
-        """Forget the finals of these jobs and versions, but not of newer versions of these jobs.
+        """Forget the finals of these jobs and versions. The final of a newer version stays.
 
-        The caller names those that no event can refer to any more.
+        An event of a forgotten version is folded as if the job were new, so the caller names only finals that are older
+        than any event that it may still fold.
         """
         for job_id, version in versions:
             finished = self._finished.get(job_id)
@@ -145,10 +146,9 @@ class PartitionFold:
                 del self._finished[job_id]
 
     def low_offset(self, next_offset: int) -> int:
-        """Return where a restart has to begin reading: where the oldest open job needs it, at most at `next_offset`.
+        """Return where a restart has to begin reading: the lowest offset that an open job needs, at most `next_offset`.
 
-        After a restore `next_offset` may be the lower one, because a checkpoint may reach beyond where the fold begins
-        to read.
+        A checkpoint may reach beyond the offset from which a restored fold reads on. Then `next_offset` is the lower one.
         """
         jobs = (*self._ending.values(), *self._jobs.values())
         return min(next_offset, *(job.needed_from for job in jobs)) if jobs else next_offset
@@ -209,7 +209,7 @@ class PartitionFold:
         """Return how many open jobs were opened more than `age_ms` ago, by the log's time."""
         return sum(self.log_ms - job.opened_ms > age_ms for job in self._jobs.values())
 
-    def take_changed(self) -> list[JobFold]:
+    def pop_changed(self) -> list[JobFold]:
         """Return the open jobs that changed since the last call and have not ended."""
         changed = [self._jobs[job_id] for job_id in self._changed if job_id in self._jobs]
         self._changed.clear()

@@ -12,7 +12,7 @@ lead to (docs/protocol.md#states). An event without a row is dropped and counted
 
 Who calls what: only PartitionFold makes a JobFold and calls handle(), which returns at most one instruction. The
 aggregator carries it out and returns the result as an event: Assembled, InheritedLoaded, or JobBroken. With EmitFinal
-the job has ended, and its outputs are released. Checkpoints call mark() and take_unsaved() while `may_be_saved`.
+the job has ended, and its outputs are released. Checkpoints call mark() and pop_unsaved() while `may_be_saved`.
 
 Rejected: checkpoints of the ordered result (ADR 0013), and outputs kept as segments for later redrives (ADR 0012).
 """
@@ -143,14 +143,14 @@ class JobFold:
         """Return the mark of a checkpoint that is written now."""
         return CheckpointMark(self.first_offset, self.opened_ms, self.last_sign_ms, self.retries)
 
-    def take_unsaved(self) -> Iterator[Event]:
+    def pop_unsaved(self) -> Iterator[Event]:
         """Yield the events since the last checkpoint and count them as saved. Only while `may_be_saved` is true."""
         if self.saved_to is None:
             yield self.redriven or self.opened
         if self.sealed is not None and not self._sealed_saved:
             self._sealed_saved = True
             yield self.sealed
-        yield from packs(self.owner, map(self._with_carry, self.shards.take_unsaved()))
+        yield from packs(self.owner, map(self._with_carry, self.shards.pop_unsaved()))
         yield from (parked for seq, parked in sorted(self._parked.items()) if seq >= self.shards.frontier)
 
     def restored(self, mark: CheckpointMark) -> None:

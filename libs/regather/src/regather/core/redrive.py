@@ -18,7 +18,7 @@ class ShardVersions:
         self._first = first
         self._redrives: list[Redriven] = []
 
-    def take(self, event: Redriven) -> bool:
+    def apply(self, event: Redriven) -> bool:
         """Apply a redrive, in log order; return False if it is not the next version, because another one came first."""
         if event.owner.version != self.newest + 1:
             return False
@@ -60,7 +60,7 @@ class VersionHistory:
         """The outcomes that count, by sequence number."""
         return self._outcomes
 
-    def take(self, event: Event) -> None:
+    def apply(self, event: Event) -> None:
         """Fold one event; ignore those of other submissions and outcomes of versions that are not authoritative."""
         owner = getattr(event, "owner", None)
         if owner is None or (owner.job_id, owner.submission) != self._submission:
@@ -91,7 +91,7 @@ class VersionHistory:
             self._versions = ShardVersions(event.owner.version)
 
     def _redrive(self, event: Redriven, versions: ShardVersions) -> None:
-        if versions.take(event):
+        if versions.apply(event):
             for seq in [seq for seq in self._outcomes if contains(event.seqs, seq)]:
                 del self._outcomes[seq]
 

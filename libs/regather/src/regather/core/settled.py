@@ -105,7 +105,7 @@ class SettledShards:
         """Note that a checkpoint holds everything that was accepted so far."""
         self._unsaved.clear()
 
-    def take_unsaved(self) -> Iterator[Outcome]:
+    def pop_unsaved(self) -> Iterator[Outcome]:
         """Yield what was accepted since the last call, as outcomes that have the same effect on a fold."""
         unsaved, self._unsaved = self._unsaved, []
         for seq in unsaved:

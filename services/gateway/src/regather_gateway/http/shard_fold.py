@@ -78,7 +78,7 @@ class ShardFold:
             return
         versions = self._versions = self._versions or ShardVersions(event.owner.version)
         if isinstance(event, Redriven):
-            if versions.take(event):
+            if versions.apply(event):
                 self._reset(event)
         elif isinstance(event, Outcomes):
             for outcome in event.outcomes:

@@ -53,7 +53,7 @@ class JobEventsReader:
             self._next = record.offset + 1
             if self._is_mine(record.headers):
                 with contextlib.suppress(WireError):  # the aggregator folds it too, and counts and logs the error
-                    self.history.take(decode_event(record.headers, record.value))
+                    self.history.apply(decode_event(record.headers, record.value))
             return True
 
         await self._reader.scan(self._tp, self._next, fold)
