@@ -16,12 +16,11 @@ from regather.transport.kafka.committed_offsets import ask_committed
 from regather.transport.kafka.failures import Limits, limited, stopped, translate
 from regather.transport.kafka.force_close import end_fetches, force_close_consumer
 from regather.transport.kafka.stall_detector import StallDetector
-from regather.transport.kafka.undecodable import partition_at_fault, read_one_by_one
+from regather.transport.kafka.undecodable import Undecodables, in_place_of, partition_at_fault
 from regather.transport.kafka.written_offsets import ask_written_offsets
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-_TURN_OF_OTHERS_MS = 50
 MakeClient = Callable[[], AIOKafkaConsumer]
 
 
@@ -37,7 +36,7 @@ class KafkaConsumer:
         self._generation: int | None = None
         self._standstill = StallDetector(self._limits.silence_s)
         self._listener_error: BaseException | None = None
-        self._set_aside: ClientPartition | None = None
+        self._undecodables = Undecodables()
 
     async def start(self) -> None:
         """Connect; raises BrokerUnavailable."""
@@ -85,8 +84,8 @@ class KafkaConsumer:
         try:
             async with asyncio.timeout(timeout_s + self._limits.poll_slack_s):
                 found = await self._get_many(client, int(timeout_s * 1000), max_records)
-        except UnicodeDecodeError:
-            found = await self._poll_one_by_one(client, max_records)
+        except UnicodeDecodeError as error:
+            found = await self._step_over(client, error)
         except Exception as error:
             self._rewind(client)
             raise translate(error) from error
@@ -100,43 +99,35 @@ class KafkaConsumer:
         self._next[tp] = records[-1].offset + 1
         return [Record(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, r.headers) for r in records]
 
-    async def _poll_one_by_one(self, client: AIOKafkaConsumer, max_records: int | None) -> dict[ClientPartition, Any]:
-        """Read on where a record cannot be decoded; the next poll is for the other partitions first."""
+    async def _step_over(self, client: AIOKafkaConsumer, error: UnicodeDecodeError) -> dict[ClientPartition, Any]:
+        """Return a record in place of an undecodable one, if that was the next one; else go back to our positions."""
         at_fault = partition_at_fault(client)
-        self._rewind(client)
         if at_fault is None:
-            return {}
-        await self._find_positions(client)
-        self._set_aside, _ = at_fault
-        try:
-            records = await self._limited(read_one_by_one(client, self._set_aside, max_records))
-        except BaseException:
             self._rewind(client)
-            raise
-        if records:
-            client.seek(self._set_aside, records[-1].offset + 1)
-        return {self._set_aside: records} if records else {}
+            raise translate(error) from error
+        tp, offset = at_fault
+        if not self._undecodables.found(tp, offset, await client.position(tp)):
+            self._rewind(client)
+            return {}
+        client.seek(tp, offset + 1)
+        return {tp: [in_place_of(tp, offset, error)]}
 
     async def _get_many(self, client: AIOKafkaConsumer, timeout_ms: int, max_records: int | None) -> Any:
         """Poll the client. It reports partitions without a position one by one, each by an error."""
-        others, self._set_aside = self._others(client), None
+        polled = client.assignment() - client.paused()
+        turn = self._undecodables.turn(polled, self._next, timeout_ms, max_records)
         while True:
             try:
-                if others:  # else a flood of undecodable records would keep them waiting
-                    found = await client.getmany(*others, timeout_ms=_TURN_OF_OTHERS_MS, max_records=max_records)
-                    if found:
-                        return found
-                return await client.getmany(timeout_ms=timeout_ms, max_records=max_records)
+                found = await client.getmany(*turn.partitions, timeout_ms=turn.timeout_ms, max_records=turn.max_records)
             except client_errors.NoOffsetForPartitionError as error:
                 for tp in error.args:
                     if tp in self._next:  # seek() was called meanwhile
                         client.seek(tp, self._next[tp])
                     else:
                         await self._begin_at_first(client, tp)
-
-    def _others(self, client: AIOKafkaConsumer) -> frozenset[ClientPartition]:
-        """Return the partitions whose turn it is because the last poll was for another one alone."""
-        return client.assignment() - {self._set_aside} if self._set_aside is not None else frozenset()
+            else:
+                self._undecodables.polled(turn, found)
+                return found
 
     async def _begin_at_first(self, client: AIOKafkaConsumer, tp: ClientPartition) -> None:
         """Start a partition that the client believes has no committed offset: ask for it, else go to the beginning."""
