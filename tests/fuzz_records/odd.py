@@ -13,6 +13,7 @@ Headers = Sequence[tuple[str, bytes | None]]
 Content = tuple[Headers, bytes | None]
 
 DEEP = b"[" * 200_000
+LARGE = bytes(2_200_000)
 HUGE = int("9" * 4_000)
 ODD_VALUES: tuple[Any, ...] = (
     None, True, False, 0, -1, 1.0, 1.5, 2**31, 2**32, 2**53 + 1, 2**63, 2**64, 10**12, HUGE, float("inf"), float("nan"),
@@ -20,7 +21,7 @@ ODD_VALUES: tuple[Any, ...] = (
 )  # fmt: skip
 ODD_BYTES = (
     b"", b"\0", b"\xff", b"\xff" * 27, b"null", b"0", b"{}", b"[]", b'"x"', b"{", b"NaN", b"1e999", b"\xef\xbb\xbf{}",
-    b'{"a":1,"a":2}', DEEP, b'{"a":' * 100_000, b"9" * 5_000, b'"\\ud800"', "é".encode("latin-1"), bytes(range(256)),
+    b'{"a":1,"a":2}', LARGE, DEEP, b'{"a":' * 100_000, b"9" * 5_000, b'"\\ud800"', "é".encode("latin-1"), bytes(range(256)),
 )  # fmt: skip
 ODD_NAMES = ("rg", "event", "kind", "options", "meta", "history", "source", "chained", "skip", "document", "checkpoint",
              "result", "state", "segment", "seq", "row", "content-type", "", "x" * 300, "é", "traceparent")  # fmt: skip

@@ -38,7 +38,10 @@ from regather_worker.settings import WorkerSettings
 
 _JOBS_S = 60.0
 _PROBE_S = 60.0
-_LIMIT_S = 900.0
+_DRAIN_S = 700.0
+"""More than the longest delay of a retry."""
+
+_LIMIT_S = 1_800.0
 _STRANGER_PART = 0.8
 
 
@@ -138,7 +141,7 @@ class Run:
 
     async def _until_nothing_is_left(self) -> None:
         """Wait until every job has its final and every record of shards and events is committed."""
-        for _ in range(int(_PROBE_S)):
+        for _ in range(int(_DRAIN_S)):
             if len(self._finals()) == len(self.plans) and not list(self._uncommitted()):
                 return
             await asyncio.sleep(1)

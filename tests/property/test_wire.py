@@ -36,10 +36,11 @@ from regather.core.status import JobStatus, ResultAddress, ShardError, newer
 from regather.wire.documents import decode_final, decode_status, encode_final, encode_status
 from regather.wire.events import decode_event, encode_event
 from regather.wire.fields import MAX_MS
-from regather.wire.shards import decode_shard, released_record, shard_headers
+from regather.wire.shards import MAX_TIMEOUT_MS, decode_shard, released_record, shard_headers
 
 u32 = st.integers(0, 2**32 - 1)
 ms = st.integers(0, MAX_MS)
+timeouts_ms = st.integers(0, MAX_TIMEOUT_MS)
 natural = st.integers(0, 2**63 - 1)
 partitions = st.integers(0, 2**31 - 1)
 topic_names = st.text("abcXYZ019._-", min_size=1, max_size=40)
@@ -53,7 +54,7 @@ owners = st.builds(
 attempt_errors = st.builds(AttemptError, st.integers(0, 3), st.sampled_from(Reason), text, text, ms, natural)
 histories = st.lists(attempt_errors, max_size=4).map(tuple)
 shards = st.builds(
-    Shard, owners, u32, text, st.binary(max_size=30), st.binary(max_size=30), st.binary(max_size=9), u32,
+    Shard, owners, u32, text, st.binary(max_size=30), st.binary(max_size=30), st.binary(max_size=9), timeouts_ms,
     st.integers(0, 3), histories, u32, st.booleans(), st.just(b""), st.none(), st.booleans(),
 )  # fmt: skip
 letters = st.none() | st.builds(DeadLetterAddress, partitions, natural)
@@ -170,6 +171,23 @@ def test_a_shard_without_a_needed_header_says_which(name: str) -> None:
     headers = [header for header in shard_headers(shard) if header[0] != name]
     with pytest.raises(WireError, match=name):
         decode_shard(headers, b"")
+
+
+@pytest.mark.parametrize(
+    ("header", "size_bytes", "payload_bytes", "says"),
+    [
+        ("meta", 2**20, 0, "headers"),
+        ("history", 2**18 + 1, 0, "history"),
+        ("meta", 10, 11 * 2**20, "headers and value"),
+    ],
+)
+def test_a_shard_whose_copies_would_be_too_large_is_refused(
+    header: str, size_bytes: int, payload_bytes: int, says: str
+) -> None:
+    shard = Shard(Identity(JobId("00000000-0000-7000-8000-000000000001"), SubmissionId("00" * 8)), 0, "k", b"{}", b"")
+    headers = [*shard_headers(shard), (header, b"0" * size_bytes)]
+    with pytest.raises(WireError, match=f"the {says} of a shard have"):
+        decode_shard(headers, bytes(payload_bytes))
 
 
 def test_a_newer_wire_version_is_refused() -> None:

@@ -126,3 +126,18 @@ async def test_after_an_eviction_a_marker_among_what_was_settled_here_does_no_ha
     await ownership.commit()
     committed = broker.group("workers").committed[TP]
     assert (committed.offset, decode_commit(committed.offset, committed.metadata)[1]) == (5, set())
+
+
+async def test_a_shard_is_not_named_as_running_while_there_is_nothing_to_commit_through() -> None:
+    ownership = Ownership("leaving")
+    in_flight = InFlight(TP, Watermark(), CrashTracker("leaving", GUILTY, end=2))
+    ownership.owned[TP] = in_flight
+    for delivery in deliver(in_flight, 0):
+        delivery.ack()
+    recording = asyncio.create_task(
+        ownership.record_start([QueuedShard(Shard(OWNER, 1, "k", b"{}", b""), deliver(in_flight, 1))], alone=True)
+    )
+    await asyncio.wait([recording], timeout=0.3)
+    assert not recording.done()
+    ownership.revoke()
+    assert await recording is False

@@ -16,6 +16,7 @@ from regather.core.batch_sizer import BatchSizer
 from regather.core.execution import Failed, NotRun, Result
 from regather.core.lanes import Lane, LaneQueue
 from regather.core.model import Identity, Reason
+from regather.core.retry import MAX_DELAY_MS
 from regather.service.environment import NowMs, wall_ms
 from regather.service.logs import get_logger
 from regather_worker.in_flight import QueuedShard, ShardKey
@@ -320,4 +321,5 @@ class Dispatcher:
         """
         waited_ms = max(0, self._now_ms() - queued.deliveries[0].record.timestamp_ms)
         excess_ms = max(0, waited_ms - _MAX_DELAY_AFTER_APPEND_MS)
-        return asyncio.get_running_loop().time() + max(0, queued.shard.delay_ms - excess_ms) / 1000
+        delay_ms = min(queued.shard.delay_ms, MAX_DELAY_MS)  # the record may say anything
+        return asyncio.get_running_loop().time() + max(0, delay_ms - excess_ms) / 1000

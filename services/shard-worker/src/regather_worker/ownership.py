@@ -84,15 +84,19 @@ class Ownership:
                 self._left[tp] = in_flight
             self._committed.pop(tp, None)
 
-    async def commit(self, *, clean_shutdown: bool = False) -> None:
-        """Commit every partition that changed; `clean_shutdown` sets the flag that this owner did not crash."""
+    async def commit(self, *, clean_shutdown: bool = False) -> bool:
+        """Commit every partition that changed; `clean_shutdown` sets the flag that this owner did not crash.
+
+        Return whether there was a consumer to commit through.
+        """
         async with self._committing:  # the broker must get snapshots in the order in which they were made
             if self._consumer is None:
-                return
+                return False
             changed = self._changed(self.owned, clean_shutdown=clean_shutdown)
             if changed:
                 await self._consumer.commit(changed)
                 self._committed.update(changed)
+            return True
 
     async def record_start(self, batch: Sequence[QueuedShard], *, alone: bool) -> bool:
         """Commit that these shards are about to begin, retrying; False if all their partitions were revoked first."""
@@ -103,14 +107,14 @@ class Ownership:
                 delivery.in_flight.crash_tracker.begin(delivery.record.offset, since_ms)
         while any(queued.wanted for queued in batch):
             try:
-                await self.commit()
+                if await self.commit():
+                    return True
+                await asyncio.sleep(_REJECTED_S)  # the consumer is being left: soon nothing of it is wanted
             except CommitRejected:  # a rebalance is under way: its outcome decides whether `wanted` is still true
                 await asyncio.sleep(_REJECTED_S)
             except TransportError as error:
                 log.warning("start-not-recorded", error=repr(error))
                 await asyncio.sleep(_RETRY_S)
-            else:
-                return True
         return False
 
     async def _wait_for_blame(self) -> None:

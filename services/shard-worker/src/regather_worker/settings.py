@@ -4,6 +4,7 @@ import os
 
 from pydantic import Field
 
+from regather.core.retry import MAX_DELAY_MS
 from regather.service.settings import ServiceSettings
 
 
@@ -14,7 +15,9 @@ class WorkerSettings(ServiceSettings):
     drain_s: float = Field(default=20.0, gt=0, description="time for running shards to end at a shutdown")
     commit_s: float = Field(default=0.5, gt=0, description="interval between commits of offsets")
     retry_base_ms: int = Field(default=200, ge=1, description="first backoff between attempts, before jitter")
-    retry_cap_ms: int = Field(default=10_000, ge=1, description="largest backoff between attempts, before jitter")
+    retry_cap_ms: int = Field(
+        default=10_000, ge=1, le=MAX_DELAY_MS, description="largest backoff between attempts, before jitter"
+    )
     max_bad_rows: int = Field(
         default=16,
         ge=0,

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from regather.core.model import MAX_ATTEMPTS, Reason
 
+MAX_DELAY_MS = 600_000
+"""No attempt waits longer than ten minutes, whatever its record says."""
+
 _NEVER_RETRIED = frozenset({Reason.PERMANENT, Reason.UNREADABLE, Reason.RETURNED_TOO_MUCH})
 """Failures that every further attempt would repeat: process() is pure, so the same shard returns the same bytes."""
 

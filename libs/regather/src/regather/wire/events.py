@@ -38,6 +38,7 @@ from regather.wire.fields import (
     JsonReader,
     Letter,
     Milliseconds,
+    Name,
     Natural,
     PartitionNumber,
     Place,
@@ -56,12 +57,12 @@ _FAILED, _CARRIES, _BAD_ROWS = 1, 2, 4
 
 
 class _Opened(TypedDict):
-    kind: str
+    kind: Name
     options: str
-    tenant: str
+    tenant: Name
     deadline_ms: Milliseconds
     on_error: OnError
-    label: str
+    label: Name
     chained: NotRequired[bool]
     max_failed: NotRequired[Natural]
     max_failed_pct: NotRequired[Annotated[float, Field(ge=0, le=100)]]
@@ -81,7 +82,7 @@ class _Uploading(TypedDict):
 class _Sealed(TypedDict):
     shards: U32
     size_bytes: Natural
-    digest: str
+    digest: Name
     places: NotRequired[tuple[tuple[TopicName, PartitionNumber, Natural, Natural], ...]]
 
 

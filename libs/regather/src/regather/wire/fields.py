@@ -35,6 +35,9 @@ PartitionNumber = Annotated[int, Field(ge=0, le=2**31 - 1)]
 TopicName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
 """A name that Kafka accepts. A client that asks for another topic waits for it until a time-out."""
 
+Name = Annotated[str, Field(max_length=1_000)]
+"""A text that statuses repeat: they have to fit into their topic."""
+
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Place = tuple[TopicName, PartitionNumber, Natural]
 Letter = tuple[PartitionNumber, Natural]

@@ -7,10 +7,12 @@ import struct
 
 from regather.core.errors import WireError
 from regather.core.model import MAX_ATTEMPTS, AttemptError, Failure, Identity, RecordPlace, Shard
+from regather.core.sharding import MAX_SHARD_BYTES
 from regather.wire.fields import AttemptDocument, JsonReader, Place, to_json
 from regather.wire.identity import (
     HEADER,
     IDENTITY_BYTES,
+    HeaderMap,
     Headers,
     header_map,
     optional,
@@ -21,6 +23,13 @@ from regather.wire.identity import (
 )
 
 _TAIL = struct.Struct(">IBII")  # seq, attempt, timeout_ms, delay_ms
+MAX_HEADERS_BYTES = 1024 * 1024
+"""What the headers of a shard may take, beside its payload. Copies of them must fit into events and dead letters."""
+
+MAX_TIMEOUT_MS = 3_600_000
+"""The longest time limit of an execution that a gateway accepts."""
+
+MAX_HISTORY_BYTES = 256 * 1024
 _NO_OPTIONS = b"{}"
 _read_place = JsonReader[Place](Place)
 _read_history = JsonReader[tuple[AttemptDocument, ...]](tuple[AttemptDocument, ...])
@@ -74,6 +83,7 @@ def released_record(shard: Shard) -> tuple[list[tuple[str, bytes]], bytes]:
 def decode_shard(headers: Headers, value: bytes | None) -> Shard:
     """Read a shard record; raise WireError if it cannot be read."""
     by_name = header_map(headers)
+    _check_sizes(by_name, len(value or b""))
     head = required(by_name, HEADER)
     owner = unpack_identity(head[:IDENTITY_BYTES])
     if len(head) != IDENTITY_BYTES + _TAIL.size:
@@ -81,6 +91,8 @@ def decode_shard(headers: Headers, value: bytes | None) -> Shard:
     seq, attempt, timeout_ms, delay_ms = _TAIL.unpack_from(head, IDENTITY_BYTES)
     if attempt >= MAX_ATTEMPTS:
         raise WireError(f"header {HEADER!r} of a shard is of attempt {attempt}; the last one is {MAX_ATTEMPTS - 1}")
+    if timeout_ms > MAX_TIMEOUT_MS:
+        raise WireError(f"header {HEADER!r} of a shard has a time limit of {timeout_ms} ms, more than {MAX_TIMEOUT_MS}")
     options = optional(by_name, "options")
     history = optional(by_name, "history")
     source = optional(by_name, "source")
@@ -101,6 +113,19 @@ def decode_shard(headers: Headers, value: bytes | None) -> Shard:
         source=place,
         skip="skip" in by_name,
     )
+
+
+def _check_sizes(headers: HeaderMap, value_bytes: int) -> None:
+    """Raise WireError for a shard so large that its next attempt, its outcome or its dead letter would be too large."""
+    history_bytes = len(headers.get("history") or b"")
+    headers_bytes = sum(len(name) + len(content or b"") for name, content in headers.items()) - history_bytes
+    for what, size_bytes, most_bytes in (
+        ("headers", headers_bytes, MAX_HEADERS_BYTES),
+        ("history", history_bytes, MAX_HISTORY_BYTES),
+        ("headers and value", headers_bytes + value_bytes, MAX_SHARD_BYTES + MAX_HEADERS_BYTES),
+    ):
+        if size_bytes > most_bytes:
+            raise WireError(f"the {what} of a shard have {size_bytes} bytes, more than {most_bytes}")
 
 
 def dead_letter_headers(
