@@ -11,6 +11,7 @@ RegatherError
 ├── UnsafeBroker              a broker's settings would break the delivery promise; nothing is written to it
 └── TransportError            Kafka, or the in-memory transport, did not do what was asked
     ├── BrokerUnavailable     no broker answered in time; the outcome of the call is unknown
+    │   └── ClientFailure     the client cannot do what was asked, however often it is asked; brokers may be well
     ├── RecordTooLarge        a record exceeds the topic's or the producer's limit
     ├── CommitRejected        a commit of an older generation, or of a partition that was revoked
     ├── OffsetOutOfRange      the position is no longer in the log: retention deleted the records there
@@ -73,6 +74,10 @@ class TransportError(RegatherError):
 
 class BrokerUnavailable(TransportError):
     """No broker answered in time; the outcome of the call is unknown."""
+
+
+class ClientFailure(BrokerUnavailable):
+    """The client cannot do what was asked, such as decode a batch. Asking again does not help; brokers may be well."""
 
 
 class RecordTooLarge(TransportError):

@@ -13,6 +13,7 @@ from aiokafka import errors as client_errors
 from regather.core.errors import (
     AccessDenied,
     BrokerUnavailable,
+    ClientFailure,
     CommitRejected,
     Fenced,
     OffsetOutOfRange,
@@ -77,6 +78,19 @@ _KINDS: tuple[tuple[type[TransportError], tuple[type[BaseException], ...]], ...]
     ),
 )
 
+_PERMANENT = (
+    client_errors.UnsupportedCodecError,
+    client_errors.UnsupportedVersionError,
+    client_errors.IncompatibleBrokerVersion,
+    client_errors.InvalidTopicError,
+    client_errors.AuthenticationFailedError,
+    client_errors.SaslAuthenticationFailed,
+    client_errors.UnsupportedSaslMechanismError,
+    client_errors.AuthenticationMethodNotSupported,
+)
+_OF_THE_CONNECTION = (client_errors.KafkaError, OSError, TimeoutError)
+"""What a network or a broker may cause. Any other error is the client's own."""
+
 
 def translate(error: BaseException) -> TransportError:
     """Return our error for one of the client's. For an unknown error the outcome is unknown, too: BrokerUnavailable."""
@@ -87,6 +101,8 @@ def translate(error: BaseException) -> TransportError:
     for ours, theirs in _KINDS:
         if isinstance(error, theirs):
             return ours(str(error) or repr(error))
+    if isinstance(error, _PERMANENT) or not isinstance(error, _OF_THE_CONNECTION):
+        return ClientFailure(f"the Kafka client cannot go on, and asking again does not help: {error!r}")
     return BrokerUnavailable(repr(error))
 
 
