@@ -262,3 +262,13 @@ def test_outputs_beyond_the_seal_count_no_bytes() -> None:
     assert shards.output_bytes == 10
     assert shards.cut(1) == 1
     assert shards.output_bytes == 4
+
+
+@pytest.mark.parametrize("stranger", [FOREIGN, OWNER._replace(version=2)])
+def test_a_final_of_another_submission_or_a_later_version_leaves_an_open_job_open(stranger: Identity) -> None:
+    fold = PartitionFold(FoldPolicy())
+    fold.handle(opened(), offset=0, append_ms=1)
+    assert not fold.final_seen(JOB, stranger.version, reopenable=False, submission=stranger.submission)
+    assert (fold.open_jobs, fold.dropped["foreign-final"]) == (1, 1)
+    assert fold.final_seen(JOB, OWNER.version, reopenable=False, submission=OWNER.submission)
+    assert fold.open_jobs == 0

@@ -73,7 +73,9 @@ class Epoch:
         except WireError as error:
             log.error("final-unreadable", partition=record.partition, offset=record.offset, error=str(error))
             return None
-        self.fold.final_seen(owner.job_id, owner.version, reopenable=again, submission=owner.submission)
+        if not self.fold.final_seen(owner.job_id, owner.version, reopenable=again, submission=owner.submission):
+            log.error("final-of-another", job=owner.job_id, partition=record.partition, offset=record.offset)
+            return None
         self.own_finals.add(owner, record.offset, record.timestamp_ms)
         # Not past the time of the folded events: a restore that begins far back folds events of old jobs again.
         self.fold.forget(self.own_finals.forget_old(min(record.timestamp_ms, self.fold.log_ms)))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from regather.core.checkpoint import CheckpointMark
 from regather.core.errors import NoRoom
 from regather.core.job_events import JobBroken, JobEvent, Restored
-from regather.core.model import Event, JobId, JobState, Opened, Reason, Redriven, SubmissionId, Tick
+from regather.core.model import Event, Identity, JobId, JobState, Opened, Reason, Redriven, SubmissionId, Tick
 from regather.core.reassembly import EmitFinal, Instruction, JobFold, LoadInherited
 
 MakeOutputs = Callable[[], MutableMapping[int, bytes]]
@@ -112,8 +112,16 @@ class PartitionFold:
 
     def final_seen(
         self, job_id: JobId, version: int, *, reopenable: bool, submission: SubmissionId | None = None
-    ) -> None:
-        """Note that a final was read back from `results`: this version of the job is done."""
+    ) -> bool:
+        """Note that a final was read back from `results`: this version of the job is done.
+
+        Return False, and count it, for a final to which this fold cannot have led: of another submission of an open
+        job, or of a later version. Then the job stays open.
+        """
+        held = self._ending.get((job_id, version)) or self._jobs.get(job_id)
+        if held is not None and submission is not None and _contradicts(held.owner, submission, version):
+            self.dropped["foreign-final"] += 1
+            return False
         self._finished[job_id] = Finished(version, reopenable, submission)
         job = self._ending.pop((job_id, version), None)
         if job is None and job_id in self._jobs and self._jobs[job_id].owner.version <= version:
@@ -124,6 +132,7 @@ class PartitionFold:
             job.shards.release()
             self.dropped["after-end"] += job.dropped
             self.dropped["duplicate-outcome"] += job.duplicates
+        return True
 
     def unfounded(self, job: JobFold) -> None:
         """Drop a redriven job whose base is not in the log: nobody opened it, so there is no such job."""
@@ -281,6 +290,10 @@ class PartitionFold:
         if job.state is JobState.SPLITTING and silent_ms >= self._policy.heartbeat_timeout_ms:
             return JobBroken(Reason.NOT_SEALED, f"not sealed: no heartbeat of the upload for {silent_ms} ms")
         return None
+
+
+def _contradicts(owner: Identity, submission: SubmissionId, version: int) -> bool:
+    return owner.version < version or (owner.version == version and owner.submission != submission)
 
 
 def reopenable(reason: Reason | None) -> bool:
