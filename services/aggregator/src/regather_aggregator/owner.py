@@ -59,7 +59,7 @@ class PartitionOwner:
         try:
             producer = await self._fence()
             await self._restore(beginning)
-            emission = EmissionLoop(self.partition, self._deps, self._epoch, producer)
+            emission = EmissionLoop(self.partition, self._deps, self._epoch, producer, self._instructions.break_job)
             await emission.run()
         finally:
             self._discard()

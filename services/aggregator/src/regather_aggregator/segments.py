@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from regather.service.logs import get_logger
 from regather.wire.identity import HEADER, pack_identity
-from regather_aggregator.emission import PlannedFinal, encoded_final
+from regather_aggregator.planned_records import WHOLE_RESULT_BYTES, PlannedFinal, encoded_final
 from regather_aggregator.segment_log import SegmentLog, SegmentRecord
 
 log = get_logger()
-SEGMENT_BYTES = 768 * 1024
+SEGMENT_BYTES = WHOLE_RESULT_BYTES
 
 
 class SegmentWriter:
