@@ -9,7 +9,7 @@ from collections.abc import Callable
 from regather.core.errors import OffsetOutOfRange
 from regather.core.reassembly import JobFold
 from regather.topics.layout import RETRY_RECORD_BYTES
-from regather.transport.base import RecordAddress, TopicPartition, TransactionalProducer
+from regather.transport.base import TRANSACTION_TIMEOUT_S, RecordAddress, TopicPartition, TransactionalProducer
 from regather.transport.log_reader import LogReader
 from regather_aggregator.emission import Emitter
 from regather_aggregator.epoch import Epoch
@@ -18,7 +18,10 @@ from regather_aggregator.planned_records import PlannedStatus, plan_progress
 from regather_aggregator.segment_log import SegmentLog
 from regather_aggregator.segments import SegmentWriter
 
-_READ_BACK_LIMIT_S = 15.0
+_READ_BACK_LIMIT_S = TRANSACTION_TIMEOUT_S + 15.0
+"""A foreign transaction that is left open on `shards.retry`, which all owners share, keeps a release from committed readers
+until the broker aborts it. An epoch that gave up before would write the release again."""
+
 _LOOK_AGAIN_S = 0.02
 
 
@@ -84,8 +87,8 @@ class EmissionLoop:
         """Write the checkpoint of one job for which a restart would read too much log, if there is one."""
         epoch = self._epoch
         for job in epoch.fold.unsaved_jobs(self._settings.checkpoint_log_bytes)[:1]:
-            await epoch.checkpoints.save(self._saves, epoch.fold, job, epoch.next_offset)
-            self._counts.checkpoints += 1
+            if await epoch.checkpoints.save(self._saves, epoch.fold, job, epoch.next_offset):
+                self._counts.checkpoints += 1
             epoch.queue.wake()
 
     def _due_progress(self) -> list[PlannedStatus]:

@@ -23,7 +23,7 @@ class SegmentWriter:
     async def with_segments(self, plan: PlannedFinal) -> PlannedFinal:
         """Write a large result to segments and return the plan that points at them; a small result stays in the plan.
 
-        Raises ProducerDead or TimeoutError; the owner then begins a new epoch.
+        Raises TransportError or TimeoutError; the owner then begins a new epoch.
         """
         if not plan.segmented:
             return plan
