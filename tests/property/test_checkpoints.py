@@ -30,7 +30,9 @@ from regather.core.model import (
 )
 from regather.core.partition_fold import FoldPolicy, PartitionFold
 from regather.core.reassembly import Assemble, EmitFinal, Instruction, LoadInherited
+from regather.core.settled import MAX_ERROR_CHARS, MAX_ROW_ERROR_CHARS
 from regather.core.status import JobStatus
+from regather.topics.layout import CHECKPOINT_RECORD_BYTES
 from regather.wire.checkpoints import decode_checkpoint, encode_checkpoint
 
 JOBS = [Identity(JobId(f"00000000-0000-7000-8000-00000000000{n}"), SubmissionId("00" * 8)) for n in range(3)]
@@ -162,6 +164,18 @@ def test_packs_hold_every_outcome_once_and_are_no_larger_than_they_must(sizes: l
     found = list(packs(JOBS[0], outcomes))
     assert [seq for pack in found for seq in [outcome.seq for outcome in pack.outcomes]] == list(range(len(sizes)))
     assert all(len(pack.outcomes) == 1 or sum(len(o.output) for o in pack.outcomes) <= PACK_BYTES for pack in found)
+
+
+def test_no_pack_of_failures_and_bad_rows_is_too_large_for_its_record() -> None:
+    error = "\x01" * MAX_ERROR_CHARS
+    bad_rows = tuple(BadRow(row, Reason.RAISED, error[:MAX_ROW_ERROR_CHARS]) for row in range(16))
+    failed = [Outcome(seq, 4, 0, 0, 0, failure=Failure(Reason.RAISED, error)) for seq in range(4_000)]
+    damaged = [Outcome(seq, 1, 0, 0, 0, bad_rows=bad_rows) for seq in range(4_000, 8_000)]
+    empty = [Outcome(seq, 1, 0, 0, 0) for seq in range(8_000, 20_000)]
+    mark = CheckpointMark(0, 0, 0, 0)
+    for outcomes in (failed, damaged, empty * 20):
+        records = [encode_checkpoint(pack, mark) for pack in packs(JOBS[0], outcomes)]
+        assert max(len(value) for _, value in records) < CHECKPOINT_RECORD_BYTES
 
 
 def test_a_job_with_more_output_than_anybody_may_hold_is_ended() -> None:

@@ -62,6 +62,20 @@ async def test_no_merge_begins_before_the_flag_of_the_owner_before_is_gone() -> 
     assert not owner.waits_for_commit
 
 
+async def test_no_merge_begins_while_the_flag_of_a_revocation_is_the_last_commit() -> None:
+    merges = Merges()
+    owner = turns(merges, asyncio.Lock(), suspects_below=0)
+    commit(owner)
+    commit(owner, clean_shutdown=True)
+    assert owner.waits_for_commit
+    taking = asyncio.create_task(owner.assemble(job(1)))
+    await settle()
+    assert merges.running == []
+    commit(owner)
+    merges.may_end.set()
+    assert await taking == Assembled(b"", "")
+
+
 async def test_suspects_of_all_partitions_merge_one_at_a_time_each_behind_its_mark() -> None:
     merges, alone = Merges(), asyncio.Lock()
     one, other = turns(merges, alone), turns(merges, alone)

@@ -1,15 +1,17 @@
 """Owners of partitions and the rebalances of their group."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
-from unit.aggregator.world import SETTINGS, World, job, whole
+from unit.aggregator.world import SETTINGS, TOPICS, World, job, whole
 
 from regather.processors.registry import all_kinds
 from regather.testing.inline_executor import InlineExecutor
 from regather.testing.waiting import eventually
-from regather.transport.base import Consumer, TransactionalProducer
-from regather.transport.memory import MemoryTransport
+from regather.transport.base import Committed, Consumer, TopicPartition, TransactionalProducer
+from regather.transport.memory import MemoryBroker, MemoryTransport
+from regather.transport.memory.clients import MemoryConsumer
 from regather_aggregator.app import build
 
 
@@ -46,6 +48,57 @@ async def test_an_owner_does_not_outlive_a_generation_that_its_process_has_misse
     )
     await world.tell(*whole(job()))
     await world.final()
+
+
+class HeldConsumer(MemoryConsumer):
+    """Its first commit after `hold` is set arrives only once `let_go` is set."""
+
+    hold = False
+
+    def __init__(self, broker: MemoryBroker, group: str) -> None:
+        super().__init__(broker, broker.group(group))
+        self.held, self.let_go = asyncio.Event(), asyncio.Event()
+
+    async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
+        if self.hold and not self.held.is_set():
+            self.held.set()
+            await self.let_go.wait()
+        await super().commit(offsets)
+
+
+class HeldCommits(MemoryTransport):
+    """Its one member of a group holds a commit."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        super().__init__(broker)
+        self._held_broker = broker
+        self.member: HeldConsumer | None = None
+
+    def consumer(self, *, group: str | None = None, fetch_max_bytes: int = 16 * 1024 * 1024) -> Consumer:
+        if group is None:
+            return super().consumer(group=group, fetch_max_bytes=fetch_max_bytes)
+        self.member = HeldConsumer(self._held_broker, group)
+        return self.member
+
+
+async def test_a_commit_that_is_under_way_does_not_overtake_the_last_one_before_a_revocation(world: World) -> None:
+    world.transport = held = HeldCommits(world.broker)
+    aggregator = await world.start()
+    tp = TopicPartition(TOPICS.job_events, 0)
+    member = held.member
+    assert member is not None
+    await world.tell(*whole(job()))
+    await world.committed()
+    member.hold = True
+    await world.tell(*whole(job(2)))
+    await member.held.wait()
+    revoked = asyncio.create_task(aggregator.events.on_revoked([tp]))
+    await asyncio.wait([revoked], timeout=0.05)
+    member.let_go.set()
+    await revoked
+    loop_turns = aggregator.events.turns
+    await eventually(lambda: aggregator.events.turns > loop_turns + 1, what="the turn that committed")
+    assert '"farewell":true' in world.broker.group(TOPICS.group("aggregators")).committed[tp].metadata
 
 
 class SlowFences(MemoryTransport):

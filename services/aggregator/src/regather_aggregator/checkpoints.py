@@ -22,7 +22,6 @@ class Checkpoints:
 
     def __init__(self) -> None:
         self._begins: dict[JobId, int] = {}
-        self.written = 0
 
     def first_offset(self, fold: PartitionFold) -> int | None:
         """Return the offset from which a restore must read checkpoints; None if no open job has one."""
@@ -34,20 +33,20 @@ class Checkpoints:
         if begins:
             self._begins[job_id] = offset
 
-    async def save(self, saves: SegmentLog, fold: PartitionFold, job: JobFold, next_offset: int) -> None:
-        """Write a checkpoint of the job up to `next_offset`.
+    async def save(self, saves: SegmentLog, fold: PartitionFold, job: JobFold, next_offset: int) -> bool:
+        """Write a checkpoint of the job up to `next_offset`; return False if the job ended meanwhile.
 
-        Raises ProducerDead or TimeoutError; the owner then begins a new epoch.
+        Raises TransportError or TimeoutError; the owner then begins a new epoch.
         """
         log_bytes, first = fold.log_bytes, job.saved_to is None
         try:
             offsets = await saves.write(_records(job, next_offset))
         except _Ended:
-            return
+            return False
         fold.saved(job, next_offset, log_bytes)
         self.saw(job.owner.job_id, offsets[0], begins=first)
-        self.written += 1
         log.info("checkpoint", job=job.owner.job_id, records=len(offsets), shards=len(job.shards), offset=next_offset)
+        return True
 
 
 def _records(job: JobFold, next_offset: int) -> Iterator[SegmentRecord]:

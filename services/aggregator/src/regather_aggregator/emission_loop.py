@@ -4,26 +4,42 @@ Source: docs/protocol.md#emit.
 """
 
 import asyncio
+from collections.abc import Callable
 
 from regather.core.errors import OffsetOutOfRange
-from regather.core.status import JobStatus
+from regather.core.reassembly import JobFold
 from regather.topics.layout import RETRY_RECORD_BYTES
-from regather.transport.base import RecordAddress, TopicPartition, TransactionalProducer
+from regather.transport.base import TRANSACTION_TIMEOUT_S, RecordAddress, TopicPartition, TransactionalProducer
 from regather.transport.log_reader import LogReader
 from regather_aggregator.emission import Emitter
 from regather_aggregator.epoch import Epoch
 from regather_aggregator.owner_deps import OwnerDeps
+from regather_aggregator.planned_records import PlannedStatus, plan_progress
 from regather_aggregator.segment_log import SegmentLog
 from regather_aggregator.segments import SegmentWriter
 
-_READ_BACK_LIMIT_S = 15.0
+_READ_BACK_LIMIT_S = TRANSACTION_TIMEOUT_S + 15.0
+"""A foreign transaction that is left open on `shards.retry`, which all owners share, keeps a release from committed readers
+until the broker aborts it. An epoch that gave up before would write the release again."""
+
 _LOOK_AGAIN_S = 0.02
 
 
 class EmissionLoop:
-    """Writes the output of one epoch, through the producer that was fenced for it."""
+    """Writes the output of one epoch, through the producer that was fenced for it.
 
-    def __init__(self, partition: int, deps: OwnerDeps, epoch: Epoch, producer: TransactionalProducer) -> None:
+    `break_job` ends a job of which a record cannot be encoded.
+    """
+
+    def __init__(
+        self,
+        partition: int,
+        deps: OwnerDeps,
+        epoch: Epoch,
+        producer: TransactionalProducer,
+        break_job: Callable[[JobFold, Exception], None],
+    ) -> None:
+        self._break_job = break_job
         self._epoch = epoch
         self._settings = deps.settings
         self._counts = deps.counts
@@ -71,13 +87,21 @@ class EmissionLoop:
         """Write the checkpoint of one job for which a restart would read too much log, if there is one."""
         epoch = self._epoch
         for job in epoch.fold.unsaved_jobs(self._settings.checkpoint_log_bytes)[:1]:
-            await epoch.checkpoints.save(self._saves, epoch.fold, job, epoch.next_offset)
-            self._counts.checkpoints += 1
+            if await epoch.checkpoints.save(self._saves, epoch.fold, job, epoch.next_offset):
+                self._counts.checkpoints += 1
             epoch.queue.wake()
 
-    def _due_progress(self) -> list[JobStatus]:
+    def _due_progress(self) -> list[PlannedStatus]:
         now_s = asyncio.get_running_loop().time()
         if now_s < self._progress_due_s:
             return []
         self._progress_due_s = now_s + self._settings.progress_s
-        return [job.status() for job in self._epoch.fold.pop_changed()]
+        planned = (self._progress_of(job) for job in self._epoch.fold.pop_changed())
+        return [status for status in planned if status is not None]
+
+    def _progress_of(self, job: JobFold) -> PlannedStatus | None:
+        try:
+            return plan_progress(job)
+        except Exception as error:  # docs/protocol.md#barrier
+            self._break_job(job, error)
+            return None

@@ -5,9 +5,10 @@ import contextlib
 from collections import deque
 from collections.abc import Callable
 
-from regather.core.model import JobId, Shard
-from regather.core.reassembly import JobFold, Release
-from regather_aggregator.emission import MAX_TRANSACTION_BYTES, PlannedFinal
+from regather.core.model import JobId
+from regather.core.reassembly import JobFold
+from regather_aggregator.emission import MAX_TRANSACTION_BYTES
+from regather_aggregator.planned_records import Encoded, PlannedFinal, PlannedRelease
 
 
 class EmissionQueue:
@@ -15,7 +16,7 @@ class EmissionQueue:
 
     def __init__(self) -> None:
         self._finals: deque[PlannedFinal] = deque()
-        self._releases: dict[JobId, Release] = {}
+        self._releases: dict[JobId, PlannedRelease] = {}
         self._wake = asyncio.Event()
 
     def add_final(self, plan: PlannedFinal) -> None:
@@ -23,7 +24,7 @@ class EmissionQueue:
         self._finals.append(plan)
         self._wake.set()
 
-    def add_release(self, release: Release) -> None:
+    def add_release(self, release: PlannedRelease) -> None:
         """Queue a release; it replaces an earlier one of the same job, whose shard has run already."""
         self._releases[release.job.owner.job_id] = release
         self._wake.set()
@@ -49,7 +50,7 @@ class EmissionQueue:
             size_bytes += taken[-1].size_bytes
         return taken
 
-    def pop_releases(self, is_open: Callable[[JobFold], bool]) -> list[Shard]:
-        """Remove all releases; return the shards of those jobs that are still open."""
+    def pop_releases(self, is_open: Callable[[JobFold], bool]) -> list[Encoded]:
+        """Remove all releases; return the records of those jobs that are still open."""
         releases, self._releases = self._releases, {}
-        return [release.shard for release in releases.values() if is_open(release.job)]
+        return [release.record for release in releases.values() if is_open(release.job)]

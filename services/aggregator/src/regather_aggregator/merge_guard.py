@@ -28,12 +28,12 @@ class MergeGuard:
         self._alone = alone
         self._wanted: tuple[Identity, asyncio.Future[None]] | None = None
         self._announced = asyncio.Event()
-        """Set after our first commit. Until then the group's commit may still carry the clean-shutdown flag of the
-        previous owner, and our crash would look like a clean exit."""
+        """Set while the group's last commit is ours and without the clean-shutdown flag. Else it carries the flag of the
+        previous owner, or that of a revocation which we outlived, and our crash would look like a clean exit."""
 
     @property
     def waits_for_commit(self) -> bool:
-        """True until this owner's first commit, and while a merge waits for the commit of its mark."""
+        """True until this owner has committed without the flag, and while a merge waits for the commit of its mark."""
         return self._wanted is not None or not self._announced.is_set()
 
     async def assemble(self, job: JobFold) -> Assembled | JobBroken:
@@ -53,7 +53,9 @@ class MergeGuard:
 
     def committed(self, marks: Marks, *, clean_shutdown: bool) -> None:
         """Note a commit with these marks, and start the merge that waits for it."""
-        if not clean_shutdown:
+        if clean_shutdown:
+            self._announced.clear()
+        else:
             self._announced.set()
         if self._wanted is not None:
             owner, there = self._wanted  # if the job has ended meanwhile, it has no mark on either side

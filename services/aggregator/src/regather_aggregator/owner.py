@@ -5,6 +5,9 @@ into instructions, which `instruction_runner.py` carries out. Records to write w
 loop (`emission_loop.py`). When the producer fails, the owner discards the epoch and begins the next one from the
 last confirmed commit, never from its own position: after being fenced it may have folded events without seeing the
 finals that its successor wrote. Source: docs/protocol.md#aggregator.
+
+What survives an epoch: the MergeGuard with its marks, and the confirmed commit. They are of the owner.
+What does not: the fold, the queue, the finals that were read back, the instructions under way, the producer.
 """
 
 from collections.abc import Callable, Sequence
@@ -59,7 +62,7 @@ class PartitionOwner:
         try:
             producer = await self._fence()
             await self._restore(beginning)
-            emission = EmissionLoop(self.partition, self._deps, self._epoch, producer)
+            emission = EmissionLoop(self.partition, self._deps, self._epoch, producer, self._instructions.break_job)
             await emission.run()
         finally:
             self._discard()

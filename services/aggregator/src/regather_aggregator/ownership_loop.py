@@ -41,6 +41,7 @@ class OwnershipLoop:
         self._consumer: Consumer | None = None
         self._joined = False
         self._committed: dict[int, Committed] = {}
+        self._committing = asyncio.Lock()
         self._ending: dict[asyncio.Task[None], int] = {}
         """The partition of each owner that was given up and has not ended yet."""
         self._clocks: dict[int, ClockJumpDetector] = {}
@@ -144,18 +145,20 @@ class OwnershipLoop:
 
     async def _commit(self, *, clean_shutdown: bool = False) -> None:
         """Commit every partition that changed; `clean_shutdown` sets the flag that this owner did not crash."""
-        assert self._consumer is not None
-        owned = {
-            number: owner for number, owner in self._owners.items() if owner.accepting and number in self._assigned
-        }
-        offsets = {number: owner.committable(clean_shutdown=clean_shutdown) for number, owner in owned.items()}
-        changed = {number: at for number, at in offsets.items() if self._committed.get(number) != at}
-        if changed:
-            topic = self._topics.job_events
-            await self._consumer.commit({TopicPartition(topic, number): at for number, at in changed.items()})
-            self._committed.update(changed)
-        for number, at in offsets.items():
-            owned[number].committed(at)
+        async with self._committing:  # the broker must get snapshots in the order in which they were made
+            if self._consumer is None:
+                return
+            owned = {
+                number: owner for number, owner in self._owners.items() if owner.accepting and number in self._assigned
+            }
+            offsets = {number: owner.committable(clean_shutdown=clean_shutdown) for number, owner in owned.items()}
+            changed = {number: at for number, at in offsets.items() if self._committed.get(number) != at}
+            if changed:
+                topic = self._topics.job_events
+                await self._consumer.commit({TopicPartition(topic, number): at for number, at in changed.items()})
+                self._committed.update(changed)
+            for number, at in offsets.items():
+                owned[number].committed(at)
 
     async def _tick_with(self, producer: Producer) -> None:
         headers, value = encode_event(Tick())

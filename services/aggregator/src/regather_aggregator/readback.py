@@ -35,8 +35,9 @@ class ReadBack:
     async def follow(self, partition: int, from_offset: int, handler: Handler) -> None:
         """Pass every record at or above `from_offset` to `handler`; return once the current end is reached.
 
-        The handler gets later records as well, until leave(). Raises BrokerUnavailable if the reader makes no progress
-        towards that end for `stall_s` seconds, or if another handler replaces this one meanwhile.
+        It first waits, without a limit, until the reader has reached a broker. The handler gets later records as well,
+        until leave(). Raises BrokerUnavailable if the reader makes no progress towards that end for `stall_s` seconds, or
+        if another handler replaces this one meanwhile.
         """
         tp = TopicPartition(self.topic, partition)
         self._tail.follow(tp, handler, from_offset)

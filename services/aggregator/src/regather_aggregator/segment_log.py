@@ -27,8 +27,8 @@ class SegmentLog:
     async def write(self, records: Iterable[SegmentRecord]) -> list[int]:
         """Write the records; return their offsets once a committed reader has read them all.
 
-        Raises ProducerDead or TimeoutError; the owner then begins a new epoch. Draws from `records` one transaction at
-        a time, so that they need not all be in memory.
+        Raises ProducerDead, RecordTooLarge, BrokerUnavailable or TimeoutError; the owner then begins a new epoch. Draws
+        from `records` one transaction at a time, so that they need not all be in memory.
         """
         offsets: list[int] = []
         for group in groups(records, lambda record: len(record[2]), MAX_TRANSACTION_BYTES):

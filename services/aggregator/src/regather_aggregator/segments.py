@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from regather.service.logs import get_logger
 from regather.wire.identity import HEADER, pack_identity
-from regather_aggregator.emission import PlannedFinal, encoded_final
+from regather_aggregator.planned_records import WHOLE_RESULT_BYTES, PlannedFinal, encoded_final
 from regather_aggregator.segment_log import SegmentLog, SegmentRecord
 
 log = get_logger()
-SEGMENT_BYTES = 768 * 1024
+SEGMENT_BYTES = WHOLE_RESULT_BYTES
 
 
 class SegmentWriter:
@@ -23,7 +23,7 @@ class SegmentWriter:
     async def with_segments(self, plan: PlannedFinal) -> PlannedFinal:
         """Write a large result to segments and return the plan that points at them; a small result stays in the plan.
 
-        Raises ProducerDead or TimeoutError; the owner then begins a new epoch.
+        Raises TransportError or TimeoutError; the owner then begins a new epoch.
         """
         if not plan.segmented:
             return plan

@@ -1,5 +1,6 @@
 """Stores outputs of open jobs: in memory up to a limit, then in temporary files. The log has every output as well."""
 
+import contextlib
 import tempfile
 from collections.abc import Iterator, MutableMapping
 from typing import BinaryIO
@@ -90,5 +91,6 @@ class SpilledOutputs(MutableMapping[int, bytes]):
         self._stretches.clear()
         self._end = 0
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # a full disk: close() writes what is buffered, which nobody needs
+                self._file.close()
             self._file = None

@@ -11,6 +11,8 @@ from regather.core.grouping import groups
 from regather.core.model import Identity, Outcome, Outcomes
 
 PACK_BYTES = 768 * 1024
+_ENTRY_BYTES = 64
+"""An outcome or a bad row without its output and its texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,16 @@ class CheckpointMark:
 
 
 def packs(owner: Identity, outcomes: Iterable[Outcome]) -> Iterator[Outcomes]:
-    """Yield the outcomes as events with at most PACK_BYTES of outputs; a larger output gets an event of its own."""
-    for pack in groups(outcomes, lambda outcome: outcome.size_bytes, PACK_BYTES):
+    """Yield the outcomes as events of at most PACK_BYTES; a larger outcome gets an event of its own.
+
+    Texts count by characters, which are up to six bytes each in a record. Its limit leaves room for that.
+    """
+    for pack in groups(outcomes, _packed_bytes, PACK_BYTES):
         yield Outcomes(owner, "", pack)
+
+
+def _packed_bytes(outcome: Outcome) -> int:
+    texts = [row.error for row in outcome.bad_rows]
+    if outcome.failure is not None:
+        texts.append(outcome.failure.error)
+    return outcome.size_bytes + _ENTRY_BYTES * (1 + len(texts)) + sum(map(len, texts))
