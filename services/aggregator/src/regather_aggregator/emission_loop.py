@@ -5,7 +5,7 @@ Source: docs/protocol.md#emit.
 
 import asyncio
 
-from regather.core.errors import OffsetOutOfRange
+from regather.core.errors import NotReadableYet
 from regather.core.status import JobStatus
 from regather.topics.layout import RETRY_RECORD_BYTES
 from regather.transport.base import RecordAddress, TopicPartition, TransactionalProducer
@@ -62,7 +62,7 @@ class EmissionLoop:
         while True:
             try:
                 await self._releases.read(TopicPartition(released.topic, released.partition), released.offset)
-            except OffsetOutOfRange:
+            except NotReadableYet:
                 await asyncio.sleep(_LOOK_AGAIN_S)
             else:
                 return
