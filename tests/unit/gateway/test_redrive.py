@@ -150,6 +150,26 @@ async def test_a_redrive_whose_records_cannot_be_read_costs_no_other_upload_its_
     assert await second_version(gateway) == []
 
 
+async def test_a_redrive_whose_claim_is_not_read_back_costs_no_other_upload_its_producer(
+    gateway: Any, broker: MemoryBroker
+) -> None:
+    job_id = await partial_job(gateway)
+    producer = gateway.app.state.gateway.producers.current().producer
+
+    def cut_off(record: Record) -> bool:
+        broker.faults.unavailable = of_event("redriven")(record)
+        return False
+
+    broker.faults.withholds_ack = cut_off
+
+    answer = await gateway.client.post(f"/v1/jobs/{job_id}:redrive")
+
+    broker.faults.unavailable = False
+    assert (answer.status_code, answer.json()["code"]) == (503, "state-unknown")
+    assert gateway.app.state.gateway.producers.current().producer is producer
+    assert await second_version(gateway) == [Redriven]
+
+
 async def test_a_redrive_whose_payloads_expire_meanwhile_abandons_its_version(
     gateway: Any, broker: MemoryBroker
 ) -> None:

@@ -240,6 +240,43 @@ async def test_result_address_of_another_job_is_a_410(gateway: Any) -> None:
     assert (answer.status_code, answer.json()["code"]) == (410, "result-gone")
 
 
+async def hide_results(gateway: Any) -> Any:
+    """An aggregator whose open transaction hides all results that are written from now on."""
+    results = gateway.topics.results
+    aggregator = gateway.transport.transactional_producer("aggregator", max_record_bytes=1024)
+    await aggregator.start()
+    await aggregator.begin()
+    for partition in range((await gateway.transport.partition_counts([results]))[results]):
+        await (await aggregator.send(results, value=None, key=b"", partition=partition))
+    return aggregator
+
+
+async def test_a_result_that_is_not_readable_yet_is_awaited_and_not_gone(gateway: Any) -> None:
+    job_id = (await gateway.submit())["job_id"]
+    aggregator = await hide_results(gateway)
+    await gateway.succeed_with_large_result(job_id, b"result")
+    await gateway.seen(job_id, lambda document: document["state"] == "succeeded")
+
+    reading = asyncio.create_task(gateway.client.get(f"/v1/jobs/{job_id}/result"))
+    await asyncio.wait([reading], timeout=0.3)
+    early = reading.done()
+    await aggregator.commit()
+
+    assert not early
+    assert ((await reading).status_code, (await reading).content) == (200, b"result")
+
+
+async def test_a_result_that_stays_unreadable_is_a_503(start_gateway: Any) -> None:
+    async with start_gateway(ack_timeout_s=0.5) as gateway:
+        job_id = (await gateway.submit())["job_id"]
+        await hide_results(gateway)
+        await gateway.succeed_with_large_result(job_id, b"result")
+
+        answer = await gateway.client.get(f"/v1/jobs/{job_id}/result", headers={"Prefer": "wait=30"})
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "broker-unavailable")
+
+
 async def test_shards_show_attempts_workers_and_errors(gateway: Any) -> None:
     job_id = (await gateway.submit(bytes(6 * 1024), shard_size="1024"))["job_id"]
     status = await gateway.status_of(job_id)

@@ -407,6 +407,28 @@ async def test_a_submission_that_finds_an_earlier_claim_gives_way_and_opens_noth
     assert await gateway.shards() == []
 
 
+async def test_a_claim_that_is_acked_but_not_read_back_costs_no_other_upload_its_producer(start_gateway: Any) -> None:
+    async with start_gateway(ack_timeout_s=0.5) as gateway:
+        statuses = gateway.topics.job_status
+        aggregator = gateway.transport.transactional_producer("aggregator", max_record_bytes=1024)
+        await aggregator.start()
+        producer = gateway.app.state.gateway.producers.current().producer
+
+        async def messages() -> AsyncIterator[dict[str, Any]]:
+            await aggregator.begin()
+            for partition in range((await gateway.transport.partition_counts([statuses]))[statuses]):
+                await (await aggregator.send(statuses, value=None, key=b"", partition=partition))
+            yield {"type": "http.request", "body": lines(50), "more_body": False}
+
+        query = "kind=bytes.digest&shard_size=1024"
+        sent = await gateway.request("/v1/jobs", messages(), {"Idempotency-Key": "k"}, query)
+
+        assert (sent[0]["status"], json.loads(sent[1]["body"])["code"]) == (503, "broker-unavailable")
+        assert not producer.dead
+        assert gateway.app.state.gateway.producers.current().producer is producer
+        assert await gateway.events() == []
+
+
 @pytest.mark.parametrize(
     ("word", "status", "code"),
     [("mine runs", 202, None), ("the other was never sealed", 409, "closed-meanwhile"), ("", 503, "state-unknown")],

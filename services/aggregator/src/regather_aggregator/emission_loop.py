@@ -6,7 +6,7 @@ Source: docs/protocol.md#emit.
 import asyncio
 from collections.abc import Callable
 
-from regather.core.errors import OffsetOutOfRange
+from regather.core.errors import NotReadableYet
 from regather.core.reassembly import JobFold
 from regather.topics.layout import RETRY_RECORD_BYTES
 from regather.transport.base import TRANSACTION_TIMEOUT_S, RecordAddress, TopicPartition, TransactionalProducer
@@ -78,7 +78,7 @@ class EmissionLoop:
         while True:
             try:
                 await self._releases.read(TopicPartition(released.topic, released.partition), released.offset)
-            except OffsetOutOfRange:
+            except NotReadableYet:
                 await asyncio.sleep(_LOOK_AGAIN_S)
             else:
                 return

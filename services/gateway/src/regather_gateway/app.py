@@ -89,7 +89,7 @@ def create_app(
         submitter=submitter,
         canceller=Canceller(producers, uploads),
         redriver=Redriver(producers, uploads, view, JobEvents(transport, topics.job_events), Payloads(transport)),
-        results=Results(finals, table, topics),
+        results=Results(finals, table, topics, readable_within_s=settings.ack_timeout_s),
         events=events,
         admission=Admission(settings.max_concurrent_jobs),
         side_room=SideRoom(settings.all_sides_bytes),

@@ -23,7 +23,7 @@ class PayloadReader:
         self._log = LogReader(transport, fetch_max_bytes=2 * SHARD_RECORD_BYTES)
 
     async def read(self, shard: Shard, source: RecordPlace, wanted: Callable[[], bool]) -> bytes | None:
-        """Return the shard's payload at this place, retrying while no broker answers and the payload is `wanted`.
+        """Return the shard's payload at this place, retrying while it cannot be read yet and is `wanted`.
 
         Return None if it is no longer wanted, or is not there: retention has deleted it, or it never was.
         """

@@ -14,7 +14,8 @@ RegatherError
     │   └── ClientFailure     the client cannot do what was asked, however often it is asked; brokers may be well
     ├── RecordTooLarge        a record exceeds the topic's or the producer's limit
     ├── CommitRejected        a commit of an older generation, or of a partition that was revoked
-    ├── OffsetOutOfRange      the position is no longer in the log: retention deleted the records there
+    ├── OffsetOutOfRange      the position is not in the log: retention deleted the records there, or they never were
+    ├── NotReadableYet        the record is written, but its transaction, or one before it, has not ended for readers
     ├── AccessDenied          the brokers do not authorize this request
     └── ProducerDead          the producer must be dropped; whether its records in flight were written is unknown
         └── Fenced            a newer producer with the same transactional id took over
@@ -89,7 +90,11 @@ class CommitRejected(TransportError):
 
 
 class OffsetOutOfRange(TransportError):
-    """The position is no longer in the log: retention deleted the records there."""
+    """The position is not in the log: retention deleted the records there, or they never were."""
+
+
+class NotReadableYet(TransportError):
+    """The record is written, but a transaction that begins at or before it is still open for readers: read it later."""
 
 
 class AccessDenied(TransportError):

@@ -1,9 +1,10 @@
 """Reads single records and ranges of a log on demand, with a consumer of its own."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from regather.core.errors import BrokerUnavailable, OffsetOutOfRange, TransportError
+from regather.core.errors import BrokerUnavailable, NotReadableYet, OffsetOutOfRange, TransportError
 from regather.transport.base import Consumer, Record, TopicPartition, Transport
 
 _POLL_S = 0.2
@@ -26,24 +27,37 @@ class LogReader:
         self._turn = asyncio.Lock()
 
     async def read(self, tp: TopicPartition, offset: int) -> Record:
-        """Return the record at exactly this offset; raise OffsetOutOfRange if it is no longer in the log."""
+        """Return the record at exactly this offset.
+
+        Raise NotReadableYet while an open transaction hides it, OffsetOutOfRange if the log has no such record.
+        """
         found: list[Record] = []
 
         def first(record: Record) -> bool:
             found.append(record)
             return False
 
-        await self.scan(tp, offset, first)
-        if not found or found[0].offset != offset:
-            raise OffsetOutOfRange(f"{tp.topic}-{tp.partition} no longer has a record at offset {offset}")
-        return found[0]
+        async with self._limited(tp) as consumer:
+            stable_end = await self._scan(consumer, tp, offset, first)
+            written_end = stable_end if offset < stable_end else (await consumer.written_offsets([tp]))[tp]
+        if found and found[0].offset == offset:
+            return found[0]
+        if stable_end <= offset < written_end:
+            raise NotReadableYet(f"an open transaction still hides {tp.topic}-{tp.partition} at offset {offset}")
+        raise OffsetOutOfRange(f"{tp.topic}-{tp.partition} has no record at offset {offset}")
 
     async def scan(self, tp: TopicPartition, start: int, take: GoOn) -> None:
         """Call `take` with the records from `start` to the present end; raise BrokerUnavailable after `limit_s`."""
+        async with self._limited(tp) as consumer:
+            await self._scan(consumer, tp, start, take)
+
+    @contextlib.asynccontextmanager
+    async def _limited(self, tp: TopicPartition) -> AsyncIterator[Consumer]:
+        """Yield the consumer to one reader, for at most `limit_s`; drop it after an error."""
         async with self._turn:
             try:
                 async with asyncio.timeout(self._limit_s):
-                    await self._scan(await self._ready(), tp, start, take)
+                    yield await self._ready()
             except TimeoutError as error:
                 await self.stop()
                 raise BrokerUnavailable(
@@ -92,7 +106,8 @@ class LogReader:
             await consumer.stop()
 
     @staticmethod
-    async def _scan(consumer: Consumer, tp: TopicPartition, start: int, take: GoOn) -> None:
+    async def _scan(consumer: Consumer, tp: TopicPartition, start: int, take: GoOn) -> int:
+        """Return the end up to which it read, the last stable offset."""
         consumer.assign([tp])
         consumer.seek(tp, start)
         consumer.resume([tp])
@@ -102,6 +117,7 @@ class LogReader:
             for record in (await consumer.poll(_POLL_S)).get(tp, ()):
                 more = more and record.offset < end and take(record)
         consumer.pause([tp])  # else the client goes on fetching records that nobody reads
+        return end
 
     async def _ready(self) -> Consumer:
         if self._consumer is None:

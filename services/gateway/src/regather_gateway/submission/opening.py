@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Container, Sequence
 from dataclasses import dataclass, replace
 
+from regather.core.errors import TransportError
 from regather.core.ids import keyed_job_id, submission_id, uuid7
 from regather.core.model import Identity, JobId, JobState, Opened, Reason, Sealed
 from regather.core.status import JobStatus
@@ -185,10 +186,14 @@ class KeyedOpening(JobOpening):
         self._seen = seen
 
     async def claim(self) -> ClaimRead:
-        """Send `accepted` as the claim; TimeoutError without an ack, BrokerUnavailable if the view does not read it."""
+        """Send `accepted` as the claim; TimeoutError without an ack, Problem 503 if the view does not read it."""
         async with asyncio.timeout(self._limits.ack_timeout_s):
             address = await (await self._events.publish_status(self._accepted))
-        await self._read_past(address.offset)
+        try:
+            await self._read_past(address.offset)
+        except TransportError as error:  # a Problem: all acks are there, so the shared producer stays
+            detail = f"the claim of the idempotency key is written, but {error}; nothing runs: repeat the request"
+            raise broker_unavailable(detail, job_id=self._events.owner.job_id) from error
         mine = self._events.owner
         return ClaimRead(first=next((seen for seen in self._seen if seen.version >= mine.version), mine) == mine)
 

@@ -2,7 +2,7 @@
 
 import contextlib
 
-from regather.core.errors import WireError
+from regather.core.errors import TransportError, WireError
 from regather.core.ids import event_partition
 from regather.core.redrive import VersionHistory
 from regather.core.status import JobStatus
@@ -74,10 +74,13 @@ class RedriveOpening:
         """When the claim was appended to the log."""
 
     async def claim(self) -> ClaimRead:
-        """Send `redriven`, and read the job's events up to it."""
+        """Send `redriven`, and read the job's events up to it; Problem 503 if they cannot be read."""
         address = await self._events.publish(self._plan.redriven)
         self.claimed_ms = address.timestamp_ms
-        await self._reader.read(until=address.offset)
+        try:
+            await self._reader.read(until=address.offset)
+        except TransportError as error:  # a Problem: all acks are there, so the shared producer stays
+            raise self.unconfirmed_problem(str(error)) from error
         return ClaimRead(self._reader.history.newest == self._plan.base.version, address.timestamp_ms)
 
     async def open(self) -> None:

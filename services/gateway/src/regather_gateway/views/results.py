@@ -1,10 +1,11 @@
 """Reads the bytes of a result: from the status record, or by offset from the results or segments topic."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from regather.core.errors import BrokerUnavailable, OffsetOutOfRange
+from regather.core.errors import BrokerUnavailable, NotReadableYet, OffsetOutOfRange
 from regather.core.model import Identity
 from regather.core.status import JobStatus, ResultAddress
 from regather.topics.layout import Topics
@@ -16,6 +17,8 @@ from regather_gateway.problems import Problem
 from regather_gateway.views.status_view import JobTable
 
 _TOO_EARLY_S = 1
+_LOOK_AGAIN_S = 0.05
+"""A status may be readable before its result: another broker ends the transaction in each partition, at its own time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +35,17 @@ class OpenResult:
 class Results:
     """Reads results of ended jobs."""
 
-    def __init__(self, reader: LogReader, table: JobTable, topics: Topics) -> None:
+    def __init__(self, reader: LogReader, table: JobTable, topics: Topics, *, readable_within_s: float) -> None:
         self._reader = reader
         self._table = table
         self._topics = topics
+        self._readable_within_s = readable_within_s
 
     async def open(self, status: JobStatus) -> OpenResult:
         """Find a job's result.
 
-        Raises Problem 409 while the job runs, and 410 if it has no result or retention deleted it.
+        Raises Problem 409 while the job runs, and 410 if it has no result or retention deleted it. Waits a little for a
+        result that cannot be read yet, then raises NotReadableYet.
         """
         address = _address(status)
         try:
@@ -64,12 +69,12 @@ class Results:
         if address.offset is None:
             return await self._inline(status)
         tp = TopicPartition(self._topics.results, address.partition)
-        return self._own(await self._reader.read(tp, address.offset), status.owner).value or b""
+        return self._own(await self._record(tp, address.offset), status.owner).value or b""
 
     async def _segments(self, status: JobStatus, address: ResultAddress) -> AsyncIterator[bytes]:
         tp = TopicPartition(self._topics.segments, address.partition)
         for offset, _ in address.segments:
-            yield self._own(await self._reader.read(tp, offset), status.owner).value or b""
+            yield self._own(await self._record(tp, offset), status.owner).value or b""
 
     async def _inline(self, status: JobStatus) -> bytes:
         result = self._table.inline_result(status.owner.job_id)
@@ -79,8 +84,19 @@ class Results:
         if entry is None or entry.address is None:
             raise BrokerUnavailable(f"the status of job {status.owner.job_id} has not been read from the log yet")
         tp = TopicPartition(self._topics.job_status, entry.address.partition)
-        record = self._own(await self._reader.read(tp, entry.address.offset), status.owner)
+        record = self._own(await self._record(tp, entry.address.offset), status.owner)
         return decode_status(record.headers, record.value)[1] or b""
+
+    async def _record(self, tp: TopicPartition, offset: int) -> Record:
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + self._readable_within_s
+        while True:
+            try:
+                return await self._reader.read(tp, offset)
+            except NotReadableYet:
+                if loop.time() >= until_s:
+                    raise
+            await asyncio.sleep(_LOOK_AGAIN_S)
 
     @staticmethod
     def _own(record: Record, owner: Identity) -> Record:
