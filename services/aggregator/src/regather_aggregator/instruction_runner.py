@@ -6,8 +6,8 @@ a barrier: an unexpected error ends its job, never the partition.
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 
 from regather.core.job_events import Assembled, InheritedLoaded, JobBroken
 from regather.core.model import Reason
@@ -54,22 +54,22 @@ class InstructionRunner:
 
     def _carry_out(self, instruction: Instruction) -> None:
         if isinstance(instruction, Assemble):
-            self._begin(instruction.job, self._merges.assemble(instruction.job), f"assemble-{self._partition}")
+            self._begin(instruction.job, partial(self._merges.assemble, instruction.job), f"assemble-{self._partition}")
         elif isinstance(instruction, Release):
             self._queue_release(instruction)
         elif isinstance(instruction, LoadInherited):
-            self._begin(instruction.job, self._load_inherited(instruction), f"inherited-{self._partition}")
+            self._begin(instruction.job, partial(self._load_inherited, instruction), f"inherited-{self._partition}")
         else:
             self._queue_final(instruction)
 
-    def _begin(self, job: JobFold, work: Coroutine[Any, Any, NextEvent | None], name: str) -> None:
+    def _begin(self, job: JobFold, work: Callable[[], Awaitable[NextEvent | None]], name: str) -> None:
         task = asyncio.create_task(self._behind_barrier(job, work), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _behind_barrier(self, job: JobFold, work: Coroutine[Any, Any, NextEvent | None]) -> None:
+    async def _behind_barrier(self, job: JobFold, work: Callable[[], Awaitable[NextEvent | None]]) -> None:
         try:
-            event = await work
+            event = await work()
             if event is not None:
                 self._go_on(job, event)
         except Exception as error:
