@@ -1,7 +1,9 @@
 """The gateway's folder for bodies that must be files: swept of what was left, whole while it is in use."""
 
+import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -55,3 +57,39 @@ async def test_a_file_above_the_limit_is_refused_and_removed(tmp_path: Path) -> 
         await write_too_much()
     assert [path.name for path in spool.folder.iterdir()] == ["lock"]
     spool.close()
+
+
+def test_gateways_that_start_at_once_leave_each_others_folders_alone(tmp_path: Path) -> None:
+    sweeps, done = 0, threading.Event()
+
+    def sweep() -> None:
+        nonlocal sweeps
+        while not done.is_set():
+            other = SpoolDir(str(tmp_path), max_bytes=100)
+            other.open()
+            other.close()
+            sweeps += 1
+
+    sweeper = threading.Thread(target=sweep)
+    sweeper.start()
+    missing = 0
+    for _ in range(400):
+        spool = SpoolDir(str(tmp_path), max_bytes=100)
+        spool.open()
+        missing += not spool.folder.exists()
+        spool.close()
+    done.set()
+    sweeper.join()
+    assert (missing, sweeps > 10) == (0, True)
+
+
+async def test_a_folder_that_was_cleaned_away_is_made_again(tmp_path: Path) -> None:
+    spool = SpoolDir(str(tmp_path), max_bytes=100)
+    spool.open()
+    shutil.rmtree(spool.folder)
+    async with spool.file() as file:
+        await file.write(b"abc")
+        await file.complete()
+        assert file.path.read_bytes() == b"abc"
+    spool.close()
+    assert list(tmp_path.iterdir()) == []

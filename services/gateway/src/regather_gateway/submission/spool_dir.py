@@ -56,16 +56,31 @@ class SpoolDir:
         """Remove left-over folders, and create this process's folder."""
         for left in self._parent.glob(f"{_PREFIX}*"):
             _remove_if_left(left)
-        self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._parent))
-        self._lock_fd = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        while self._folder is None:
+            self._folder = self._make()
+
+    def _make(self) -> Path | None:
+        """Return a new folder that is locked; None if another gateway took it for a left-over before that."""
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._parent))
+        try:
+            self._lock_fd = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            return None
         fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+        if os.fstat(self._lock_fd).st_nlink:
+            return folder
+        os.close(self._lock_fd)
+        return None
 
     def close(self) -> None:
         """Remove the folder."""
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
-            os.close(self._lock_fd)
-            self._folder = None
+            self._let_go()
+
+    def _let_go(self) -> None:
+        os.close(self._lock_fd)
+        self._folder = None
 
     @property
     def folder(self) -> Path:
@@ -78,13 +93,20 @@ class SpoolDir:
     @contextlib.asynccontextmanager
     async def file(self) -> AsyncIterator[SpoolFile]:
         """Yield a new file; it is removed at the end of the block in any case."""
-        fd, name = tempfile.mkstemp(dir=self.folder)
+        fd, name = self._new_file()
         try:
             with os.fdopen(fd, "wb", buffering=1024 * 1024) as file:
                 spooled = SpoolFile(Path(name), file, self._max_bytes)
                 yield spooled
         finally:
             Path(name).unlink(missing_ok=True)
+
+    def _new_file(self) -> tuple[int, str]:
+        try:
+            return tempfile.mkstemp(dir=self.folder)
+        except FileNotFoundError:  # something that cleans up old temporary files has removed the folder
+            self._let_go()
+            return tempfile.mkstemp(dir=self.folder)
 
 
 def _remove_if_left(folder: Path) -> None:
