@@ -1,5 +1,6 @@
 """Writes record batches that no producer of Regather would write: header names that are no UTF-8, any codec."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
 from regather.transport.base import TopicPartition
 
+_NOT_LEADER = 6
 CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 
 
@@ -41,8 +43,13 @@ async def write_batch(
     try:
         await client._wait_on_metadata(tp.topic)
         request = ProduceRequest(None, -1, 10_000, [(tp.topic, [(tp.partition, bytes(builder.build()))])])
-        answer: Any = await client.send(client.cluster.leader_for_partition(tp), request)
-        ((_, ((_, error, *_),)),) = answer.topics
+        error = _NOT_LEADER
+        async with asyncio.timeout(10):
+            while error == _NOT_LEADER:  # a broker says so for a moment of a topic that is new
+                answer: Any = await client.send(client.cluster.leader_for_partition(tp), request)
+                ((_, ((_, error, *_),)),) = answer.topics
+                if error == _NOT_LEADER:
+                    await client.force_metadata_update()
         assert error == 0, f"the broker answered with error {error}"
     finally:
         await client.close()
