@@ -53,24 +53,6 @@ async def test_a_header_name_that_is_no_text_costs_its_record_only(kafka_bootstr
         await world.stop()
 
 
-async def test_a_flood_of_them_does_not_keep_other_partitions_waiting(kafka_bootstrap: str) -> None:
-    world = World(KafkaTransport(kafka_bootstrap, client_id="odd"), deletes_nothing)
-    try:
-        topic = await world.topic(2)
-        flooded, other = TopicPartition(topic, 0), TopicPartition(topic, 1)
-        await write_batch(kafka_bootstrap, flooded, [b"odd"] * 500, headers=ODD)
-        await world.write(topic, b"a", partition=1)
-        reader = await world.reader(flooded, other)
-        found: list[Record] = []
-        async with asyncio.timeout(30):
-            while len(found) < 501:
-                found += [record for records in (await reader.poll(0.2)).values() for record in records]
-        assert [record.offset for record in found if record.partition == 0] == list(range(500))
-        assert [record.partition for record in found].index(1) < 200
-    finally:
-        await world.stop()
-
-
 @pytest.mark.parametrize("seek_to", [0, 1, 2, 3, 4])
 async def test_a_seek_while_it_is_passed_counts(kafka_bootstrap: str, seek_to: int) -> None:
     world = World(KafkaTransport(kafka_bootstrap, client_id="odd"), deletes_nothing)
