@@ -101,20 +101,13 @@ async def test_a_commit_that_is_under_way_does_not_overtake_the_last_one_before_
     assert '"farewell":true' in world.broker.group(TOPICS.group("aggregators")).committed[tp].metadata
 
 
-class SlowFences(MemoryTransport):
+class SlowFences(WatchedMembers):
     """The first transactional producer never starts, and takes until `let_go` to stop."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.let_go = asyncio.Event()
         self.fences: list[str] = []
-        self.members: list[Consumer] = []
-
-    def consumer(self, *, group: str | None = None, fetch_max_bytes: int = 16 * 1024 * 1024) -> Consumer:
-        made = super().consumer(group=group, fetch_max_bytes=fetch_max_bytes)
-        if group is not None:
-            self.members.append(made)
-        return made
 
     def transactional_producer(self, transactional_id: str, *, max_record_bytes: int) -> TransactionalProducer:
         made = super().transactional_producer(transactional_id, max_record_bytes=max_record_bytes)
