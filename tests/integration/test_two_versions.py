@@ -54,19 +54,8 @@ class NextProducer(MemoryProducer):
         return await super().send(topic, value=value, key=key, headers=as_version(2, headers), partition=partition)
 
 
-class NextTransactionalProducer(MemoryTransactionalProducer):
+class NextTransactionalProducer(NextProducer, MemoryTransactionalProducer):
     """Writes wire version 2."""
-
-    async def send(
-        self,
-        topic: str,
-        *,
-        value: bytes | None,
-        key: bytes | None = None,
-        headers: Headers = (),
-        partition: int | None = None,
-    ) -> Awaitable[RecordAddress]:
-        return await super().send(topic, value=value, key=key, headers=as_version(2, headers), partition=partition)
 
 
 class NextConsumer(MemoryConsumer):
